@@ -1,0 +1,1 @@
+"""alphafix: post-hoc correction of the rare classes of a trained classifier."""

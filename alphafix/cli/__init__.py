@@ -1,0 +1,1 @@
+"""The command line: one thin file a command. stdout is the result, stderr everything else."""

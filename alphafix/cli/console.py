@@ -1,0 +1,77 @@
+"""What a person sees: tables and bars on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from alphafix.progress import Advance
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def print_result(text: str) -> None:
+    """Write the result, and nothing else, to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_json(value: object) -> None:
+    """Write the result as JSON to stdout."""
+    print_result(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Tell the user something on stderr, word for word."""
+    stderr.print(text, markup=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Return a plain table; the first column is text, the others are right-aligned."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a progress bar if stderr is a terminal (an `alphafix.progress.Progress`)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def show_log(level: int = logging.INFO) -> None:
+    """Send what the library logs to stderr."""
+    handler = RichHandler(
+        console=stderr, show_time=False, show_path=False, show_level=True, markup=False
+    )
+    logger = logging.getLogger("alphafix")
+    logger.handlers = [handler]
+    logger.setLevel(level)

@@ -1,0 +1,159 @@
+"""The correction: the head rows that change, and all that is known of how they were found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import FileFormatError, InputError
+from alphafix.files import read_tensors, write_tensors
+from alphafix.head import Head
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trained trials behind a correction.
+
+    The corrected rows of a trial follow from its alphas (AlphaNet, Eq. 2), so that only
+    those are kept: T x F x K numbers instead of T x F x D.
+
+    Attributes:
+        settings: T records with "rho", "k" and "seed", and what validation said of each.
+        neighbors: Class ids, int64 of shape T x F x K (padded with -1 where k < K).
+        alphas: Coefficients of unit 1-norm, float32 of shape T x F x K (padded with 0).
+        biases: Few-split biases, float32 of shape T x F.
+    """
+
+    settings: tuple[dict[str, Any], ...]
+    neighbors: IntArray
+    alphas: FloatArray
+    biases: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def rows(self, trial: int, head: Head, classes: IntArray) -> FloatArray:
+        """The corrected rows of one trial, F x D (AlphaNet, Eq. 2)."""
+        neighbors = np.maximum(self.neighbors[trial], 0)  # padding has alpha 0
+        moved = np.einsum("fk,fkd->fd", self.alphas[trial], head.weight[neighbors])
+        rows: FloatArray = head.weight[classes] + moved.astype(np.float32)
+        return rows
+
+
+@dataclass(frozen=True)
+class Correction:
+    """New values for some rows of a head.
+
+    Attributes:
+        classes: The R class ids whose rows change, int64, ascending (for AlphaNet the F
+            few-split classes).
+        rows: Their new rows, float32 of shape R x D.
+        biases: Their new biases, float32 of shape R, or None to leave the biases alone.
+        method: What made it ("alphanet", "tau-norm", ...).
+        chosen: Which setting was chosen and why, as JSON data.
+        trials: The trials behind it, or None for methods without.
+        provenance: How it was made, as JSON data.
+    """
+
+    classes: IntArray
+    rows: FloatArray
+    biases: FloatArray | None
+    method: str = "alphanet"
+    chosen: dict[str, Any] = field(default_factory=dict)
+    trials: Trials | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, array in (("rows", self.rows), ("biases", self.biases)):
+            if array is not None and len(array) != len(self.classes):
+                raise InputError(
+                    f"a correction's {name} do not fit its classes",
+                    got=f"{len(array)} {name} for {len(self.classes)} classes",
+                    expected="one a class",
+                )
+            if array is not None and not np.isfinite(array).all():
+                raise InputError(
+                    f"a correction's {name} are not finite",
+                    got=f"{int((~np.isfinite(array)).sum())} values of NaN or inf",
+                    expected="finite numbers",
+                    todo="train again, with a smaller --lr if it diverged",
+                )
+
+    def apply(self, head: Head) -> Head:
+        """Return the corrected head.
+
+        Raises:
+            InputError: If the correction belongs to a head of another shape.
+        """
+        if self.rows.shape[1] != head.width or self.classes.max(initial=-1) >= head.num_classes:
+            raise InputError(
+                "the correction belongs to another head",
+                got=f"head {head.num_classes} x {head.width}, correction of "
+                f"{len(self.classes)} rows of width {self.rows.shape[1]}, "
+                f"largest class id {self.classes.max(initial=-1)}",
+                expected="the head that it was trained for",
+                todo="run the stages again with this model",
+            )
+        return head.with_rows(self.classes, self.rows, self.biases)
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the correction as safetensors.
+
+        The tensors are ``classes``, ``rows``, ``biases``, and ``trial_neighbors``,
+        ``trial_alphas`` and ``trial_biases`` where there are trials.
+        """
+        tensors: dict[str, npt.NDArray[Any]] = {"classes": self.classes, "rows": self.rows}
+        metadata: dict[str, Any] = {
+            "value": "correction",
+            "method": self.method,
+            "chosen": self.chosen,
+            "provenance": self.provenance,
+        }
+        if self.biases is not None:
+            tensors["biases"] = self.biases
+        if self.trials is not None:
+            tensors["trial_neighbors"] = self.trials.neighbors
+            tensors["trial_alphas"] = self.trials.alphas
+            tensors["trial_biases"] = self.trials.biases
+            metadata["trials"] = list(self.trials.settings)
+        write_tensors(path, tensors, metadata, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> Correction:
+        """Read what `save` wrote.
+
+        Raises:
+            FileFormatError: If the file is damaged or no correction.
+        """
+        tensors, metadata = read_tensors(path)
+        if metadata.get("value") != "correction":
+            raise FileFormatError(
+                f"{path} is not a correction",
+                got=f"tensors {', '.join(sorted(tensors))}",
+                expected="a file that `alphafix train` wrote",
+                todo="run `alphafix train`",
+            )
+        trials = None
+        if "trials" in metadata:
+            trials = Trials(
+                settings=tuple(metadata["trials"]),
+                neighbors=tensors["trial_neighbors"],
+                alphas=tensors["trial_alphas"],
+                biases=tensors["trial_biases"],
+            )
+        return cls(
+            classes=tensors["classes"],
+            rows=tensors["rows"],
+            biases=tensors.get("biases"),
+            method=metadata["method"],
+            chosen=metadata["chosen"],
+            trials=trials,
+            provenance=metadata.get("provenance") or {},
+        )

@@ -1,0 +1,1 @@
+"""Features on disk: the sharded store, its writer, and class means."""

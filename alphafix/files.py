@@ -1,0 +1,172 @@
+"""Files that are written whole or not at all, and read with clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import FileFormatError, InputError, TargetExistsError
+
+Array = npt.NDArray[Any]
+
+# The one metadata entry of our safetensors files; its value is JSON.
+METADATA_KEY = "alphafix"
+
+
+def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
+    """Raise unless ``path`` is free or may be replaced.
+
+    Raises:
+        TargetExistsError: If ``path`` exists and ``overwrite`` is false.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise TargetExistsError(
+            f"{path} exists already",
+            expected="a path that is free",
+            todo=todo or "give --overwrite to replace it, or choose another path",
+        )
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` if the block succeeds.
+
+    The data is flushed to the disk before the rename and the folder after it, so that a
+    crash leaves either the old file or the new one. On any exception the temporary file
+    is removed and ``path`` is untouched.
+
+    Raises:
+        TargetExistsError: If ``path`` exists and ``overwrite`` is false.
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}",
+            got=error.strerror or str(error),
+            expected="a folder that can be written and a disk with room",
+            todo="nothing was changed; mend it and give the same command again",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write ``text`` as UTF-8, whole or not at all (see `atomic_path` for what it raises)."""
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object, *, overwrite: bool = False) -> None:
+    """Write ``value`` as indented JSON, whole or not at all (see `atomic_path`)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", overwrite=overwrite)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileFormatError: If it is not valid JSON in UTF-8.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise FileFormatError(
+            f"{path} is damaged", got=str(error), expected="valid JSON", todo="make it again"
+        ) from error
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write arrays and JSON metadata as one safetensors file, whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={METADATA_KEY: text})
+        except SafetensorError as error:  # its own error type for a full disk
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read all arrays and the JSON metadata of a safetensors file that alphafix wrote.
+
+    Raises:
+        FileFormatError: If the file is truncated or not such a file.
+    """
+    with open_safetensors(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    return tensors, dict(json.loads(text))
+
+
+@contextlib.contextmanager
+def open_safetensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
+    """Open a safetensors file (memory-mapped); ``framework`` is "pt" or "numpy".
+
+    Raises:
+        FileFormatError: If the file is truncated or not a safetensors file.
+        InputError: If it does not exist or cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except SafetensorError as error:
+        raise FileFormatError(
+            f"{path} is not a whole safetensors file",
+            got=f"{error} (file size {path.stat().st_size:,} bytes)",
+            expected="a file that ends where its header says",
+            todo="copy or make the file again",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}",
+            got=error.strerror or str(error),
+            expected="a readable safetensors file",
+            todo="check the path and its permissions",
+        ) from error
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The options of each stage: one frozen model for the API, the flags and the provenance."""

@@ -1,0 +1,45 @@
+"""What the options of all stages share.
+
+The command line makes its flags from the fields (`alphafix.cli.flags`): a field's description
+is its help text, and `Flag` gives it short names or makes it a positional argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a field appears on the command line.
+
+    Attributes:
+        names: Flags to use instead of ``--field-name``.
+        argument: Whether it is a positional argument.
+        metavar: What stands for the value in the help text.
+    """
+
+    names: tuple[str, ...] = ()
+    argument: bool = False
+    metavar: str | None = None
+
+
+class StageOptions(BaseModel):
+    """What every stage takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Annotated[
+        Path,
+        Flag(metavar="DIR"),
+        Field(description="Run directory, where the stages leave their results."),
+    ] = Path("alphafix-run")
+    overwrite: Annotated[bool, Field(description="Replace results that are there.")] = False
+
+    def recorded(self) -> dict[str, Any]:
+        """The options that decide the result, as JSON data for its provenance."""
+        return self.model_dump(mode="json", exclude={"run", "overwrite"})
