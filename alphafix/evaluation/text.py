@@ -1,0 +1,108 @@
+"""An evaluation as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alphafix.evaluation.evaluation import Change, Estimate, Evaluation, SplitResult
+
+LABELS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "macro": "mean class accuracy",
+    "macro_f1": "macro-F1",
+    "ece": "calibration error (ECE)",
+    "grouped": "top-1 within groups",
+    "worst_class": "lowest class accuracy",
+    "harmonic_mean": "harmonic mean of splits",
+}
+"""What each measure is called in text."""
+
+
+def heading(evaluation: Evaluation) -> list[str]:
+    """What was measured on what: always with thresholds and class counts."""
+    return [
+        f"{evaluation.method} on {evaluation.on}, {evaluation.samples:,} samples",
+        evaluation.classes.describe(),
+    ]
+
+
+def text_report(evaluation: Evaluation) -> str:
+    """Return the tables that `alphafix evaluate` prints."""
+    columns = [
+        "top-1 in %",
+        "classes",
+        "samples",
+        "base",
+        "corrected",
+        "change",
+        "gained/lost",
+        "p",
+    ]
+    top1 = [_split_row(split) for split in evaluation.splits]
+    lines = [*heading(evaluation), "", *columns_of([columns, *top1]), ""]
+    lines += columns_of([["all in %", "base", "corrected", "change"], *_other_rows(evaluation)])
+    settings = evaluation.settings
+    lines += [
+        "",
+        f"[ ]: 95% bootstrap interval, {settings['bootstrap_draws']:,} draws of samples within "
+        f"classes, seed {settings['seed']}; p: McNemar's exact test, two-sided",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _split_row(split: SplitResult) -> list[str]:
+    change, test = split.figures["top1"], split.mcnemar
+    empty = "n/a (0 classes)" if split.classes == 0 else "n/a (0 samples)"
+    row = [split.name, str(split.classes), f"{split.samples:,}"]
+    if test is None:
+        return [*row, empty, empty, empty, "", ""]
+    return [*row, *change_cells(change), f"+{test.gained} -{test.lost}", p_value(test.p)]
+
+
+def _other_rows(evaluation: Evaluation) -> list[list[str]]:
+    rows = []
+    for measure in evaluation.split("overall").figures:
+        if measure == "top1":
+            continue
+        for split in evaluation.splits:
+            if split.mcnemar is not None:
+                cells = change_cells(split.figures[measure])
+                rows.append([f"{LABELS[measure]}, {split.name}", *cells])
+    rows += [[LABELS[name], *change_cells(change)] for name, change in evaluation.summaries.items()]
+    return rows
+
+
+def change_cells(change: Change) -> list[str]:
+    """Base, corrected and change with their intervals, or n/a."""
+    return [
+        estimate(change.base),
+        estimate(change.corrected),
+        estimate(change.change, sign=True),
+    ]
+
+
+def estimate(found: Estimate | None, *, sign: bool = False) -> str:
+    """A figure with its interval: "47.3 [44.1, 50.2]"."""
+    if found is None:
+        return "n/a"
+    form = "{:+.1f}" if sign else "{:.1f}"
+    value, low, high = (form.format(x + 0.0) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def p_value(p: float) -> str:
+    """A probability, short."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def columns_of(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
