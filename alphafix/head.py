@@ -19,15 +19,27 @@ FloatArray = npt.NDArray[np.float32]
 class HeadSource:
     """Where a head was found, so that its rows can be written back there.
 
+    A head in effect is made of its E weight tensors W_e (C x D_e, one for all kinds but
+    "experts"), biases b_e and row scales s as
+
+        weight = concatenation over e of  s * factor / E * W_e   (W_e's rows of norm 1 first,
+                                                                  if ``normalised``)
+        bias   = s * mean over e of b_e
+
+    which is what alphanet.md says of LWS, cosine and RIDE heads.
+
     Attributes:
         file: Name of the checkpoint (without its folder).
-        sha256: Hash of that file's bytes.
+        sha256: Hash of that file's bytes (of all its shards' hashes, for a sharded model).
         kind: "linear" (rows as stored), "lws" (rows and biases times learned scales),
             "cosine" (rows normalised when the model runs) or "experts" (several heads, whose
             features are concatenated).
         weights: Names of the weight tensors; one, or one an expert.
         biases: Names of the bias tensors; none, one, or one an expert.
-        scales: Name of the tensor of row scales (LWS), or None.
+        scales: Name of the tensor of row scales (C elements, or one for all rows), or None.
+        transposed: Whether the weights are stored as D x C.
+        normalised: Whether the model divides each row by its norm when it runs.
+        factor: What the model multiplies the rows by (30 in RIDE, 16 in OLTR).
     """
 
     file: str
@@ -36,6 +48,9 @@ class HeadSource:
     weights: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
     scales: str | None = None
+    transposed: bool = False
+    normalised: bool = False
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""Model files: opening them, finding the head, changing its rows and nothing else."""
+
+from alphafix.checkpoints.finding import find_head
+from alphafix.checkpoints.opening import open_checkpoint
+from alphafix.checkpoints.state_dict import load_state_dict
+
+__all__ = ["find_head", "load_state_dict", "open_checkpoint"]

@@ -1,0 +1,161 @@
+"""Finding the head: taken only when there is no doubt, otherwise the choices are named."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from alphafix.checkpoints.candidates import Candidate, list_candidates
+from alphafix.checkpoints.layout import effective, read_stored
+from alphafix.checkpoints.opening import open_checkpoint
+from alphafix.checkpoints.tensors import REAL, Checkpoint
+from alphafix.errors import InputError
+from alphafix.files import sha256_file
+from alphafix.head import Head
+
+logger = logging.getLogger(__name__)
+
+
+def find_head(
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    width: int | None = None,
+    name: str | None = None,
+    normalised: bool = False,
+    factor: float = 1.0,
+    scale: float = 1.0,
+) -> Head:
+    """Find the head in a model file.
+
+    Args:
+        path: The file, an index of shards, or a folder (see `open_checkpoint`).
+        num_classes: C, if known.
+        width: D, if known; for several experts theirs together.
+        name: Name of the head's weight or layer as `alphafix inspect` shows it (the end of it
+            is enough); for several experts what their names have in common.
+        normalised: Whether the model divides each row by its norm when it runs (a file
+            cannot say so).
+        factor: What the model multiplies the rows by.
+        scale: What the model multiplies the logits by.
+
+    Returns:
+        The head in effect, with its source.
+
+    Raises:
+        InputError: If there is no linear head, or several layers could be it.
+        FileFormatError: If the file is damaged.
+    """
+    checkpoint = open_checkpoint(path)
+    chosen = choose(checkpoint, num_classes=num_classes, width=width, name=name)
+    kind = "cosine" if normalised and chosen.source.kind == "linear" else chosen.source.kind
+    source = replace(
+        chosen.source,
+        sha256=checkpoint_sha256(checkpoint),
+        kind=kind,
+        normalised=normalised,
+        factor=factor,
+    )
+    logger.info("head of %s: %s", checkpoint.path.name, describe(chosen))
+    return effective(read_stored(checkpoint, source), source, scale=scale)
+
+
+def checkpoint_sha256(checkpoint: Checkpoint) -> str:
+    """Hash of the file; for several files, of the lines "hash  name" of all of them."""
+    if len(checkpoint.files) == 1:
+        return sha256_file(checkpoint.files[0])
+    lines = [f"{sha256_file(file)}  {file.name}\n" for file in checkpoint.files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def choose(
+    checkpoint: Checkpoint,
+    *,
+    num_classes: int | None = None,
+    width: int | None = None,
+    name: str | None = None,
+) -> Candidate:
+    """Return the one candidate that must be the head.
+
+    Raises:
+        InputError: If there is none, or more than one.
+    """
+    everything = list_candidates(checkpoint)
+    candidates = list_candidates(checkpoint, num_classes=num_classes)
+    if name is not None:
+        candidates = [c for c in candidates if _called(c, name)]
+    if width is not None:
+        candidates = [c for c in candidates if c.width == width]
+    if not candidates:
+        raise _none(checkpoint, everything, num_classes, width, name)
+    if len(candidates) == 1:
+        return candidates[0]
+    best = [c for c in candidates if c.likeness is not None]
+    best = [c for c in best if c.likeness == best[0].likeness]
+    if len(best) == 1:
+        return best[0]
+    raise InputError(
+        f"{len(candidates)} layers of {checkpoint.path} could be the head",
+        got=_listing(candidates),
+        expected="one",
+        todo=f"name it, for example: --head {candidates[0].name}",
+    )
+
+
+def _called(candidate: Candidate, name: str) -> bool:
+    names = {candidate.name, candidate.name.rpartition(".")[0]}
+    if len(candidate.source.weights) > 1:
+        names |= set(candidate.source.weights)
+    return any(own == name or own.endswith("." + name) for own in names)
+
+
+def describe(candidate: Candidate) -> str:
+    """One line: name, shape, element type and kind."""
+    experts = len(candidate.source.weights)
+    kind = f"{experts} experts" if experts > 1 else candidate.source.kind
+    return (
+        f"{candidate.name} ({candidate.num_classes} x {candidate.width} {candidate.dtype}, {kind}, "
+        f"{'with' if candidate.source.biases else 'no'} bias)"
+    )
+
+
+def _listing(candidates: list[Candidate]) -> str:
+    shown = "; ".join(describe(candidate) for candidate in candidates[:6])
+    return shown + ("; ..." if len(candidates) > 6 else "")
+
+
+def _none(
+    checkpoint: Checkpoint,
+    everything: list[Candidate],
+    num_classes: int | None,
+    width: int | None,
+    name: str | None,
+) -> InputError:
+    wanted = f"{num_classes or 'C'} x {width or 'D'}"
+    if everything:
+        return InputError(
+            f"{checkpoint.path} has no linear layer that is the head"
+            + (f" {name}" if name is not None else ""),
+            got=_listing(everything),
+            expected=f"a layer of {wanted} (C classes x D features)",
+            todo="another C is likely another class list, another D another backbone; give the "
+            "model that the features are from, or name its layer with --head",
+        )
+    packed = sorted(
+        {t.dtype for t in checkpoint.tensors if t.dtype not in REAL and len(t.shape) == 2}
+    )
+    if packed:
+        return InputError(
+            f"{checkpoint.path} is quantised, so that its head cannot be patched",
+            got=f"matrices of {', '.join(packed)} only",
+            expected=f"a matrix of {', '.join(REAL)}",
+            todo="patch the model before it is quantised, then quantise it again",
+        )
+    return InputError(
+        f"{checkpoint.path} has no linear head",
+        got=f"{len(checkpoint.tensors)} tensors, none of them a matrix",
+        expected=f"a matrix of {wanted}",
+        todo="give the file that holds the whole classifier",
+    )

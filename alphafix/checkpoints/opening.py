@@ -1,0 +1,96 @@
+"""Opening a model file of any format, told by its content."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from alphafix.checkpoints.tensors import Checkpoint
+from alphafix.errors import FileFormatError, InputError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def find_file(path: Path) -> Path:
+    """Return the model file that ``path`` names, or that is in the folder ``path``.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if path.is_dir():
+        for name in (INDEX, SINGLE):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(
+            f"{path} is a folder without {INDEX} or {SINGLE}",
+            expected="a model file, or a folder that transformers saved",
+            todo="name the file itself",
+        )
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there",
+            expected="a model file: .safetensors, .safetensors.index.json, .pth, .pt, .bin, "
+            ".ckpt or .onnx",
+            todo="check the path",
+        )
+    return path
+
+
+def file_format(path: Path) -> str:
+    """Tell a file's format: "safetensors", "sharded", "torch", "torchscript" or "onnx".
+
+    Raises:
+        FileFormatError: If it is none of them.
+    """
+    from alphafix.checkpoints.torchscript import is_torchscript
+
+    if path.suffix == ".json":
+        return "sharded"
+    if path.suffix in (".safetensors", ".onnx"):
+        return path.suffix[1:]
+    with path.open("rb") as file:
+        front = file.read(9)
+    if zipfile.is_zipfile(path) or front.startswith(b"PK\x03\x04"):
+        return "torchscript" if is_torchscript(path) else "torch"
+    if front.startswith(b"\x80") and front[1:2] in b"\x02\x03\x04\x05":
+        return "torch"
+    if front[8:9] == b"{":
+        return "safetensors"
+    raise FileFormatError(
+        f"{path} is no model file of a known format",
+        got=f"a file that begins with {front!r}",
+        expected="safetensors, sharded safetensors (its index), torch, TorchScript or ONNX",
+        todo="save the weights with safetensors.torch.save_file(model.state_dict(), FILE)",
+    )
+
+
+def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
+    """Read what a model file holds and where, without reading the tensors.
+
+    Args:
+        path: The file, the index of a sharded model, or a folder that holds one of them.
+        section: For torch files: the part to use ("state_dict", "model", "state_dict_ema");
+            the averaged weights by default where there are several, as in timm.
+
+    Raises:
+        InputError: If there is no such file.
+        FileFormatError: If it is damaged, or of no known format.
+    """
+    path = find_file(path)
+    kind = file_format(path)
+    if kind == "safetensors":
+        from alphafix.checkpoints.safetensors_format import open_safetensors_file
+
+        return open_safetensors_file(path)
+    if kind == "sharded":
+        from alphafix.checkpoints.sharded import open_sharded
+
+        return open_sharded(path)
+    if kind == "torchscript":
+        from alphafix.checkpoints.torchscript import open_torchscript
+
+        return open_torchscript(path)
+    from alphafix.checkpoints.torch_format import open_torch
+
+    return open_torch(path, section=section)
