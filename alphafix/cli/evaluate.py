@@ -25,11 +25,12 @@ def evaluate(
     from alphafix.evaluation.gates import check_gates, failed
     from alphafix.evaluation.text import text_report
     from alphafix.stages.evaluate import evaluate as run_stage
-    from alphafix.stages.evaluate import gates_of
+    from alphafix.stages.evaluate import gates_of, write_outputs
 
     console.show_log()
     found = run_stage(options, progress=console.bar)
     outcomes = check_gates(found, gates_of(options))
+    write_outputs(found, outcomes, options)
     if json:
         gates = [asdict(outcome) for outcome in outcomes]
         console.print_json({**found.to_dict(), "gates": gates})

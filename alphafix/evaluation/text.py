@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from alphafix.evaluation.evaluation import Change, Estimate, Evaluation, SplitResult
+from alphafix.evaluation.openset import FIGURES
 
 LABELS = {
     "top1": "top-1",
@@ -18,6 +20,15 @@ LABELS = {
 }
 """What each measure is called in text."""
 
+OPEN_LABELS = {
+    "f_measure": "open set: F-measure",
+    "f_measure_old": "open set: F-measure, old form",
+    "auroc": "open set: AUROC",
+    "known_accepted": "open set: known accepted",
+    "unknown_accepted": "open set: unknown accepted",
+}
+"""What each open-set figure is called in text."""
+
 
 def heading(evaluation: Evaluation) -> list[str]:
     """What was measured on what: always with thresholds and class counts."""
@@ -29,26 +40,26 @@ def heading(evaluation: Evaluation) -> list[str]:
 
 def text_report(evaluation: Evaluation) -> str:
     """Return the tables that `alphafix evaluate` prints."""
-    columns = [
-        "top-1 in %",
-        "classes",
-        "samples",
-        "base",
-        "corrected",
-        "change",
-        "gained/lost",
-        "p",
-    ]
-    top1 = [_split_row(split) for split in evaluation.splits]
-    lines = [*heading(evaluation), "", *columns_of([columns, *top1]), ""]
-    lines += columns_of([["all in %", "base", "corrected", "change"], *_other_rows(evaluation)])
-    settings = evaluation.settings
-    lines += [
-        "",
-        f"[ ]: 95% bootstrap interval, {settings['bootstrap_draws']:,} draws of samples within "
-        f"classes, seed {settings['seed']}; p: McNemar's exact test, two-sided",
-    ]
+    lines = [*heading(evaluation), "", *columns_of(top1_rows(evaluation)), ""]
+    others = [["all in %", "base", "corrected", "change"], *_other_rows(evaluation)]
+    lines += [*columns_of(others), "", interval_note(evaluation)]
     return "\n".join(lines) + "\n"
+
+
+def interval_note(evaluation: Evaluation) -> str:
+    """What the brackets and p mean."""
+    settings = evaluation.settings
+    return (
+        f"[ ]: 95% bootstrap interval, {settings['bootstrap_draws']:,} draws of samples within "
+        f"classes, seed {settings['seed']}; p: McNemar's exact test, two-sided"
+    )
+
+
+def top1_rows(evaluation: Evaluation) -> list[list[str]]:
+    """The main table: a header, then top-1 of each split before and after."""
+    header = ["top-1 in %", "classes", "samples", "base", "corrected", "change"]
+    rows = [_split_row(split) for split in evaluation.splits]
+    return [[*header, "gained/lost", "p"], *rows]
 
 
 def _split_row(split: SplitResult) -> list[str]:
@@ -70,6 +81,17 @@ def _other_rows(evaluation: Evaluation) -> list[list[str]]:
                 cells = change_cells(split.figures[measure])
                 rows.append([f"{LABELS[measure]}, {split.name}", *cells])
     rows += [[LABELS[name], *change_cells(change)] for name, change in evaluation.summaries.items()]
+    if evaluation.open_set is not None:
+        rows += _open_rows(evaluation.open_set)
+    return rows
+
+
+def _open_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Figures on unknown classes; for AUROC and both F-measures more is better."""
+    rows = []
+    for name in FIGURES:
+        parts = {key: Estimate(**part) for key, part in found[name].items()}
+        rows.append([OPEN_LABELS[name], *change_cells(Change(**parts))])
     return rows
 
 

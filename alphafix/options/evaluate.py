@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from alphafix.options.base import StageOptions
+from alphafix.options.base import Flag, StageOptions
+
+# Gates and output files say nothing of how the figures were made.
+_DECIDE = {"on", "bootstraps", "seed", "groups", "wordnet_edges", "open", "open_threshold"}
 
 
 class EvaluateOptions(StageOptions):
@@ -39,6 +43,39 @@ class EvaluateOptions(StageOptions):
         Field(description="Hold the worse end of the 95% interval to each gate, not the figure."),
     ] = False
 
+    groups: Annotated[
+        str | None,
+        Flag(metavar="FILE"),
+        Field(
+            description="Count confusions within a group as right in one more figure: JSON "
+            "{group: [class, ...]}, or lines of class, tab, group (or WordNet id); "
+            '"wordnet" where class names are WordNet ids.'
+        ),
+    ] = None
+    wordnet_edges: Annotated[
+        int, Field(ge=1, description="Longest WordNet path between classes of one group.")
+    ] = 4
+    open: Annotated[
+        str | None,
+        Flag(metavar="SPLIT"),
+        Field(
+            description="Stored features of unknown classes: the name of a split, or the folder "
+            "of a feature store."
+        ),
+    ] = None
+    open_threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="Softmax confidence under which a sample is unknown."),
+    ] = 0.1
+    junit: Annotated[
+        Path | None, Flag(metavar="FILE"), Field(description="Write the gates as JUnit XML.")
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        Flag(metavar="FILE"),
+        Field(description="Write a summary as Markdown, for a CI step."),
+    ] = None
+
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", include={"on", "bootstraps", "seed"})
+        return self.model_dump(mode="json", include=_DECIDE)

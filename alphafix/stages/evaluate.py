@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 from alphafix.classes import ClassTable
 from alphafix.correction import Correction
+from alphafix.evaluation.ci import junit_report, markdown_report
 from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.gates import Gates
+from alphafix.evaluation.gates import Gates, Outcome
+from alphafix.evaluation.groups import read_groups
 from alphafix.evaluation.measure import compare_predictions
+from alphafix.evaluation.openset import open_set_figures
 from alphafix.evaluation.predictions import predict_pair
 from alphafix.features.store import FeatureStore
+from alphafix.files import write_text
 from alphafix.head import Head
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.progress import Progress, silent
@@ -23,18 +31,31 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evalua
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
         StaleInputError: If the correction was made from something that has changed since.
-        InputError: If features, head and correction do not fit together.
+        InputError: If features, head, correction and class groups do not fit together.
     """
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
-    store = FeatureStore.open(run.features(options.on))
-    store.require_labels()
+    store = open_features(run, options.on)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
     run.require_fresh(CORRECTION)
     correction = Correction.load(run.path(CORRECTION))
+    groups = None
+    if options.groups is not None:
+        groups = read_groups(options.groups, classes, edges=options.wordnet_edges)
     before, after = predict_pair(store, head, correction, progress=progress)
-    inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
+    open_set = None
+    if options.open is not None:
+        unknown = _open_store(run, options.open, head)
+        others = predict_pair(unknown, head, correction, progress=progress)
+        open_set = open_set_figures(
+            store.labels,
+            (before, others[0]),
+            (after, others[1]),
+            threshold=options.open_threshold,
+            draws=options.bootstraps,
+            seed=options.seed,
+        )
     found = compare_predictions(
         classes,
         store.labels,
@@ -42,13 +63,50 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evalua
         after,
         on=options.on,
         method=correction.method,
+        groups=groups,
         draws=options.bootstraps,
         seed=options.seed,
-        provenance=Provenance("evaluate", options.recorded(), inputs).to_dict(),
+        open_set=open_set,
+        provenance=_provenance(run, options),
         progress=progress,
     )
     found.save(run.path(REPORT), overwrite=True)
     return found
+
+
+def open_features(run: Run, split: str) -> FeatureStore:
+    """The stored features of a split, with labels that are all known.
+
+    Raises:
+        MissingStageError: If there are none.
+        InputError: If a label is out of range.
+    """
+    store = FeatureStore.open(run.features(split))
+    store.require_labels()
+    return store
+
+
+def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
+    folder = run.features(source)
+    store = FeatureStore.open(Path(source) if Path(source).is_dir() else folder)
+    store.require_labels(known_only=False)
+    head.require_match(width=store.width, num_classes=store.num_classes)
+    return store
+
+
+def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
+    inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
+    return Provenance("evaluate", options.recorded(), inputs).to_dict()
+
+
+def write_outputs(
+    evaluation: Evaluation, outcomes: Sequence[Outcome], options: EvaluateOptions
+) -> None:
+    """Write the files for a CI system that the options name, replacing earlier ones."""
+    if options.junit is not None:
+        write_text(options.junit, junit_report(evaluation, outcomes), overwrite=True)
+    if options.markdown is not None:
+        write_text(options.markdown, markdown_report(evaluation, outcomes), overwrite=True)
 
 
 def gates_of(options: EvaluateOptions) -> Gates:

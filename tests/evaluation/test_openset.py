@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from alphafix.cli.app import app
+from alphafix.errors import MissingStageError
+from alphafix.evaluation.evaluation import Evaluation
+from alphafix.evaluation.openset import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.features.writer import FeatureWriter
+from alphafix.options.evaluate import EvaluateOptions
+from alphafix.run import REPORT, Run
+from alphafix.stages.evaluate import evaluate
+from tests.evaluation.problems import corrected_run
+
+
+def figures(
+    confidence: list[float], right: list[int], known: list[int], t: float
+) -> dict[str, float]:
+    samples = OpenSamples(
+        np.array(confidence, dtype=np.float32), np.array(right, bool), np.array(known, bool)
+    )
+    found = OpenSetFigures(samples, t).vector(np.arange(len(known)))
+    return dict(zip(FIGURES, found.tolist(), strict=True))
+
+
+def test_open_set__hand_computed() -> None:
+    # Known: accepted right, accepted right, accepted wrong, rejected. Unknown: one accepted.
+    found = figures([0.9, 0.8, 0.7, 0.2, 0.6, 0.1], [1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 0, 0], 0.5)
+    assert found["f_measure"] == pytest.approx(100 * 4 / (4 + 2 + 1))
+    assert found["f_measure_old"] == pytest.approx(100 * 4 / (4 + 1 + 1))
+    # Of 4 x 2 pairs only (0.2, 0.6) is the wrong way round.
+    assert found["auroc"] == pytest.approx(100 * 7 / 8)
+    assert found["known_accepted"] == 75
+    assert found["unknown_accepted"] == 50
+
+
+def test_open_set__only_the_old_form_rises_when_all_but_one_are_rejected() -> None:
+    confidence, right, known = [0.99, 0.5, 0.5, 0.5, 0.5], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]
+    low, high = (figures(confidence, right, known, t) for t in (0.4, 0.9))
+    assert high["f_measure_old"] == 100 > low["f_measure_old"]
+    assert high["f_measure"] < low["f_measure"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_open_set__auroc_as_scikit_learn_also_with_ties_and_repeats(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence = np.round(rng.random(60), 1).astype(np.float32)
+    known = np.arange(60) < 40
+    samples = OpenSamples(confidence, known & (rng.random(60) < 0.5), known)
+    index = np.r_[rng.integers(0, 40, 40), rng.integers(40, 60, 20)]
+    found = OpenSetFigures(samples, 0.5).vector(index)[FIGURES.index("auroc")]
+    assert found == pytest.approx(100 * roc_auc_score(known[index], confidence[index]))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = corrected_run(tmp_path / "run")
+    writer = FeatureWriter(run.features("open"), num_classes=16)
+    rng = np.random.default_rng(0)
+    writer.add(
+        rng.normal(size=(50, 8)).astype(np.float32) / np.float32(4),
+        np.full(50, -1),
+        [f"open/{i}" for i in range(50)],
+    )
+    writer.finish({"split": "open"})
+    return run
+
+
+def test_evaluate__open_set_for_base_and_corrected(run: Run) -> None:
+    options = EvaluateOptions(run=run.folder, bootstraps=100, open="open", open_threshold=0.3)
+    found = evaluate(options).open_set
+    assert found is not None
+    assert (found["unknown_samples"], found["threshold"]) == (50, 0.3)
+    assert found["auroc"]["base"]["value"] > 60
+    for name in FIGURES:
+        parts = found[name]
+        difference = parts["corrected"]["value"] - parts["base"]["value"]
+        assert parts["change"]["value"] == pytest.approx(difference)
+        assert parts["base"]["low"] <= parts["base"]["value"] <= parts["base"]["high"]
+    loaded = Evaluation.load(run.path(REPORT))
+    assert loaded.open_set == found
+
+
+def test_evaluate__open_features_from_a_folder_are_the_same(run: Run) -> None:
+    named = evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open="open"))
+    folder = str(run.features("open"))
+    assert evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open=folder)).open_set == (
+        named.open_set
+    )
+
+
+def test_evaluate__missing_open_features(run: Run) -> None:
+    with pytest.raises(MissingStageError, match="extract --split none"):
+        evaluate(EvaluateOptions(run=run.folder, open="none"))
+
+
+def test_command__shows_open_set_rows(run: Run) -> None:
+    from typer.testing import CliRunner
+
+    arguments = ["evaluate", "--run", str(run.folder), "--bootstraps", "100", "--open", "open"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    for words in ("open set: F-measure ", "open set: F-measure, old form", "open set: AUROC"):
+        assert words in result.stdout
