@@ -1,0 +1,223 @@
+"""Features in the files of other tools: .npz, .npy, .safetensors and Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import FileFormatError, InputError, MissingPackageError
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+SUFFIXES = (".npz", ".npy", ".safetensors", ".parquet")
+
+
+@dataclass(frozen=True)
+class FeatureArrays:
+    """Features that were read from one file.
+
+    Attributes:
+        features: float32 of shape N x D.
+        labels: int64 of shape N.
+        ids: N sample ids, or the row numbers as text where the file has none.
+    """
+
+    features: FloatArray
+    labels: IntArray
+    ids: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack as ``features, labels, ids``."""
+        return iter((self.features, self.labels, self.ids))
+
+
+def read_features(path: Path, *, split: str) -> FeatureArrays:
+    """Read the features of one split.
+
+    .npz and .safetensors hold ``features``, ``labels`` and, if there are any, ``ids``; or the
+    same with the split's name before them (``train_features``), so that one file can hold all
+    splits. A .npy file holds the features, and ``NAME_labels.npy`` beside it the labels (for
+    ``features.npy`` also ``labels.npy``). Parquet has the columns ``features`` (lists),
+    ``label`` and ``id``.
+
+    Raises:
+        InputError: If the file is of another kind or lacks an array of this split.
+        FileFormatError: If it is damaged, or the arrays do not fit together.
+        MissingPackageError: If it is Parquet and pyarrow is not installed.
+    """
+    arrays = _read_arrays(path)
+    prefix = f"{split}_" if f"{split}_features" in arrays else ""
+    for name in ("features", "labels"):
+        if prefix + name not in arrays:
+            raise InputError(
+                f"{path} holds no {name} of the split {split}",
+                got=f"arrays {', '.join(sorted(arrays)) or 'none'}",
+                expected=f'"{name}" or "{split}_{name}"',
+                todo="save the arrays under these names",
+            )
+    features = np.asarray(arrays[prefix + "features"])
+    labels = np.asarray(arrays[prefix + "labels"])
+    ids = arrays.get(prefix + "ids")
+    _check(path, features, labels, ids)
+    names = range(len(labels)) if ids is None else ids.tolist()
+    return FeatureArrays(
+        features=features.astype(np.float32, copy=False),
+        labels=labels.astype(np.int64, copy=False),
+        ids=tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
+    )
+
+
+def _read_arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"{path} is not a file of features",
+            got=path.suffix or "no suffix",
+            expected=", ".join(SUFFIXES),
+            todo="save the features in one of these formats",
+        )
+    if not path.is_file():
+        raise InputError(f"{path} is not there", expected="a file of features")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    try:
+        return _read_npy(path) if path.suffix == ".npy" else _read_npz(path)
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise FileFormatError(
+            f"{path} is damaged or not a NumPy file",
+            got=str(error),
+            expected="plain arrays, no pickled objects",
+            todo="save it again with np.save or np.savez",
+        ) from error
+
+
+def _read_npz(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_npy(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    labels = labels_beside(path)
+    if not labels.is_file():
+        raise InputError(
+            f"the labels of {path} are not there",
+            got=f"no {labels.name}",
+            expected=f"{labels.name} beside it",
+            todo="save the labels there with np.save",
+        )
+    arrays = {
+        "features": np.load(path, allow_pickle=False),
+        "labels": np.load(labels, allow_pickle=False),
+    }
+    ids = labels.with_name(labels.name.replace("labels", "ids"))
+    if ids.is_file():
+        arrays["ids"] = np.load(ids, allow_pickle=False)
+    return arrays
+
+
+def labels_beside(path: Path) -> Path:
+    """Where the labels of the .npy file ``path`` belong."""
+    stem = path.stem
+    name = stem.replace("features", "labels") if "features" in stem else f"{stem}_labels"
+    return path.with_name(f"{name}.npy")
+
+
+def _read_safetensors(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    from alphafix.files import open_safetensors
+
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with open_safetensors(path) as file:  # torch, because NumPy has no bfloat16
+        for name in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(name)
+            arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    for prefix in [name.removesuffix("id_bytes") for name in arrays if name.endswith("id_bytes")]:
+        text, ends = arrays[f"{prefix}id_bytes"].tobytes(), arrays[f"{prefix}id_ends"]
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        pairs = zip(starts, ends, strict=True)
+        arrays[f"{prefix}ids"] = np.array([text[a:b].decode() for a, b in pairs], dtype=str)
+    return arrays
+
+
+def _read_parquet(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    parquet = import_parquet()
+    import pyarrow
+
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise FileFormatError(
+            f"{path} is damaged or not a Parquet file", got=str(error), todo="make it again"
+        ) from error
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for column, name in (("features", "features"), ("label", "labels"), ("id", "ids")):
+        if column in table.column_names:
+            values = table.column(column).combine_chunks()
+            arrays[name] = _matrix(values) if name == "features" else _column(values)
+    return arrays
+
+
+def _matrix(values: Any) -> npt.NDArray[Any]:
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat).reshape(len(values), -1)
+
+
+def _column(values: Any) -> npt.NDArray[Any]:
+    return np.asarray(values.to_pylist())
+
+
+def import_parquet() -> Any:
+    """Return pyarrow.parquet.
+
+    Raises:
+        MissingPackageError: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingPackageError(
+            "reading or writing Parquet needs pyarrow, which is not installed",
+            todo="pip install 'alphafix[parquet]'",
+        ) from error
+    return pyarrow.parquet
+
+
+def _check(
+    path: Path,
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    ids: npt.NDArray[Any] | None,
+) -> None:
+    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels):
+        raise FileFormatError(
+            f"features and labels of {path} do not fit together",
+            got=f"features {features.shape}, labels {labels.shape}",
+            expected="features N x D and labels N",
+            todo="save one row of features and one label a sample",
+        )
+    if labels.dtype.kind not in "iu":
+        raise FileFormatError(
+            f"the labels of {path} are no class ids",
+            got=f"dtype {labels.dtype}",
+            expected="integers from 0 to C-1, in the order of the head's rows",
+        )
+    if features.dtype.kind != "f":
+        raise FileFormatError(
+            f"the features of {path} are no floating-point numbers", got=f"dtype {features.dtype}"
+        )
+    if ids is not None and len(ids) != len(labels):
+        raise FileFormatError(
+            f"ids and labels of {path} differ in number",
+            got=f"{len(ids)} ids, {len(labels)} labels",
+        )
