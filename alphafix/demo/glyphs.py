@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -77,34 +78,38 @@ class Glyphs:
         """The number of classes C."""
         return len(self.code_points)
 
-    @property
+    @cached_property
     def class_folders(self) -> tuple[str, ...]:
         """The C folder names, in class order."""
         return tuple(folder_name(i, int(c)) for i, c in enumerate(self.code_points))
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
         """The C names for people to read, in class order."""
         return tuple(describe_code_point(int(c)) for c in self.code_points)
 
 
-def load_glyphs() -> Glyphs:
-    """Load the data set that ships with the package."""
-    with as_file(files("alphafix.demo") / "data" / ARCHIVE) as path, np.load(path) as arrays:
-        splits = {name: _load_split(arrays, name) for name in SPLITS}
-        return Glyphs(
-            **splits,
-            open_images=arrays["open_x"],
-            open_code_points=arrays["open_cp"],
-            code_points=arrays["classes"],
-            natural_counts=arrays["natural"],
-            face_names=arrays["face_name"],
-            face_groups=arrays["face_group"],
-        )
+def load_glyphs(path: Path | None = None) -> Glyphs:
+    """Load the data set that ships with the package, or one rebuilt at ``path``."""
+    archive = files("alphafix.demo") / "data" / ARCHIVE
+    with as_file(archive) as shipped, np.load(path or shipped) as arrays:
+        return _from_arrays(arrays)
 
 
-def _load_split(arrays: Any, name: str) -> GlyphSplit:
-    return GlyphSplit(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays[f"{name}_face"])
+def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Glyphs:
+    splits = {
+        name: GlyphSplit(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays[f"{name}_face"])
+        for name in SPLITS
+    }
+    return Glyphs(
+        **splits,
+        open_images=arrays["open_x"],
+        open_code_points=arrays["open_cp"],
+        code_points=arrays["classes"],
+        natural_counts=arrays["natural"],
+        face_names=arrays["face_name"],
+        face_groups=arrays["face_group"],
+    )
 
 
 def folder_name(index: int, code_point: int) -> str:

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from alphafix.classes import ClassTable
 from alphafix.demo.glyphs import ARCHIVE, Glyphs, GlyphSplit, load_glyphs
-from alphafix.demo.model import GlyphNet, glyph_net, normalize
+from alphafix.demo.model import GlyphNet, normalize
 from alphafix.files import write_json, write_tensors
 
 BATCH = 128
@@ -46,6 +46,7 @@ class Options:
     learning_rate: float
     weight_decay: float
     threads: int
+    data: Path | None
     out: Path
 
 
@@ -201,7 +202,7 @@ def train_base(glyphs: Glyphs, options: Options) -> Base:
         name: Samples.from_split(split)
         for name, split in {"train": glyphs.train, "val": glyphs.val, "test": glyphs.test}.items()
     }
-    model = glyph_net().to(memory_format=torch.channels_last)
+    model = GlyphNet(glyphs.num_classes).to(memory_format=torch.channels_last)
     train_network(model, images["train"], images["val"], options)
     features = {name: extract(model, samples) for name, samples in images.items()}
     crt_head = retrain_head(features["train"], glyphs.num_classes, options)
@@ -217,9 +218,9 @@ def train_base(glyphs: Glyphs, options: Options) -> Base:
 
 def save_base(base: Base, options: Options) -> None:
     """Write the network, the cross-entropy head and the accuracies to ``options.out``."""
-    recipe = {key: value for key, value in asdict(options).items() if key != "out"}
+    recipe = {key: value for key, value in asdict(options).items() if key not in ("data", "out")}
     record = {
-        "data": ARCHIVE,
+        "data": options.data.name if options.data else ARCHIVE,
         "torch": torch.__version__,
         "options": recipe,
         "accuracies": base.accuracies,
@@ -253,6 +254,7 @@ def parse_options(arguments: list[str]) -> Options:
     parser.add_argument("--learning-rate", type=float, default=0.1, help="peak, both stages")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--threads", type=int, default=1, help="fixed, as sums depend on it")
+    parser.add_argument("--data", type=Path, help="a rebuilt archive instead of the shipped one")
     parser.add_argument("--out", type=Path, default=DATA_FOLDER, help="folder for the weights")
     return Options(**vars(parser.parse_args(arguments)))
 
@@ -260,7 +262,7 @@ def parse_options(arguments: list[str]) -> Options:
 def main() -> None:
     """Train, save and print the accuracies."""
     options = parse_options(sys.argv[1:])
-    base = train_base(load_glyphs(), options)
+    base = train_base(load_glyphs(options.data), options)
     save_base(base, options)
     print(format_table(base.accuracies))
 
