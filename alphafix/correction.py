@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,49 @@ class Trials:
 
     def __len__(self) -> int:
         return len(self.settings)
+
+    def only(self, trial: int) -> Trials:
+        """One trial by itself."""
+        return Trials(
+            self.settings[trial : trial + 1],
+            self.neighbors[trial : trial + 1],
+            self.alphas[trial : trial + 1],
+            self.biases[trial : trial + 1],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Trials]) -> Trials:
+        """All trials of ``parts`` in order, padded to the largest K."""
+        k = max(part.neighbors.shape[2] for part in parts)
+
+        def padded(array: npt.NDArray[Any], value: int) -> npt.NDArray[Any]:
+            missing = k - array.shape[2]
+            return np.pad(array, ((0, 0), (0, 0), (0, missing)), constant_values=value)
+
+        return cls(
+            settings=tuple(record for part in parts for record in part.settings),
+            neighbors=np.concatenate([padded(part.neighbors, -1) for part in parts]),
+            alphas=np.concatenate([padded(part.alphas, 0) for part in parts]),
+            biases=np.concatenate([part.biases for part in parts]),
+        )
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays under the names that they have in files."""
+        return {
+            "trial_neighbors": self.neighbors,
+            "trial_alphas": self.alphas,
+            "trial_biases": self.biases,
+        }
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, npt.NDArray[Any]], settings: list[Any]) -> Trials:
+        """Read what `tensors` gave."""
+        return cls(
+            settings=tuple(settings),
+            neighbors=tensors["trial_neighbors"],
+            alphas=tensors["trial_alphas"],
+            biases=tensors["trial_biases"],
+        )
 
     def rows(self, trial: int, head: Head, classes: IntArray) -> FloatArray:
         """The corrected rows of one trial, F x D (AlphaNet, Eq. 2)."""
@@ -119,9 +163,7 @@ class Correction:
         if self.biases is not None:
             tensors["biases"] = self.biases
         if self.trials is not None:
-            tensors["trial_neighbors"] = self.trials.neighbors
-            tensors["trial_alphas"] = self.trials.alphas
-            tensors["trial_biases"] = self.trials.biases
+            tensors |= self.trials.tensors()
             metadata["trials"] = list(self.trials.settings)
         write_tensors(path, tensors, metadata, overwrite=overwrite)
 
@@ -142,12 +184,7 @@ class Correction:
             )
         trials = None
         if "trials" in metadata:
-            trials = Trials(
-                settings=tuple(metadata["trials"]),
-                neighbors=tensors["trial_neighbors"],
-                alphas=tensors["trial_alphas"],
-                biases=tensors["trial_biases"],
-            )
+            trials = Trials.of(tensors, metadata["trials"])
         return cls(
             classes=tensors["classes"],
             rows=tensors["rows"],

@@ -16,6 +16,9 @@ from rich.table import Table
 from alphafix.progress import Advance
 
 stderr = Console(stderr=True, highlight=False)
+if not stderr.is_terminal:
+    # Into a file or a pipe, tables take the width that they need.
+    stderr = Console(stderr=True, highlight=False, width=200)
 
 
 def print_result(text: str) -> None:

@@ -46,9 +46,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = next((item for item in field.metadata if isinstance(item, Flag)), Flag())
     annotation: Any = field.annotation
     default = field.get_default(call_default_factory=True)
-    if annotation is not None and getattr(annotation, "__origin__", None) is tuple:
-        annotation = list[annotation.__args__[0]]
-        default = list(default or ())
+    if "tuple" in str(annotation):
+        # A flag that may be repeated; the model turns the words into its own types.
+        annotation = list[str]
+        default = [str(item) for item in default or ()]
     common: dict[str, Any] = {"help": field.description, "metavar": flag.metavar}
     if flag.argument:
         info: Any = typer.Argument(**common, show_default=False)
@@ -70,8 +71,9 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 def _long_name(name: str, annotation: object, default: object) -> str:
     long = "--" + name.replace("_", "-")
-    # A switch that is on by itself needs its opposite; one that is off by itself does not.
-    return f"{long}/--no-{long[2:]}" if annotation is bool and default else long
+    # A switch that is off by itself needs no opposite; any other does.
+    two_sided = "bool" in str(annotation) and default is not False
+    return f"{long}/--no-{long[2:]}" if two_sided else long
 
 
 def _validated(model: type[Options], values: dict[str, Any]) -> Options:

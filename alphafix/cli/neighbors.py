@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,16 @@ from alphafix.cli import console
 from alphafix.cli.flags import takes
 from alphafix.options.neighbors import NeighborsOptions
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from alphafix.classes import ClassTable
+    from alphafix.neighbors import Neighbours
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+# More rows than a screen holds help nobody; --csv and --json give all of them.
+MOST_ROWS = 20
 
 
 @app.command(epilog="Example: alphafix neighbors -k 5 --metric euclidean --csv neighbors.csv")
@@ -30,3 +39,19 @@ def neighbors(
     console.note(classes.describe())
     console.stderr.print(_table(classes, found))
     console.print_result(str(options.run / "neighbors.safetensors"))
+
+
+def _table(classes: ClassTable, found: Neighbours) -> Table:
+    records = found.records(classes)
+    title = f"{found.k} nearest base classes ({found.metric})"
+    if len(records) > MOST_ROWS:
+        title += f", the first {MOST_ROWS} of {len(records)} few-split classes"
+    rows = (
+        [
+            record["name"],
+            record["train"],
+            "  ".join(f"{near['name']} {near['distance']:.3g}" for near in record["neighbors"]),
+        ]
+        for record in records[:MOST_ROWS]
+    )
+    return console.table(title, ["few-split class", "train", "neighbours and distances"], rows)

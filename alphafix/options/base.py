@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class Flag:
     names: tuple[str, ...] = ()
     argument: bool = False
     metavar: str | None = None
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, (list, tuple)):
+        return [part for item in value for part in (str(item).split(","))]
+    return [value] if isinstance(value, (int, float)) else value
+
+
+Several = BeforeValidator(_split)
+"""For a tuple of numbers: also takes one number, and on the command line "1,2,3"."""
 
 
 class StageOptions(BaseModel):

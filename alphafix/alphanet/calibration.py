@@ -1,0 +1,81 @@
+"""One scalar on all few-split scores, chosen on validation.
+
+An offset moves samples from the base classes to the few-split classes, so it makes the whole
+trade-off reachable from one trained network. Accuracy changes only where the offset crosses
+a sample's gap, so that the exact optimum is found by sorting the gaps once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.alphanet.measure import Accuracy, Contest
+from alphafix.classes import SPLITS, ClassTable
+
+FloatArray64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy as a function of the offset.
+
+    Attributes:
+        offsets: Ascending offsets, one between any two neighbouring gaps (the first is below
+            all, the last above all), float64.
+        accuracy: Percent for "few", "medium", "many" and "overall" at each offset, float64;
+            NaN throughout for a split without samples.
+    """
+
+    offsets: FloatArray64
+    accuracy: dict[str, FloatArray64]
+
+    def at(self, position: int) -> Accuracy:
+        """Accuracy at one of the offsets."""
+        values = {name: float(curve[position]) for name, curve in self.accuracy.items()}
+        return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+    def nearest(self, offset: float) -> int:
+        """Position of the offset nearest to ``offset``."""
+        return int(np.abs(self.offsets - offset).argmin())
+
+
+def trade_off(contest: Contest, classes: ClassTable) -> Curve:
+    """Accuracy of each split at every offset that makes a difference."""
+    order = np.argsort(contest.gap, kind="stable")
+    gaps = contest.gap[order].astype(np.float64)
+    # Passing a sample's gap replaces the base classes' answer by the few-split classes'.
+    change = contest.few_right[order].astype(np.int64) - contest.base_right[order]
+    split_of = classes.splits[contest.labels]
+    accuracy = {}
+    for code, name in [*enumerate(SPLITS), (None, "overall")]:
+        mine = np.ones(len(gaps), dtype=bool) if code is None else split_of == code
+        start = int(contest.base_right[mine].sum())
+        correct = start + np.concatenate([[0], np.cumsum(np.where(mine[order], change, 0))])
+        with np.errstate(invalid="ignore"):
+            accuracy[name] = 100.0 * correct / np.float64(mine.sum())
+    # Halfway between two gaps, so that rounding elsewhere cannot turn a prediction over. No
+    # offset lies between equal gaps.
+    offsets = np.concatenate([[gaps[0] - 1], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1]])
+    real = np.concatenate([[True], np.diff(gaps) > 0, [True]])
+    return Curve(offsets[real], {name: curve[real] for name, curve in accuracy.items()})
+
+
+def best_offset(curve: Curve, goodness: Callable[[Accuracy], float | None]) -> int | None:
+    """Position of the offset with the greatest goodness, the one nearest to 0 among equals.
+
+    ``goodness`` returns None for what is not allowed; the result is None if nothing is.
+    """
+    best: tuple[float, float] | None = None
+    found = None
+    for position, offset in enumerate(curve.offsets):
+        value = goodness(curve.at(position))
+        if value is None:
+            continue
+        key = (value, -abs(float(offset)))
+        if best is None or key > best:
+            best, found = key, position
+    return found

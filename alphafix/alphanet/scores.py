@@ -1,0 +1,211 @@
+"""Base-model scores of samples, reduced to what the objective needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from alphafix.head import Head
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+# Bytes of logits computed at a time: large enough for efficient products, small beside
+# everything else that is held.
+CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which of the C classes appear where in the reduced scores.
+
+    Attributes:
+        few: The F few-split class ids, int64, ascending.
+        base: The B other class ids, int64, ascending.
+        columns: The U class ids whose scores are kept: the few-split classes first, then
+            every class that is a neighbour of one, int64.
+    """
+
+    few: IntArray
+    base: IntArray
+    columns: IntArray
+
+    @classmethod
+    def of(cls, num_classes: int, few: IntArray, neighbors: IntArray) -> Layout:
+        """Lay out C classes for the given few-split ids and neighbour ids (any shape)."""
+        base = np.setdiff1d(np.arange(num_classes, dtype=np.int64), few)
+        columns = np.concatenate([few, np.setdiff1d(np.unique(neighbors), few)])
+        return cls(few=few, base=base, columns=columns.astype(np.int64))
+
+    def positions(self, classes: IntArray) -> IntArray:
+        """Where each of ``classes`` stands in ``columns``, same shape."""
+        where = np.full(int(self.columns.max()) + 1, -1, dtype=np.int64)
+        where[self.columns] = np.arange(len(self.columns))
+        return where[classes]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Scores s = W x of n samples for the U kept classes: a table, or computed when asked.
+
+    Where the table would be more than the memory budget, the n x D features are kept
+    instead and multiplied for the rows that are asked for.
+
+    Attributes:
+        table: float32 of shape n x U (U x n if ``class_major``), or None.
+        features: float32 of shape n x D, or None.
+        weight: Rows of the kept classes, float32 of shape U x D.
+        class_major: Training gathers samples, validation sweeps over classes; each has the
+            layout that reads memory in order.
+    """
+
+    table: Tensor | None
+    features: Tensor | None
+    weight: Tensor
+    class_major: bool
+
+    def of_samples(self, index: Tensor) -> Tensor:
+        """Scores of the samples ``index`` (any shape), float32 of shape index.shape x U."""
+        if self.features is not None:
+            return self.features[index] @ self.weight.T
+        if self.table is None or self.class_major:
+            raise ValueError("these columns are not kept by sample")
+        return self.table[index]
+
+    def by_class(self, place: slice) -> Tensor:
+        """Scores of the samples ``place``, float32 of shape U x m."""
+        if self.features is not None:
+            return self.weight @ self.features[place].T
+        if self.table is None or not self.class_major:
+            raise ValueError("these columns are not kept by class")
+        return self.table[:, place]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """n samples as the objective sees them.
+
+    Attributes:
+        labels: Class ids, int64 of shape n.
+        few_label: Position of the label among the few-split classes, or -1, int64, n.
+        own: z_y of base samples (0 for few-split ones), float32, n.
+        base_lse: L, the logsumexp of z over the base classes, float32, n.
+        base_max: The largest z over the base classes, float32, n.
+        base_argmax: The base class that has it, int64, n.
+        columns: Scores without bias of the kept classes.
+    """
+
+    labels: Tensor
+    few_label: Tensor
+    own: Tensor
+    base_lse: Tensor
+    base_max: Tensor
+    base_argmax: Tensor
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def bytes_of_table(samples: int, layout: Layout) -> int:
+    """Bytes of the n x U table of scores."""
+    return 4 * samples * len(layout.columns)
+
+
+def reduce_scores(
+    chunks: Iterable[tuple[FloatArray, IntArray]],
+    samples: int,
+    head: Head,
+    layout: Layout,
+    *,
+    device: torch.device,
+    memory: int,
+    class_major: bool = False,
+) -> Scores:
+    """Multiply features once by the head and keep what the objective needs.
+
+    Args:
+        chunks: Features (float32, m x D) and labels (int64, m) in order; read once.
+        samples: n, the number of rows in all chunks together.
+        head: The base model's head; its logit scale is part of z and s.
+        layout: Which scores to keep.
+        device: Where to compute and keep them.
+        memory: Bytes that the table of scores may take; above, features are kept.
+        class_major: Layout of the table (see `Columns`).
+    """
+    weight = torch.from_numpy(head.weight * np.float32(head.scale)).to(device)
+    bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).to(device)
+    as_table = bytes_of_table(samples, layout) <= memory
+    keep = torch.from_numpy(layout.columns).to(device)
+    out = _Collector(samples, head, layout, device, as_table=as_table, class_major=class_major)
+    rows = max(1, CHUNK_BYTES // (4 * head.num_classes))
+    for features, labels in chunks:
+        for start in range(0, len(features), rows):
+            x = torch.from_numpy(features[start : start + rows]).to(device)
+            y = torch.from_numpy(labels[start : start + rows]).to(device)
+            scores = x @ weight.T
+            kept = scores.index_select(1, keep) if as_table else x
+            out.add(kept, scores.add_(bias), y)
+    return out.finish(weight[keep])
+
+
+class _Collector:
+    """Fills preallocated arrays chunk by chunk, so that nothing is held twice."""
+
+    def __init__(
+        self,
+        samples: int,
+        head: Head,
+        layout: Layout,
+        device: torch.device,
+        *,
+        as_table: bool,
+        class_major: bool,
+    ) -> None:
+        self.as_table, self.class_major = as_table, class_major
+        self.few = torch.from_numpy(layout.few).to(device)
+        self.few_position = torch.full((head.num_classes,), -1, device=device)
+        self.few_position[self.few] = torch.arange(len(self.few), device=device)
+        width = len(layout.columns) if as_table else head.width
+        turned = as_table and class_major
+        shape = (width, samples) if turned else (samples, width)
+        self.stored = torch.empty(shape, device=device)
+        self.kept = self.stored.T if turned else self.stored
+        self.numbers = torch.empty(3, samples, device=device)  # own, logsumexp, max
+        self.labels = torch.empty(samples, dtype=torch.int64, device=device)
+        self.argmax = torch.empty(samples, dtype=torch.int64, device=device)
+        self.filled = 0
+
+    def add(self, kept: Tensor, logits: Tensor, labels: Tensor) -> None:
+        place = slice(self.filled, self.filled + len(labels))
+        self.kept[place] = kept
+        self.labels[place] = labels
+        self.numbers[0, place] = logits.gather(1, labels[:, None])[:, 0]
+        logits[:, self.few] = -torch.inf  # what is left are the base classes
+        self.numbers[1, place] = logits.logsumexp(1)
+        self.numbers[2, place], self.argmax[place] = logits.max(1)
+        self.filled += len(labels)
+
+    def finish(self, weight: Tensor) -> Scores:
+        few_label = self.few_position[self.labels]
+        own = torch.where(few_label < 0, self.numbers[0], torch.zeros_like(self.numbers[0]))
+        columns = Columns(
+            table=self.stored if self.as_table else None,
+            features=None if self.as_table else self.stored,
+            weight=weight,
+            class_major=self.class_major,
+        )
+        return Scores(
+            labels=self.labels,
+            few_label=few_label,
+            own=own,
+            base_lse=self.numbers[1],
+            base_max=self.numbers[2],
+            base_argmax=self.argmax,
+            columns=columns,
+        )

@@ -1,0 +1,304 @@
+"""Training a batch of trials together, step by step, each as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from alphafix.alphanet.network import Networks, alphas, initial_networks
+from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
+from alphafix.alphanet.scores import Scores
+from alphafix.progress import Advance
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What all trials of a batch share (defaults: AlphaNet, section 4.1).
+
+    Attributes:
+        epochs: Epochs of training.
+        first_epoch: First epoch (counted from 1) that may be chosen on validation.
+        batch_size: Samples a step; the last step of an epoch takes what is left.
+        lr: Learning rate, times 0.1 after every ``decay_every`` epochs.
+        decay_every: See ``lr``.
+        weight_decay: AdamW's decoupled decay (PyTorch's default).
+        hidden: Widths of the hidden layers.
+        learn_bias: Whether the few-split biases are learned ("official": they are not).
+        include_self: Whether a class's own row enters the network too ("official").
+        max_steps: Stop a trial after this many steps (to try a size out), or None.
+    """
+
+    epochs: int = 25
+    first_epoch: int = 5
+    batch_size: int = 64
+    lr: float = 1e-3
+    decay_every: int = 10
+    weight_decay: float = 1e-2
+    hidden: tuple[int, ...] = (32, 32, 32)
+    learn_bias: bool = True
+    include_self: bool = False
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run.
+
+    Attributes:
+        rho: Base samples a few-split sample.
+        k: Neighbours a class.
+        seed: Decides the initial network and the samples.
+        neighbors: The neighbours' class ids, int64 of shape F x K.
+        samples: Indices of the samples of each epoch, int64 of shape epochs x n.
+    """
+
+    rho: float
+    k: int
+    seed: int
+    neighbors: IntArray
+    samples: IntArray
+
+    def steps_per_epoch(self, hyper: Hyper) -> int:
+        """Steps that one pass over the epoch's samples takes."""
+        return -(-int(self.samples.shape[1]) // hyper.batch_size)
+
+    def steps(self, hyper: Hyper) -> int:
+        """Steps of the whole training."""
+        steps = hyper.epochs * self.steps_per_epoch(hyper)
+        return steps if hyper.max_steps is None else min(steps, hyper.max_steps)
+
+
+@dataclass
+class Outcome:
+    """What became of a trial: its best epoch's alphas and biases, and its history.
+
+    Attributes:
+        alphas: float32 of shape F x K.
+        biases: float32 of shape F.
+        epoch: The epoch they are from, counted from 1.
+        correct: Whether each validation sample is predicted correctly, bool, or None.
+        history: One record an epoch: loss, and validation accuracy where it was measured.
+    """
+
+    alphas: Tensor
+    biases: Tensor
+    epoch: int = 0
+    correct: Tensor | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a batch trains and is validated on.
+
+    Attributes:
+        train: All samples that any trial of the batch sees.
+        val: Validation samples kept by class, or None.
+        weight: The head's rows, float32 of shape C x D.
+        biases: The head's few-split biases, float32 of shape F.
+        scale: The head's logit scale.
+        few: Few-split class ids, int64 of shape F.
+        positions: Column of each class in the scores, int64 of shape C (-1: not kept).
+    """
+
+    train: Scores
+    val: Scores | None
+    weight: Tensor
+    biases: Tensor
+    scale: float
+    few: Tensor
+    positions: Tensor
+
+
+def train_batch(
+    trials: Sequence[Trial], data: Data, hyper: Hyper, *, advance: Advance
+) -> list[Outcome]:
+    """Train trials with the same K together.
+
+    A trial's result does not depend on the others: every product is over its own slice, its
+    samples and its initial network come from its own seed, and once it has made its steps
+    its slice is no longer touched.
+
+    Args:
+        trials: T trials with equal K.
+        data: Samples and head.
+        hyper: What they share.
+        advance: Called with the number of trial steps done.
+    """
+    order = sorted(range(len(trials)), key=lambda i: -trials[i].steps(hyper))
+    batch = _Batch([trials[i] for i in order], data, hyper)
+    for step in range(batch.total_steps):
+        advance(batch.step(step))
+    outcomes: list[Outcome | None] = [None] * len(trials)
+    for place, outcome in zip(order, batch.outcomes, strict=True):
+        outcomes[place] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+class _Batch:
+    """T trials, those with the most steps first, so that the active ones are a prefix."""
+
+    def __init__(self, trials: Sequence[Trial], data: Data, hyper: Hyper) -> None:
+        self.trials, self.data, self.hyper = trials, data, hyper
+        self.total_steps = trials[0].steps(hyper)
+        self.per_epoch = [trial.steps_per_epoch(hyper) for trial in trials]
+        self.steps = [trial.steps(hyper) for trial in trials]
+        device = data.weight.device
+        self.index, self.share = _step_samples(trials, hyper, device)
+        neighbors = torch.from_numpy(np.stack([trial.neighbors for trial in trials])).to(device)
+        if bool((neighbors == neighbors[:1]).all()):
+            neighbors = neighbors[:1]
+        self.positions = data.positions[neighbors]
+        self.rows = _input_rows(neighbors, data, include_self=hyper.include_self)
+        self.networks = initial_networks(
+            [trial.seed for trial in trials],
+            data.biases,
+            inputs=self.rows.shape[-1],
+            hidden=hyper.hidden,
+            k=trials[0].k,
+        )
+        self.first_moments = self.networks.map(torch.zeros_like)
+        self.second_moments = self.networks.map(torch.zeros_like)
+        self.count = torch.zeros((), device=device)
+        self.outcomes = [Outcome(data.biases, data.biases) for _ in trials]
+        self.losses = torch.zeros(len(trials), device=device)
+
+    def step(self, step: int) -> int:
+        """Make one step of every trial that is not done; return their number."""
+        active = sum(steps > step for steps in self.steps)
+        networks = self.networks.first(active).map(lambda t: t.detach().requires_grad_())
+        losses = self._losses(networks, step)
+        gradients = torch.autograd.grad(losses.sum(), self._trained(networks))
+        self.losses[:active] += losses.detach()
+        self._update(networks, gradients, step)
+        ended = [
+            trial
+            for trial in range(active)
+            if (step + 1) % self.per_epoch[trial] == 0 or step + 1 == self.steps[trial]
+        ]
+        if ended:
+            self._end_epoch(ended, step)
+        return active
+
+    def _losses(self, networks: Networks, step: int) -> Tensor:
+        """Mean loss of each active trial's samples, float32 of shape T."""
+        active = len(networks)
+        data = self.data
+        index = self.index[:active, step]
+        rows = data.train.columns.of_samples(index)
+        found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
+        few = few_scores(rows, self.positions[:active], found, networks.biases * data.scale)
+        return (sample_losses(data.train, index, few) * self.share[:active, step]).sum(1)
+
+    def _trained(self, networks: Networks) -> list[Tensor]:
+        tensors = networks.tensors()
+        return tensors if self.hyper.learn_bias else tensors[:-1]
+
+    def _update(self, networks: Networks, gradients: Sequence[Tensor], step: int) -> None:
+        """AdamW, once for each run of neighbouring trials with the same learning rate."""
+        active = len(networks)
+        rates = [self._rate(trial, step) for trial in range(active)]
+        edges = [0, *(i for i in range(1, active) if rates[i] != rates[i - 1]), active]
+        for start, stop in pairwise(edges):
+            place = slice(start, stop)
+            tensors = [tensor.detach()[place] for tensor in self._trained(networks)]
+            adamw(
+                tensors,
+                [gradient[place] for gradient in gradients],
+                [moment[place] for moment in self._trained(self.first_moments)],
+                [moment[place] for moment in self._trained(self.second_moments)],
+                [],
+                # adamw counts the step up itself: each run of trials gets its own copy.
+                [self.count.clone() for _ in tensors],
+                fused=tensors[0].device.type in ("cpu", "cuda"),
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rates[start],
+                weight_decay=self.hyper.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
+        self.count += 1
+
+    def _rate(self, trial: int, step: int) -> float:
+        epoch = step // self.per_epoch[trial]
+        return self.hyper.lr * 0.1 ** (epoch // self.hyper.decay_every)
+
+    def _end_epoch(self, ended: Sequence[int], step: int) -> None:
+        """Record the epoch of these trials, and keep their alphas if they are the best yet."""
+        with torch.no_grad():
+            active = ended[-1] + 1
+            rows = self.rows if self.rows.ndim == 2 else self.rows[:active]
+            found = alphas(self.networks.first(active), rows)
+        for trial in ended:
+            epoch = -(-(step + 1) // self.per_epoch[trial])
+            # A budget of steps can end a trial before the first epoch that may be chosen.
+            last = step + 1 == self.steps[trial]
+            steps = step % self.per_epoch[trial] + 1
+            record = {"epoch": epoch, "loss": float(self.losses[trial]) / steps}
+            self.losses[trial] = 0
+            if epoch >= self.hyper.first_epoch or last:
+                self._consider(trial, epoch, found[trial], record)
+            self.outcomes[trial].history.append(record)
+
+    def _consider(self, trial: int, epoch: int, found: Tensor, record: dict[str, Any]) -> None:
+        outcome = self.outcomes[trial]
+        biases = self.networks.biases[trial]
+        correct = None
+        val = self.data.val
+        if val is not None:
+            there = val.labels.device
+            positions = self.positions[trial if len(self.positions) > 1 else 0]
+            scaled = biases * self.data.scale
+            correct = correct_predictions(
+                val, positions.to(there), found.to(there), scaled.to(there)
+            )
+            record["val_overall"] = float(correct.float().mean())
+            # Strictly greater: a tie keeps the earlier epoch.
+            if outcome.correct is not None and correct.sum() <= outcome.correct.sum():
+                return
+        outcome.alphas, outcome.biases = found.clone(), biases.clone()
+        outcome.epoch, outcome.correct = epoch, correct
+
+
+def _step_samples(
+    trials: Sequence[Trial], hyper: Hyper, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Sample indices of each step and the share of each in the step's mean, T x steps x batch.
+
+    The last step of an epoch has fewer samples; its padding has share 0.
+    """
+    steps, size = trials[0].steps(hyper), hyper.batch_size
+    index = np.zeros((len(trials), steps, size), dtype=np.int64)
+    share = np.zeros((len(trials), steps, size), dtype=np.float32)
+    for place, trial in enumerate(trials):
+        per_epoch, wanted = trial.steps_per_epoch(hyper), trial.samples.shape[1]
+        padded = np.full((len(trial.samples), per_epoch * size), -1, dtype=np.int64)
+        padded[:, :wanted] = trial.samples
+        rows = padded.reshape(-1, size)[:steps]
+        index[place, : len(rows)] = np.maximum(rows, 0)
+        real = rows >= 0
+        share[place, : len(rows)] = real / real.sum(1, keepdims=True)
+    return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
+
+
+def _input_rows(neighbors: Tensor, data: Data, *, include_self: bool) -> Tensor:
+    """The networks' input: neighbour rows side by side, F x I if all trials share them."""
+    rows = data.weight[neighbors]  # T x F x K x D, or 1 x ... if shared
+    if include_self:
+        own = data.weight[data.few].expand(len(rows), -1, -1)
+        rows = torch.cat([own[:, :, None], rows], dim=2)
+    rows = rows.flatten(2)
+    return rows[0] if len(rows) == 1 else rows

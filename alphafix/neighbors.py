@@ -1,0 +1,203 @@
+"""The base classes nearest to each few-split class, by the distance of class means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.classes import ClassTable
+from alphafix.errors import FileFormatError, InputError, MissingPackageError
+from alphafix.files import read_tensors, write_tensors
+
+FloatArray = npt.NDArray[np.float32]
+FloatArray64 = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# FAISS ranks in float32; this many more candidates than asked for are measured again in
+# float64, so that its rounding cannot decide which of two near-equal neighbours comes first.
+EXTRA_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The K base classes nearest to each of the F few-split classes.
+
+    Attributes:
+        few: Few-split class ids, int64 of shape F, ascending.
+        ids: Their neighbours, nearest first, int64 of shape F x K.
+        distances: Euclidean distance, or 1 - cosine, of the class means, float32, F x K.
+        means: Class means of the training features, float32 of shape C x D.
+        metric: "euclidean", "cosine" or "random" (whose distances are Euclidean).
+        provenance: How it was made, as JSON data.
+    """
+
+    few: IntArray
+    ids: IntArray
+    distances: FloatArray
+    means: FloatArray
+    metric: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def k(self) -> int:
+        """K."""
+        return int(self.ids.shape[1])
+
+    def records(self, classes: ClassTable) -> list[dict[str, Any]]:
+        """One record a few-split class, with names, as JSON data."""
+        return [
+            {
+                "class": int(few),
+                "name": classes.names[few],
+                "train": int(classes.counts[few]),
+                "neighbors": [
+                    {"class": int(q), "name": classes.names[q], "distance": float(d)}
+                    for q, d in zip(ids, distances, strict=True)
+                ],
+            }
+            for few, ids, distances in zip(self.few, self.ids, self.distances, strict=True)
+        ]
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write safetensors with ``few``, ``ids``, ``distances`` and ``means``."""
+        tensors = {
+            "few": self.few,
+            "ids": self.ids,
+            "distances": self.distances,
+            "means": self.means,
+        }
+        metadata = {
+            "value": "neighbours",
+            "metric": self.metric,
+            "provenance": self.provenance,
+        }
+        write_tensors(path, tensors, metadata, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> Neighbours:
+        """Read what `save` wrote.
+
+        Raises:
+            FileFormatError: If the file is damaged or holds no neighbours.
+        """
+        tensors, metadata = read_tensors(path)
+        try:
+            return cls(
+                few=tensors["few"],
+                ids=tensors["ids"],
+                distances=tensors["distances"],
+                means=tensors["means"],
+                metric=metadata["metric"],
+                provenance=metadata.get("provenance") or {},
+            )
+        except KeyError as error:
+            raise FileFormatError(
+                f"{path} holds no neighbours",
+                got=f"no entry {error}",
+                expected="a file that `alphafix neighbors` wrote",
+                todo="run `alphafix neighbors --overwrite`",
+            ) from error
+
+
+def nearest_neighbours(
+    means: FloatArray64, classes: ClassTable, *, k: int = 5, metric: str = "euclidean", seed: int = 0
+) -> Neighbours:
+    """Find the K base classes nearest to each few-split class (AlphaNet, section 3.1).
+
+    Args:
+        means: Class means of the unnormalised training features, float64, C x D. The cosine
+            metric normalises the means, not the features.
+        classes: The class table, which says which classes are few-split.
+        k: K.
+        metric: "euclidean", "cosine", or "random" for the control of Figure 3: K different
+            base classes drawn for each few-split class from ``seed``.
+        seed: Seed of the random neighbours.
+
+    Raises:
+        InputError: If there is nothing to correct (see `ClassTable.require_correctable`), or
+            there are not more than K base classes.
+    """
+    classes.require_correctable()
+    few, base = classes.few, classes.base
+    if k >= len(base):
+        raise InputError(
+            "too many neighbours are asked for",
+            got=f"k = {k} of {len(base)} base classes",
+            expected=f"k in 1..{len(base) - 1}",
+            todo="give a smaller -k",
+        )
+    if metric == "random":
+        ids = random_neighbours(classes, k=k, seed=seed)
+    else:
+        points = _unit_rows(means) if metric == "cosine" else means
+        ids = base[_search(points[base], points[few], k)]
+    distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
+    return Neighbours(few, ids, distances, means.astype(np.float32), metric)
+
+
+def random_neighbours(classes: ClassTable, *, k: int, seed: int) -> IntArray:
+    """Draw K different base classes for each few-split class, int64 of shape F x K."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(classes.base, size=k, replace=False) for _ in classes.few]
+    return np.stack(drawn).astype(np.int64)
+
+
+def _unit_rows(points: FloatArray64) -> FloatArray64:
+    norms = np.linalg.norm(points, axis=1, keepdims=True)
+    if (norms == 0).any():
+        raise InputError(
+            "a class mean is zero, so it has no direction",
+            got=f"class {int(np.flatnonzero(norms == 0)[0])}",
+            expected="means that are not zero for the cosine metric",
+            todo="use --metric euclidean",
+        )
+    unit: FloatArray64 = points / norms
+    return unit
+
+
+def _search(base: FloatArray64, few: FloatArray64, k: int) -> IntArray:
+    """Positions in ``base`` of the K nearest rows, nearest first, ties to the lower position."""
+    # Far from the origin, float32 would spend its digits on what all means have in common.
+    center = base.mean(axis=0)
+    index = _faiss_index(base.shape[1])
+    index.add(np.ascontiguousarray(base - center, dtype=np.float32))
+    wanted = min(k + EXTRA_CANDIDATES, len(base))
+    _, found = index.search(np.ascontiguousarray(few - center, dtype=np.float32), wanted)
+    found = np.sort(found.astype(np.int64), axis=1)
+    order = np.empty((len(few), k), dtype=np.int64)
+    for row, candidates in enumerate(found):
+        exact = ((base[candidates] - few[row]) ** 2).sum(axis=1)
+        order[row] = candidates[np.argsort(exact, kind="stable")[:k]]
+    return order
+
+
+def _faiss_index(width: int) -> Any:
+    """An exact index for squared Euclidean distance, on a GPU if FAISS has one."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingPackageError(
+            "finding neighbours needs FAISS, which is not installed",
+            expected="faiss-cpu or faiss-gpu (they install the same module, so choose one)",
+            todo="pip install 'alphafix[cpu]' or pip install 'alphafix[gpu]'",
+        ) from error
+    index = faiss.IndexFlatL2(width)
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    return index
+
+
+def _distances(means: FloatArray64, few: IntArray, ids: IntArray, metric: str) -> FloatArray:
+    """Distances of the named pairs of means in float64, returned as float32, F x K."""
+    out = np.empty(ids.shape, dtype=np.float32)
+    for row, (own, others) in enumerate(zip(few, ids, strict=True)):
+        if metric == "cosine":
+            norms = np.linalg.norm(means[own]) * np.linalg.norm(means[others], axis=1)
+            out[row] = 1 - means[others] @ means[own] / norms
+        else:
+            out[row] = np.linalg.norm(means[others] - means[own], axis=1)
+    return out

@@ -1,0 +1,98 @@
+"""The stage `alphafix neighbors`: class means -> nearest base classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from dataclasses import replace
+
+from alphafix.classes import ClassTable, Thresholds
+from alphafix.features.means import class_means
+from alphafix.features.store import FeatureStore
+from alphafix.files import refuse_existing, write_text
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours, nearest_neighbours
+from alphafix.options.neighbors import NeighborsOptions
+from alphafix.progress import Progress, silent
+from alphafix.run import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+
+logger = logging.getLogger(__name__)
+
+
+def find_neighbors(
+    options: NeighborsOptions, *, progress: Progress = silent
+) -> tuple[ClassTable, Neighbours]:
+    """Find and save the neighbours of a run's few-split classes.
+
+    With ``options.features``, a run directory is made from the user's own arrays first.
+
+    Raises:
+        MissingStageError: If there are no features yet.
+        InputError: If the features, the head and the class table do not fit together.
+        TargetExistsError: If there are other neighbours already.
+    """
+    run = Run(options.run)
+    if options.csv is not None:
+        refuse_existing(options.csv, overwrite=options.overwrite)
+    if options.features or options.head is not None:
+        from alphafix.stages.start import start_from_arrays
+
+        start_from_arrays(run, options, progress=progress)
+    store = FeatureStore.open(run.features("train"))
+    classes = _with_thresholds(ClassTable.load(run.require(CLASSES)), options)
+    head = Head.load(run.require(HEAD))
+    head.require_match(width=store.width, num_classes=store.num_classes)
+    found = _find(run, classes, store, options)
+    if options.csv is not None:
+        write_text(options.csv, table_csv(classes, found), overwrite=options.overwrite)
+    return classes, found
+
+
+def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
+    few = options.few_below if options.few_below is not None else classes.thresholds.few
+    many = options.many_above if options.many_above is not None else classes.thresholds.many
+    return replace(classes, thresholds=Thresholds(few=few, many=many))
+
+
+def _find(
+    run: Run, classes: ClassTable, store: FeatureStore, options: NeighborsOptions
+) -> Neighbours:
+    changed = classes.thresholds != ClassTable.load(run.path(CLASSES)).thresholds
+    if not changed and run.is_current(NEIGHBORS, _provenance(run, options)):
+        logger.info("%s is up to date", run.path(NEIGHBORS))
+        return Neighbours.load(run.path(NEIGHBORS))
+    refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite)
+    if options.k < 3 and options.metric != "random":
+        logger.warning(
+            "k = %d: %s; 5 is the paper's choice",
+            options.k,
+            "alpha can only be +1 or -1" if options.k == 1 else "training is unstable under 3",
+        )
+    found = nearest_neighbours(
+        class_means(store), classes, k=options.k, metric=options.metric, seed=options.seed
+    )
+    if changed:
+        classes.save(run.path(CLASSES), overwrite=True)
+    made = replace(found, provenance=_provenance(run, options).to_dict())
+    made.save(run.path(NEIGHBORS), overwrite=options.overwrite)
+    return made
+
+
+def _provenance(run: Run, options: NeighborsOptions) -> Provenance:
+    inputs = run.hashes(CLASSES, HEAD, run.manifest("train"))
+    return Provenance(stage="neighbors", options=options.recorded(), inputs=inputs)
+
+
+def table_csv(classes: ClassTable, found: Neighbours) -> str:
+    """One line a few-split class and neighbour, nearest first."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["class", "name", "train", "rank", "neighbor", "neighbor_name", "distance"])
+    for record in found.records(classes):
+        for rank, near in enumerate(record["neighbors"], start=1):
+            own = [record["class"], record["name"], record["train"]]
+            writer.writerow([*own, rank, near["class"], near["name"], f"{near['distance']:.6g}"])
+    return out.getvalue()
+
+

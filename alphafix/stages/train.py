@@ -1,0 +1,350 @@
+"""The stage `alphafix train`: features, head and neighbours -> corrected rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alphafix.alphanet import combine, sweep
+from alphafix.alphanet.measure import Accuracy, Contest, contest, split_accuracy
+from alphafix.alphanet.prepare import Source, hold_out, prepare, renumbered, seen, whole
+from alphafix.alphanet.sampling import Pool, samples_per_epoch
+from alphafix.alphanet.scores import Layout, bytes_of_table
+from alphafix.alphanet.selection import Rule
+from alphafix.alphanet.training import Data, Hyper, Trial
+from alphafix.classes import ClassTable
+from alphafix.correction import Correction, Trials
+from alphafix.errors import InputError, MissingStageError
+from alphafix.features.store import FeatureStore
+from alphafix.files import refuse_existing, write_text
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours
+from alphafix.options.train import TrainOptions
+from alphafix.progress import Progress, silent
+from alphafix.run import CLASSES, CORRECTION, HEAD, METRICS, NEIGHBORS, Provenance, Run, digest
+
+logger = logging.getLogger(__name__)
+
+# Where finished batches of an unfinished sweep wait.
+UNFINISHED = "unfinished-trials"
+
+# Trials that train together. On a CPU more gain nothing: the products are large enough.
+MOST_TRIALS_CPU = 10
+MOST_TRIALS_GPU = 256
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will take.
+
+    Attributes:
+        trials: T.
+        steps: Steps of all trials together.
+        samples: Training samples that any trial sees.
+        bytes: Bytes of each large array, by name.
+    """
+
+    trials: int
+    steps: int
+    samples: int
+    bytes: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {**vars(self), "bytes_total": sum(self.bytes.values())}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Everything that a sweep is made of, checked."""
+
+    run: Run
+    options: TrainOptions
+    classes: ClassTable
+    head: Head
+    hyper: Hyper
+    wanted: tuple[sweep.Setting, ...]
+    trials: list[Trial]
+    train: Source
+    val: Source | None
+    layout: Layout
+    device: torch.device
+    provenance: Provenance
+
+
+def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
+    """Train AlphaNet and save the correction of the few-split rows.
+
+    Raises:
+        MissingStageError: If features, head or neighbours are not there yet.
+        StaleInputError: If the neighbours were made from other features.
+        InputError: If the options do not fit the data.
+        TargetExistsError: If there is another correction already.
+    """
+    run = Run(options.run)
+    device = _device(options.device)
+    provenance = _provenance(run, options, device)
+    if run.is_current(CORRECTION, provenance):
+        logger.info("%s is up to date", run.path(CORRECTION))
+        return Correction.load(run.path(CORRECTION))
+    refuse_existing(run.path(CORRECTION), overwrite=options.overwrite)
+    task = _task(run, options, provenance, device)
+    data, trials = _sweep(task, progress)
+    correction = _correction(task, data, trials)
+    correction.save(run.path(CORRECTION), overwrite=options.overwrite)
+    write_text(run.path(METRICS), _history(trials), overwrite=True)
+    if options.tensorboard is not None:
+        from alphafix.alphanet.tensorboard import write_history
+
+        write_history(trials, options.tensorboard)
+    shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
+    return correction
+
+
+def plan(options: TrainOptions) -> Plan:
+    """What `train` would do with these options, without training."""
+    run = Run(options.run)
+    device = _device(options.device)
+    task = _task(run, options, _provenance(run, options, device), device)
+    samples = len(seen(task.trials))
+    together = min(_most(device), len(task.trials))
+    inputs = task.head.width * (max(s.k for s in task.wanted) + task.hyper.include_self)
+    parameters = inputs * task.hyper.hidden[0] * 4 * together
+    limit = int(options.memory * 2**30)
+    dense = 4 * task.head.width
+
+    def held(count: int) -> int:
+        table = bytes_of_table(count, task.layout)
+        return table if table <= limit else dense * count
+
+    return Plan(
+        trials=len(task.trials),
+        steps=sum(trial.steps(task.hyper) for trial in task.trials),
+        samples=samples,
+        bytes={
+            "training scores": held(samples),
+            "validation scores": held(0 if task.val is None else len(task.val.index)),
+            "network input": 4 * len(task.classes.few) * inputs,
+            "networks and AdamW": 4 * parameters,
+            "samples of all epochs": sum(trial.samples.nbytes for trial in task.trials),
+        },
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is there", todo="use --device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("no MPS device is there", todo="use --device cpu")
+    return torch.device(name)
+
+
+def _most(device: torch.device) -> int:
+    return MOST_TRIALS_CPU if device.type == "cpu" else MOST_TRIALS_GPU
+
+
+def _provenance(run: Run, options: TrainOptions, device: torch.device) -> Provenance:
+    run.require(run.manifest("train"))
+    run.require_fresh(NEIGHBORS)
+    names = [CLASSES, HEAD, NEIGHBORS, run.manifest("train")]
+    if run.has(run.manifest("val")) and options.holdout is None:
+        names.append(run.manifest("val"))
+    recorded = {**options.recorded(), "device": device.type}
+    return Provenance(stage="train", options=recorded, inputs=run.hashes(*names))
+
+
+def _task(run: Run, options: TrainOptions, provenance: Provenance, device: torch.device) -> _Task:
+    classes = ClassTable.load(run.require(CLASSES))
+    classes.require_correctable()
+    head = Head.load(run.require(HEAD))
+    store = FeatureStore.open(run.features("train"))
+    head.require_match(width=store.width, num_classes=store.num_classes)
+    store.require_labels()
+    train, val = _samples(run, options, store)
+    hyper = _hyper(options, head)
+    found = Neighbours.load(run.path(NEIGHBORS))
+    wanted = sweep.settings(
+        options.rho, options.k or (found.k,), range(options.seed, options.seed + options.seeds)
+    )
+    trials = _trials(wanted, found, classes, train, hyper, options.metric or found.metric)
+    neighbors = np.concatenate([trial.neighbors.ravel() for trial in trials])
+    layout = Layout.of(len(classes), classes.few, neighbors)
+    return _Task(
+        run, options, classes, head, hyper, wanted, trials, train, val, layout, device, provenance
+    )
+
+
+def _samples(run: Run, options: TrainOptions, store: FeatureStore) -> tuple[Source, Source | None]:
+    """Training and validation samples."""
+    if options.holdout is not None:
+        return hold_out(store, options.holdout, seed=options.seed)
+    if not run.has(run.manifest("val")):
+        if len(options.rho) * max(len(options.k), 1) > 1 or options.calibrated:
+            raise MissingStageError(
+                "choosing a setting or an offset needs validation features",
+                got="training features only",
+                expected="features of the split val",
+                todo="run `alphafix extract --split val`, or hold training features out with "
+                "--holdout 0.2, or train a single --rho without --calibrate",
+            )
+        return whole(store), None
+    val = FeatureStore.open(run.features("val"))
+    val.require_labels()
+    if (val.width, val.num_classes) != (store.width, store.num_classes):
+        raise InputError(
+            "training and validation features do not fit together",
+            got=f"val: {val.num_classes} classes, width {val.width}",
+            expected=f"train: {store.num_classes} classes, width {store.width}",
+            todo="extract both with the same model and class order",
+        )
+    return whole(store), whole(val)
+
+
+def _hyper(options: TrainOptions, head: Head) -> Hyper:
+    official = options.preset == "official"
+    learn_bias = not official if options.learn_bias is None else options.learn_bias
+    if head.bias is None and (options.learn_bias or options.calibrated):
+        raise InputError(
+            "the head has no biases, so none can be learned or calibrated",
+            got="a head without bias",
+            expected="a linear layer with bias",
+            todo="drop --learn-bias and --calibrate, or give the model's last layer a bias of "
+            "zeros first",
+        )
+    return Hyper(
+        epochs=options.epochs,
+        first_epoch=options.first_epoch,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        hidden=options.hidden,
+        learn_bias=learn_bias and head.bias is not None,
+        include_self=official if options.include_self is None else options.include_self,
+        max_steps=options.max_steps,
+    )
+
+
+def _trials(
+    wanted: Sequence[sweep.Setting],
+    found: Neighbours,
+    classes: ClassTable,
+    train: Source,
+    hyper: Hyper,
+    metric: str,
+) -> list[Trial]:
+    pool = Pool.of(train.labels, classes)
+    # Positions among the training samples become positions in the store.
+    pool = Pool(train.index[pool.few], train.index[pool.base], pool.starts, pool.sizes)
+    means = found.means.astype(np.float64)
+    shared: dict[int, IntArray] = {found.k: found.ids} if metric == found.metric else {}
+    trials = []
+    for setting in wanted:
+        if metric == "random":
+            neighbors = sweep.neighbors_of(setting, means, classes, metric)
+        else:
+            if setting.k not in shared:
+                shared[setting.k] = sweep.neighbors_of(setting, means, classes, metric)
+            neighbors = shared[setting.k]
+        trials.append(sweep.make_trial(setting, neighbors, pool, hyper))
+    logger.info(
+        "%d trials; an epoch of rho %g has %d samples, %d of them few-split",
+        len(trials),
+        wanted[0].rho,
+        samples_per_epoch(pool, wanted[0].rho),
+        len(pool.few),
+    )
+    return trials
+
+
+def _sweep(task: _Task, progress: Progress) -> tuple[Data, Trials]:
+    index = seen(task.trials)
+    data = prepare(
+        Source(task.train.store, index),
+        task.val,
+        task.head,
+        task.classes,
+        task.layout,
+        device=task.device,
+        memory=int(task.options.memory * 2**30),
+        progress=progress,
+    )
+    inputs = dict(task.provenance.inputs)
+    made_from = digest([task.options.recorded_trials(), task.device.type, inputs])
+    trials = sweep.run_sweep(
+        task.wanted,
+        renumbered(task.trials, index),
+        data,
+        task.classes,
+        task.hyper,
+        most=_most(task.device),
+        keep=task.run.path(UNFINISHED),
+        made_from=made_from,
+        progress=progress,
+    )
+    return data, trials
+
+
+def _correction(task: _Task, data: Data, trials: Trials) -> Correction:
+    options, classes, head = task.options, task.classes, task.head
+    offered: list[combine.Candidate | None]
+    offered = list(combine.candidates(trials, ensemble=options.ensemble))
+    rule = None
+    if data.val is not None:
+        rule = Rule(options.select, _base_accuracy(data, classes), options.max_overall_drop)
+        offered = [_measured(task, data, rule, one) for one in offered if one is not None]
+        chosen = combine.choose(offered, rule)
+    else:
+        chosen = next(one for one in offered if one is not None)
+    biases = chosen.biases if task.hyper.learn_bias or options.calibrated else None
+    return Correction(
+        classes=classes.few,
+        rows=chosen.rows(head.weight, classes.few),
+        biases=biases,
+        chosen=combine.describe(chosen, trials, rule, options.ensemble),
+        trials=trials,
+        provenance=task.provenance.to_dict(),
+    )
+
+
+def _measured(
+    task: _Task, data: Data, rule: Rule, candidate: combine.Candidate
+) -> combine.Candidate | None:
+    assert data.val is not None
+    scale = task.head.scale
+    result: Contest = combine.on_validation(candidate, data.val, task.layout, scale)
+    return combine.measured(
+        candidate, result, task.classes, rule, calibrate=task.options.calibrated, scale=scale
+    )
+
+
+def _base_accuracy(data: Data, classes: ClassTable) -> Accuracy:
+    """Validation accuracy of the base model, from its own few-split scores."""
+    assert data.val is not None
+    few = len(classes.few)
+    none = np.zeros((few, 1), dtype=np.float32)
+    own = classes.few[:, None]
+    layout = Layout.of(len(classes), classes.few, own)
+    scaled = data.biases.cpu().numpy() * np.float32(data.scale)
+    result = contest(data.val, layout, own, none, scaled)
+    return split_accuracy(result.correct(), result.labels, classes)
+
+
+def _history(trials: Trials) -> str:
+    """One JSON line an epoch of each trial."""
+    lines = [
+        json.dumps({name: record[name] for name in ("rho", "k", "seed")} | epoch)
+        for record in trials.settings
+        for epoch in record["history"]
+    ]
+    return "".join(line + "\n" for line in lines)
