@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import subprocess
@@ -133,8 +134,6 @@ def rebuilt(work: Path) -> Glyphs:
 def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Import a module of the example."""
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    import importlib
-
     return lambda name: importlib.import_module(f"rebuild.{name}")
 
 
