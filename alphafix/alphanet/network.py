@@ -98,16 +98,18 @@ def alphas(networks: Networks, rows: Tensor) -> Tensor:
     Returns:
         float32 of shape T x F x K.
     """
+    # Units x classes throughout, T x out x F, so that the gradient of a weight comes out of
+    # its product in the weight's own memory layout.
     first, *others = networks.weights
     trials, width, inputs = first.shape
     if rows.ndim == 2:
-        # One product for all trials: F x I by I x (T * width).
-        flat = functional.linear(rows, first.reshape(trials * width, inputs))
-        values = flat.view(len(rows), trials, width).transpose(0, 1)
+        # One product for all trials: (T * width) x I by I x F.
+        values = (first.reshape(trials * width, inputs) @ rows.T).view(trials, width, -1)
     else:
-        values = torch.bmm(rows, first.transpose(1, 2))
-    values = values + networks.offsets[0][:, None]
+        values = torch.bmm(first, rows.transpose(1, 2))
+    values = values + networks.offsets[0][..., None]
     for weight, offset in zip(others, networks.offsets[1:], strict=True):
         values = functional.leaky_relu(values, NEGATIVE_SLOPE)
-        values = torch.baddbmm(offset[:, None], values, weight.transpose(1, 2))
-    return values / values.abs().sum(-1, keepdim=True).clamp_min(LEAST_NORM)
+        values = torch.baddbmm(offset[..., None], weight, values)
+    norm = values.abs().sum(1, keepdim=True).clamp_min(LEAST_NORM)
+    return (values / norm).transpose(1, 2)

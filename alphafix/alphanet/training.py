@@ -215,7 +215,8 @@ class _Batch:
             tensors = [tensor.detach()[place] for tensor in self._trained(networks)]
             adamw(
                 tensors,
-                [gradient[place] for gradient in gradients],
+                # The fused kernel walks memory in order, whatever the strides say.
+                [gradient[place].contiguous() for gradient in gradients],
                 [moment[place] for moment in self._trained(self.first_moments)],
                 [moment[place] for moment in self._trained(self.second_moments)],
                 [],
