@@ -13,9 +13,11 @@ from alphafix.head import HeadSource
 # Last parts of the names that timm, torchvision, transformers and research code give to the
 # layer before the logits.
 HEAD_WORDS = frozenset(
-    ("fc", "head", "classifier", "linear", "last_linear", "score", "logits", "output", "final")
-    + ("cls_head", "head_dist", "lm_head", "prediction", "predictions")
-    + ("fcs", "heads", "classifiers", "linears", "experts")
+    {
+        *("fc", "head", "classifier", "linear", "last_linear", "score", "logits", "output"),
+        *("final", "cls_head", "head_dist", "lm_head", "prediction", "predictions"),
+        *("fcs", "heads", "classifiers", "linears", "experts"),
+    }
 )
 
 # Learned row scales: classifier-balancing (LWS) says "scales", MiSLAS "learned_norm".

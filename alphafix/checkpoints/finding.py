@@ -82,14 +82,13 @@ def choose(
     Raises:
         InputError: If there is none, or more than one.
     """
-    everything = list_candidates(checkpoint)
     candidates = list_candidates(checkpoint, num_classes=num_classes)
     if name is not None:
-        candidates = [c for c in candidates if _called(c, name)]
+        candidates = [c for c in candidates if called(c, name)]
     if width is not None:
         candidates = [c for c in candidates if c.width == width]
     if not candidates:
-        raise _none(checkpoint, everything, num_classes, width, name)
+        raise not_found(checkpoint, num_classes, width, name)
     if len(candidates) == 1:
         return candidates[0]
     best = [c for c in candidates if c.likeness is not None]
@@ -98,13 +97,14 @@ def choose(
         return best[0]
     raise InputError(
         f"{len(candidates)} layers of {checkpoint.path} could be the head",
-        got=_listing(candidates),
+        got=listing(candidates),
         expected="one",
         todo=f"name it, for example: --head {candidates[0].name}",
     )
 
 
-def _called(candidate: Candidate, name: str) -> bool:
+def called(candidate: Candidate, name: str) -> bool:
+    """Whether ``name`` (its end is enough) is the candidate's layer or weight."""
     names = {candidate.name, candidate.name.rpartition(".")[0]}
     if len(candidate.source.weights) > 1:
         names |= set(candidate.source.weights)
@@ -121,24 +121,23 @@ def describe(candidate: Candidate) -> str:
     )
 
 
-def _listing(candidates: list[Candidate]) -> str:
+def listing(candidates: list[Candidate]) -> str:
+    """The candidates in one line, at most six."""
     shown = "; ".join(describe(candidate) for candidate in candidates[:6])
     return shown + ("; ..." if len(candidates) > 6 else "")
 
 
-def _none(
-    checkpoint: Checkpoint,
-    everything: list[Candidate],
-    num_classes: int | None,
-    width: int | None,
-    name: str | None,
+def not_found(
+    checkpoint: Checkpoint, num_classes: int | None, width: int | None, name: str | None
 ) -> InputError:
+    """The error for a file without the head: what it has instead, and the likely cause."""
+    everything = list_candidates(checkpoint)
     wanted = f"{num_classes or 'C'} x {width or 'D'}"
     if everything:
         return InputError(
             f"{checkpoint.path} has no linear layer that is the head"
             + (f" {name}" if name is not None else ""),
-            got=_listing(everything),
+            got=listing(everything),
             expected=f"a layer of {wanted} (C classes x D features)",
             todo="another C is likely another class list, another D another backbone; give the "
             "model that the features are from, or name its layer with --head",

@@ -211,7 +211,8 @@ def encode(values: FloatArray, dtype: str) -> npt.NDArray[Any]:
         # Adding just under half of the dropped part, plus the kept part's last bit, carries
         # exactly when rounding to nearest even says so.
         rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-        return (rounded >> np.uint32(16)).astype("<u2")
-    with np.errstate(over="ignore"):
+        half: npt.NDArray[Any] = (rounded >> np.uint32(16)).astype("<u2")
+        return half
+    with np.errstate(over="ignore"):  # what overflows is found and refused as a whole
         stored: npt.NDArray[Any] = values.astype(np.dtype(dtype).newbyteorder("<"))
     return stored

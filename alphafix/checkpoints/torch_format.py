@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,23 +67,26 @@ def place_views(
     path: Path, views: list[tuple[str, View]], offsets: dict[str, int]
 ) -> tuple[Tensor, ...]:
     """Turn views of storages into tensors at places of the file, with what shares them."""
-    users: dict[str, list[str]] = {}
+    tensors = []
     for name, view in views:
         if view.storage.key not in offsets:
             _refuse(path, f"tensor {name} has no data in it", "no such entry", "all its tensors")
-        users.setdefault(view.storage.key, []).append(name)
-    return tuple(
-        Tensor(
-            name,
-            view.dtype,
-            view.shape,
-            path,
-            offsets[view.storage.key] + view.offset * BITS[view.dtype] // 8,
-            view.strides,
-            tuple(other for other in users[view.storage.key] if other != name),
-        )
-        for name, view in views
-    )
+        offset = offsets[view.storage.key] + view.offset * BITS[view.dtype] // 8
+        tensors.append(Tensor(name, view.dtype, view.shape, path, offset, view.strides))
+    return tuple(with_users(tensors))
+
+
+def with_users(tensors: list[Tensor]) -> list[Tensor]:
+    """Note for each tensor which others use bytes of it."""
+    ordered = sorted(tensors, key=lambda tensor: tensor.offset)
+    users: dict[str, list[str]] = {tensor.name: [] for tensor in tensors}
+    for index, tensor in enumerate(ordered):
+        for other in ordered[index + 1 :]:
+            if other.offset >= tensor.offset + tensor.span:
+                break
+            users[tensor.name].append(other.name)
+            users[other.name].append(tensor.name)
+    return [replace(tensor, users=tuple(users[tensor.name])) for tensor in tensors]
 
 
 def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
