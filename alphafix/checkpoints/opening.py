@@ -78,7 +78,11 @@ def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
         FileFormatError: If it is damaged, or of no known format.
     """
     path = find_file(path)
-    kind = file_format(path)
+    return open_format(path, file_format(path), section=section)
+
+
+def open_format(path: Path, kind: str, *, section: str = "") -> Checkpoint:
+    """Open a file of a format that is known (see `open_checkpoint`)."""
     if kind == "safetensors":
         from alphafix.checkpoints.safetensors_format import open_safetensors_file
 
@@ -91,6 +95,10 @@ def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
         from alphafix.checkpoints.torchscript import open_torchscript
 
         return open_torchscript(path)
+    if kind == "onnx":
+        from alphafix.checkpoints.onnx_format import open_onnx
+
+        return open_onnx(path)
     from alphafix.checkpoints.torch_format import open_torch
 
     return open_torch(path, section=section)

@@ -1,20 +1,26 @@
-"""Carrying out a plan into a copy beside the original."""
+"""Carrying out a plan into copies beside the original."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alphafix.checkpoints.opening import open_format
 from alphafix.checkpoints.plan import Plan
 from alphafix.checkpoints.splices import Splice, in_order
 from alphafix.checkpoints.tensors import Checkpoint
-from alphafix.checkpoints.writing import Verify, write_copy
+from alphafix.checkpoints.writing import VerificationError, Verify, write_copy
 from alphafix.errors import InputError
 from alphafix.files import METADATA_KEY, refuse_existing
 from alphafix.progress import Progress, silent
+
+# What `from_pretrained` needs beside the weights: copied along into another folder.
+COMPANIONS = ("config.json", "generation_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Output:
 
     source: Path
     target: Path
-    splices: tuple[Splice, ...]
+    splices: tuple[Splice, ...] = ()
 
 
 def alphafix_name(path: Path) -> Path:
@@ -54,35 +60,86 @@ def seal(
         provenance: How they were made, or None to leave the metadata alone.
     """
     sealed = dict(splices)
-    if checkpoint.format in ("safetensors", "sharded") and provenance is not None:
+    note = None if provenance is None else json.dumps(provenance, sort_keys=True, allow_nan=False)
+    if checkpoint.format in ("safetensors", "sharded") and note is not None:
         from alphafix.checkpoints.metadata import metadata_splice
 
-        text = json.dumps(provenance, sort_keys=True, ensure_ascii=False, allow_nan=False)
         for file, own in splices.items():
-            sealed[file] = in_order((metadata_splice(file, METADATA_KEY, text), *own))
+            sealed[file] = in_order((metadata_splice(file, METADATA_KEY, note), *own))
+    elif checkpoint.format in ("torch", "torchscript"):
+        from alphafix.checkpoints.archive import checksum_splices
+
+        for file, own in splices.items():
+            if zipfile.is_zipfile(file):  # the older torch files have no checksums
+                sealed[file] = in_order((*own, *checksum_splices(file, own)))
+    elif checkpoint.format == "onnx" and note is not None:
+        from alphafix.checkpoints.onnx_format import metadata_splice as onnx_splice
+
+        own = sealed.get(checkpoint.path, ())
+        sealed[checkpoint.path] = (*own, onnx_splice(checkpoint, METADATA_KEY, note))
     return sealed
 
 
-def plan_outputs(plan: Plan, target: Path, provenance: Mapping[str, Any] | None) -> list[Output]:
-    """Return the files to write, that of the user's name last.
+def plan_outputs(
+    plan: Plan, target: Path | None, provenance: Mapping[str, Any] | None
+) -> list[Output]:
+    """Return the files to write, that of the target's name last.
+
+    In the folder of the original only the files that change are written, under new names,
+    and the index (or graph) that names them; into another folder all files go, with their own
+    names.
+
+    Args:
+        plan: What changes.
+        target: The file to write, or a folder to write into; by default `alphafix_name`.
+        provenance: See `seal`.
 
     Raises:
         InputError: If the target is the original.
     """
-    if target.exists() and target.samefile(plan.checkpoint.path):
+    checkpoint, main = plan.checkpoint, plan.checkpoint.path
+    target = target or alphafix_name(main)
+    if target.is_dir() or (not target.suffix and main.suffix):
+        target = target / main.name
+    if target.resolve() == main.resolve():
         raise InputError(
             f"{target} is the original",
             expected="another path, so that the original stays",
             todo="leave out -o, or give --in-place to change the original (it can be restored)",
         )
-    sealed = seal(plan.checkpoint, plan.splices(), provenance)
-    main = plan.checkpoint.path
-    outputs = [
-        Output(file, alphafix_name(target.with_name(file.name)), splices)
-        for file, splices in sealed.items()
-        if file != main
+    sealed = seal(checkpoint, plan.splices(), provenance)
+    others = [file for file in checkpoint.files if file != main]
+    own = sealed.get(main, ())
+    if target.parent.resolve() != main.parent.resolve():
+        copies = [Output(f, target.with_name(f.name), sealed.get(f, ())) for f in others]
+        return [*copies, *_companions(checkpoint, target), Output(main, target, own)]
+    names = {file.name: alphafix_name(file).name for file in others if file in sealed}
+    copies = [
+        Output(file, target.with_name(names[file.name]), sealed[file])
+        for file in others
+        if file.name in names
     ]
-    return [*outputs, Output(main, target, sealed.get(main, ()))]
+    if names:
+        own = in_order((*own, *_renaming(checkpoint, names)))
+    return [*copies, Output(main, target, own)]
+
+
+def _companions(checkpoint: Checkpoint, target: Path) -> list[Output]:
+    folder = checkpoint.path.parent
+    names = COMPANIONS if checkpoint.format in ("safetensors", "sharded") else ()
+    return [
+        Output(folder / name, target.with_name(name)) for name in names if (folder / name).is_file()
+    ]
+
+
+def _renaming(checkpoint: Checkpoint, names: Mapping[str, str]) -> list[Splice]:
+    if checkpoint.format == "onnx":
+        from alphafix.checkpoints.onnx_format import location_splices
+
+        return location_splices(checkpoint.path, names)
+    from alphafix.checkpoints.sharded import shard_splices
+
+    return shard_splices(checkpoint.path, names)
 
 
 def write_outputs(
@@ -93,7 +150,7 @@ def write_outputs(
     verify: Verify = "full",
     progress: Progress = silent,
 ) -> None:
-    """Write and verify the copies; the one of the user's name last.
+    """Write and verify the copies; the one of the target's name last.
 
     Raises:
         TargetExistsError: If one is there already and ``overwrite`` is false.
@@ -103,11 +160,26 @@ def write_outputs(
     for output in outputs:
         refuse_existing(output.target, overwrite=overwrite)
     for output in outputs:
+        main = output.source == plan.checkpoint.path
         write_copy(
             output.source,
             output.target,
             output.splices,
             overwrite=overwrite,
             verify=verify,
+            check=partial(_check_listing, plan.checkpoint) if main else None,
             progress=progress,
+        )
+
+
+def _check_listing(original: Checkpoint, written: Path) -> None:
+    """Open what was written as any reader would, and compare what it holds."""
+    found = open_format(written, original.format, section=original.section)
+    expected = [(t.name, t.dtype, t.shape) for t in original.tensors]
+    if [(t.name, t.dtype, t.shape) for t in found.tensors] != expected:
+        raise VerificationError(
+            f"what was written for {original.path} does not hold the same tensors",
+            got=f"{len(found.tensors)} tensors",
+            expected=f"the {len(expected)} of the original, in their order",
+            todo="nothing was changed; this is a fault of alphafix, please report it",
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from alphafix.checkpoints.splices import Splice
 from alphafix.checkpoints.tensors import Checkpoint, Tensor
 from alphafix.errors import FileFormatError
 from alphafix.files import read_json
@@ -46,6 +50,25 @@ def read_index(path: Path) -> dict[str, str]:
         if not (path.parent / name).is_file():
             _refuse(path, "a shard that it names is missing", f"no {name}", "all shards beside it")
     return places
+
+
+def shard_splices(path: Path, names: Mapping[str, str]) -> list[Splice]:
+    """Return the splices that give shards other names (old -> new) in an index.
+
+    Raises:
+        FileFormatError: If a shard's name stands elsewhere too, so that it is not clear what
+            to change.
+    """
+    data, places = path.read_bytes(), read_index(path)
+    found: list[Splice] = []
+    for old, new in names.items():
+        text = json.dumps(old).encode()
+        spots = [match.start() for match in re.finditer(re.escape(text), data)]
+        tensors = sum(name == old for name in places.values())
+        if len(spots) != tensors:
+            _refuse(path, f"{old} does not stand once a tensor", len(spots), tensors)
+        found += [Splice(spot, len(text), json.dumps(new).encode()) for spot in spots]
+    return found
 
 
 def _check_listing(path: Path, places: dict[str, str], tensors: list[Tensor]) -> None:

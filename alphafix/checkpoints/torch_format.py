@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from alphafix.checkpoints.archive import entries
 from alphafix.checkpoints.sections import find_section
 from alphafix.checkpoints.skeleton import View, read_skeleton, walk
 from alphafix.checkpoints.tensors import BITS, Checkpoint, Tensor
@@ -94,29 +95,27 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
         with zipfile.ZipFile(path) as archive:
             pickled = next(i for i in archive.infolist() if i.filename.endswith("/data.pkl"))
             root = pickled.filename[: -len("data.pkl")]
-            offsets = storage_offsets(path, archive, root + "data/")
+            offsets = storage_offsets(path, root + "data/")
             with archive.open(pickled) as file:
                 return read_skeleton(file), offsets
     except (zipfile.BadZipFile, pickle.UnpicklingError, StopIteration) as error:
         _refuse(path, "it is damaged", error or "no data.pkl", "an archive that torch.save wrote")
 
 
-def storage_offsets(path: Path, archive: zipfile.ZipFile, folder: str) -> dict[str, int]:
+def storage_offsets(path: Path, folder: str) -> dict[str, int]:
     """Where the data of each entry of ``folder`` begins in the archive, by its key.
 
     Raises:
         FileFormatError: If an entry is compressed, so that it has no place of its own.
     """
     offsets = {}
-    with path.open("rb") as file:
-        for entry in archive.infolist():
-            if not entry.filename.startswith(folder):
-                continue
-            if entry.compress_type != zipfile.ZIP_STORED:
-                _refuse(path, "its tensors are compressed", entry.filename, "stored entries")
-            file.seek(entry.header_offset + 26)
-            lengths = struct.unpack("<HH", file.read(4))
-            offsets[entry.filename[len(folder) :]] = entry.header_offset + 30 + sum(lengths)
+    for entry in entries(path):
+        name = entry.info.filename
+        if not name.startswith(folder):
+            continue
+        if entry.info.compress_type != zipfile.ZIP_STORED:
+            _refuse(path, "its tensors are compressed", name, "stored entries")
+        offsets[name[len(folder) :]] = entry.data
     return offsets
 
 

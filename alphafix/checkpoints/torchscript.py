@@ -45,5 +45,5 @@ def _tensors(path: Path, archive: zipfile.ZipFile, part: str) -> tuple[Tensor, .
         return ()
     with archive.open(name) as file:
         views = list(walk(read_skeleton(file), "" if part == "data" else part))
-    offsets = storage_offsets(path, archive, name.removesuffix(".pkl") + "/")
+    offsets = storage_offsets(path, name.removesuffix(".pkl") + "/")
     return place_views(path, views, offsets)

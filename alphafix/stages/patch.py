@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alphafix.checkpoints.opening import open_checkpoint
-from alphafix.checkpoints.patching import alphafix_name, plan_outputs, write_outputs
+from alphafix.checkpoints.patching import plan_outputs, write_outputs
 from alphafix.checkpoints.plan import Plan, make_plan
 from alphafix.correction import Correction
 from alphafix.head import Head
@@ -64,9 +64,7 @@ def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
     plan = make_plan(
         checkpoint, head, correction, name=options.head, direction_only=options.direction_only
     )
-    target = options.output or alphafix_name(checkpoint.path)
-    provenance = _provenance(run, options, correction)
-    outputs = plan_outputs(plan, target, provenance)
+    outputs = plan_outputs(plan, options.output, _provenance(run, options, correction))
     if not options.dry_run:
         write_outputs(
             plan,
@@ -75,7 +73,7 @@ def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
             verify=options.verify or "full",
             progress=progress,
         )
-    return PatchResult(target, not options.dry_run, plan)
+    return PatchResult(outputs[-1].target, not options.dry_run, plan)
 
 
 def _correction(run: Run, options: PatchOptions) -> Correction:
