@@ -1,0 +1,68 @@
+"""DisAlign: logits aligned as far as the sample asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alphafix.rivals.material import Fitted, FloatArray, Material
+from alphafix.rivals.training import RATES, Recipe, base_parameters, sgd
+
+RECIPE = Recipe(epochs=10)
+POWER = 1.2
+
+
+def class_weights(counts: Tensor, power: float = POWER) -> Tensor:
+    """n_c^-1.2 / sum of all, times C, so that the mean is 1 (Zhang et al. 2021, Eq. 9)."""
+    weights = counts**-power
+    return weights * (len(weights) / weights.sum())
+
+
+def aligned(logits: Tensor, confidence: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """G (s z + t) + (1 - g) z, g the sample's confidence, n x 1 (Zhang et al. 2021, Eq. 7)."""
+    return confidence * (scale * logits + shift) + (1 - confidence) * logits
+
+
+class DisAlign(torch.nn.Module):
+    """The base head with its alignment; only s, t and the confidence v.x + u are trained."""
+
+    def __init__(self, material: Material) -> None:
+        super().__init__()
+        self.weight, self.bias = (p.detach() for p in base_parameters(material))
+        self.scale = torch.nn.Parameter(torch.ones(len(self.bias)))
+        self.shift = torch.nn.Parameter(torch.zeros(len(self.bias)))
+        self.direction = torch.nn.Parameter(torch.zeros(self.weight.shape[1]))
+        self.level = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, n x C."""
+        confidence = torch.sigmoid(x @ self.direction + self.level)[:, None]
+        logits = functional.linear(x, self.weight, self.bias)
+        return aligned(logits, confidence, self.scale, self.shift)
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """Logits of NumPy features."""
+        with torch.no_grad():
+            return self(torch.from_numpy(features)).numpy()  # type: ignore[no-any-return]
+
+
+def fit(material: Material, recipe: Recipe = RECIPE) -> Fitted:
+    """Train the alignment with class weights n^-1.2 (Zhang et al. 2021, section 3.3).
+
+    Each sample mixes two heads by its own confidence, so the result is not a linear head.
+    """
+    weights = class_weights(torch.from_numpy(material.counts).float())
+    found = []
+    for rate in RATES:
+        model = DisAlign(material)
+
+        def loss(x: Tensor, y: Tensor, model: DisAlign = model) -> Tensor:
+            return functional.cross_entropy(model(x), y, weight=weights)
+
+        sgd(list(model.parameters()), loss, material, recipe, rate)
+        if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+            val = material.validate(model.logits)
+            found.append(Fitted("disalign", model.logits, {"lr": rate}, val))
+    return max(found, key=lambda one: np.nan_to_num(one.val["overall"] or 0.0))

@@ -1,0 +1,98 @@
+"""MetaModelNet: a chain of residual blocks from one-shot rows to many-shot rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alphafix.rivals.material import Fitted, Material, linear
+from alphafix.rivals.shots import CLASSES_A_STEP, Shots
+
+STEPS = 300
+TASK_WEIGHTS = (0.01, 0.1, 1.0)
+
+
+class Chain(torch.nn.Module):
+    """F_i(w) = F_{i+1}(w + f_i(w)), F_L the identity (Wang et al. 2017, Eq. 2).
+
+    f_i is a LeakyReLU and a linear layer that starts at zero, so that the untrained chain is
+    the identity.
+    """
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(blocks))
+        for parameter in self.parameters():
+            torch.nn.init.zeros_(parameter)
+
+    def forward(self, rows: Tensor, start: int) -> Tensor:
+        """Rows from 2^start samples through the blocks from ``start`` on, R x (D + 1)."""
+        for block in list(self.blocks)[start:]:
+            rows = rows + block(torch.nn.functional.leaky_relu(rows, 0.01))
+        return rows
+
+
+def entry(samples: int) -> int:
+    """The block at which a class with so many samples enters: floor(log2 n)."""
+    return int(math.log2(samples))
+
+
+def fit(material: Material, steps: int = STEPS) -> Fitted:
+    """Few-split rows by the chain, trained on base classes from its last block to its first.
+
+    Wang, Ramanan and Hebert 2017, Eq. 3: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 + lambda
+    task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
+    own row; lambda is chosen on validation. Base rows do not change.
+    """
+    shots = Shots.of(material)
+    found = [_fit(material, shots, weight, steps) for weight in TASK_WEIGHTS]
+    return max(found, key=lambda one: material.goodness(one.val))
+
+
+def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fitted:
+    few = material.classes.few
+    entries = [entry(int(count)) for count in material.counts[few]]
+    chain = Chain(shots.targets.shape[1], max(entries) + 1)
+    spread = shots.targets.std()
+    rng = np.random.default_rng(material.seed)
+    for first in reversed(range(len(chain.blocks))):
+        _train(chain, first, material, shots, task_weight, steps, rng)
+    rows = shots.few_rows() / spread
+    with torch.no_grad():
+        mapped = [chain(row[None], start)[0] for row, start in zip(rows, entries, strict=True)]
+    values = (spread * torch.stack(mapped)).numpy()
+    return linear(
+        "metamodelnet",
+        material,
+        values[:, :-1],
+        values[:, -1],
+        classes=few,
+        settings={"task_weight": task_weight, "blocks": len(chain.blocks)},
+    )
+
+
+def _train(
+    chain: Chain,
+    first: int,
+    material: Material,
+    shots: Shots,
+    task_weight: float,
+    steps: int,
+    rng: np.random.Generator,
+) -> None:
+    """Train the blocks from ``first`` on with rows of 2^first samples."""
+    base, spread = material.classes.base, shots.targets.std()
+    parameters = [p for block in list(chain.blocks)[first:] for p in block.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    for _ in range(steps):
+        places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
+        drawn = shots.drawn_rows(base[places], 2**first, rng) / spread
+        rows = chain(drawn, first)
+        regression = 0.5 * (rows - shots.targets[places] / spread).square().mean()
+        loss = regression + task_weight * shots.task_loss(spread * rows, places, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()

@@ -1,0 +1,66 @@
+"""Model regression: from the row of few samples to the row of many."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from alphafix.rivals.material import Fitted, Material, linear
+from alphafix.rivals.shots import CLASSES_A_STEP, Shots
+
+STEPS = 1000
+TASK_WEIGHTS = (0.01, 0.1, 1.0)
+
+
+def fit(material: Material, steps: int = STEPS) -> Fitted:
+    """w_c = T(w0_c), T an MLP with 1/2 ||T(w0_j) - w*_j||^2 + lambda task loss over base classes.
+
+    Wang and Hebert 2016, Eq. 2. w0 is a classifier from few samples (`Shots`), w* the head's
+    own row; the task loss is the cross-entropy with the regressed rows in place (the paper's
+    hinge loss is for one-against-all classifiers). lambda is chosen on validation. Base rows
+    do not change.
+    """
+    shots = Shots.of(material)
+    found = [_fit(material, shots, weight, steps) for weight in TASK_WEIGHTS]
+    return max(found, key=lambda one: material.goodness(one.val))
+
+
+def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fitted:
+    rng = np.random.default_rng(material.seed)
+    model = _network(shots.targets.shape[1], material.seed)
+    spread = shots.targets.std()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    few, base = material.classes.few, material.classes.base
+    for _ in range(steps):
+        places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
+        # As many samples as one of the classes has that the mapping is for.
+        count = int(rng.choice(material.counts[few]))
+        rows = spread * model(shots.drawn_rows(base[places], count, rng) / spread)
+        regression = 0.5 * ((rows - shots.targets[places]) / spread).square().mean()
+        loss = regression + task_weight * shots.task_loss(rows, places, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        rows = (spread * model(shots.few_rows() / spread)).numpy()
+    return linear(
+        "model-regression",
+        material,
+        rows[:, :-1],
+        rows[:, -1],
+        classes=few,
+        settings={"task_weight": task_weight},
+    )
+
+
+def _network(width: int, seed: int) -> torch.nn.Module:
+    """An MLP with two hidden layers as wide as its input, drawn from the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(
+            torch.nn.Linear(width, width),
+            torch.nn.LeakyReLU(0.01),
+            torch.nn.Linear(width, width),
+            torch.nn.LeakyReLU(0.01),
+            torch.nn.Linear(width, width),
+        )

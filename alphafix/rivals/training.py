@@ -1,0 +1,163 @@
+"""Training of heads on stored features: sampler, optimiser and choice of learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from alphafix.errors import InputError
+from alphafix.rivals.material import FloatArray, IntArray, Material
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""n x D features and n labels -> mean loss, a scalar."""
+
+# Kang et al. 2020 use 0.2 for features of ResNet's scale; others may need less or more.
+RATES = (0.02, 0.2, 2.0)
+
+# Samples of a class in a row in the class-balanced sampler (Kang et al.: 4).
+PER_CLASS = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is trained (defaults: cRT, Kang et al. 2020, appendix B).
+
+    Attributes:
+        epochs: Passes over as many samples as there are.
+        balanced: Draw classes evenly, `PER_CLASS` samples each, or every sample once.
+        batch: Samples a step.
+        decay: Weight decay.
+        momentum: SGD's momentum.
+    """
+
+    epochs: int = 10
+    balanced: bool = False
+    batch: int = 512
+    decay: float = 5e-4
+    momentum: float = 0.9
+
+
+def sgd(
+    parameters: Sequence[Tensor],
+    loss: Loss,
+    material: Material,
+    recipe: Recipe,
+    rate: float,
+    *,
+    after_epoch: Callable[[], None] | None = None,
+) -> None:
+    """Train ``parameters`` in place: SGD with momentum, cosine learning rate to zero.
+
+    Args:
+        parameters: Leaf tensors that require gradients.
+        loss: Mean loss of a batch.
+        material: Training features and labels, and the seed.
+        recipe: Epochs, sampler, batch size and decay.
+        rate: Learning rate at the start.
+        after_epoch: Called after each epoch (to project parameters, say).
+    """
+    rng = np.random.default_rng(material.seed)
+    features, labels = torch.from_numpy(material.features), torch.from_numpy(material.labels)
+    optimiser = torch.optim.SGD(
+        parameters, lr=rate, momentum=recipe.momentum, weight_decay=recipe.decay
+    )
+    steps = recipe.epochs * -(-len(labels) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(recipe.epochs):
+        for index in batches(material.labels, recipe, rng):
+            optimiser.zero_grad()
+            loss(features[index], labels[index]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        if after_epoch is not None:
+            after_epoch()
+
+
+def batches(labels: IntArray, recipe: Recipe, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Sample indices of one epoch in batches."""
+    draw = balanced_order(labels, rng) if recipe.balanced else rng.permutation(len(labels))
+    for start in range(0, len(draw), recipe.batch):
+        yield torch.from_numpy(draw[start : start + recipe.batch])
+
+
+def balanced_order(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """As many sample indices as there are samples, all classes equally often.
+
+    Classes come in a new random order each time round, `PER_CLASS` samples at once.
+    """
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    turns = -(-len(labels) // (PER_CLASS * len(starts)))
+    drawn = np.concatenate([rng.permutation(len(starts)) for _ in range(turns)])
+    drawn = np.repeat(drawn, PER_CLASS)[: len(labels)]
+    within = (rng.random(len(drawn)) * sizes[drawn]).astype(np.int64)
+    return np.asarray(order[starts[drawn] + within], dtype=np.int64)
+
+
+def base_parameters(material: Material) -> tuple[Tensor, Tensor]:
+    """The head's rows and biases in units of logits, to be trained further."""
+    head = material.head
+    weight = torch.from_numpy(head.weight * np.float32(head.scale)).clone().requires_grad_()
+    bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).clone().requires_grad_()
+    return weight, bias
+
+
+def new_parameters(material: Material) -> tuple[Tensor, Tensor]:
+    """A new head with PyTorch's default initialisation from the seed."""
+    generator = torch.Generator().manual_seed(material.seed)
+    bound = material.head.width**-0.5  # nn.Linear.reset_parameters
+    shape = (material.head.num_classes, material.head.width)
+    weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).requires_grad_()
+    bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator).requires_grad_()
+    return weight, bias
+
+
+Candidate = tuple[FloatArray, FloatArray]
+"""Rows C x D and biases C, in units of logits."""
+
+
+def best_rate(
+    material: Material, train: Callable[[float], Candidate], rates: Sequence[float] = RATES
+) -> tuple[Candidate, float]:
+    """Train with each learning rate; keep the head with the best mean class accuracy.
+
+    The mean over classes of validation accuracy does not depend on how validation samples
+    are distributed. Diverged heads (NaN) are never kept.
+
+    Raises:
+        InputError: If training diverges with every rate.
+    """
+    kept: tuple[float, Candidate, float] | None = None
+    for rate in rates:
+        rows, biases = train(rate)
+        if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
+            continue
+        value = _mean_class_accuracy(material, rows, biases)
+        if kept is None or value > kept[0]:
+            kept = (value, (rows, biases), rate)
+    if kept is None:
+        raise InputError(
+            "training a head diverged with every learning rate",
+            got=f"NaN or inf with {', '.join(map(str, rates))}",
+            expected="features of a scale that SGD can work with",
+            todo="normalise the features, or leave the trained heads out",
+        )
+    return kept[1], kept[2]
+
+
+def _mean_class_accuracy(material: Material, rows: FloatArray, biases: FloatArray) -> float:
+    predicted = (material.val_features @ rows.T + biases).argmax(axis=1)
+    right: npt.NDArray[np.bool_] = predicted == material.val_labels
+    samples = np.bincount(material.val_labels)
+    hits = np.bincount(material.val_labels, weights=right)
+    return float((hits[samples > 0] / samples[samples > 0]).mean())
+
+
+def as_arrays(weight: Tensor, bias: Tensor) -> Candidate:
+    """Trained tensors as arrays."""
+    return weight.detach().numpy().copy(), bias.detach().numpy().copy()

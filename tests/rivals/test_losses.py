@@ -1,0 +1,189 @@
+"""Losses, samplers and parts of the trained rivals against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from alphafix.head import Head
+from alphafix.rivals import crt, disalign, ldam, lws, weight_balancing
+from alphafix.rivals.balanced_softmax import balanced_softmax
+from alphafix.rivals.balanced_softmax import fit as fit_balanced_softmax
+from alphafix.rivals.focal import focal_loss
+from alphafix.rivals.fslwf import Generator
+from alphafix.rivals.lade import lader
+from alphafix.rivals.material import Material
+from alphafix.rivals.metamodelnet import Chain, entry
+from alphafix.rivals.metamodelnet import fit as fit_metamodelnet
+from alphafix.rivals.shots import SHRINKAGE, Shots
+from alphafix.rivals.training import Recipe, balanced_order, best_rate
+from tests.rivals.problems import material_of, small_material
+
+LOGITS = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
+LABELS = torch.tensor([0, 1])
+COUNTS = torch.tensor([1.0, 4.0])
+
+
+def constant_material(counts: tuple[int, ...] = (5, 40, 200)) -> Material:
+    """Features that say nothing: x = 1 for all samples; only the prior can be learned."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    features = np.ones((len(labels), 1), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(len(counts), 1)).astype(np.float32)
+    return material_of(features, labels, Head(weight, np.zeros(len(counts), np.float32)))
+
+
+def test_balanced_softmax__hand_computed() -> None:
+    # n e^z: (1, 12) for the first sample, (1, 4) for the second.
+    expected = -(math.log(1 / 13) + math.log(4 / 5)) / 2
+    assert float(balanced_softmax(LOGITS, LABELS, COUNTS)) == pytest.approx(expected)
+
+
+def test_focal__hand_computed_and_cross_entropy_at_gamma_0() -> None:
+    # p_y: 1/4 and 1/2.
+    expected = ((3 / 4) ** 2 * math.log(4) + (1 / 2) ** 2 * math.log(2)) / 2
+    assert float(focal_loss(LOGITS, LABELS)) == pytest.approx(expected)
+    plain = functional.cross_entropy(LOGITS, LABELS)
+    assert float(focal_loss(LOGITS, LABELS, gamma=0)) == pytest.approx(float(plain))
+
+
+def test_ldam__margins_and_loss_by_hand() -> None:
+    delta = ldam.margins(torch.tensor([1.0, 16.0, 81.0]))
+    assert delta.tolist() == pytest.approx([0.5, 0.25, 0.5 / 3])
+    cosines = torch.tensor([[0.5, 0.1, 0.0]])
+    expected = -math.log(1 / (1 + math.exp(30 * (0.1 - 0.0)) + math.exp(0.0)))
+    assert float(ldam.ldam_loss(cosines, torch.tensor([0]), delta)) == pytest.approx(expected)
+
+
+def test_lader__hand_computed() -> None:
+    # Shares 1/5 and 4/5, so that samples of class 0 weigh 5/2 and those of class 1 5/8.
+    first = (5 / 2 * 1 + 5 / 8 * 1) / 2
+    second = (5 / 2 * 3 + 5 / 8 * 1) / 2
+    losses = [
+        -0.0 + math.log(first) + 0.01 * math.log(first) ** 2,
+        -0.0 + math.log(second) + 0.01 * math.log(second) ** 2,
+    ]
+    expected = 1 / 5 * losses[0] + 4 / 5 * losses[1]
+    assert float(lader(LOGITS, LABELS, COUNTS)) == pytest.approx(expected)
+
+
+def test_lader__class_without_samples_in_the_batch_is_left_out() -> None:
+    alone = lader(LOGITS[:1], LABELS[:1], COUNTS)
+    expected = 1 / 5 * (-0.0 + math.log(5 / 2) + 0.01 * math.log(5 / 2) ** 2)
+    assert float(alone) == pytest.approx(expected)
+
+
+def test_weight_balancing__class_weights_and_ball_by_hand() -> None:
+    weights = weight_balancing.class_weights(torch.tensor([1.0, 2.0]), beta=0.5)
+    # 0.5 / 0.5 and 0.5 / 0.75, mean 5/6.
+    assert weights.tolist() == pytest.approx([1.2, 0.8])
+    rows = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    weight_balancing.project(rows, 1.0)
+    assert rows.flatten().tolist() == pytest.approx([0.6, 0.8, 0.3, 0.4, 0, 0])
+
+
+def test_disalign__mixes_by_confidence() -> None:
+    logits, ones = torch.tensor([[1.0, 2.0]]), torch.ones(1, 1)
+    scale, shift = torch.tensor([2.0, 0.5]), torch.tensor([1.0, -1.0])
+    mixed = disalign.aligned(logits, 0.25 * ones, scale, shift)
+    assert mixed.tolist()[0] == pytest.approx([0.25 * 3 + 0.75 * 1, 0.25 * 0 + 0.75 * 2])
+    weights = disalign.class_weights(torch.tensor([1.0, 32.0]))
+    assert float(weights[0] / weights[1]) == pytest.approx(64, rel=1e-4)
+    assert float(weights.mean()) == pytest.approx(1)
+
+
+def test_disalign__starts_at_the_base_head() -> None:
+    material = small_material(scale=2.0)
+    found = disalign.DisAlign(material).logits(material.val_features)
+    assert found == pytest.approx(material.head.logits(material.val_features), abs=1e-4)
+
+
+def test_balanced_order__all_classes_equally_often() -> None:
+    labels = np.repeat([0, 1, 2], [2, 30, 400])
+    order = balanced_order(labels, np.random.default_rng(0))
+    assert len(order) == 432
+    assert np.bincount(labels[order]).tolist() == [144, 144, 144]
+    assert len(set(order[labels[order] == 2].tolist())) > 80
+
+
+def test_crt__learns_no_prior_from_features_that_say_nothing() -> None:
+    found = crt.fit(constant_material(), Recipe(epochs=20, balanced=True, batch=64))
+    logits = found.logits(np.ones((1, 1), dtype=np.float32))[0]
+    assert np.ptp(logits) < 0.3
+
+
+def test_balanced_softmax__learns_no_prior_either() -> None:
+    recipe = Recipe(epochs=60, batch=49)
+    found = fit_balanced_softmax(constant_material(), recipe)
+    logits = found.logits(np.ones((1, 1), dtype=np.float32))[0]
+    assert np.ptp(logits) < 0.5
+
+
+def test_lws__rows_keep_their_direction() -> None:
+    material = small_material()
+    found = lws.fit(material).correction
+    assert found is not None
+    ratio = found.rows / material.head.weight
+    assert ratio == pytest.approx(np.broadcast_to(ratio[:, :1], ratio.shape), rel=1e-3)
+    assert found.biases is not None
+    assert found.biases / material.head.bias_or_zeros == pytest.approx(ratio[:, 0], rel=1e-3)
+    assert np.ptp(ratio[:, 0]) > 0.01
+
+
+def test_best_rate__never_keeps_a_diverged_head() -> None:
+    material = small_material()
+    good = (material.head.weight, material.head.bias_or_zeros)
+    bad = (np.full_like(good[0], np.nan), good[1])
+    (rows, _), rate = best_rate(material, lambda r: good if r == 0.2 else bad)
+    assert rate == 0.2
+    assert rows is good[0]
+
+
+def test_fslwf__row_by_hand() -> None:
+    model = Generator(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    support = torch.tensor([[4.0, 0.0], [0.0, 1.0]])
+    assert model(support).tolist() == pytest.approx([0.5, 0.5])
+    with torch.no_grad():
+        model.phi_att.fill_(1.0)
+        model.gamma.fill_(math.log(3))
+    # Each sample attends 3 : 1 to the row of its own direction; the mean is (1/2, 1/2).
+    assert model(support[:1]).tolist() == pytest.approx([1 + 3 / 4, 1 / 4])
+    assert model(support).tolist() == pytest.approx([1.0, 1.0])
+    # Hidden classes are not attended to.
+    assert model(support[:1], torch.tensor([0])).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_shots__rows_are_discriminants_in_units_of_the_head() -> None:
+    material = small_material()
+    shots = Shots.of(material)
+    rows = shots.few_rows().numpy() - shots.targets.mean(dim=0).numpy()
+    few, means = material.classes.few, material.means
+    centered = material.features - means[material.labels]
+    covariance = centered.T @ centered / len(centered)
+    ridge = SHRINKAGE * np.trace(covariance) / 8
+    center = means.mean(axis=0)
+    expected = np.linalg.solve(covariance + ridge * np.eye(8), (means[few] - center).T).T
+    assert rows[:, :-1] == pytest.approx(shots.scale * expected, rel=1e-3, abs=1e-5)
+    middle = (means[few] + center) / 2
+    # Halfway between class and centre, the discriminant is zero.
+    assert (rows[:, :-1] * middle).sum(1) + rows[:, -1] == pytest.approx(0, abs=1e-4)
+
+
+def test_metamodelnet__entries_and_untrained_chain() -> None:
+    assert [entry(n) for n in (1, 2, 3, 4, 19)] == [0, 1, 1, 2, 4]
+    rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Chain(5, 4)(rows, 1), rows)
+    material = small_material()
+    found = fit_metamodelnet(material, steps=0).correction
+    assert found is not None
+    expected = Shots.of(material).few_rows().numpy()
+    assert found.rows == pytest.approx(expected[:, :-1], rel=1e-5, abs=1e-6)
+    with torch.no_grad():
+        chain = Chain(5, 2)
+        list(chain.blocks)[1].bias.fill_(1.0)  # type: ignore[operator]
+    assert torch.equal(chain(rows, 0), rows + 1)
+    assert torch.equal(chain(rows, 1), rows + 1)
