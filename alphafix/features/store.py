@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, MissingStageError
+from alphafix.features.shards import Shard
 from alphafix.files import open_safetensors, read_json, sha256_file
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,21 +28,6 @@ STATISTICS = "statistics.safetensors"
 
 # Rows per read when streaming: a few MB for common widths, so that memory stays flat.
 CHUNK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a store.
-
-    Attributes:
-        file: Its name in the store's folder.
-        samples: Its number of rows.
-        sha256: Hash of its bytes.
-    """
-
-    file: str
-    samples: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import InputError
-from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore, FloatArray, IntArray, Shard
-from alphafix.files import Array, atomic_path, sha256_file, write_json, write_tensors
+from alphafix.features.shards import FloatArray, IntArray, Shard, check_rows, write_shard
+from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
+from alphafix.features.sums import ClassSums
+from alphafix.files import sha256_file, write_json, write_tensors
 
 # A shard is written in one piece, so this bounds the memory of an extraction.
 SHARD_BYTES = 64 << 20
@@ -47,112 +48,84 @@ class FeatureWriter:
         self._features: list[FloatArray] = []
         self._labels: list[IntArray] = []
         self._ids: list[str] = []
-        self._sums: npt.NDArray[np.float64] | None = None
-        self._counts = np.zeros(num_classes, dtype=np.int64)
+        self._sums: ClassSums | None = None
 
     def add(self, features: FloatArray, labels: IntArray, ids: Sequence[str]) -> None:
         """Append n x D features with n labels and n sample ids.
 
         Raises:
-            InputError: If a feature is not finite, a label is out of range, or the numbers
-                or the width differ.
+            InputError: If a feature is not finite or too large for the stored type, a label
+                is out of range, or the numbers or the width differ.
         """
-        self._check(features, labels, ids)
-        if self._sums is None:
-            self.width = features.shape[1]
-            self._sums = np.zeros((self.num_classes, self.width), dtype=np.float64)
-        known = labels >= 0
-        np.add.at(self._sums, labels[known], features[known].astype(np.float64))
-        np.add.at(self._counts, labels[known], 1)
-        self._features.append(features)
-        self._labels.append(labels)
-        self._ids += ids
-        if sum(part.nbytes for part in self._features) >= self.shard_bytes:
-            self._flush()
-
-    def _check(self, features: FloatArray, labels: IntArray, ids: Sequence[str]) -> None:
-        if not len(features) == len(labels) == len(ids):
-            raise InputError(
-                "features, labels and ids differ in number",
-                got=f"{len(features)} features, {len(labels)} labels, {len(ids)} ids",
-                expected="the same number of each",
-            )
+        check_rows(features, labels, ids, num_classes=self.num_classes, dtype=self.dtype)
         if self.width is not None and features.shape[1] != self.width:
             raise InputError(
                 "features differ in width",
                 got=f"{features.shape[1]} columns",
                 expected=f"{self.width} columns as in the batches before",
             )
-        wrong = (labels < -1) | (labels >= self.num_classes)
-        if wrong.any():
-            first = int(np.flatnonzero(wrong)[0])
-            raise InputError(
-                f"{int(wrong.sum())} labels are out of range",
-                got=f"label {labels[first]} of sample {ids[first]}",
-                expected=f"0..{self.num_classes - 1}, or -1 for open-set samples",
-                todo="check that the labels count from 0 and that the head has all classes",
-            )
-        finite = np.isfinite(features).all(axis=1)
-        if not finite.all():
-            bad = [ids[int(i)] for i in np.flatnonzero(~finite)]
-            raise InputError(
-                f"{len(bad)} samples have features that are not finite (NaN or inf)",
-                got=", ".join(bad[:5]) + (", ..." if len(bad) > 5 else ""),
-                expected="finite features",
-                todo="drop these samples, or extract them in float32",
-            )
+        self.width = features.shape[1]
+        self._features.append(features)
+        self._labels.append(labels)
+        self._ids += ids
+        if sum(part.nbytes for part in self._features) >= self.shard_bytes:
+            self._flush()
 
     def _flush(self) -> None:
-        if not self._labels:
+        if not self._labels or self.width is None:
             return
-        name = f"{len(self.shards):05d}.safetensors"
+        if self._sums is None:
+            self._sums = ClassSums(self.num_classes, self.width)
+        path = self.folder / f"{len(self.shards):05d}.safetensors"
         labels = np.concatenate(self._labels)
-        texts = [text.encode() for text in self._ids]
-        tensors: dict[str, Array] = {
-            "labels": labels,
-            "id_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8),
-            "id_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
-        }
-        path = self.folder / name
-        _write_shard(path, np.concatenate(self._features), tensors, self.dtype)
-        self.shards.append(Shard(file=name, samples=len(labels), sha256=sha256_file(path)))
+        features = np.concatenate(self._features)
+        shard, stored = write_shard(path, features, labels, self._ids, dtype=self.dtype)
+        self._sums.add(stored, labels)
+        self.shards.append(shard)
         self._features, self._labels, self._ids = [], [], []
 
     def finish(self, info: dict[str, Any] | None = None) -> FeatureStore:
-        """Write what is left, the class statistics and the manifest; return the store."""
+        """Write what is left, the class statistics and the manifest; return the store.
+
+        Raises:
+            InputError: If nothing was added.
+        """
         self._flush()
-        if self._sums is None or self.width is None:
-            raise InputError(
-                f"there is nothing to store in {self.folder}",
-                expected="at least one sample",
-                todo="check the data of this split",
-            )
-        write_tensors(
-            self.folder / STATISTICS,
-            {"sums": self._sums, "counts": self._counts},
-            {"value": "class statistics"},
-            overwrite=True,
+        if self._sums is None:
+            raise nothing_to_store(self.folder)
+        return write_manifest(
+            self.folder, self.shards, self._sums, dtype=self.dtype, info=info or {}
         )
-        manifest = {
-            "value": "features",
-            "num_samples": sum(shard.samples for shard in self.shards),
-            "width": self.width,
-            "num_classes": self.num_classes,
-            "dtype": self.dtype,
-            "statistics_sha256": sha256_file(self.folder / STATISTICS),
-            "shards": [vars(shard) for shard in self.shards],
-            **(info or {}),
-        }
-        write_json(self.folder / MANIFEST, manifest, overwrite=True)
-        return FeatureStore.open(self.folder)
 
 
-def _write_shard(path: Path, features: FloatArray, others: dict[str, Array], dtype: str) -> None:
-    # torch, not NumPy, because NumPy has no bfloat16.
-    import torch
-    from safetensors.torch import save_file
+def nothing_to_store(folder: Path) -> InputError:
+    """Return the error of a store without samples."""
+    return InputError(
+        f"there is nothing to store in {folder}",
+        expected="at least one sample",
+        todo="check the data of this split",
+    )
 
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in others.items()}
-    tensors["features"] = torch.from_numpy(features).to(getattr(torch, dtype)).contiguous()
-    with atomic_path(path, overwrite=True) as temporary:
-        save_file(tensors, temporary)
+
+def write_manifest(
+    folder: Path, shards: Sequence[Shard], sums: ClassSums, *, dtype: str, info: dict[str, Any]
+) -> FeatureStore:
+    """Write the class statistics and, last of all, the manifest; return the store."""
+    write_tensors(
+        folder / STATISTICS,
+        {"sums": sums.sums, "counts": sums.counts},
+        {"value": "class statistics"},
+        overwrite=True,
+    )
+    manifest = {
+        "value": "features",
+        "num_samples": sum(shard.samples for shard in shards),
+        "width": int(sums.sums.shape[1]),
+        "num_classes": int(sums.sums.shape[0]),
+        "dtype": dtype,
+        "statistics_sha256": sha256_file(folder / STATISTICS),
+        "shards": [vars(shard) for shard in shards],
+        **info,
+    }
+    write_json(folder / MANIFEST, manifest, overwrite=True)
+    return FeatureStore.open(folder)

@@ -1,0 +1,173 @@
+"""What makes a model's input of an image, and how that is recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from alphafix.errors import InputError
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Scaling of uint8 images, done for a whole batch on the device.
+
+    Attributes:
+        mean: Mean of each channel, for values from 0 to 1.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map N x channels x H x W uint8 to float32 (the same as (x / 255 - mean) / std)."""
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(shape) * 255
+        std = torch.tensor(self.std, device=images.device).view(shape) * 255
+        return images.float().sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class ResizeCrop:
+    """The usual geometry: scale the shorter side, cut out the centre.
+
+    Attributes:
+        resize: Length of the shorter side after scaling.
+        size: Height and width of the centre that is cut out.
+        interpolation: "bilinear", "bicubic", "lanczos" or "nearest".
+    """
+
+    resize: int
+    size: tuple[int, int]
+    interpolation: str = "bilinear"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Map an RGB image to 3 x H x W uint8."""
+        from torchvision.transforms import functional
+
+        scaled = functional.resize(image, [self.resize], self._mode(), antialias=True)
+        cropped = functional.center_crop(scaled, list(self.size))
+        pixels: Tensor = functional.pil_to_tensor(cropped)
+        return pixels
+
+    def on_tensor(self, image: Tensor) -> Tensor:
+        """Map 3 x height x width uint8, on any device, to 3 x H x W uint8.
+
+        Torch's antialiased resizing differs from Pillow's by rounding.
+        """
+        from torchvision.transforms import functional
+
+        scaled = functional.resize(image, [self.resize], self._mode(), antialias=True)
+        cropped: Tensor = functional.center_crop(scaled, list(self.size))
+        return cropped
+
+    def _mode(self) -> Any:
+        from torchvision.transforms import InterpolationMode
+
+        return InterpolationMode(self.interpolation)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From an RGB image to the model's input.
+
+    Attributes:
+        transform: Gives channels x H x W of one image; uint8, or float32 if it is finished.
+        normalize: What is left to do for uint8 images, or None.
+        geometry: The transform as a `ResizeCrop`, if it is one: it can run on a GPU too.
+        record: How it is written down in the manifest.
+    """
+
+    transform: Transform
+    normalize: Normalization | None
+    geometry: ResizeCrop | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Do what is left to do for a batch, on its device."""
+        if images.dtype == torch.uint8 and self.normalize is not None:
+            return self.normalize(images)
+        return images
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user says of the transform instead of the model's own data config.
+
+    Attributes:
+        image_size: Height and width of the input.
+        crop_pct: Part of the scaled image's shorter side that is cut out.
+        interpolation: How images are scaled.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+    """
+
+    image_size: int | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def refuse(self, backbone: str) -> None:
+        """Raise if any was given for a backbone whose transform is fixed.
+
+        Raises:
+            InputError: Naming them.
+        """
+        if self.given:
+            raise InputError(
+                f"the transform of {backbone} cannot be changed by flags",
+                got=", ".join("--" + name.replace("_", "-") for name in self.given),
+                expected="the model's own transform",
+                todo="leave these flags out, or change the transform in the model's code",
+            )
+
+
+def resize_crop(
+    *,
+    resize: int,
+    size: tuple[int, int],
+    interpolation: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    origin: str,
+) -> Preprocess:
+    """Make a `Preprocess` of the usual geometry.
+
+    Args:
+        resize: Length of the shorter side after scaling.
+        size: Height and width of the input.
+        interpolation: How images are scaled.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        origin: Where these values come from, for the record.
+    """
+    geometry = ResizeCrop(resize, size, interpolation)
+    record = {
+        "origin": origin,
+        "resize": resize,
+        "size": list(size),
+        "interpolation": interpolation,
+        "mean": list(mean),
+        "std": list(std),
+    }
+    return Preprocess(geometry, Normalization(mean, std), geometry, record)
+
+
+def resize_of(size: tuple[int, int], crop_pct: float) -> int:
+    """Length of the shorter side before the centre is cut out (timm's rule)."""
+    return math.floor(min(size) / crop_pct)

@@ -1,0 +1,157 @@
+"""Extraction: images through a model into the shards of a store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alphafix.features.ledger import Ledger, Note
+from alphafix.features.plan import ShardPlan, plan_shards, shard_rows
+from alphafix.features.shards import check_rows, read_shard, write_shard
+from alphafix.features.sums import ClassSums
+from alphafix.images.batches import Batch, BatchDataset, bad_image, load_batches
+from alphafix.progress import Advance
+
+FeaturesOf = Callable[[Tensor], Tensor]
+"""A batch of images on the CPU -> n x D features, wherever they are computed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process's part of the extraction of one split.
+
+    Attributes:
+        dataset: The images.
+        features_of: The model.
+        ledger: Where results go, and what is there already.
+        num_classes: C.
+        width: D.
+        dtype: Stored element type.
+        batch_size: Images a batch.
+        workers: Processes that load images.
+        pin_memory: Whether batches are to be loaded for a GPU.
+        skip_bad: Whether images that cannot be used are left out instead of an error.
+        rank: Number of this process.
+        world: Number of processes.
+        shard_bytes: Size of a shard.
+    """
+
+    dataset: BatchDataset
+    features_of: FeaturesOf
+    ledger: Ledger
+    num_classes: int
+    width: int
+    dtype: str
+    batch_size: int
+    workers: int
+    pin_memory: bool = False
+    skip_bad: bool = False
+    rank: int = 0
+    world: int = 1
+    shard_bytes: int = 64 << 20
+
+    def shards(self) -> Iterator[ShardPlan]:
+        """The shards of this process."""
+        rows = shard_rows(self.width, self.dtype, self.batch_size, self.shard_bytes)
+        return plan_shards(self.dataset.source, rows, rank=self.rank, world=self.world)
+
+
+def extract_shards(job: Job, advance: Advance) -> ClassSums:
+    """Extract what is missing of this process's shards.
+
+    Shards that are there already are read for the class sums and left as they are. While the
+    model works on the next shard, a thread writes the last one.
+
+    Returns:
+        Class sums and counts over all of this process's shards, in the order of the shards.
+
+    Raises:
+        InputError: If an image cannot be used (and ``skip_bad`` is false), a label is out of
+            range, or a feature is not finite.
+    """
+    sums = ClassSums(job.num_classes, job.width)
+    done = functools.cache(job.ledger.done)  # each shard's hash is checked once
+    todo = (plan for plan in job.shards() if done(plan.name) is None)
+    keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo)
+    batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        pending: Future[None] | None = None
+        for plan in job.shards():
+            note = done(plan.name)
+            if note is not None:
+                finish = _recount(job, note, sums)
+                advance(plan.key.stop - plan.key.start)
+            else:
+                finish = _write(job, plan, _forward(job, plan, batches, advance), sums)
+            if pending is not None:
+                pending.result()
+            pending = writer.submit(finish)
+        if pending is not None:
+            pending.result()
+    return sums
+
+
+class _Keys:
+    """An iterable that `DataLoader` takes for a sampler without a length."""
+
+    def __init__(self, keys: Iterator[Any]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._keys
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The samples of one shard, features still where they were computed."""
+
+    features: list[Tensor]
+    labels: list[Tensor]
+    ids: list[str]
+    bad: list[tuple[str, str]]
+
+
+def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advance) -> _Rows:
+    rows = _Rows([], [], [], [])
+    for key in plan.batches(job.batch_size):
+        batch = next(batches)
+        if batch.bad and not job.skip_bad:
+            raise bad_image(batch.bad)
+        rows.bad.extend(batch.bad)
+        if batch.images is not None:
+            rows.features.append(job.features_of(batch.images))
+            rows.labels.append(batch.labels)
+            rows.ids.extend(batch.ids)
+        advance(key.stop - key.start)
+    return rows
+
+
+def _write(job: Job, plan: ShardPlan, rows: _Rows, sums: ClassSums) -> Callable[[], None]:
+    def finish() -> None:
+        shard = None
+        if rows.features:
+            # The copy from the device waits for the model here, not in the main thread.
+            features = torch.cat(rows.features).cpu().float().numpy()
+            labels = torch.cat(rows.labels).numpy()
+            check_rows(features, labels, rows.ids, num_classes=job.num_classes, dtype=job.dtype)
+            path = job.ledger.folder / f"{plan.name}.safetensors"
+            shard, stored = write_shard(path, features, labels, rows.ids, dtype=job.dtype)
+            sums.add(stored, labels)
+        job.ledger.write(Note(plan.name, shard, tuple(rows.bad)))
+
+    return finish
+
+
+def _recount(job: Job, note: Note, sums: ClassSums) -> Callable[[], None]:
+    def finish() -> None:
+        if note.shard is not None:
+            sums.add(*read_shard(job.ledger.folder / note.shard.file))
+
+    return finish

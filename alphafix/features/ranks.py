@@ -1,0 +1,68 @@
+"""The processes of one extraction, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from alphafix.features.sums import ClassSums
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where this process stands among all.
+
+    Attributes:
+        rank: Its number.
+        world: How many there are.
+        local_rank: Its number on its machine.
+        local_world: How many there are on its machine.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def add_up(self, sums: ClassSums) -> None:
+        """Replace the class sums and counts of each process by those of all together."""
+        if self.world > 1:
+            for array in (sums.sums, sums.counts):
+                torch.distributed.all_reduce(torch.from_numpy(array))  # in place
+
+
+@contextlib.contextmanager
+def join() -> Iterator[Ranks]:
+    """Join the other processes, if `torchrun` started any.
+
+    Only sums of C x D numbers travel between them, once a split, so that gloo serves on
+    machines with GPUs too.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks()
+        return
+    torch.distributed.init_process_group("gloo")
+    try:
+        yield Ranks(
+            rank=int(os.environ["RANK"]),
+            world=world,
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            local_world=int(os.environ["LOCAL_WORLD_SIZE"]),
+        )
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,118 @@
+"""One shard of a feature store: checked, written whole, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import InputError
+from alphafix.files import Array, atomic_path, open_safetensors, sha256_file
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+DTYPES = ("float32", "float16", "bfloat16")
+FLOAT16_LARGEST = 65504.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a store.
+
+    Attributes:
+        file: Its name in the store's folder.
+        samples: Its number of rows.
+        sha256: Hash of its bytes.
+    """
+
+    file: str
+    samples: int
+    sha256: str
+
+
+def check_rows(
+    features: FloatArray, labels: IntArray, ids: Sequence[str], *, num_classes: int, dtype: str
+) -> None:
+    """Check n x D features with n labels and ids before they are stored.
+
+    Raises:
+        InputError: If the numbers differ, a label is outside of -1..C-1, or a feature is not
+            finite or too large for ``dtype``.
+    """
+    if not len(features) == len(labels) == len(ids):
+        raise InputError(
+            "features, labels and ids differ in number",
+            got=f"{len(features)} features, {len(labels)} labels, {len(ids)} ids",
+            expected="the same number of each",
+        )
+    wrong = (labels < -1) | (labels >= num_classes)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{int(wrong.sum())} labels are out of range",
+            got=f"label {labels[first]} of sample {ids[first]}",
+            expected=f"0..{num_classes - 1}, or -1 for open-set samples",
+            todo="check that the labels count from 0 and that the head has all classes",
+        )
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"{int((~finite).sum())} samples have features that are not finite (NaN or inf)",
+            got=_some(ids, ~finite),
+            expected="finite features",
+            todo="drop these samples, or extract them with --precision fp32",
+        )
+    if dtype == "float16":
+        large = (np.abs(features) > FLOAT16_LARGEST).any(axis=1)
+        if large.any():
+            raise InputError(
+                f"{int(large.sum())} samples have features too large for float16",
+                got=f"up to {np.abs(features).max():.6g}: {_some(ids, large)}",
+                expected=f"at most {FLOAT16_LARGEST:g}",
+                todo="store them with --store-dtype bfloat16 or float32",
+            )
+
+
+def _some(ids: Sequence[str], chosen: npt.ArrayLike) -> str:
+    bad = [ids[int(i)] for i in np.flatnonzero(chosen)[:6]]
+    return ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+
+
+def write_shard(
+    path: Path, features: FloatArray, labels: IntArray, ids: Sequence[str], *, dtype: str
+) -> tuple[Shard, FloatArray]:
+    """Write one shard, whole or not at all.
+
+    Returns:
+        The shard, and its features as they were stored, rounded to ``dtype``: n x D float32.
+    """
+    # torch, not NumPy, because NumPy has no bfloat16.
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    texts = [text.encode() for text in ids]
+    stored = torch.from_numpy(np.ascontiguousarray(features)).to(getattr(torch, dtype))
+    others: dict[str, Array] = {
+        "labels": labels,
+        "id_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8),
+        "id_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
+    }
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in others.items()}
+    with atomic_path(path, overwrite=True) as temporary:
+        try:
+            save_file({**tensors, "features": stored}, temporary)
+        except SafetensorError as error:  # its own error type for a full disk
+            raise OSError(str(error)) from error
+    shard = Shard(file=path.name, samples=len(labels), sha256=sha256_file(path))
+    return shard, stored.float().numpy()
+
+
+def read_shard(path: Path) -> tuple[FloatArray, IntArray]:
+    """Read the features (n x D float32) and labels of a shard."""
+    with open_safetensors(path) as file:
+        return file.get_tensor("features").float().numpy(), file.get_tensor("labels").numpy()

@@ -1,0 +1,1 @@
+"""Images of any source as numbered samples, decoded and batched by worker processes."""

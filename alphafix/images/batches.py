@@ -1,0 +1,133 @@
+"""Batches of images, made by worker processes and given in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from alphafix.errors import InputError
+from alphafix.images.decode import decode
+from alphafix.images.source import BadImageError, ImageSource
+
+
+class BatchKey(NamedTuple):
+    """Samples ``start`` to ``stop`` - 1 of one group of a source."""
+
+    group: int
+    start: int
+    stop: int
+
+
+class Batch(NamedTuple):
+    """What became of the samples of one key.
+
+    Attributes:
+        images: n x channels x H x W, or None if no image could be used.
+        labels: int64 of shape n.
+        ids: n sample ids.
+        bad: Id and reason of each image that could not be used.
+    """
+
+    images: Tensor | None
+    labels: Tensor
+    ids: list[str]
+    bad: list[tuple[str, str]]
+
+
+class BatchDataset(Dataset[Batch]):
+    """Reads, decodes and transforms whole batches; a data set for `DataLoader` workers.
+
+    Args:
+        source: Where the images are.
+        transform: PIL image -> tensor.
+        exif_rotate: See `alphafix.images.decode.decode`.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        exif_rotate: bool = False,
+    ) -> None:
+        self.source = source
+        self.transform = transform
+        self.exif_rotate = exif_rotate
+
+    def __getitem__(self, key: BatchKey) -> Batch:
+        """Make one batch; images that cannot be used are listed, not raised."""
+        images: list[Tensor] = []
+        labels: list[int] = []
+        ids: list[str] = []
+        bad: list[tuple[str, str]] = []
+        for index in range(key.start, key.stop):
+            sample = self.source.sample(key.group, index)
+            try:
+                images.append(self.transform(decode(sample.content, exif_rotate=self.exif_rotate)))
+            except BadImageError as error:
+                bad.append((sample.id, str(error)))
+                continue
+            labels.append(sample.label)
+            ids.append(sample.id)
+        stacked = torch.stack(images) if images else None
+        return Batch(stacked, torch.tensor(labels, dtype=torch.int64), ids, bad)
+
+
+def load_batches(
+    dataset: BatchDataset, keys: Iterable[BatchKey], *, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """Give the batches of ``keys``, in their order, made ahead of use by worker processes."""
+    more: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    loader: DataLoader[Batch] = DataLoader(
+        dataset,
+        batch_size=None,  # a key is a batch already
+        sampler=keys,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        **more,
+    )
+    return iter(loader)
+
+
+def first_batch(dataset: BatchDataset, size: int, *, skip_bad: bool) -> Tensor:
+    """Give the images of the first batch with an image that can be used.
+
+    Args:
+        dataset: The images.
+        size: Images a batch.
+        skip_bad: Whether to go on after an image that cannot be used.
+
+    Raises:
+        InputError: If there is none, or one cannot be used and ``skip_bad`` is false.
+    """
+    for group in range(dataset.source.groups):
+        count = dataset.source.size(group)
+        for start in range(0, count, size):
+            batch = dataset[BatchKey(group, start, min(start + size, count))]
+            if batch.bad and not skip_bad:
+                raise bad_image(batch.bad)
+            if batch.images is not None:
+                return batch.images
+    raise InputError(
+        "no image of the split can be used",
+        expected="at least one whole image",
+        todo="check --data; without --on-bad-image skip the first bad image is named",
+    )
+
+
+def bad_image(bad: list[tuple[str, str]]) -> InputError:
+    """Return the error of images that cannot be used."""
+    name, reason = bad[0]
+    more = f" (and {len(bad) - 1} more in this batch)" if len(bad) > 1 else ""
+    return InputError(
+        f"the image {name} cannot be used{more}",
+        got=reason,
+        expected="a whole image",
+        todo="mend or remove it, or give --on-bad-image skip to leave such images out and "
+        "list them",
+    )

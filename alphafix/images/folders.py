@@ -1,0 +1,105 @@
+"""Class folders: DIR/CLASS/.../image.jpg."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from alphafix.errors import InputError
+from alphafix.images.listing import FileListing
+from alphafix.images.source import OPEN, IntArray
+from alphafix.images.texts import Texts
+
+# What counts as an image among other files in a folder (lists may name any file).
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders in ``folder``, in string order.
+
+    Raises:
+        InputError: If there is none.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    if not names:
+        raise InputError(
+            f"{folder} has no class folders",
+            got="no folder in it",
+            expected=f"{folder}/CLASS/image.jpg",
+            todo="name the folder that holds the class folders, or a list file",
+        )
+    return names
+
+
+def list_folders(folder: Path, classes: tuple[str, ...], *, need_all: bool) -> FileListing:
+    """List the images of class folders, classes in the order of ``classes``.
+
+    Args:
+        folder: Holds the class folders.
+        classes: C class names; a folder that is not among them is an error.
+        need_all: Whether a class folder without images is an error.
+
+    Raises:
+        InputError: If a class folder is unknown or, with ``need_all``, empty.
+    """
+    there = set(class_folders(folder))
+    unknown = sorted(there - set(classes))
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} class folders of {folder} are no classes of the model's list",
+            got=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
+            expected=f"the {len(classes)} classes that classes.json or --class-map lists",
+            todo="extract other classes as --split open, or start a new run with --run",
+        )
+    labels: list[int] = []
+    sizes: list[int] = []
+    packed: list[Texts] = []
+    for label, name in enumerate(classes):
+        found = Texts.pack(_images(folder, name)) if name in there else Texts.pack(())
+        if name in there and len(found) == 0 and need_all:
+            raise _empty(folder / name)
+        packed.append(found)
+        labels.append(label)
+        sizes.append(len(found))
+    return _joined(folder, packed, np.repeat(np.array(labels, dtype=np.int64), sizes))
+
+
+def list_open(folder: Path) -> FileListing:
+    """List all images under ``folder``, none of them of a known class."""
+    found = Texts.pack(_images(folder, ""))
+    return FileListing(folder, found, np.full(len(found), OPEN, dtype=np.int64))
+
+
+def _joined(root: Path, packed: list[Texts], labels: IntArray) -> FileListing:
+    starts = np.cumsum([0, *(len(part.data) for part in packed)], dtype=np.int64)
+    ends = [part.ends + start for part, start in zip(packed, starts, strict=False)]
+    texts = Texts(b"".join(part.data for part in packed), np.concatenate(ends))
+    return FileListing(root, texts, labels)
+
+
+def _images(root: Path, below: str) -> Iterator[str]:
+    """Paths of images relative to ``root``, in string order, folders after files."""
+    with os.scandir(root / below) as entries:
+        found = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+    prefix = f"{below}/" if below else ""
+    for name, is_folder in found:
+        if not is_folder and os.path.splitext(name)[1].lower() in SUFFIXES:
+            yield prefix + name
+    for name, is_folder in found:
+        if is_folder:
+            yield from _images(root, prefix + name)
+
+
+def _empty(folder: Path) -> InputError:
+    return InputError(
+        f"the class folder {folder} holds no images",
+        got="no file with a suffix of an image",
+        expected=", ".join(sorted(SUFFIXES)),
+        todo="add images of this class, or remove the folder if the model has no such class",
+    )

@@ -1,0 +1,95 @@
+"""Which class has which number: never guessed where there is more than one answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from alphafix.errors import InputError
+
+ClassOrder = Literal["string", "natural"]
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key under which "class2" comes before "class10"."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
+    """Put class names in the order of the model's logits.
+
+    Args:
+        names: The names, in any order.
+        order: "string" (as torchvision's ImageFolder), "natural" (2 before 10), or None
+            where both are the same.
+
+    Raises:
+        InputError: If ``order`` is None and the two differ.
+    """
+    by_string, by_nature = sorted(names), sorted(names, key=lambda n: (natural_key(n), n))
+    if order is None and by_string != by_nature:
+        at = next(i for i, (a, b) in enumerate(zip(by_string, by_nature, strict=True)) if a != b)
+        raise InputError(
+            "the order of the classes is not certain",
+            got=f"class {at} is {by_string[at]!r} in string order, {by_nature[at]!r} in natural",
+            expected="the order in which the model was trained",
+            todo="say which: --class-order string (torchvision's ImageFolder, timm), "
+            "--class-order natural, or --class-map FILE",
+        )
+    return tuple(by_nature if order == "natural" else by_string)
+
+
+def read_class_map(path: Path) -> tuple[str, ...]:
+    """Read class names in the order of the model's logits.
+
+    A text file has one name a line; a JSON file is a list of names, or an object
+    ``{name: number}`` (timm's and Keras's class_to_idx) or ``{number: name}`` (transformers'
+    id2label).
+
+    Raises:
+        InputError: If it is neither, a name is there twice, or a number is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            names = _from_json(json.loads(text))
+        else:
+            names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is no class map",
+            got=str(error),
+            expected="a text file with one class name a line, or JSON {name: number}",
+            todo="correct --class-map",
+        ) from error
+    doubled = sorted({name for name in names if names.count(name) > 1}) if names else []
+    if doubled or not names:
+        raise InputError(
+            f"{path} is no class map",
+            got=f"{doubled[0]!r} twice" if doubled else "no names",
+            expected="each class once",
+            todo="correct --class-map",
+        )
+    return tuple(names)
+
+
+def _from_json(data: object) -> list[str]:
+    if isinstance(data, list):
+        return [str(name) for name in data]
+    if not isinstance(data, dict):
+        raise ValueError(f"a JSON {type(data).__name__}")
+    by_number = all(isinstance(value, str) for value in data.values())
+    pairs = {int(key): str(value) for key, value in data.items()} if by_number else {}
+    if not by_number:
+        for name, number in data.items():
+            if int(number) in pairs:
+                raise ValueError(f"number {number} twice: {pairs[int(number)]!r} and {name!r}")
+            pairs[int(number)] = str(name)
+    missing = sorted(set(range(len(pairs))) - set(pairs))
+    if missing:
+        raise ValueError(f"no class has the number {missing[0]} (of 0..{len(pairs) - 1})")
+    return [pairs[number] for number in range(len(pairs))]

@@ -1,0 +1,311 @@
+"""The stage `alphafix extract`: images and a model -> classes.json, the head, features."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alphafix.backbones.extractor import Extractor, Setting
+from alphafix.backbones.loading import load_classifier
+from alphafix.backbones.preprocess import Overrides
+from alphafix.checkpoints import open_checkpoint
+from alphafix.checkpoints.finding import checkpoint_sha256
+from alphafix.classes import SPLITS, ClassTable, IntArray, Thresholds
+from alphafix.errors import InputError, TargetExistsError
+from alphafix.features.extraction import Job
+from alphafix.features.ledger import Ledger
+from alphafix.features.ranks import Ranks, join
+from alphafix.features.split import extract_split
+from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
+from alphafix.files import read_json, read_tensors
+from alphafix.head import Head
+from alphafix.images.batches import BatchDataset, first_batch
+from alphafix.images.source import ImageSource
+from alphafix.images.spec import open_data
+from alphafix.images.splits import SplitSources, choose_splits, open_splits
+from alphafix.options.extract import ExtractOptions
+from alphafix.progress import Progress, silent
+from alphafix.run import CLASSES, HEAD, Provenance, Run
+
+logger = logging.getLogger(__name__)
+
+# What must be the same for all splits of a run: features of different models do not mix.
+_OF_THE_MODEL = (
+    "backbone",
+    "weights_sha256",
+    "head",
+    "image_size",
+    "crop_pct",
+    "interpolation",
+    "mean",
+    "std",
+    "exif_rotate",
+    "precision",
+)
+
+Plan = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What a run holds after an extraction.
+
+    Attributes:
+        classes: The class table.
+        head: The head.
+        samples: Number of stored samples of each extracted split.
+        skipped: Number of images that were left out, of each.
+        counts: Samples of each class, int64 of shape C, of each.
+    """
+
+    classes: ClassTable
+    head: Head
+    samples: dict[str, int]
+    skipped: dict[str, int]
+    counts: dict[str, IntArray]
+
+    def class_sizes(self) -> dict[str, dict[str, int]]:
+        """Classes and images of few, medium, many and overall: rows of a table."""
+        return {
+            name: {
+                "classes": len(self.classes.split(name)),
+                **{s: int(n[self.classes.split(name)].sum()) for s, n in self.counts.items()},
+            }
+            for name in (*SPLITS, "overall")
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "classes": len(self.classes),
+            "width": self.head.width,
+            "thresholds": vars(self.classes.thresholds),
+            "samples": self.samples,
+            "skipped": self.skipped,
+            "class_sizes": self.class_sizes(),
+        }
+
+
+def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractResult:
+    """Extract features and the head into a run directory.
+
+    What an interrupted command left is used; what is finished is left as it is. Under
+    `torchrun` each process extracts its part.
+
+    Raises:
+        InputError: If the model, its weights or the data cannot be used, or do not fit.
+        TargetExistsError: If the run holds features that were made otherwise.
+    """
+    run = Run(options.run)
+    with join() as ranks:
+        images = _open_images(run, options)
+        setting = Setting.choose(options.device, options.precision, local_rank=ranks.local_rank)
+        plans = _plans(options, images, setting)
+        ledgers = {split: Ledger(run.features(split)) for split in plans}
+        todo = {s: ledger for s, ledger in ledgers.items() if not ledger.finished(plans[s])}
+        if todo or not run.has(HEAD):
+            _check(run, plans, ledgers, options)
+            extractor = _load(options, images.sources[next(iter(todo or plans))], setting)
+            images.check_classes(extractor.head.num_classes)
+            ranks.wait()  # nobody writes before everybody has checked
+            if ranks.first:
+                _begin(run, extractor.head, todo, plans, options.overwrite)
+            ranks.wait()
+            for split, ledger in todo.items():
+                job = _job(options, images.sources[split], extractor, ledger, ranks)
+                info = _info(options, split, extractor)
+                extract_split(job, ranks, plans[split], info, progress)
+        else:
+            logger.info("%s is up to date", run.folder)
+        if ranks.first:
+            _write_classes(run, images.names, options)
+        ranks.wait()
+        return _result(run, tuple(plans))
+
+
+def _info(options: ExtractOptions, split: str, extractor: Extractor) -> dict[str, Any]:
+    """What the manifest says besides shards and provenance."""
+    return {
+        "split": split,
+        "source": options.data,
+        "transform": dict(extractor.preprocess.record),
+        "head_of": vars(extractor.reading),
+    }
+
+
+def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
+    data = open_data(options.data, root=options.root, prefixes=_prefixes(options))
+    splits = choose_splits(data, options.split, options.data)
+    fresh = options.overwrite and "train" in splits
+    known = ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
+    return open_splits(
+        data,
+        splits,
+        known=known,
+        order=options.class_order,
+        class_map=options.class_map,
+        limit=options.limit,
+    )
+
+
+def _prefixes(options: ExtractOptions) -> dict[str, str]:
+    parts = [text.partition("=") for text in options.prefix_map]
+    wrong = [old for old, equals, _ in parts if not equals]
+    if wrong:
+        raise InputError("--prefix-map is not understood", got=wrong[0], expected="OLD=NEW")
+    return {old: new for old, _, new in parts}
+
+
+def _plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> dict[str, Plan]:
+    """How each split is made, as its manifest will say."""
+    recorded = options.recorded()
+    common = {
+        "precision": setting.precision,
+        "weights_sha256": _weights_hash(options),
+    }
+    return {
+        split: Provenance(
+            stage="extract",
+            options={**recorded, **common, "split": split, "data_sha256": source.fingerprint()},
+            inputs={},
+        ).to_dict()
+        for split, source in images.sources.items()
+    }
+
+
+def _weights_hash(options: ExtractOptions) -> str | None:
+    if options.weights is None:
+        return None
+    return checkpoint_sha256(open_checkpoint(options.weights))
+
+
+def _check(
+    run: Run, plans: dict[str, Plan], ledgers: dict[str, Ledger], options: ExtractOptions
+) -> None:
+    for split, plan in plans.items():
+        ledgers[split].check(plan, overwrite=options.overwrite)
+    plan = next(iter(plans.values()))
+    for path in sorted((run.folder / "features").glob(f"*/{MANIFEST}")):
+        other = (read_json(path).get("provenance") or {}).get("options") or {}
+        changed = [k for k in _OF_THE_MODEL if other.get(k) != plan["options"].get(k)]
+        if path.parent.name not in plans and changed:
+            raise TargetExistsError(
+                f"{path.parent} was made with another model or transform",
+                got="; ".join(
+                    f"{k} {other.get(k)!r}, now {plan['options'].get(k)!r}" for k in changed
+                ),
+                expected="one model for all splits of a run",
+                todo="extract all splits in one command with --overwrite, or choose another --run",
+            )
+
+
+def _load(options: ExtractOptions, source: ImageSource, setting: Setting) -> Extractor:
+    overrides = Overrides(
+        image_size=options.image_size,
+        crop_pct=options.crop_pct,
+        interpolation=options.interpolation,
+        mean=_channels("mean", options.mean),
+        std=_channels("std", options.std),
+    )
+    classifier = load_classifier(options.backbone, options.weights, overrides)
+    transform = classifier.preprocess.transform
+    dataset = BatchDataset(source, transform, exif_rotate=options.exif_rotate)
+    images = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
+    return Extractor.prove(classifier, images, setting, head=options.head, compiled=options.compile)
+
+
+def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--{name} is not understood", got=text, expected="numbers with commas"
+        ) from error
+
+
+def _begin(
+    run: Run, head: Head, ledgers: dict[str, Ledger], plans: dict[str, Plan], overwrite: bool
+) -> None:
+    """Write the head, and clear what the new features replace."""
+    plan = next(iter(plans.values()))
+    recorded = {k: v for k, v in plan["options"].items() if k in _OF_THE_MODEL}
+    provenance = {**plan, "options": recorded}
+    if not run.has(HEAD) or run.provenance(HEAD) != provenance:
+        head.save(run.path(HEAD), provenance=provenance, overwrite=overwrite)
+    for split, ledger in ledgers.items():
+        ledger.begin(plans[split])
+
+
+def _job(
+    options: ExtractOptions,
+    source: ImageSource,
+    extractor: Extractor,
+    ledger: Ledger,
+    ranks: Ranks,
+) -> Job:
+    transform = extractor.preprocess.transform
+    return Job(
+        dataset=BatchDataset(source, transform, exif_rotate=options.exif_rotate),
+        features_of=extractor,
+        ledger=ledger,
+        num_classes=extractor.head.num_classes,
+        width=extractor.head.width,
+        dtype=options.store_dtype,
+        batch_size=options.batch_size,
+        workers=_workers(options, ranks),
+        pin_memory=extractor.setting.device.type == "cuda",
+        skip_bad=options.on_bad_image == "skip",
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+
+
+def _workers(options: ExtractOptions, ranks: Ranks) -> int:
+    """Loading processes: one a core of this process's share of the machine."""
+    if options.workers is not None:
+        return options.workers
+    return max(1, min(16, len(os.sched_getaffinity(0)) // ranks.local_world))
+
+
+def _write_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptions) -> None:
+    """Write classes.json if anything of it has changed."""
+    earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) else None
+    num_classes = Head.load(run.path(HEAD)).num_classes
+    limits = earlier.thresholds if earlier is not None else Thresholds()
+    table = ClassTable(
+        names=names or tuple(str(number) for number in range(num_classes)),
+        counts=_train_counts(run, num_classes),
+        thresholds=Thresholds(
+            few=limits.few if options.few_below is None else options.few_below,
+            many=limits.many if options.many_above is None else options.many_above,
+        ),
+    )
+    if earlier is None or earlier.to_dict() != table.to_dict():
+        table.save(run.path(CLASSES), overwrite=True)
+
+
+def _train_counts(run: Run, num_classes: int) -> IntArray:
+    if not run.has(run.manifest("train")):
+        logger.warning("no training features yet: the class counts in classes.json are 0")
+        return np.zeros(num_classes, dtype=np.int64)
+    return _counts(run, "train")
+
+
+def _counts(run: Run, split: str) -> IntArray:
+    counts: IntArray = read_tensors(run.features(split) / STATISTICS)[0]["counts"]
+    return counts
+
+
+def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
+    stores = {split: FeatureStore.open(run.features(split)) for split in splits}
+    return ExtractResult(
+        classes=ClassTable.load(run.path(CLASSES)),
+        head=Head.load(run.path(HEAD)),
+        samples={split: len(store) for split, store in stores.items()},
+        skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
+        counts={split: _counts(run, split) for split in splits},
+    )
