@@ -17,20 +17,30 @@ NEGATIVE_SLOPE = 0.01
 # The authors divide by the 1-norm with no guard; a vector of zeros must stay one.
 LEAST_NORM = 1e-12
 
+# Kernels treat the last elements of an array, and products of odd sizes, in other ways than
+# the rest, so that rounding, and with it a trial, would depend on what else is in the batch.
+# All widths are therefore padded to this many floats (64 bytes, the widest vector registers).
+# Padding has no gradient, and AdamW leaves what is zero and has no gradient as it is.
+ALIGNED = 16
+
 
 @dataclass(frozen=True)
 class Networks:
     """The parameters of T networks of equal shape, and T sets of few-split biases.
 
     Attributes:
-        weights: One tensor a layer, float32 of shape T x out x in.
-        offsets: One tensor a layer, float32 of shape T x out.
-        biases: Few-split biases b', float32 of shape T x F.
+        weights: One tensor a layer, float32 of shape T x out x in, where all widths but that
+            of the input are padded (see `ALIGNED`).
+        offsets: One tensor a layer, float32 of shape T x out, padded likewise.
+        biases: Few-split biases b', float32 of shape T x F', padded with -inf, so that
+            padding is a class that never wins.
+        k: K, the number of outputs that are not padding.
     """
 
     weights: tuple[Tensor, ...]
     offsets: tuple[Tensor, ...]
     biases: Tensor
+    k: int
 
     def __len__(self) -> int:
         return len(self.biases)
@@ -49,6 +59,7 @@ class Networks:
             weights=tuple(change(tensor) for tensor in self.weights),
             offsets=tuple(change(tensor) for tensor in self.offsets),
             biases=change(self.biases),
+            k=self.k,
         )
 
 
@@ -69,10 +80,12 @@ def initial_networks(
     weights = [torch.stack(layer) for layer in zip(*(weights for weights, _ in drawn), strict=True)]
     offsets = [torch.stack(layer) for layer in zip(*(offsets for _, offsets in drawn), strict=True)]
     device = biases.device
+    start = functional.pad(biases, (0, padding(len(biases))), value=-torch.inf)
     return Networks(
         weights=tuple(layer.to(device) for layer in weights),
         offsets=tuple(layer.to(device) for layer in offsets),
-        biases=biases.expand(len(seeds), -1).clone(),
+        biases=start.expand(len(seeds), -1).clone(),
+        k=k,
     )
 
 
@@ -82,9 +95,22 @@ def _one_network(seed: int, sizes: Sequence[int]) -> tuple[list[Tensor], list[Te
     weights, offsets = [], []
     for inputs, outputs in pairwise(sizes):
         bound = 1 / math.sqrt(inputs)  # nn.Linear.reset_parameters
-        weights.append(torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator))
-        offsets.append(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
+        weight = torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator)
+        offset = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
+        more_inputs = padding(inputs) if weights else 0
+        weights.append(functional.pad(weight, (0, more_inputs, 0, padding(outputs))))
+        offsets.append(functional.pad(offset, (0, padding(outputs))))
     return weights, offsets
+
+
+def padding(size: int) -> int:
+    """What is missing to a multiple of `ALIGNED`."""
+    return -size % ALIGNED
+
+
+def padded_classes(array: Tensor) -> Tensor:
+    """An array of shape ... x F x n as ... x F' x n: zeros up to a multiple of `ALIGNED`."""
+    return functional.pad(array, (0, 0, 0, padding(array.shape[-2])))
 
 
 def alphas(networks: Networks, rows: Tensor) -> Tensor:
@@ -92,18 +118,18 @@ def alphas(networks: Networks, rows: Tensor) -> Tensor:
 
     Args:
         networks: T networks.
-        rows: Their input, concatenated classifier rows, float32 of shape F x I where all
-            trials have the same neighbours, else T x F x I.
+        rows: Their input as `padded_classes` gives it, concatenated classifier rows, float32 of
+            shape F' x I where all trials have the same neighbours, else T x F' x I.
 
     Returns:
-        float32 of shape T x F x K.
+        float32 of shape T x F' x K; those of padding mean nothing.
     """
-    # Units x classes throughout, T x out x F, so that the gradient of a weight comes out of
+    # Units x classes throughout, T x out x F', so that the gradient of a weight comes out of
     # its product in the weight's own memory layout.
     first, *others = networks.weights
     trials, width, inputs = first.shape
     if rows.ndim == 2:
-        # One product for all trials: (T * width) x I by I x F.
+        # One product for all trials: (T * width) x I by I x F'.
         values = (first.reshape(trials * width, inputs) @ rows.T).view(trials, width, -1)
     else:
         values = torch.bmm(first, rows.transpose(1, 2))
@@ -111,5 +137,6 @@ def alphas(networks: Networks, rows: Tensor) -> Tensor:
     for weight, offset in zip(others, networks.offsets[1:], strict=True):
         values = functional.leaky_relu(values, NEGATIVE_SLOPE)
         values = torch.baddbmm(offset[..., None], weight, values)
+    values = values[:, : networks.k]
     norm = values.abs().sum(1, keepdim=True).clamp_min(LEAST_NORM)
     return (values / norm).transpose(1, 2)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from alphafix.alphanet.network import padding
 from alphafix.head import Head
 
 IntArray = npt.NDArray[np.int64]
@@ -27,8 +28,9 @@ class Layout:
     Attributes:
         few: The F few-split class ids, int64, ascending.
         base: The B other class ids, int64, ascending.
-        columns: The U class ids whose scores are kept: the few-split classes first, then
-            every class that is a neighbour of one, int64.
+        columns: The U class ids whose scores are kept: the few-split classes first (padded,
+            as in `network`, by repeating the first), then every class that is a neighbour of
+            one, int64.
     """
 
     few: IntArray
@@ -39,7 +41,8 @@ class Layout:
     def of(cls, num_classes: int, few: IntArray, neighbors: IntArray) -> Layout:
         """Lay out C classes for the given few-split ids and neighbour ids (any shape)."""
         base = np.setdiff1d(np.arange(num_classes, dtype=np.int64), few)
-        columns = np.concatenate([few, np.setdiff1d(np.unique(neighbors), few)])
+        repeated = np.repeat(few[:1], padding(len(few)))
+        columns = np.concatenate([few, repeated, np.setdiff1d(np.unique(neighbors), few)])
         return cls(few=few, base=base, columns=columns.astype(np.int64))
 
     def positions(self, classes: IntArray) -> IntArray:

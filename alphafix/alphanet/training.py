@@ -13,13 +13,23 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from alphafix.alphanet.network import Networks, alphas, initial_networks
+from alphafix.alphanet.network import (
+    Networks,
+    alphas,
+    initial_networks,
+    padded_classes,
+)
 from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
 from alphafix.alphanet.scores import Scores
 from alphafix.progress import Advance
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+
+
+# Steps are padded to this many samples, for the reason given at `network.ALIGNED`: PyTorch's
+# loops take four vector registers at a time and treat what is left differently.
+SAMPLES_ALIGNED = 64
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class _Batch:
         neighbors = torch.from_numpy(np.stack([trial.neighbors for trial in trials])).to(device)
         if bool((neighbors == neighbors[:1]).all()):
             neighbors = neighbors[:1]
-        self.positions = data.positions[neighbors]
+        self.positions = padded_classes(data.positions[neighbors])
         self.rows = _input_rows(neighbors, data, include_self=hyper.include_self)
         self.networks = initial_networks(
             [trial.seed for trial in trials],
@@ -172,7 +182,9 @@ class _Batch:
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
         self.outcomes = [Outcome(data.biases, data.biases) for _ in trials]
-        self.losses = torch.zeros(len(trials), device=device)
+        # In float64, because sums of float32 are rounded differently in other batches; what
+        # is recorded is rounded back.
+        self.losses = torch.zeros(len(trials), dtype=torch.float64, device="cpu")
 
     def step(self, step: int) -> int:
         """Make one step of every trial that is not done; return their number."""
@@ -180,7 +192,7 @@ class _Batch:
         networks = self.networks.first(active).map(lambda t: t.detach().requires_grad_())
         losses = self._losses(networks, step)
         gradients = torch.autograd.grad(losses.sum(), self._trained(networks))
-        self.losses[:active] += losses.detach()
+        self.losses[:active] += losses.detach().double().sum(1).cpu()
         self._update(networks, gradients, step)
         ended = [
             trial
@@ -192,14 +204,14 @@ class _Batch:
         return active
 
     def _losses(self, networks: Networks, step: int) -> Tensor:
-        """Mean loss of each active trial's samples, float32 of shape T."""
+        """Loss of each sample times its share in the mean of its step, float32, T x n."""
         active = len(networks)
         data = self.data
         index = self.index[:active, step]
         rows = data.train.columns.of_samples(index)
         found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
         few = few_scores(rows, self.positions[:active], found, networks.biases * data.scale)
-        return (sample_losses(data.train, index, few) * self.share[:active, step]).sum(1)
+        return sample_losses(data.train, index, few) * self.share[:active, step]
 
     def _trained(self, networks: Networks) -> list[Tensor]:
         tensors = networks.tensors()
@@ -248,7 +260,7 @@ class _Batch:
             # A budget of steps can end a trial before the first epoch that may be chosen.
             last = step + 1 == self.steps[trial]
             steps = step % self.per_epoch[trial] + 1
-            record = {"epoch": epoch, "loss": float(self.losses[trial]) / steps}
+            record = {"epoch": epoch, "loss": float((self.losses[trial] / steps).float())}
             self.losses[trial] = 0
             if epoch >= self.hyper.first_epoch or last:
                 self._consider(trial, epoch, found[trial], record)
@@ -256,12 +268,13 @@ class _Batch:
 
     def _consider(self, trial: int, epoch: int, found: Tensor, record: dict[str, Any]) -> None:
         outcome = self.outcomes[trial]
-        biases = self.networks.biases[trial]
+        few = len(self.data.few)
+        found, biases = found[:few], self.networks.biases[trial, :few]
         correct = None
         val = self.data.val
         if val is not None:
             there = val.labels.device
-            positions = self.positions[trial if len(self.positions) > 1 else 0]
+            positions = self.positions[trial if len(self.positions) > 1 else 0, :few]
             scaled = biases * self.data.scale
             correct = correct_predictions(
                 val, positions.to(there), found.to(there), scaled.to(there)
@@ -282,24 +295,25 @@ def _step_samples(
     The last step of an epoch has fewer samples; its padding has share 0.
     """
     steps, size = trials[0].steps(hyper), hyper.batch_size
-    index = np.zeros((len(trials), steps, size), dtype=np.int64)
-    share = np.zeros((len(trials), steps, size), dtype=np.float32)
+    width = size + (-size % SAMPLES_ALIGNED)
+    index = np.zeros((len(trials), steps, width), dtype=np.int64)
+    share = np.zeros((len(trials), steps, width), dtype=np.float32)
     for place, trial in enumerate(trials):
         per_epoch, wanted = trial.steps_per_epoch(hyper), trial.samples.shape[1]
         padded = np.full((len(trial.samples), per_epoch * size), -1, dtype=np.int64)
         padded[:, :wanted] = trial.samples
         rows = padded.reshape(-1, size)[:steps]
-        index[place, : len(rows)] = np.maximum(rows, 0)
+        index[place, : len(rows), :size] = np.maximum(rows, 0)
         real = rows >= 0
-        share[place, : len(rows)] = real / real.sum(1, keepdims=True)
+        share[place, : len(rows), :size] = real / real.sum(1, keepdims=True)
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 
 def _input_rows(neighbors: Tensor, data: Data, *, include_self: bool) -> Tensor:
-    """The networks' input: neighbour rows side by side, F x I if all trials share them."""
+    """The networks' input: neighbour rows side by side, F' x I if all trials share them."""
     rows = data.weight[neighbors]  # T x F x K x D, or 1 x ... if shared
     if include_self:
         own = data.weight[data.few].expand(len(rows), -1, -1)
         rows = torch.cat([own[:, :, None], rows], dim=2)
-    rows = rows.flatten(2)
+    rows = padded_classes(rows.flatten(2))
     return rows[0] if len(rows) == 1 else rows

@@ -1,0 +1,114 @@
+"""Batched training: equal to plain PyTorch, and each trial as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from alphafix.alphanet.training import Hyper, Outcome, Trial, train_batch
+from tests.alphanet.build import Setup, make_setup
+from tests.alphanet.oracle import train_direct
+
+HYPER = Hyper(epochs=12, first_epoch=3, batch_size=8, hidden=(16, 16), decay_every=4)
+
+
+def run(setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True) -> list[Outcome]:
+    return train_batch(trials, setup.data(trials, val=val), hyper, advance=lambda count: None)
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+@pytest.mark.parametrize("with_val", [True, False])
+def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None:
+    setup = make_setup(num_classes=12, few=4, width=7)
+    official = preset == "official"
+    hyper = Hyper(**{**vars(HYPER), "include_self": official, "learn_bias": not official})
+    trial = setup.trial(hyper, rho=0.7, k=3, seed=5)
+    val = (torch.from_numpy(setup.val_features), torch.from_numpy(setup.val_labels))
+    _, losses, epoch, kept = train_direct(
+        trial,
+        setup.head,
+        setup.classes.few,
+        hyper,
+        torch.from_numpy(setup.features),
+        torch.from_numpy(setup.labels),
+        val if with_val else None,
+    )
+    (outcome,) = run(setup, [trial], hyper, val=with_val)
+    assert outcome.epoch == epoch
+    got = [record["loss"] for record in outcome.history]
+    np.testing.assert_allclose(got, losses, rtol=1e-3)
+    weight = torch.from_numpy(setup.head.weight)
+    few = setup.classes.few
+    rows = weight[few] + torch.einsum("fk,fkd->fd", outcome.alphas, weight[trial.neighbors])
+    torch.testing.assert_close(rows, kept["weight"][few].detach(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(outcome.biases, kept["bias"][few].detach(), rtol=1e-3, atol=1e-4)
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    return (
+        torch.equal(one.alphas, other.alphas)
+        and torch.equal(one.biases, other.biases)
+        and one.epoch == other.epoch
+        and one.history == other.history
+    )
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("hidden", [(16, 16), (32, 32, 32), (10, 7)])
+def test_train_batch__a_trial_does_not_depend_on_its_batch(k: int, hidden: tuple[int, ...]) -> None:
+    setup = make_setup(num_classes=14, few=5, width=9)
+    hyper = Hyper(**{**vars(HYPER), "hidden": hidden})
+    near = setup.trial(hyper, k=k).neighbors
+    trials = [
+        setup.trial(hyper, rho=rho, k=k, seed=seed, neighbors=near)
+        for rho in (0.2, 2.0, 1.0)  # different numbers of steps, not in order
+        for seed in range(3)
+    ]
+    together = run(setup, trials, hyper)
+    for trial, outcome in zip(trials, together, strict=True):
+        (alone,) = run(setup, [trial], hyper)
+        assert same(alone, outcome)
+
+
+def test_train_batch__own_neighbours_a_trial_do_not_mix() -> None:
+    setup = make_setup(num_classes=14, few=5, width=9)
+    trials = [setup.trial(HYPER, rho=0.5, k=3, seed=seed) for seed in range(4)]
+    together = run(setup, trials, HYPER)
+    layout_data = setup.data(trials)
+    for trial, outcome in zip(trials, together, strict=True):
+        # The same columns, so that only the batch differs.
+        (alone,) = train_batch([trial], layout_data, HYPER, advance=lambda count: None)
+        torch.testing.assert_close(alone.alphas, outcome.alphas, rtol=1e-4, atol=1e-5)
+        assert alone.epoch == outcome.epoch
+
+
+def test_train_batch__same_seed_gives_the_same_result() -> None:
+    setup = make_setup()
+    trial = setup.trial(HYPER, seed=3)
+    other = setup.trial(HYPER, seed=4, neighbors=trial.neighbors)
+    first, again, different = (run(setup, [t], HYPER)[0] for t in (trial, trial, other))
+    assert same(first, again)
+    assert not torch.equal(first.alphas, different.alphas)
+
+
+def test_train_batch__max_steps_stops_early() -> None:
+    setup = make_setup()
+    hyper = Hyper(**{**vars(HYPER), "max_steps": 2})
+    counted: list[int] = []
+    trial = setup.trial(hyper)
+    (outcome,) = train_batch([trial], setup.data([trial]), hyper, advance=counted.append)
+    assert counted == [1, 1]
+    assert outcome.epoch == 1
+
+
+def test_train_batch__alphas_have_unit_norm_and_rows_keep_the_bound() -> None:
+    setup = make_setup(num_classes=12, few=4, width=7)
+    trial = setup.trial(HYPER, k=3)
+    (outcome,) = run(setup, [trial], HYPER)
+    torch.testing.assert_close(outcome.alphas.abs().sum(1), torch.ones(4))
+    near = torch.from_numpy(setup.head.weight)[trial.neighbors]
+    change = torch.einsum("fk,fkd->fd", outcome.alphas, near).norm(dim=1)
+    assert (change <= near.norm(dim=2).max(dim=1).values + 1e-5).all()  # Eq. 3
