@@ -28,6 +28,12 @@ CORRECTION = "alphanet.safetensors"
 REPORT = "report.json"
 METRICS = "metrics.jsonl"
 
+# What to do about a result that is there but was made in another way.
+OTHER_RESULT = (
+    "it was made with other options or from other inputs: give --overwrite to replace it, "
+    "or --run for another run directory"
+)
+
 _MADE_BY = {
     CLASSES: "alphafix extract",
     HEAD: "alphafix extract",

@@ -92,7 +92,8 @@ def initial_networks(
 def _one_network(seed: int, sizes: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
     # On the CPU whatever the device, so that a seed means the same network everywhere.
     generator = torch.Generator().manual_seed(seed)
-    weights, offsets = [], []
+    weights: list[Tensor] = []
+    offsets: list[Tensor] = []
     for inputs, outputs in pairwise(sizes):
         bound = 1 / math.sqrt(inputs)  # nn.Linear.reset_parameters
         weight = torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator)

@@ -50,8 +50,10 @@ def _table(classes: ClassTable, found: Neighbours) -> Table:
         [
             record["name"],
             record["train"],
-            "  ".join(f"{near['name']} {near['distance']:.3g}" for near in record["neighbors"]),
+            ", ".join(f"{near['name']} {near['distance']:.3g}" for near in record["neighbors"]),
         ]
         for record in records[:MOST_ROWS]
     )
-    return console.table(title, ["few-split class", "train", "neighbours and distances"], rows)
+    made = console.table(title, ["few-split class", "train", "neighbours and distances"], rows)
+    made.columns[2].justify = "left"
+    return made

@@ -15,7 +15,7 @@ from alphafix.head import Head
 from alphafix.neighbors import Neighbours, nearest_neighbours
 from alphafix.options.neighbors import NeighborsOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.run import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _find(
     if not changed and run.is_current(NEIGHBORS, _provenance(run, options)):
         logger.info("%s is up to date", run.path(NEIGHBORS))
         return Neighbours.load(run.path(NEIGHBORS))
-    refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite)
+    refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)
     if options.k < 3 and options.metric != "random":
         logger.warning(
             "k = %d: %s; 5 is the paper's choice",

@@ -29,7 +29,7 @@ from alphafix.head import Head
 from alphafix.neighbors import Neighbours
 from alphafix.options.train import TrainOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, CORRECTION, HEAD, METRICS, NEIGHBORS, Provenance, Run, digest
+from alphafix.run import CLASSES, CORRECTION, HEAD, METRICS, NEIGHBORS, OTHER_RESULT, Provenance, Run, digest
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     if run.is_current(CORRECTION, provenance):
         logger.info("%s is up to date", run.path(CORRECTION))
         return Correction.load(run.path(CORRECTION))
-    refuse_existing(run.path(CORRECTION), overwrite=options.overwrite)
+    refuse_existing(run.path(CORRECTION), overwrite=options.overwrite, todo=OTHER_RESULT)
     task = _task(run, options, provenance, device)
     data, trials = _sweep(task, progress)
     correction = _correction(task, data, trials)

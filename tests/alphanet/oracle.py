@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.alphanet.training import Hyper, Trial
 from alphafix.head import Head
+
+IntArray = npt.NDArray[np.int64]
 
 
 class AlphaNetModule(nn.Module):
@@ -30,8 +33,8 @@ class AlphaNetModule(nn.Module):
         for layer in self.layers[:-1]:
             rows = functional.leaky_relu(layer(rows), 0.01)
         alpha = self.layers[-1](rows)
-        norm: Tensor = alpha.abs().sum(1, keepdim=True)
-        return alpha / norm
+        scaled: Tensor = alpha / alpha.abs().sum(1, keepdim=True)
+        return scaled
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Direct:
     include_self: bool
 
     @classmethod
-    def of(cls, trial: Trial, head: Head, few: np.ndarray, hyper: Hyper) -> Direct:  # type: ignore[type-arg]
+    def of(cls, trial: Trial, head: Head, few: IntArray, hyper: Hyper) -> Direct:
         width = head.width * (trial.k + hyper.include_self)
         torch.manual_seed(trial.seed)
         network = AlphaNetModule(width, hyper.hidden, trial.k)
@@ -84,7 +87,7 @@ class Direct:
 def train_direct(
     trial: Trial,
     head: Head,
-    few: np.ndarray,  # type: ignore[type-arg]
+    few: IntArray,
     hyper: Hyper,
     features: Tensor,
     labels: Tensor,

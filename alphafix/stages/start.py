@@ -1,0 +1,200 @@
+"""Starting at `neighbors`: a run directory made from features and a head of the user's own."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.classes import ClassTable
+from alphafix.errors import FileFormatError, InputError, TargetExistsError
+from alphafix.features.exchange import FeatureArrays, read_features
+from alphafix.features.writer import FeatureWriter
+from alphafix.files import open_safetensors, sha256_file
+from alphafix.head import Head
+from alphafix.options.neighbors import NeighborsOptions
+from alphafix.progress import Progress, silent
+from alphafix.run import CLASSES, HEAD, Provenance, Run
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test", "open")
+
+# Rows given to the writer at a time, so that a large file is not copied whole.
+ROWS = 16_384
+
+
+def start_from_arrays(run: Run, options: NeighborsOptions, *, progress: Progress = silent) -> None:
+    """Write what `alphafix extract` would have left: classes, head and features.
+
+    Nothing is done if the run directory was made from the same files already.
+
+    Raises:
+        InputError: If only one of features and head is given, training features are
+            missing, or the arrays do not fit together.
+        TargetExistsError: If the run directory holds other features.
+    """
+    if not options.features or options.head is None:
+        raise InputError(
+            "--features and --head go together",
+            got="only " + ("--features" if options.features else "--head"),
+            expected="both: training features and the head that they enter",
+            todo="give both, or neither to use what `alphafix extract` left",
+        )
+    files = _files(options.features)
+    provenance = _provenance(files, options)
+    if run.has(CLASSES) and run.has(HEAD) and run.provenance(HEAD) == provenance.to_dict():
+        logger.info("%s was made from these files already", run.folder)
+        return
+    _refuse_other(run, overwrite=options.overwrite)
+    head = read_head(options.head)
+    arrays = {split: read_features(path, split=split) for split, path in files.items()}
+    for split, found in arrays.items():
+        _check(found, split, head)
+    classes = _class_table(arrays["train"].labels, head, options.class_names)
+    for split, found in arrays.items():
+        _write_features(run, split, found, head, provenance, progress)
+    classes.save(run.path(CLASSES), overwrite=True)
+    head.save(run.path(HEAD), provenance=provenance.to_dict(), overwrite=True)
+
+
+def _files(given: tuple[str, ...]) -> dict[str, Path]:
+    """Which file holds which split: SPLIT=FILE, or a file of one or several splits."""
+    files: dict[str, Path] = {}
+    for item in given:
+        split, equals, name = item.partition("=")
+        if equals and split in SPLITS:
+            files[split] = Path(name)
+        else:
+            for found in _splits_in(Path(item)) or ("train",):
+                files[found] = Path(item)
+    if "train" not in files:
+        raise InputError(
+            "there are no training features",
+            got=", ".join(files) or "nothing",
+            expected="features of the split train, whose class means the neighbours come from",
+            todo="give --features train=FILE",
+        )
+    return files
+
+
+def _splits_in(path: Path) -> tuple[str, ...]:
+    """Splits whose arrays a file names (``train_features``); none if it holds one split."""
+    names: Collection[str] = ()
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                names = file.files
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return ()  # reading it will say what is wrong
+    elif path.suffix == ".safetensors":
+        with open_safetensors(path) as file:
+            names = file.keys()
+    return tuple(split for split in SPLITS if f"{split}_features" in names)
+
+
+def _provenance(files: Mapping[str, Path], options: NeighborsOptions) -> Provenance:
+    """The given files by name and hash; their folders do not matter."""
+    given = {f"{split} features": path for split, path in files.items()}
+    given["head"] = _existing(options.head)
+    if options.class_names is not None:
+        given["class names"] = options.class_names
+    hashes = {name: sha256_file(_existing(path)) for name, path in given.items()}
+    names = {name: path.name for name, path in given.items()}
+    return Provenance(stage="start", options={**names, "sha256": hashes}, inputs={})
+
+
+def _existing(path: Path | None) -> Path:
+    if path is None or not path.is_file():
+        raise InputError(f"{path} is not there", expected="a readable file", todo="check the path")
+    return path
+
+
+def _refuse_other(run: Run, *, overwrite: bool) -> None:
+    features = run.path("features")
+    if overwrite:
+        shutil.rmtree(features, ignore_errors=True)
+    elif features.exists():
+        raise TargetExistsError(
+            f"{features} exists already, made from something else",
+            expected="a run directory without features",
+            todo="give --overwrite to replace them, or another --run",
+        )
+
+
+def read_head(path: Path) -> Head:
+    """Read ``weight`` (C x D) and ``bias`` (C, if there is one) from .npz or .safetensors.
+
+    Raises:
+        FileFormatError: If there is no such array.
+        InputError: If their shapes do not fit, or a number is not finite.
+    """
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {n: file[n] for n in ("weight", "bias") if n in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise FileFormatError(
+                f"{path} is not a readable .npz file",
+                got=str(error),
+                expected="arrays `weight` and `bias`",
+                todo="save it again with numpy.savez",
+            ) from error
+    else:
+        with open_safetensors(path) as file:
+            names = [name for name in ("weight", "bias") if name in file.keys()]  # noqa: SIM118
+            arrays = {name: file.get_tensor(name).float().numpy() for name in names}
+    if "weight" not in arrays:
+        raise FileFormatError(
+            f"{path} holds no head",
+            expected='"weight" (C x D) and, if the layer has one, "bias" (C)',
+            todo="save the last layer under these names",
+        )
+    return Head(np.asarray(arrays["weight"], np.float32), arrays.get("bias"))
+
+
+def _check(found: FeatureArrays, split: str, head: Head) -> None:
+    known = found.labels[found.labels >= 0]
+    top = int(known.max(initial=-1)) + 1
+    width = int(found.features.shape[1])
+    head.require_match(width=width, num_classes=max(top, head.num_classes))
+    lowest = -1 if split == "open" else 0
+    wrong = found.labels < lowest
+    if wrong.any():
+        raise InputError(
+            f"{int(wrong.sum())} labels of the split {split} are out of range",
+            got=f"label {found.labels[wrong][0]}",
+            expected=f"{lowest}..{head.num_classes - 1}",
+            todo="count classes from 0; open-set samples (-1) go into the split open",
+        )
+
+
+def _class_table(labels: npt.NDArray[np.int64], head: Head, names_file: Path | None) -> ClassTable:
+    counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
+    names = [f"class {i}" for i in range(head.num_classes)]
+    if names_file is not None:
+        names = names_file.read_text(encoding="utf-8").splitlines()
+    return ClassTable(names=tuple(names), counts=counts)
+
+
+def _write_features(
+    run: Run,
+    split: str,
+    found: FeatureArrays,
+    head: Head,
+    provenance: Provenance,
+    progress: Progress,
+) -> None:
+    writer = FeatureWriter(run.features(split), num_classes=head.num_classes)
+    with progress(f"import {split}", len(found.labels)) as advance:
+        for start in range(0, len(found.labels), ROWS):
+            place = slice(start, start + ROWS)
+            writer.add(found.features[place], found.labels[place], found.ids[place])
+            advance(len(found.labels[place]))
+    writer.finish({"split": split, "provenance": provenance.to_dict()})
