@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ class HeadSource:
     transposed: bool = False
     normalised: bool = False
     factor: float = 1.0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HeadSource:
+        """Read what `dataclasses.asdict` gave, after a way through JSON."""
+        lists = {name: tuple(data[name]) for name in ("weights", "biases")}
+        return cls(**{**data, **lists})
 
 
 @dataclass(frozen=True)
@@ -189,9 +196,7 @@ class Head:
             )
         source = metadata.get("source")
         if source is not None:
-            source = HeadSource(
-                **{**source, "weights": tuple(source["weights"]), "biases": tuple(source["biases"])}
-            )
+            source = HeadSource.from_dict(source)
         return cls(
             weight=tensors["weight"],
             bias=tensors.get("bias"),

@@ -153,8 +153,3 @@ def _same_rows(found: Head, head: Head) -> bool:
     direction = np.random.default_rng(0).normal(size=head.width)
     ours, theirs = np.sort(found.weight @ direction), np.sort(head.weight @ direction)
     return bool(np.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * np.abs(theirs).mean()))
-
-
-def is_patched(checkpoint: Checkpoint, source: HeadSource, corrected: Head) -> bool:
-    """Whether the file holds the corrected head already."""
-    return _has(checkpoint, source) and not _differing(checkpoint, source, corrected).any()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.checkpoints.layout import Stored, effective, invert, read_stored
-from alphafix.checkpoints.matching import is_patched, match_head
+from alphafix.checkpoints.matching import match_head
 from alphafix.checkpoints.splices import Splice, in_order, row_splices
 from alphafix.checkpoints.tensors import Checkpoint, Tensor, decode, encode
 from alphafix.correction import Correction
@@ -103,15 +103,11 @@ def make_plan(
             hold the correction.
     """
     corrected = correction.apply(head)
-    if name is None and head.source is not None and is_patched(checkpoint, head.source, corrected):
-        raise InputError(
-            f"{checkpoint.path} holds the corrected rows already",
-            got="a patched file",
-            expected="the original",
-            todo="use it as it is, or give the original (`alphafix patch --revert FILE` "
-            "restores one that was patched --in-place)",
-        )
-    source = match_head(checkpoint, head, name=name)
+    try:
+        source = match_head(checkpoint, head, name=name)
+    except InputError:
+        _refuse_patched(checkpoint, corrected, name)
+        raise
     stored = read_stored(checkpoint, source)
     rows, biases = invert(stored, source, correction, direction_only=direction_only)
     changes = [
@@ -127,6 +123,20 @@ def make_plan(
         _require_own(checkpoint, change.tensor)
         _require_range(change, correction.classes)
     return Plan(checkpoint, source, correction.classes, tuple(changes))
+
+
+def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -> None:
+    try:
+        match_head(checkpoint, corrected, name=name)
+    except InputError:
+        return  # it is really another model
+    raise InputError(
+        f"{checkpoint.path} holds the corrected rows already",
+        got="a patched file",
+        expected="the original",
+        todo="use it as it is, or give the original (`alphafix patch --revert FILE` restores one "
+        "that was patched --in-place)",
+    )
 
 
 def _require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:

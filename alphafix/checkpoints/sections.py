@@ -26,6 +26,12 @@ def find_section(data: Mapping[Any, Any], *, wanted: str = "") -> str:
     return there[0] if there else ""
 
 
+def section_of(name: str) -> str:
+    """The section that a stored name begins with, or ""."""
+    first = name.partition(".")[0]
+    return first if first in SECTIONS else ""
+
+
 def without_wrapper(names: list[str]) -> dict[str, str]:
     """Map each name to the one that the bare model has: without a prefix that all share."""
     found = {name: name for name in names}

@@ -11,9 +11,19 @@ from alphafix.cli.flags import takes
 from alphafix.options.patch import PatchOptions
 
 if TYPE_CHECKING:
-    from alphafix.checkpoints.plan import Change
+    from alphafix.checkpoints.plan import Plan
+    from alphafix.stages.patch import PatchResult
+    from alphafix.stages.patch_effect import Effect
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+DONE = {
+    "copy": "written and verified",
+    "in place": "changed in place and verified; `alphafix patch --revert` restores it",
+    "delta": "the changed rows alone; apply them with `alphafix patch MODEL --apply`",
+    "dry run": "nothing was written",
+    "revert": "the original bytes are back",
+}
 
 
 @app.command(epilog="Example: alphafix patch model.safetensors")
@@ -30,13 +40,40 @@ def patch(
     if json:
         console.print_json(found.to_dict())
         return
-    rows = [
-        [change.tensor.name, change.tensor.dtype, f"{len(change.rows)} of {_classes(change)}"]
-        for change in found.plan.changes
-    ]
-    console.stderr.print(console.table("changes", ["tensor", "dtype", "rows"], rows))
+    _show(found)
     console.print_result(str(found.target))
 
 
-def _classes(change: Change) -> int:
-    return change.tensor.shape[1 if change.transposed else 0]
+def _show(found: PatchResult) -> None:
+    if found.plan is not None:
+        _show_changes(found.plan)
+    if found.effect is not None:
+        _show_effect(found.effect)
+    console.note(f"{found.target}: {DONE[found.action]}")
+
+
+def _show_changes(plan: Plan) -> None:
+    rows = [
+        [
+            change.tensor.name,
+            change.tensor.dtype,
+            " x ".join(map(str, change.tensor.shape)),
+            f"{len(change.rows)} of {change.tensor.shape[1 if change.transposed else 0]}",
+        ]
+        for change in plan.changes
+    ]
+    title = f"{plan.checkpoint.path.name}: rows that change"
+    console.stderr.print(console.table(title, ["tensor", "dtype", "shape", "rows"], rows))
+
+
+def _show_effect(effect: Effect) -> None:
+    rows = [
+        [split, *("n/a" if row[name] is None else f"{row[name]:.2f}" for name in row)]
+        for split, row in effect.accuracy.items()
+    ]
+    title = f"top-1 in percent on {effect.samples:,} validation samples"
+    columns = ["split", "before", "after (float32)", "after (as written)"]
+    console.stderr.print(console.table(title, columns, rows))
+    console.note(
+        f"rounding to the file's element type changes {effect.changed_by_rounding} predictions"
+    )

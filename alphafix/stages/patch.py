@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from alphafix.checkpoints.opening import open_checkpoint
-from alphafix.checkpoints.patching import plan_outputs, write_outputs
+from alphafix.checkpoints.card import model_card
+from alphafix.checkpoints.delta import delta_name, load_delta, save_delta
+from alphafix.checkpoints.inplace import revert, write_in_place
+from alphafix.checkpoints.opening import file_format, find_file, open_checkpoint
+from alphafix.checkpoints.patching import plan_outputs, seal, write_outputs
 from alphafix.checkpoints.plan import Plan, make_plan
+from alphafix.checkpoints.sections import section_of
 from alphafix.correction import Correction
+from alphafix.files import refuse_existing, sha256_file, write_text
 from alphafix.head import Head
 from alphafix.options.patch import PatchOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CORRECTION, HEAD, Run, versions
+from alphafix.stages.patch_effect import Effect, measure_effect
+
+Action = Literal["copy", "in place", "delta", "dry run", "revert"]
 
 
 @dataclass(frozen=True)
@@ -21,50 +30,133 @@ class PatchResult:
     """What was, or would be, written.
 
     Attributes:
-        target: The patched file.
-        written: Whether it has been written.
-        plan: What changes.
+        action: What was done.
+        target: The patched (or restored) file, or the delta.
+        plan: What changes; None for a file that was restored.
+        effect: Accuracies on validation features, if there are any.
+        files: All files that were written.
     """
 
+    action: Action
     target: Path
-    written: bool
-    plan: Plan
+    plan: Plan | None
+    effect: Effect | None
+    files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
+        changes = () if self.plan is None else self.plan.changes
         return {
+            "action": self.action,
             "target": str(self.target),
-            "written": self.written,
-            "format": self.plan.checkpoint.format,
+            "files": [str(file) for file in self.files],
+            "format": None if self.plan is None else self.plan.checkpoint.format,
             "changes": [
                 {
                     "tensor": change.tensor.name,
                     "dtype": change.tensor.dtype,
-                    "rows": len(self.plan.classes),
+                    "shape": list(change.tensor.shape),
+                    "rows": len(change.rows),
+                    "bytes": change.rows.size * change.tensor.itemsize,
                 }
-                for change in self.plan.changes
+                for change in changes
             ],
+            "effect": None if self.effect is None else self.effect.to_dict(),
         }
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A plan with what is known of it."""
+
+    plan: Plan
+    provenance: dict[str, Any] | None
+    effect: Effect | None = None
+
+
 def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
-    """Write the corrected rows of a run into a copy of a model file.
+    """Write the corrected rows of a run into a model file, or into a copy of it.
 
     Raises:
-        MissingStageError: If there is no head or no correction yet.
+        MissingStageError: If there is no head or no correction yet, or nothing to revert.
         StaleInputError: If the correction was made from something that has changed since.
-        InputError: If the head is not in the file or cannot hold the correction.
+        InputError: If the head is not in the file or cannot hold the correction, or the file
+            cannot be written.
         FileFormatError: If the file is damaged.
         TargetExistsError: If the target is there already.
+        VerificationError: If what was written is not what was to be written.
     """
+    if options.revert:
+        return _revert(options)
+    if options.card is not None:
+        refuse_existing(options.card, overwrite=options.overwrite)
+    if options.apply is not None:
+        work = _from_delta(options.apply, options)
+    else:
+        work = _from_run(options, progress)
+    result = _write(work, options, progress)
+    if options.card is not None and not options.dry_run:
+        card = model_card(work.plan, result.target.name, work.provenance or {}, _command(options))
+        write_text(options.card, card, overwrite=options.overwrite)
+        result = replace(result, files=(*result.files, options.card))
+    return result
+
+
+def _from_run(options: PatchOptions, progress: Progress) -> _Work:
     run = Run(options.run)
     head = Head.load(run.require(HEAD))
-    correction = _correction(run, options)
-    checkpoint = open_checkpoint(options.file)
+    if options.correction is None:
+        run.require_fresh(CORRECTION)
+    file = options.correction or run.path(CORRECTION)
+    correction = Correction.load(file)
+    section = section_of(options.head or (head.source.weights[0] if head.source else ""))
     plan = make_plan(
-        checkpoint, head, correction, name=options.head, direction_only=options.direction_only
+        open_checkpoint(options.file, section=section),
+        head,
+        correction,
+        name=options.head,
+        direction_only=options.direction_only,
     )
-    outputs = plan_outputs(plan, options.output, _provenance(run, options, correction))
+    effect = None
+    if options.measure:
+        written = plan.written(correction)
+        effect = measure_effect(run, head, correction, written, progress=progress)
+    provenance = {
+        "stage": "patch",
+        "options": options.recorded(),
+        "versions": versions(),
+        "inputs": {HEAD: sha256_file(run.path(HEAD)), file.name: sha256_file(file)},
+        "extracted_from": None
+        if head.source is None
+        else {"file": head.source.file, "sha256": head.source.sha256},
+        "method": correction.method,
+        "chosen": correction.chosen,
+        "correction": correction.provenance,
+        "effect": None if effect is None else effect.to_dict(),
+    }
+    return _Work(plan, provenance, effect)
+
+
+def _from_delta(delta: Path, options: PatchOptions) -> _Work:
+    return _Work(*load_delta(delta, options.file))
+
+
+def _write(work: _Work, options: PatchOptions, progress: Progress) -> PatchResult:
+    plan, provenance = work.plan, work.provenance if options.provenance else None
+    main = plan.checkpoint.path
+    if options.delta:
+        target = options.output or delta_name(main)
+        if not options.dry_run:
+            save_delta(target, plan, provenance, overwrite=options.overwrite)
+        return _result("delta", target, work, [target], options)
+    if options.in_place:
+        # No provenance: metadata has no room to grow where it is. The record has the rest.
+        splices = seal(plan.checkpoint, plan.splices(), None)
+        records = (
+            [] if options.dry_run else write_in_place(splices, verify=options.verify or "rows")
+        )
+        return _result("in place", main, work, [*splices, *records], options)
+    outputs = plan_outputs(plan, options.output, provenance)
     if not options.dry_run:
         write_outputs(
             plan,
@@ -73,23 +165,36 @@ def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
             verify=options.verify or "full",
             progress=progress,
         )
-    return PatchResult(outputs[-1].target, not options.dry_run, plan)
+    return _result("copy", outputs[-1].target, work, [o.target for o in outputs], options)
 
 
-def _correction(run: Run, options: PatchOptions) -> Correction:
-    if options.correction is not None:
-        return Correction.load(options.correction)
-    run.require_fresh(CORRECTION)
-    return Correction.load(run.path(CORRECTION))
+def _result(
+    action: Action, target: Path, work: _Work, files: list[Path], options: PatchOptions
+) -> PatchResult:
+    action = "dry run" if options.dry_run else action
+    return PatchResult(action, target, work.plan, work.effect, tuple(files))
 
 
-def _provenance(run: Run, options: PatchOptions, correction: Correction) -> dict[str, Any]:
-    return {
-        "stage": "patch",
-        "options": options.recorded(),
-        "inputs": run.hashes(HEAD),
-        "versions": versions(),
-        "method": correction.method,
-        "chosen": correction.chosen,
-        "correction": correction.provenance,
-    }
+def _revert(options: PatchOptions) -> PatchResult:
+    path = find_file(options.file)
+    several = file_format(path) in ("sharded", "onnx")
+    files = open_checkpoint(path).files if several else (path,)
+    return PatchResult("revert", path, None, None, tuple(revert(files)))
+
+
+def _command(options: PatchOptions) -> str:
+    """The command line of these options."""
+    words = ["alphafix", "patch", options.file.name]
+    for name, value in options.model_dump(mode="json", exclude_defaults=True).items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is False:
+            words.append(f"--no-{flag[2:]}")
+        elif name != "file":
+            words += [flag, Path(value).name if name in _PATHS else str(value)]
+    return shlex.join(words)
+
+
+# A card is published: it names files, not the folders of the machine that made it.
+_PATHS = ("output", "correction", "apply", "card", "run")

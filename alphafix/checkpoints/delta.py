@@ -1,0 +1,121 @@
+"""The changed rows alone, to ship instead of a whole model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.checkpoints.finding import checkpoint_sha256
+from alphafix.checkpoints.opening import open_checkpoint
+from alphafix.checkpoints.plan import Change, Plan
+from alphafix.checkpoints.safetensors_format import DTYPES, read_header
+from alphafix.checkpoints.tensors import Checkpoint, elements, encode, read_raw, read_values
+from alphafix.errors import FileFormatError, InputError
+from alphafix.files import METADATA_KEY, atomic_path
+from alphafix.head import HeadSource
+
+
+def delta_name(path: Path) -> Path:
+    """``model.safetensors`` -> ``model.alphafix-delta.safetensors``."""
+    return path.with_name(f"{path.name.split('.')[0]}.alphafix-delta.safetensors")
+
+
+def save_delta(
+    path: Path, plan: Plan, provenance: dict[str, Any] | None, *, overwrite: bool = False
+) -> None:
+    """Write the changed rows of a plan, in the model's own element type.
+
+    The file holds ``classes`` (R class ids) and for each tensor that changes its new rows
+    under the tensor's name.
+
+    Raises:
+        TargetExistsError: If ``path`` is there and ``overwrite`` is false.
+        InputError: If it cannot be written.
+    """
+    stored = {
+        change.tensor.name: (change.tensor.dtype, encode(change.rows, change.tensor.dtype))
+        for change in plan.changes
+    }
+    metadata = {
+        "value": "delta",
+        "model": checkpoint_sha256(plan.checkpoint),
+        "section": plan.checkpoint.section,
+        "source": asdict(plan.source),
+        "provenance": provenance,
+    }
+    data = pack(
+        {"classes": ("int64", plan.classes), **stored}, {METADATA_KEY: json.dumps(metadata)}
+    )
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_delta(path: Path, model: Path) -> tuple[Plan, dict[str, Any] | None]:
+    """Read a delta as a plan for the model that it belongs to.
+
+    Returns:
+        The plan, and the provenance to write.
+
+    Raises:
+        FileFormatError: If the delta is damaged or something else.
+        InputError: If the model is another one.
+    """
+    header = read_header(path)
+    metadata = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    if metadata.get("value") != "delta":
+        raise FileFormatError(
+            f"{path} is no delta",
+            got=f"tensors {', '.join(t.name for t in header.tensors[:5])}",
+            expected="a file that `alphafix patch --delta` wrote",
+            todo="give a whole correction with --correction",
+        )
+    checkpoint = open_checkpoint(model, section=metadata["section"])
+    _require_model(path, checkpoint, metadata["model"])
+    source = HeadSource.from_dict(metadata["source"])
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
+    changes = tuple(
+        Change(checkpoint.tensor(name), _is_turned(source, name), read_values(tensors[name]))
+        for name in (*source.weights, *source.biases)
+        if name in tensors
+    )
+    return Plan(checkpoint, source, classes, changes), metadata["provenance"]
+
+
+def _is_turned(source: HeadSource, name: str) -> bool:
+    return source.transposed and name in source.weights
+
+
+def _require_model(path: Path, checkpoint: Checkpoint, expected: str) -> None:
+    found = checkpoint_sha256(checkpoint)
+    if found != expected:
+        raise InputError(
+            f"{path} belongs to another model than {checkpoint.path}",
+            got=f"SHA-256 {found[:16]}",
+            expected=f"SHA-256 {expected[:16]}",
+            todo="give the original that the delta was made for, not patched and not saved again",
+        )
+
+
+def pack(tensors: Mapping[str, tuple[str, npt.NDArray[Any]]], metadata: dict[str, str]) -> bytes:
+    """Return a safetensors file of stored elements (name -> element type, array).
+
+    The safetensors library writes arrays of NumPy, which has no bfloat16.
+    """
+    codes = {name: code for code, name in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    parts: list[bytes] = []
+    for name, (dtype, array) in tensors.items():
+        start = sum(map(len, parts))
+        parts.append(np.ascontiguousarray(array).tobytes())
+        shape, end = list(array.shape), start + len(parts[-1])
+        header[name] = {"dtype": codes[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # aligned, as the format asks
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
