@@ -81,7 +81,9 @@ def _validated(model: type[Options], values: dict[str, Any]) -> Options:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+        if not first["loc"]:  # a rule about several flags, which names them itself
+            raise typer.BadParameter(str(first["ctx"]["error"])) from error
+        name = str(first["loc"][0]).replace("_", "-")
         raise typer.BadParameter(
             f"{first['msg']} (got {first['input']!r})", param_hint=f"--{name}"
         ) from error
