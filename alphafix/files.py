@@ -118,7 +118,10 @@ def write_tensors(
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
+    contiguous = {
+        name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()
+    }
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with atomic_path(path, overwrite=overwrite) as temporary:
         try:

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from alphafix.alphanet.objective import best_few
-from alphafix.alphanet.scores import Layout, Scores
+from alphafix.alphanet.scores import Layout, Scores, reduce_scores
 from alphafix.classes import SPLITS, ClassTable
+from alphafix.correction import Trials
+from alphafix.features.store import FeatureStore
+from alphafix.head import Head
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -100,3 +103,31 @@ def contest(
         base_right.cpu().numpy(),
         scores.labels.cpu().numpy(),
     )
+
+
+def trial_accuracies(
+    trials: Trials, head: Head, classes: ClassTable, store: FeatureStore
+) -> list[Accuracy]:
+    """Accuracy of each trial by itself on stored features, for means and deviations.
+
+    Args:
+        trials: T trials.
+        head: The head that they correct.
+        classes: The class table.
+        store: Features and labels, read once.
+    """
+    layout = Layout.of(len(classes), classes.few, np.maximum(trials.neighbors, 0))
+    chunks = ((x, store.labels[start : start + len(x)]) for start, x in store.chunks())
+    device = torch.device("cpu")
+    scores = reduce_scores(
+        chunks, len(store), head, layout, device=device, memory=1 << 30, class_major=True
+    )
+    found = []
+    for neighbors, alphas, biases in zip(
+        trials.neighbors, trials.alphas, trials.biases, strict=True
+    ):
+        scaled = biases * np.float32(head.scale)
+        near = np.maximum(neighbors, 0)  # padding has alpha 0
+        result = contest(scores, layout, near, alphas, scaled)
+        found.append(split_accuracy(result.correct(), result.labels, classes))
+    return found

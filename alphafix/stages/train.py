@@ -29,7 +29,17 @@ from alphafix.head import Head
 from alphafix.neighbors import Neighbours
 from alphafix.options.train import TrainOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, CORRECTION, HEAD, METRICS, NEIGHBORS, OTHER_RESULT, Provenance, Run, digest
+from alphafix.run import (
+    CLASSES,
+    CORRECTION,
+    HEAD,
+    METRICS,
+    NEIGHBORS,
+    OTHER_RESULT,
+    Provenance,
+    Run,
+    digest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -92,23 +102,26 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
         TargetExistsError: If there is another correction already.
     """
     run = Run(options.run)
-    device = _device(options.device)
-    provenance = _provenance(run, options, device)
+    provenance = _provenance(run, options, _device(options.device))
     if run.is_current(CORRECTION, provenance):
         logger.info("%s is up to date", run.path(CORRECTION))
         return Correction.load(run.path(CORRECTION))
     refuse_existing(run.path(CORRECTION), overwrite=options.overwrite, todo=OTHER_RESULT)
-    task = _task(run, options, provenance, device)
-    data, trials = _sweep(task, progress)
-    correction = _correction(task, data, trials)
+    correction = fit(options, progress=progress)
     correction.save(run.path(CORRECTION), overwrite=options.overwrite)
-    write_text(run.path(METRICS), _history(trials), overwrite=True)
-    if options.tensorboard is not None:
-        from alphafix.alphanet.tensorboard import write_history
-
-        write_history(trials, options.tensorboard)
+    if correction.trials is not None:
+        _write_history(run, correction.trials, options)
     shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
     return correction
+
+
+def fit(options: TrainOptions, *, progress: Progress = silent) -> Correction:
+    """Do what `train` does, but leave the run directory's correction as it is."""
+    run = Run(options.run)
+    device = _device(options.device)
+    task = _task(run, options, _provenance(run, options, device), device)
+    data, trials = _sweep(task, progress)
+    return _correction(task, data, trials)
 
 
 def plan(options: TrainOptions) -> Plan:
@@ -340,11 +353,15 @@ def _base_accuracy(data: Data, classes: ClassTable) -> Accuracy:
     return split_accuracy(result.correct(), result.labels, classes)
 
 
-def _history(trials: Trials) -> str:
-    """One JSON line an epoch of each trial."""
+def _write_history(run: Run, trials: Trials, options: TrainOptions) -> None:
+    """One JSON line an epoch of each trial, and the same for TensorBoard if wanted."""
     lines = [
         json.dumps({name: record[name] for name in ("rho", "k", "seed")} | epoch)
         for record in trials.settings
         for epoch in record["history"]
     ]
-    return "".join(line + "\n" for line in lines)
+    write_text(run.path(METRICS), "".join(line + "\n" for line in lines), overwrite=True)
+    if options.tensorboard is not None:
+        from alphafix.alphanet.tensorboard import write_history
+
+        write_history(trials, options.tensorboard)
