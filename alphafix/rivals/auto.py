@@ -1,0 +1,162 @@
+"""The best linear correction under the user's own limit, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.correction import Correction
+from alphafix.errors import InputError
+from alphafix.evaluation.bootstrap import interval
+from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.progress import Progress, silent
+from alphafix.rivals import LINEAR_METHODS, fit
+from alphafix.rivals.material import Fitted, Material, predictions
+
+FloatArray64 = npt.NDArray[np.float64]
+
+FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which correction was chosen on validation, and how sure that is.
+
+    Attributes:
+        method: Its name.
+        few_gain: Points that the few split gains, with the interval ``few_gain_interval``.
+        overall_drop: Points that all classes together lose, with its interval.
+        chance_best: Share of bootstrap draws of the validation samples in which it would have
+            been chosen too.
+        chance_within: Share of draws in which it keeps the limit.
+        tried: Figures of every method that was tried, as JSON data.
+    """
+
+    method: str
+    few_gain: float
+    few_gain_interval: tuple[float, float]
+    overall_drop: float
+    overall_drop_interval: tuple[float, float]
+    chance_best: float
+    chance_within: float
+    tried: tuple[dict[str, Any], ...]
+
+    def describe(self) -> str:
+        """All of it in two sentences."""
+        low, high = self.few_gain_interval
+        least, most = self.overall_drop_interval
+        return (
+            f"{self.method}: few-split {self.few_gain:+.1f} points "
+            f"[{low:+.1f}, {high:+.1f}], overall {-self.overall_drop:+.1f} "
+            f"[{-most:+.1f}, {-least:+.1f}] on validation. It is the choice in "
+            f"{self.chance_best:.0%} of bootstrap draws and keeps the limit in "
+            f"{self.chance_within:.0%}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {**vars(self), "tried": list(self.tried)}
+
+
+def choose(
+    material: Material, offered: Sequence[Fitted], *, draws: int = DRAWS, seed: int = 0
+) -> tuple[Fitted, Choice]:
+    """The method with the largest few-split gain on validation within the allowed drop.
+
+    A gain that was chosen as the largest of many is too large on average; the test set, which
+    takes no part here, tells the truth.
+
+    Args:
+        material: Validation samples, head, and the allowed drop.
+        offered: The fitted methods.
+        draws: Bootstrap draws over validation samples, by class.
+        seed: Their seed.
+
+    Raises:
+        InputError: If no method keeps the limit.
+    """
+    scorers = [material.head.logits, *(one.logits for one in offered)]
+    right = [predictions(s, material.val_features) == material.val_labels for s in scorers]
+    correct = np.stack(right, axis=1)
+    point = accuracies(material.classes, material.val_labels, correct)
+    limit = material.max_overall_drop
+    place = int(_pick(point[None], limit)[0])
+    if place < 0:
+        raise InputError(
+            "no method keeps the limit on validation",
+            got=f"{len(offered)} methods, each losing more than {limit:g} points overall",
+            expected=f"at most {limit:g} points lost",
+            todo="allow a larger --max-overall-drop",
+        )
+    drawn = bootstrap_accuracies(
+        material.classes, material.val_labels, correct, draws=draws, seed=seed
+    )
+    gains = drawn[:, place + 1] - drawn[:, 0]
+    low, high = interval(gains)
+    tried: tuple[dict[str, Any], ...] = tuple(
+        {
+            "method": one.method,
+            "few_gain": float(point[i + 1, FEW] - point[0, FEW]),
+            "overall_drop": float(point[0, OVERALL] - point[i + 1, OVERALL]),
+            "settings": one.settings,
+        }
+        for i, one in enumerate(offered)
+    )
+    choice = Choice(
+        method=offered[place].method,
+        few_gain=tried[place]["few_gain"],
+        few_gain_interval=(float(low[FEW]), float(high[FEW])),
+        overall_drop=tried[place]["overall_drop"],
+        overall_drop_interval=(-float(high[OVERALL]), -float(low[OVERALL])),
+        chance_best=float((_pick(drawn, limit) == place).mean()),
+        chance_within=float((-gains[:, OVERALL] <= limit + 1e-9).mean()),
+        tried=tried,
+    )
+    return offered[place], choice
+
+
+def _pick(figures: FloatArray64, limit: float) -> npt.NDArray[np.int64]:
+    """The method chosen in each draw (-1 for none) from draws x (1 + M) x 4 figures."""
+    drop = figures[:, :1, OVERALL] - figures[:, 1:, OVERALL]
+    few = np.where(drop <= limit + 1e-9, figures[:, 1:, FEW], -np.inf)
+    return np.where(np.isneginf(few.max(axis=1)), -1, few.argmax(axis=1))
+
+
+def fit_auto(
+    material: Material,
+    *,
+    extra: Sequence[Fitted] = (),
+    methods: Sequence[str] = LINEAR_METHODS,
+    progress: Progress = silent,
+) -> Correction:
+    """Fit all linear methods and return the correction that `choose` chooses.
+
+    Args:
+        material: What to fit on, with the user's limit.
+        extra: More fitted methods to choose from (AlphaNet's, say), which come first, so that
+            they win a tie.
+        methods: Names of the methods to fit.
+        progress: Told each method.
+
+    Returns:
+        The correction; ``chosen["auto"]`` tells which it is, by how much, and how sure.
+
+    Raises:
+        InputError: If no method keeps the limit.
+    """
+    offered = [one for one in extra if one.correction is not None]
+    with progress("fitting methods", len(methods)) as advance:
+        for name in methods:
+            offered.append(fit(name, material))
+            advance(1)
+    found, choice = choose(material, offered, seed=material.seed)
+    correction = found.correction
+    if correction is None:  # `methods` may name one that is no linear head
+        raise InputError(f"{found.method} is not a linear head", todo="leave it out of methods")
+    report = {**choice.to_dict(), "text": choice.describe()}
+    return replace(correction, chosen={**correction.chosen, "auto": report})

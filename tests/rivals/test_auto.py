@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alphafix.correction import Correction
+from alphafix.errors import InputError
+from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.rivals import fit
+from alphafix.rivals.auto import choose, fit_auto
+from alphafix.rivals.material import Fitted, Material
+from tests.rivals.problems import small_material
+
+SIMPLE = ("few-bias", "tau-norm", "logit-adjustment", "ncm-plain")
+
+
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return small_material(drop=3.0)
+
+
+def gain(found: Fitted, material: Material) -> tuple[float, float]:
+    few = (found.val["few"] or 0) - (material.rule.base["few"] or 0)
+    return few, material.rule.drop(found.val)
+
+
+def test_choose__largest_few_gain_within_the_limit(material: Material) -> None:
+    offered = [fit(name, material) for name in SIMPLE]
+    found, choice = choose(material, offered, draws=100)
+    figures = {one.method: gain(one, material) for one in offered}
+    within = {name: few for name, (few, drop) in figures.items() if drop <= 3.0}
+    assert choice.method == found.method == max(within, key=lambda name: within[name])
+    assert choice.few_gain == pytest.approx(figures[found.method][0])
+    assert choice.overall_drop == pytest.approx(figures[found.method][1])
+    assert choice.few_gain_interval[0] <= choice.few_gain <= choice.few_gain_interval[1]
+    assert 0 < choice.chance_best <= 1
+    assert 0 < choice.chance_within <= 1
+    assert len(choice.tried) == len(SIMPLE)
+
+
+def test_choose__alone_and_surely(material: Material) -> None:
+    offered = [Fitted("same", material.head.logits, {}, material.rule.base)]
+    _, choice = choose(material, offered, draws=100)
+    assert choice.few_gain == choice.overall_drop == 0
+    assert choice.chance_best == choice.chance_within == 1
+
+
+def test_choose__nothing_within_the_limit(material: Material) -> None:
+    def wrong(features: np.ndarray) -> np.ndarray:
+        return -material.head.logits(features)
+
+    with pytest.raises(InputError, match="max-overall-drop"):
+        choose(material, [Fitted("wrong", wrong, {}, material.validate(wrong))], draws=100)
+
+
+def test_fit_auto__correction_says_what_it_is_and_how_sure(material: Material) -> None:
+    correction = fit_auto(material, methods=SIMPLE)
+    report = correction.chosen["auto"]
+    assert isinstance(correction, Correction)
+    assert report["method"] == correction.method
+    assert "bootstrap draws" in report["text"]
+    assert {one["method"] for one in report["tried"]} == set(SIMPLE)
+
+
+def test_fit_auto__takes_other_corrections_too(material: Material) -> None:
+    own = fit("few-bias", material)
+    better = Fitted("own", own.logits, {}, own.val, own.correction)
+    correction = fit_auto(material, extra=[better], methods=("tau-norm",))
+    assert correction.chosen["auto"]["method"] == "own"
+
+
+def test_many__agrees_with_single_bootstraps_and_averages_to_the_point() -> None:
+    material = small_material()
+    labels, classes = material.val_labels, material.classes
+    rng = np.random.default_rng(0)
+    correct = rng.random((len(labels), 3)) < [0.2, 0.5, 0.9]
+    point = accuracies(classes, labels, correct)
+    few = np.isin(labels, classes.few)
+    assert point[:, COLUMNS.index("few")] == pytest.approx(100 * correct[few].mean(axis=0))
+    assert point[:, COLUMNS.index("overall")] == pytest.approx(100 * correct.mean(axis=0))
+    drawn = bootstrap_accuracies(classes, labels, correct, draws=400, seed=0)
+    assert drawn.shape == (400, 3, 4)
+    assert drawn.mean(axis=0) == pytest.approx(point, abs=1.5)
