@@ -27,6 +27,7 @@ NEIGHBORS = "neighbors.safetensors"
 CORRECTION = "alphanet.safetensors"
 REPORT = "report.json"
 METRICS = "metrics.jsonl"
+COMPARISON = "compare.json"
 
 # What to do about a result that is there but was made in another way.
 OTHER_RESULT = (
@@ -40,6 +41,7 @@ _MADE_BY = {
     NEIGHBORS: "alphafix neighbors",
     CORRECTION: "alphafix train",
     REPORT: "alphafix evaluate",
+    COMPARISON: "alphafix compare",
 }
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train AlphaNet: corrected rows for the few-split classes.",
     "patch": "Write the corrected rows into a copy of the model file.",
     "evaluate": "Compare base and corrected accuracy; fail a build on a limit.",
+    "compare": "Compare AlphaNet with the simpler methods on the same features.",
     "inspect": "Show which tensors of a model file could be the head.",
 }
 
