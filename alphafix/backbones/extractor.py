@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from alphafix.backbones.device import Precision, autocast, choose_device, choose_precision
 from alphafix.backbones.loading import prove
@@ -46,7 +47,7 @@ class Extractor:
         setting: Where and how it runs.
     """
 
-    model: nn.Module
+    model: Callable[..., tuple[Tensor, Tensor]]
     head: Head
     reading: Reading
     preprocess: Preprocess
@@ -81,8 +82,10 @@ class Extractor:
             batch = _to_device(images, setting, classifier.preprocess)
             with autocast(setting.device, setting.precision):
                 proven = prove(classifier, batch, precision=setting.precision, head=head)
-        model = torch.compile(proven.model) if compiled else proven.model
-        return cls(model, proven.head, proven.reading, classifier.preprocess, setting)  # type: ignore[arg-type]
+        model: Callable[..., tuple[Tensor, Tensor]] = proven.model
+        if compiled:
+            model = torch.compile(proven.model)
+        return cls(model, proven.head, proven.reading, classifier.preprocess, setting)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map N images, as the transform gives them, to N x D features on the device."""

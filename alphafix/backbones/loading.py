@@ -6,20 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
+from alphafix.backbones.graphs import export_classifier, torchscript_classifier
 from alphafix.backbones.hooked import HookedModel, find_head_module, linear_modules
 from alphafix.backbones.libraries import (
     python_classifier,
     timm_classifier,
     torchvision_classifier,
 )
-from alphafix.backbones.model import Classifier
+from alphafix.backbones.model import Caught, Classifier
+from alphafix.backbones.onnx_models import onnx_classifier
 from alphafix.backbones.preprocess import Overrides
 from alphafix.backbones.proof import Reading, find_reading
+from alphafix.backbones.transformers_models import transformers_classifier
 from alphafix.checkpoints import find_head
 from alphafix.errors import InputError
-from alphafix.head import Head
+from alphafix.files import sha256_file
+from alphafix.head import Head, HeadSource
 
 Loader = Callable[[str, "Path | None", Overrides], Classifier]
 
@@ -27,6 +32,10 @@ KINDS: dict[str, Loader] = {
     "timm": timm_classifier,
     "torchvision": torchvision_classifier,
     "python": python_classifier,
+    "hf": transformers_classifier,
+    "torchscript": torchscript_classifier,
+    "export": export_classifier,
+    "onnx": onnx_classifier,
 }
 
 
@@ -34,7 +43,8 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
     """Load the classifier that ``spec`` names.
 
     Args:
-        spec: ``timm:NAME``, ``torchvision:NAME`` or ``python:package.module:function``.
+        spec: ``timm:NAME``, ``torchvision:NAME``, ``python:package.module:function``,
+            ``hf:DIR``, ``torchscript:FILE``, ``export:FILE.pt2`` or ``onnx:FILE``.
         weights: The checkpoint, where the specification does not name it itself.
         overrides: Changes to the model's own transform.
 
@@ -82,15 +92,18 @@ def prove(
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
     """
+    caught = classifier.caught or _catch(classifier, images, head)
+    features, logits = caught.model(images)
+    reading = find_reading(features, logits, caught.weight, caught.bias, precision=precision)
+    return Proven(caught.model, _head(classifier, caught, reading), reading)
+
+
+def _catch(classifier: Classifier, images: Tensor, head: str | None) -> Caught:
     name = _head_name(classifier, images, head)
     part = classifier.module.get_submodule(name)
-    weight, bias = part._parameters["weight"], part._parameters.get("bias")
-    if weight is None:  # `linear_modules` gives none of these
-        raise InputError(f"the head {name} has no weight")
     model = HookedModel(classifier.module, part, classifier.logits_of)
-    features, logits = model(images)
-    reading = find_reading(features, logits, weight, bias, precision=precision)
-    return Proven(model, _head(classifier, name, weight, bias, reading), reading)
+    weight = part.get_parameter("weight")
+    return Caught(model, weight, part._parameters.get("bias"), f"{name}.weight")
 
 
 def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> str:
@@ -109,20 +122,37 @@ def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> st
     return name
 
 
-def _head(
-    classifier: Classifier, name: str, weight: Tensor, bias: Tensor | None, reading: Reading
-) -> Head:
+def _head(classifier: Classifier, caught: Caught, reading: Reading) -> Head:
+    rows = reading.features(caught.weight.detach().float().cpu())
+    bias = None if caught.bias is None else caught.bias.detach().float().cpu().numpy()
     source = None
     if classifier.weights is not None:
-        stored = find_head(
-            classifier.weights,
-            num_classes=weight.shape[0],
-            width=weight.shape[1],
-            name=f"{name}.weight",
-            normalised=reading.normalised,
-            scale=reading.scale,
+        source = _source(classifier.weights, caught, reading)
+    return Head(weight=rows.numpy(), bias=bias, scale=reading.scale, source=source)
+
+
+def _source(weights: Path, caught: Caught, reading: Reading) -> HeadSource:
+    """Where the head is in the checkpoint, so that it can be patched there."""
+    if weights.suffix == ".pt2":  # named here, though its rows cannot be patched in place
+        return HeadSource(weights.name, sha256_file(weights), weights=(caught.name,))
+    classes, width = caught.weight.shape
+    stored = find_head(
+        weights,
+        num_classes=classes,
+        width=width,
+        name=caught.name,
+        normalised=reading.normalised,
+        scale=reading.scale,
+    )
+    rows = reading.features(caught.weight.detach().float().cpu()).numpy()
+    # Stored and loaded rows are the same numbers; float16 files and norms differ by rounding.
+    if not np.allclose(stored.weight, rows, rtol=1e-3, atol=1e-3 * float(np.abs(rows).max())):
+        raise InputError(
+            f"the head in {weights} is not that of the model",
+            got=f"another tensor {caught.name}",
+            expected="the weights that the model runs with",
+            todo="give the checkpoint that the model was loaded or exported from",
         )
-        source = stored.source
-    rows = reading.features(weight.detach().float().cpu())
-    biases = None if bias is None else bias.detach().float().cpu().numpy()
-    return Head(weight=rows.numpy(), bias=biases, scale=reading.scale, source=source)
+    if stored.source is None:  # `find_head` always says where
+        raise InputError(f"{weights} does not say where its head is")
+    return stored.source

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphafix.errors import InputError
+from alphafix.images.archives import LABEL, ArchiveSource, expand
+from alphafix.images.arrays import ArraySource, npz_names
 from alphafix.images.folders import class_folders, list_folders, list_open
 from alphafix.images.lists import class_names_of, read_list
 from alphafix.images.source import ImageSource
@@ -49,14 +51,21 @@ class ImageData(ABC):
             classes: C class names in the order of the logits, None for bare numbers.
         """
 
+    @property
+    def single(self) -> bool:
+        """Whether this is the data of one split, whichever the user says it is."""
+        return False
+
     def splits(self) -> tuple[str, ...]:
-        """The splits that are there, but for "open"."""
+        """The splits that are there by name, but for "open"."""
+        if self.single:
+            return ()
         return tuple(split for split in SPLITS[:3] if self.has(split))
 
 
 @dataclass(frozen=True)
 class FolderData(ImageData):
-    """DIR/SPLIT/CLASS/image.jpg, or one split's DIR/CLASS/image.jpg with a placeholder path.
+    """Class folders: DIR/SPLIT/CLASS/image.jpg.
 
     Attributes:
         pattern: Path of a split's folder, with ``{split}`` in it.
@@ -103,7 +112,12 @@ class ListData(ImageData):
 
     def has(self, split: str) -> bool:
         """Whether the file is there."""
-        return PLACEHOLDER in self.pattern and self.file(split).is_file()
+        return self.file(split).is_file()
+
+    @property
+    def single(self) -> bool:
+        """Whether the file is that of one split."""
+        return PLACEHOLDER not in self.pattern
 
     def class_names(self, split: str) -> ClassNames | None:
         """Names of the classes, if the labels are no numbers."""
@@ -120,6 +134,89 @@ class ListData(ImageData):
         return read_list(
             self.file(split), root=root, prefixes=self.prefixes, ids=ids, open_set=open_set
         )
+
+
+@dataclass(frozen=True)
+class ArchiveData(ImageData):
+    """WebDataset archives.
+
+    Attributes:
+        pattern: Paths with braces, and ``{split}`` in them unless they are one split's.
+        image_key: Extension of the images, if the user gave it.
+        label_key: Extension of the labels, or their name in the json, if the user gave it.
+    """
+
+    pattern: str
+    image_key: str | None = None
+    label_key: str | None = None
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """Archives of a split."""
+        return expand(self.pattern.replace(PLACEHOLDER, split))
+
+    @property
+    def single(self) -> bool:
+        """Whether the archives are those of one split."""
+        return PLACEHOLDER not in self.pattern
+
+    def has(self, split: str) -> bool:
+        """Whether the archives are there."""
+        try:
+            return len(self.paths(split)) > 0
+        except InputError:
+            if split == "train" or self.single:
+                raise  # what is missing is worth knowing
+            return False
+
+    def class_names(self, split: str) -> ClassNames | None:
+        """Archives know no names."""
+        return None
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """Open the archives."""
+        ids = None if classes is None else {name: i for i, name in enumerate(classes)}
+        return ArchiveSource(
+            self.paths(split), ids, self.image_key, self.label_key or LABEL, split == "open"
+        )
+
+
+@dataclass(frozen=True)
+class ArrayData(ImageData):
+    """NumPy files.
+
+    Attributes:
+        pattern: Path, with ``{split}`` in it unless the file holds all splits or one.
+    """
+
+    pattern: str
+
+    def file(self, split: str) -> Path:
+        """File of a split."""
+        return Path(self.pattern.replace(PLACEHOLDER, split))
+
+    @property
+    def single(self) -> bool:
+        """Whether the file is that of one split."""
+        path = self.file("train")
+        if PLACEHOLDER in self.pattern or not path.is_file():
+            return False
+        return path.suffix == ".npy" or "images" in npz_names(path)
+
+    def has(self, split: str) -> bool:
+        """Whether the file is there and holds the split."""
+        path = self.file(split)
+        if not path.is_file():
+            return False
+        one = self.single or path.suffix == ".npy"
+        return one or bool({f"{split}_images", "images"} & npz_names(path))
+
+    def class_names(self, split: str) -> ClassNames | None:
+        """Arrays know no names."""
+        return None
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """Open the file."""
+        return ArraySource(self.file(split), split)
 
 
 def require_split(data: ImageData, split: str, spec: str) -> None:

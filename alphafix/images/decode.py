@@ -48,6 +48,8 @@ def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
     Raises:
         BadImageError: If it is no whole image, or one so large that it may be an attack.
     """
+    if isinstance(content, BadImageError):
+        raise content
     if isinstance(content, Image.Image):
         return to_rgb(content)
     data = read_bytes(content)

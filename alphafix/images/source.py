@@ -17,8 +17,13 @@ IntArray = npt.NDArray[np.int64]
 # The label of samples of no known class (the open split).
 OPEN = -1
 
-Content = Path | bytes | Image.Image
-"""An image: a file, the bytes of one, or an image that is decoded already."""
+
+class BadImageError(Exception):
+    """An image that cannot be used; the message says why, without its name."""
+
+
+Content = Path | bytes | Image.Image | BadImageError
+"""An image: a file, the bytes of one, one that is decoded already, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def sample(self, group: int, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            BadImageError: If it cannot be read.
-        """
+        """Read one sample."""
 
     @property
     def known_size(self) -> int | None:
@@ -74,10 +75,6 @@ class ImageSource(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Hash of what the samples are, to tell whether a source has changed."""
-
-
-class BadImageError(Exception):
-    """An image that cannot be used; the message says why, without its name."""
 
 
 def spread(size: int, limit: int | None) -> Sequence[int] | IntArray:

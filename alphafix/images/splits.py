@@ -75,6 +75,13 @@ def choose_splits(data: ImageData, wanted: str, spec: str) -> tuple[str, ...]:
             todo="correct --split",
         )
     chosen = names or tuple(dict.fromkeys(("train", *data.splits())))
+    if data.single and len(chosen) > 1:
+        raise InputError(
+            f"{spec} is the data of one split",
+            got=f"--split {','.join(chosen)}",
+            expected="one split a command, or a path with {split} in it",
+            todo="for example: --data data/{split}.txt",
+        )
     for split in chosen:
         require_split(data, split, spec)
     return chosen

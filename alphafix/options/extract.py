@@ -41,7 +41,8 @@ class ExtractOptions(StageOptions):
         Flag(metavar="SPEC"),
         Field(
             description="The images: a folder with train/CLASS/image.jpg, or with train.txt of "
-            "`path label` lines or train.csv; {split} in a path stands for the split."
+            "`path label` lines or train.csv; WebDataset archives (train-{000..146}.tar); "
+            "hf:DIR or hf:NAME; NumPy arrays (.npz, .npy). {split} in a path stands for the split."
         ),
     ]
     weights: Annotated[
@@ -89,6 +90,19 @@ class ExtractOptions(StageOptions):
         Flag(metavar="OLD=NEW"),
         Field(description="Replace the beginning of paths in a list (repeat the flag)."),
     ] = ()
+    image_key: Annotated[
+        str | None,
+        Flag(metavar="NAME"),
+        Field(description="Archives: extension of the images; Hugging Face: their column."),
+    ] = None
+    label_key: Annotated[
+        str | None,
+        Flag(metavar="NAME"),
+        Field(
+            description="Archives: extension of the labels, or their name in the json; "
+            "Hugging Face: their column."
+        ),
+    ] = None
     on_bad_image: Annotated[
         Literal["error", "skip"],
         Field(description="What to do with an image that cannot be used; skipped ones are listed."),

@@ -138,7 +138,13 @@ def _info(options: ExtractOptions, split: str, extractor: Extractor) -> dict[str
 
 
 def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
-    data = open_data(options.data, root=options.root, prefixes=_prefixes(options))
+    data = open_data(
+        options.data,
+        root=options.root,
+        prefixes=_prefixes(options),
+        image_key=options.image_key,
+        label_key=options.label_key,
+    )
     splits = choose_splits(data, options.split, options.data)
     fresh = options.overwrite and "train" in splits
     known = ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None

@@ -1,0 +1,124 @@
+"""Images in NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from alphafix.errors import FileFormatError, InputError
+from alphafix.images.source import OPEN, ImageSource, IntArray, Sample, sha256
+
+
+@functools.lru_cache(maxsize=4)
+def read_arrays(path: Path, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Read the images and labels of a split.
+
+    A .npz file has ``images`` and ``labels``, or ``train_images`` and so on. A .npy file holds
+    the images (it is memory-mapped), and the file with ``labels`` for ``images`` in its name
+    the labels.
+
+    Raises:
+        FileFormatError: If the file is damaged, or holds something else.
+    """
+    try:
+        if path.suffix == ".npy":
+            labels = labels_beside(path)
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            return images, np.load(labels, allow_pickle=False) if labels.is_file() else None
+        with np.load(path, allow_pickle=False) as file:
+            prefix = f"{split}_" if f"{split}_images" in file.files else ""
+            labels_name = f"{prefix}labels"
+            return file[f"{prefix}images"], (
+                file[labels_name] if labels_name in file.files else None
+            )
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise FileFormatError(
+            f"{path} holds no images of the split {split}",
+            got=str(error),
+            expected="arrays images and labels (or train_images, train_labels, ...)",
+            todo="save them with np.savez",
+        ) from error
+
+
+def npz_names(path: Path) -> frozenset[str]:
+    """Names of the arrays in a .npz file.
+
+    Raises:
+        FileFormatError: If it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return frozenset(file.files)
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise FileFormatError(f"{path} is no .npz file", got=str(error)) from error
+
+
+def labels_beside(path: Path) -> Path:
+    """Where the labels of the .npy file ``path`` are."""
+    name = path.name.replace("images", "labels")
+    return path.with_name(name if name != path.name else f"{path.stem}_labels.npy")
+
+
+@dataclass(frozen=True)
+class ArraySource(ImageSource):
+    """Images in an array, N x H x W or N x H x W x 3, uint8.
+
+    Only the path travels to worker processes; each opens the file itself.
+
+    Attributes:
+        path: The .npz or .npy file.
+        split: Name of the split.
+    """
+
+    path: Path
+    split: str
+
+    def __post_init__(self) -> None:
+        images, labels = self._arrays
+        grey = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1)
+        if images.dtype != np.uint8 or not (grey or (images.ndim == 4 and images.shape[3] == 3)):
+            raise InputError(
+                f"the images of {self.path} have another form",
+                got=f"{images.dtype}, shape {images.shape}",
+                expected="uint8, N x H x W or N x H x W x 3 (channels last)",
+                todo="save them so",
+            )
+        if self.split != "open" and (labels is None or labels.shape != (len(images),)):
+            raise InputError(
+                f"the labels of {self.path} do not fit its images",
+                got="none" if labels is None else f"shape {labels.shape}",
+                expected=f"({len(images)},)",
+            )
+
+    @property
+    def _arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        return read_arrays(self.path, self.split)
+
+    def size(self, group: int) -> int:
+        """N."""
+        return len(self._arrays[0])
+
+    def sample(self, group: int, index: int) -> Sample:
+        """Cut one image out of the array."""
+        pixels = np.asarray(self._arrays[0][index])
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1:] == (1,) else pixels)
+        return Sample(f"{self.split}/{index}", int(self.known_labels[index]), image)
+
+    @property
+    def known_labels(self) -> IntArray:
+        """All labels."""
+        images, labels = self._arrays
+        if labels is None or self.split == "open":
+            return np.full(len(images), OPEN, dtype=np.int64)
+        return labels.astype(np.int64, copy=False)
+
+    def fingerprint(self) -> str:
+        """Hash of the labels and the images' shape."""
+        return sha256(repr(self._arrays[0].shape).encode(), self.known_labels)

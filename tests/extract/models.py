@@ -1,0 +1,124 @@
+"""A small classifier of our own, as a user would write one for ``python:``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+NUM_CLASSES = 3
+SIZE = 16
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+@dataclass(frozen=True)
+class Small:
+    """Images of 16 x 16, normalised as the exported copies of the model expect them."""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+        return (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+class SmallNet(nn.Module):
+    """Two convolutions, a hidden layer of the head's own size, and the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(8, 6, 3, stride=2, padding=1)
+        self.hidden = nn.Linear(6, NUM_CLASSES + 1)
+        self.fc = nn.Linear(NUM_CLASSES + 1, NUM_CLASSES)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head."""
+        pooled = torch.relu(self.body(torch.relu(self.stem(images)))).mean(dim=(2, 3))
+        return torch.relu(self.hidden(pooled))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.fc(self.features(images))
+        return logits
+
+
+def small_net() -> SmallNet:
+    """For --backbone python:tests.extract.models:small_net."""
+    net = SmallNet()
+    net.transform = Small()  # type: ignore[assignment]
+    return net
+
+
+class Cosine(nn.Module):
+    """A cosine classifier's head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(NUM_CLASSES, width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Cosines."""
+        unit = nn.functional.normalize
+        return nn.functional.linear(unit(features, dim=1), unit(self.weight, dim=1))
+
+
+class CosineNet(SmallNet):
+    """A cosine classifier with a factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = Cosine(NUM_CLASSES + 1)  # type: ignore[assignment]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Cosines times 16."""
+        return 16 * super().forward(images)
+
+
+class SoftmaxNet(SmallNet):
+    """Gives probabilities: no linear head gives those."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities."""
+        return super().forward(images).softmax(dim=1)
+
+
+class TwoHeads(SmallNet):
+    """The mean of two heads' logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(NUM_CLASSES + 1, NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Mean logits."""
+        found = self.features(images)
+        mean: Tensor = (self.fc(found) + self.other(found)) / 2
+        return mean
+
+
+def _with_transform(net: SmallNet) -> SmallNet:
+    net.transform = Small()  # type: ignore[assignment]
+    return net
+
+
+def cosine_net() -> SmallNet:
+    """A cosine classifier."""
+    return _with_transform(CosineNet())
+
+
+def softmax_net() -> SmallNet:
+    """A model that gives probabilities."""
+    return _with_transform(SoftmaxNet())
+
+
+def two_heads() -> SmallNet:
+    """A model with two heads."""
+    return _with_transform(TwoHeads())
+
+
+def no_transform() -> SmallNet:
+    """A model that does not say how images become its input."""
+    return SmallNet()
