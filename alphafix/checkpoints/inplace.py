@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.checkpoints.splices import Splice
-from alphafix.checkpoints.writing import VerificationError, Verify
+from alphafix.checkpoints.writing import VerificationError, Verify, Written, write_all
 from alphafix.errors import FileFormatError, InputError, MissingStageError, TargetExistsError
 from alphafix.files import read_tensors, write_tensors
 
@@ -159,10 +159,7 @@ def _require_writable(file: Path) -> None:
 def _write(file: Path, splices: Sequence[Splice]) -> None:
     with file.open("r+b", buffering=0) as opened:
         for splice in splices:
-            view, offset = memoryview(splice.data), splice.offset
-            while view:
-                count = os.pwrite(opened.fileno(), view, offset)
-                view, offset = view[count:], offset + count
+            write_all(opened.fileno(), Written(splice.offset, splice.data))
         os.fsync(opened.fileno())
 
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +28,8 @@ Verify = Literal["full", "rows"]
 # Large enough that starting a piece costs nothing, small enough that the comparison begins
 # while the copy is under way.
 PIECE = 64 << 20
-# Two of these a thread are all the memory that a comparison needs.
-BUFFER = 4 << 20
-COMPARERS = 2
+# Two of these are all the memory that a comparison needs; they fit into a core's cache.
+BUFFER = 1 << 20
 # Blocks can only be shared in whole, so that the bulk of a copy starts at such a boundary.
 BLOCK = 4096
 
@@ -105,19 +105,19 @@ def _copy(
     with (
         source.open("rb") as original,
         target.open("w+b", buffering=0) as copy,
-        ThreadPoolExecutor(COMPARERS) as pool,
+        ThreadPoolExecutor(1) as beside,
     ):
         for span in spans(splices, size):
             for piece in _pieces(span):
                 inside = [part for item in written if (part := item.within(piece)) is not None]
                 _copy_piece(original.fileno(), copy.fileno(), piece)
                 for part in inside:
-                    _write_all(copy.fileno(), part)
-                if verify == "full":
-                    checks.append(pool.submit(_compare_piece, source, target, piece, inside))
+                    write_all(copy.fileno(), part)
+                finish = partial(_finish_piece, source, target, piece, inside, verify)
+                checks.append(beside.submit(finish))
                 advance(piece.length)
         for part in written:
-            _write_all(copy.fileno(), part)
+            write_all(copy.fileno(), part)
         for check in checks:
             check.result()
     _compare_written(target, written)
@@ -179,18 +179,32 @@ def _copy_piece(original: int, copy: int, piece: Span) -> None:
                 continue
         else:
             block = os.pread(original, min(left, BUFFER), start)
-            _write_all(copy, Written(target, block))
+            write_all(copy, Written(target, block))
             count = len(block)
         if count == 0:
             raise OSError(errno.EIO, "the original became shorter while it was copied")
         done += count
 
 
-def _write_all(file: int, part: Written) -> None:
+def write_all(file: int, part: Written) -> None:
+    """Write all of ``part``, however many calls the system makes of it."""
     view, offset = memoryview(part.data), part.offset
     while view:
         count = os.pwrite(file, view, offset)
         view, offset = view[count:], offset + count
+
+
+def _finish_piece(
+    source: Path, target: Path, piece: Span, inside: Sequence[Written], verify: Verify
+) -> None:
+    if verify == "full":
+        _compare_piece(source, target, piece, inside)
+    # Linux begins to write out pages that it is told are not needed. Begun while the copy goes
+    # on, the flush at its end has nothing left to wait for.
+    if hasattr(os, "posix_fadvise"):
+        with target.open("rb") as copy:
+            advice = os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(copy.fileno(), piece.target, piece.length, advice)
 
 
 def _compare_piece(source: Path, target: Path, piece: Span, inside: Sequence[Written]) -> None:
