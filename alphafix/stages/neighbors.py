@@ -59,7 +59,8 @@ def _find(
     run: Run, classes: ClassTable, store: FeatureStore, options: NeighborsOptions
 ) -> Neighbours:
     changed = classes.thresholds != ClassTable.load(run.path(CLASSES)).thresholds
-    if not changed and run.is_current(NEIGHBORS, _provenance(run, options)):
+    same = not changed and run.is_current(NEIGHBORS, _provenance(run, options))
+    if same and not options.overwrite:
         logger.info("%s is up to date", run.path(NEIGHBORS))
         return Neighbours.load(run.path(NEIGHBORS))
     refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)

@@ -103,7 +103,7 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     """
     run = Run(options.run)
     provenance = _provenance(run, options, _device(options.device))
-    if run.is_current(CORRECTION, provenance):
+    if not options.overwrite and run.is_current(CORRECTION, provenance):
         logger.info("%s is up to date", run.path(CORRECTION))
         return Correction.load(run.path(CORRECTION))
     refuse_existing(run.path(CORRECTION), overwrite=options.overwrite, todo=OTHER_RESULT)
@@ -111,7 +111,6 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     correction.save(run.path(CORRECTION), overwrite=options.overwrite)
     if correction.trials is not None:
         _write_history(run, correction.trials, options)
-    shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
     return correction
 
 
@@ -121,7 +120,9 @@ def fit(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     device = _device(options.device)
     task = _task(run, options, _provenance(run, options, device), device)
     data, trials = _sweep(task, progress)
-    return _correction(task, data, trials)
+    correction = _correction(task, data, trials)
+    shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
+    return correction
 
 
 def plan(options: TrainOptions) -> Plan:

@@ -1,0 +1,87 @@
+"""The offset on few-split scores, and the rules of selection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphafix.alphanet.calibration import best_offset, trade_off
+from alphafix.alphanet.measure import Contest, harmonic_mean, split_accuracy
+from alphafix.alphanet.selection import Rule
+from alphafix.classes import ClassTable
+
+CLASSES = ClassTable(("few", "medium", "many"), np.array([5, 50, 500]))
+
+
+def make_contest(seed: int, size: int) -> Contest:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, size)
+    is_few = labels == 0
+    return Contest(
+        # Few different values, so that there are ties.
+        gap=rng.integers(-5, 6, size).astype(np.float32),
+        few_right=is_few & (rng.random(size) < 0.8),
+        base_right=~is_few & (rng.random(size) < 0.8),
+        labels=labels.astype(np.int64),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_trade_off__is_the_accuracy_at_every_offset(seed: int, size: int) -> None:
+    contest = make_contest(seed, size)
+    curve = trade_off(contest, CLASSES)
+    assert (np.diff(curve.offsets) > 0).all()
+    assert len(curve.offsets) == len(np.unique(contest.gap)) + 1
+    for position, offset in enumerate(curve.offsets):
+        expected = split_accuracy(contest.correct(offset), contest.labels, CLASSES)
+        got = curve.at(position)
+        for name, value in expected.items():
+            assert got[name] == (None if value is None else pytest.approx(value))
+
+
+def test_best_offset__is_the_best_of_all() -> None:
+    contest = make_contest(3, 200)
+    curve = trade_off(contest, CLASSES)
+    position = best_offset(curve, lambda accuracy: accuracy["overall"])
+    assert position is not None
+    fine = [contest.correct(offset).mean() for offset in np.linspace(-7, 7, 300)]
+    assert contest.correct(curve.offsets[position]).mean() == max(fine)
+
+
+def test_best_offset__nothing_allowed_is_none() -> None:
+    assert best_offset(trade_off(make_contest(0, 20), CLASSES), lambda accuracy: None) is None
+
+
+def test_trade_off__a_split_without_samples_is_none() -> None:
+    contest = make_contest(0, 30)
+    keep = contest.labels != 1
+    some = Contest(*(array[keep] for array in vars(contest).values()))
+    curve = trade_off(some, CLASSES)
+    assert curve.at(0)["medium"] is None
+    assert curve.at(0)["few"] is not None
+
+
+BASE = {"few": 20.0, "medium": 60.0, "many": 80.0, "overall": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("overall", 49.0), ("few", 40.0), ("harmonic", 3 / (1 / 40 + 2 / 60))]
+)
+def test_rule__goodness(name: str, expected: float) -> None:
+    accuracy = {"few": 40.0, "medium": 60.0, "many": 60.0, "overall": 49.0}
+    assert Rule(name, BASE).goodness(accuracy) == pytest.approx(expected)
+
+
+def test_rule__constrained_allows_up_to_the_limit() -> None:
+    accuracy = {"few": 40.0, "medium": 60.0, "many": 60.0, "overall": 49.0}
+    assert Rule("constrained", BASE, 1.0).goodness(accuracy) == 40.0
+    assert Rule("constrained", BASE, 0.9).goodness(accuracy) is None
+
+
+def test_harmonic_mean__leaves_splits_without_samples_out() -> None:
+    accuracy = {"few": 50.0, "medium": None, "many": 100.0, "overall": 75.0}
+    assert harmonic_mean(accuracy) == pytest.approx(2 / (1 / 50 + 1 / 100))
+    assert harmonic_mean({**accuracy, "few": 0.0}) == 0.0

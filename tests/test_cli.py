@@ -1,0 +1,116 @@
+"""The command line: instant help, clean streams, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from alphafix.cli.app import COMMANDS, app
+from alphafix.run import NEIGHBORS
+from tests.common import make_problem, write_run
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["neighbors", "--help"]])
+def test_help__loads_neither_torch_nor_faiss(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from alphafix.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as exit: assert exit.code == 0, exit.code\n"
+        "heavy = {'torch', 'faiss', 'timm', 'sklearn', 'torchvision', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
+    assert "Usage: " in done.stdout
+
+
+def test_help__lists_every_command() -> None:
+    shown = runner.invoke(app, ["--help"]).stdout
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help__of_a_command_ends_with_an_example(name: str) -> None:
+    result = runner.invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: alphafix {name}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-command"], "No such command"),
+        (["train", "--no-such-flag"], "No such option"),
+        (["train", "--rho", "-1"], "--rho"),
+        (["train", "--select", "constrained"], "--max-overall-drop"),
+        (["neighbors", "-k", "0"], "-k"),
+        (["patch"], "FILE"),
+    ],
+)
+def test_usage_errors__exit_with_2_and_say_why_on_stderr(
+    arguments: list[str], message: str
+) -> None:
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_errors__exit_with_1_and_leave_stdout_empty(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["train", "--run", str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "to do:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_neighbors__prints_json_and_nothing_else(tmp_path: Path) -> None:
+    write_run(tmp_path, make_problem(num_classes=16))
+    result = runner.invoke(app, ["neighbors", "--run", str(tmp_path), "--json"])
+    records = json.loads(result.stdout)
+    assert len(records) == 4
+    assert len(records[0]["neighbors"]) == 5
+    assert (tmp_path / NEIGHBORS).is_file()
+
+
+def test_neighbors__shows_names_and_distances_on_stderr(tmp_path: Path) -> None:
+    write_run(tmp_path, make_problem(num_classes=16))
+    result = runner.invoke(app, ["neighbors"], env={"ALPHAFIX_RUN": str(tmp_path)})
+    assert result.stdout == f"{tmp_path / NEIGHBORS}\n"
+    assert "4 few, 7 medium, 5 many (few < 20, medium 20..100, many > 100" in result.stderr
+    assert re.search(r"class 12 +5 +class \d+ [\d.]+, class", result.stderr)
+
+
+def test_train__shows_both_sides_of_the_trade_off(tmp_path: Path) -> None:
+    write_run(tmp_path, make_problem(num_classes=16))
+    runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
+    given = ["train", "--run", str(tmp_path), "--rho", "0.5,1", "--seeds", "2", "--epochs", "6"]
+    result = runner.invoke(app, given)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path}/alphanet.safetensors\n"
+    for word in ("base model", "rho 0.5 k 5", "rho 1 k 5", "±", "Δ few", "Δ overall", "chosen: "):
+        assert word in result.stderr
+    data = json.loads(runner.invoke(app, [*given, "--json"]).stdout)
+    assert [setting["rho"] for setting in data["settings"]] == [0.5, 1.0]
+    assert set(data["settings"][0]["val"]["few"]) == {"mean", "sd"}
+
+
+def test_train__plan_trains_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, make_problem(num_classes=16))
+    runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
+    result = runner.invoke(app, ["train", "--run", str(tmp_path), "--plan"])
+    assert json.loads(result.stdout)["trials"] == 10
+    assert not (tmp_path / "alphanet.safetensors").exists()

@@ -1,0 +1,258 @@
+"""The stage `alphafix train`: choice, calibration, resuming, and its bad inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from alphafix.classes import ClassTable
+from alphafix.correction import Correction
+from alphafix.errors import (
+    InputError,
+    MissingStageError,
+    StaleInputError,
+    TargetExistsError,
+)
+from alphafix.features.store import FeatureStore
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours
+from alphafix.options.neighbors import NeighborsOptions
+from alphafix.options.train import TrainOptions
+from alphafix.run import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
+from alphafix.stages.neighbors import find_neighbors
+from alphafix.stages.train import UNFINISHED, plan, train
+from tests.common import make_problem, write_run
+
+FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
+
+
+def options(run: Run, **more: object) -> TrainOptions:
+    return TrainOptions.model_validate({"run": run.folder, **FAST, **more})
+
+
+def make_run(folder: Path, *, splits: tuple[str, ...] = (), bias: bool = True) -> Run:
+    run = write_run(folder, make_problem(num_classes=24, bias=bias), splits=splits)
+    find_neighbors(NeighborsOptions(run=folder))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make_run(tmp_path / "run")
+
+
+def accuracy(run: Run, head: Head, split: str) -> dict[str, float]:
+    store = FeatureStore.open(run.features(split))
+    classes = ClassTable.load(run.path("classes.json"))
+    right = head.logits(store.array()).argmax(1) == store.labels
+    few = np.isin(store.labels, classes.few)
+    return {"few": 100 * right[few].mean(), "overall": 100 * right.mean()}
+
+
+def test_train__records_what_the_corrected_head_does_on_validation(run: Run) -> None:
+    correction = train(options(run, rho=(0.5, 2.0)))
+    head = Head.load(run.path(HEAD))
+    measured = accuracy(run, correction.apply(head), "val")
+    base = accuracy(run, head, "val")
+    for name in ("few", "overall"):
+        assert correction.chosen["val"][name] == pytest.approx(measured[name])
+        assert correction.chosen["val_base"][name] == pytest.approx(base[name])
+    assert correction.classes.tolist() == ClassTable.load(run.path("classes.json")).few.tolist()
+    assert Correction.load(run.path(CORRECTION)).chosen == correction.chosen
+
+
+def test_train__raises_few_split_accuracy_of_a_skewed_head(run: Run) -> None:
+    correction = train(options(run, rho=(0.25,), seeds=3, epochs=25))
+    head = Head.load(run.path(HEAD))
+    assert accuracy(run, correction.apply(head), "test")["few"] > accuracy(run, head, "test")["few"]
+
+
+def test_train__writes_a_line_an_epoch_of_each_trial(run: Run) -> None:
+    train(options(run, rho=(0.5, 1.0)))
+    lines = [json.loads(line) for line in run.path(METRICS).read_text().splitlines()]
+    assert len(lines) == 2 * 2 * 6
+    assert {"rho", "k", "seed", "epoch", "loss", "val_overall"} == set(lines[-1])
+
+
+def test_train__the_mean_is_the_mean_of_the_rows(run: Run) -> None:
+    correction = train(options(run, seeds=3))
+    head = Head.load(run.path(HEAD))
+    assert correction.trials is not None
+    few = correction.classes
+    rows = [correction.trials.rows(trial, head, few) for trial in range(3)]
+    np.testing.assert_allclose(correction.rows, np.mean(rows, axis=0), rtol=1e-4, atol=1e-5)
+    assert correction.chosen["ensemble"] == "mean"
+    near = head.weight[Neighbours.load(run.path(NEIGHBORS)).ids]
+    change = np.linalg.norm(correction.rows - head.weight[few], axis=1)
+    assert (change <= np.linalg.norm(near, axis=2).max(1) + 1e-5).all()  # Eq. 3 holds still
+
+
+def test_train__the_mean_of_random_neighbours_is_the_mean_of_the_rows(run: Run) -> None:
+    correction = train(options(run, seeds=3, metric="random"))
+    head = Head.load(run.path(HEAD))
+    assert correction.trials is not None
+    assert (correction.trials.neighbors[0] != correction.trials.neighbors[1]).any()
+    rows = [correction.trials.rows(trial, head, correction.classes) for trial in range(3)]
+    np.testing.assert_allclose(correction.rows, np.mean(rows, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_train__single_takes_the_best_trial(run: Run) -> None:
+    correction = train(options(run, seeds=3, ensemble="single"))
+    assert correction.trials is not None
+    overall = [record["val"]["overall"] for record in correction.trials.settings]
+    assert correction.chosen["seeds"] == [int(np.argmax(overall))]
+
+
+def test_train__constrained_keeps_the_limit_and_calibrates(run: Run) -> None:
+    correction = train(options(run, select="constrained", max_overall_drop=1.0))
+    chosen = correction.chosen
+    assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
+    assert chosen["offset"] != 0
+    plain = train(
+        options(run, overwrite=True, select="constrained", max_overall_drop=50.0, calibrate=False)
+    )
+    assert plain.chosen["offset"] == 0
+    # The offset is in the biases: the saved head alone gives the measured accuracy.
+    head = Head.load(run.path(HEAD))
+    got = accuracy(run, correction.apply(head), "val")
+    assert chosen["val"]["few"] == pytest.approx(got["few"])
+
+
+def test_train__several_k(run: Run) -> None:
+    correction = train(options(run, k=(3, 5), rho=(0.5,)))
+    assert correction.trials is not None
+    assert [record["k"] for record in correction.trials.settings] == [3, 3, 5, 5]
+    assert (correction.trials.alphas[:2, :, 3:] == 0).all()
+    alone = train(options(run, k=(3,), overwrite=True))
+    assert alone.trials is not None
+    np.testing.assert_allclose(alone.trials.alphas, correction.trials.alphas[:2, :, :3], atol=1e-5)
+
+
+def test_train__official_leaves_the_biases_alone(run: Run) -> None:
+    assert train(options(run, preset="official")).biases is None
+
+
+def test_train__a_head_without_bias_keeps_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", bias=False)
+    assert train(options(run)).biases is None
+    with pytest.raises(InputError, match="the head has no biases"):
+        train(options(run, calibrate=True, overwrite=True))
+
+
+def test_train__again_is_up_to_date_and_other_options_need_overwrite(run: Run) -> None:
+    train(options(run))
+    before = run.path(CORRECTION).read_bytes()
+    train(options(run))
+    assert run.path(CORRECTION).read_bytes() == before
+    with pytest.raises(TargetExistsError, match="--overwrite"):
+        train(options(run, rho=(1.0,)))
+
+
+def test_train__the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        run = make_run(tmp_path / name)
+        train(options(run))
+        files.append(run.path(CORRECTION).read_bytes())
+    assert files[0] == files[1]
+
+
+def test_train__without_validation_keeps_the_last_epoch(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    correction = train(options(run))
+    assert correction.trials is not None
+    assert {record["epoch"] for record in correction.trials.settings} == {6}
+    assert correction.chosen["val"] is None
+    with pytest.raises(MissingStageError, match="--holdout"):
+        train(options(run, rho=(0.5, 1.0), overwrite=True))
+
+
+def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    correction = train(options(run, rho=(0.5, 1.0), holdout=0.2))
+    assert correction.chosen["val"] is not None
+    assert plan(options(run, holdout=0.2, rho=(500.0,), epochs=1, seeds=1)).samples < 0.85 * len(
+        FeatureStore.open(run.features("train"))
+    )
+
+
+def test_train__without_neighbours_names_the_command(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_problem())
+    with pytest.raises(MissingStageError, match="alphafix neighbors"):
+        train(options(run))
+
+
+def test_train__stale_neighbours_are_refused(run: Run) -> None:
+    head = Head.load(run.path(HEAD))
+    Head(head.weight * 2, head.bias).save(run.path(HEAD), overwrite=True)
+    with pytest.raises(StaleInputError, match="alphafix neighbors --overwrite"):
+        train(options(run))
+    assert not run.has(CORRECTION)
+
+
+def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="k = 18 of 18 base classes"):
+        train(options(run, k=(18,)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"select": "constrained"}, "go together"),
+        ({"max_overall_drop": 1.0}, "go together"),
+        ({"select": "few", "calibrate": True}, "no optimum"),
+        ({"rho": (-1.0,)}, "greater than or equal to 0"),
+        ({"rho": "0.5,x"}, "valid number"),
+    ],
+)
+def test_options__that_do_not_fit_together(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainOptions.model_validate(given)
+
+
+def test_plan__counts_steps_and_bytes_without_training(run: Run) -> None:
+    found = plan(options(run, rho=(0.5, 1.0), seeds=3))
+    # 6 few-split classes of 5 samples: 45 and 60 samples an epoch, one step each.
+    assert (found.trials, found.steps) == (6, 6 * 6)
+    assert all(size > 0 for size in found.bytes.values())
+    assert not run.has(CORRECTION)
+
+
+def test_train__a_small_memory_budget_gives_the_same(run: Run) -> None:
+    table = train(options(run))
+    recomputed = train(options(run, memory=1e-9, overwrite=True))
+    np.testing.assert_allclose(recomputed.rows, table.rows, atol=1e-4)
+    assert recomputed.chosen["val"] == table.chosen["val"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> None:
+    """Each batch that was done is found again, and the result is that of an unbroken run."""
+    arguments = ["train", "--run", str(run.folder), "--rho", "0.5,9", "--seeds", "20"]
+    command = [sys.executable, "-m", "alphafix", *arguments, "--epochs", "20"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(run.path(UNFINISHED).glob("*.safetensors")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid, stop)
+        _, told = process.communicate()
+    assert process.returncode == (1 if stop == signal.SIGINT else -9), told
+    assert not run.has(CORRECTION)
+    done = len(list(run.path(UNFINISHED).glob("*.safetensors")))
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stderr.count("finished trials found") == done
+    resumed = run.path(CORRECTION).read_bytes()
+    subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
+    assert run.path(CORRECTION).read_bytes() == resumed
+    assert not run.path(UNFINISHED).exists()
