@@ -40,7 +40,7 @@ class Method:
         linear: Whether it is a linear head that can be patched.
         settings: The hyper-parameters that validation chose.
         val: Accuracy by split on validation.
-        seeds: Figures by split of single seeds ("mean" and "std"), or None.
+        seeds: By split: "values" of the single seeds, their "mean" and "std"; or None.
         seconds: Time that fitting took.
     """
 
@@ -88,6 +88,7 @@ class Comparison:
         verdict: What follows, in sentences.
         settings: Draws and seed of the bootstrap.
         curves: Few and overall accuracy along the few-bias of the base head, for the picture.
+        by_k: Figures of AlphaNet's single trials by K, in the form of `Method.seeds`.
         provenance: How it was made.
     """
 
@@ -99,6 +100,7 @@ class Comparison:
     verdict: tuple[str, ...]
     settings: Mapping[str, Any]
     curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    by_k: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
@@ -117,6 +119,7 @@ class Comparison:
             "verdict": list(self.verdict),
             "rows": [asdict(row) for row in self.rows],
             "curves": dict(self.curves),
+            "by_k": dict(self.by_k),
             **self.classes.to_dict(),
             "provenance": dict(self.provenance),
         }
@@ -143,6 +146,7 @@ class Comparison:
                 verdict=tuple(data["verdict"]),
                 settings=data["settings"],
                 curves=data["curves"],
+                by_k=data["by_k"],
                 provenance=data["provenance"],
             )
         except (KeyError, TypeError) as error:

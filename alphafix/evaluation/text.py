@@ -41,7 +41,7 @@ def heading(evaluation: Evaluation) -> list[str]:
 def text_report(evaluation: Evaluation) -> str:
     """Return the tables that `alphafix evaluate` prints."""
     lines = [*heading(evaluation), "", *columns_of(top1_rows(evaluation)), ""]
-    others = [["all in %", "base", "corrected", "change"], *_other_rows(evaluation)]
+    others = [["all in %", "base", "corrected", "change"], *other_rows(evaluation)]
     lines += [*columns_of(others), "", interval_note(evaluation)]
     return "\n".join(lines) + "\n"
 
@@ -71,7 +71,8 @@ def _split_row(split: SplitResult) -> list[str]:
     return [*row, *change_cells(change), f"+{test.gained} -{test.lost}", p_value(test.p)]
 
 
-def _other_rows(evaluation: Evaluation) -> list[list[str]]:
+def other_rows(evaluation: Evaluation) -> list[list[str]]:
+    """All figures but top-1: name, base, corrected and change."""
     rows = []
     for measure in evaluation.split("overall").figures:
         if measure == "top1":

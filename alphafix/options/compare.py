@@ -37,10 +37,21 @@ class CompareOptions(StageOptions):
         Field(min_length=1, description="Values of rho for AlphaNet."),
     ] = (0.1, 0.25, 0.5, 1.0, 2.0)
     seeds: Annotated[int, Field(ge=1, description="AlphaNet's trials for each rho.")] = 5
+    k: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Several,
+        Flag(("-k", "--k"), metavar="NUMBER[,NUMBER...]"),
+        Field(
+            description="Neighbours a class for the report's figure of accuracy against K "
+            "(the table has the K of alphafix neighbors)."
+        ),
+    ] = (2, 3, 5, 10)
     on_top: Annotated[
         bool, Field(description="Also put AlphaNet on top of every other linear head.")
     ] = True
-    on_top_rho: Annotated[float, Field(ge=0, description="Its rho there.")] = 0.5
+    one_rho: Annotated[
+        float, Field(ge=0, description="Rho of AlphaNet on top of other heads, and of -k.")
+    ] = 0.5
     bootstraps: Annotated[
         int, Field(ge=100, description="Draws behind the 95% intervals (samples, by class).")
     ] = 1000

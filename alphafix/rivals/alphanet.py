@@ -17,7 +17,7 @@ from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import Layout
 from alphafix.alphanet.sweep import make_trial, neighbors_of, run_sweep, settings
 from alphafix.alphanet.training import Hyper
-from alphafix.correction import Correction, Trials
+from alphafix.correction import Trials
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.progress import Progress, silent
@@ -109,21 +109,6 @@ def fitted(name: str, material: Material, trials: Trials) -> list[Fitted]:
             )
         )
     return found
-
-
-def seed_corrections(material: Material, trials: Trials, rho: float) -> list[Correction]:
-    """The corrections of the single trials of one rho."""
-    few = material.classes.few
-    biased = material.head.bias is not None
-    return [
-        Correction(
-            few,
-            trials.rows(i, material.head, few),
-            trials.biases[i] if biased else None,
-        )
-        for i, record in enumerate(trials.settings)
-        if record["rho"] == rho
-    ]
 
 
 def calibrated(found: Fitted, material: Material) -> Fitted:

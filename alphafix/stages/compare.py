@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.alphanet.calibration import trade_off
-from alphafix.alphanet.measure import split_accuracy
+from alphafix.alphanet.measure import trial_accuracies
 from alphafix.classes import ClassTable
 from alphafix.correction import Trials
 from alphafix.errors import InputError
@@ -117,6 +117,7 @@ def compare(options: CompareOptions, *, progress: Progress = silent) -> Comparis
         verdict=verdict(measured, rows),
         settings={"bootstrap_draws": options.bootstraps, "seed": options.seed},
         curves={"few-bias": _curve(task)},
+        by_k=_by_k(task, progress),
         provenance=_provenance(run, options),
     )
     comparison.save(run.path(COMPARISON), overwrite=True)
@@ -177,34 +178,56 @@ def _fit_alphanet(task: _Task, fitted: _Field, progress: Progress) -> None:
             progress=progress,
         )
         seconds = (time.perf_counter() - start) / len(options.rho)
+        by_rho = _seed_figures(task, trials)
         for found in ours.fitted(name, material, trials):
-            seeds = _seed_figures(task, trials, found.settings["rho"])
-            fitted.add(found, family, seconds, seeds)
+            fitted.add(found, family, seconds, by_rho[found.settings["rho"]])
             if family == "alphanet":
                 calibrated.append((ours.calibrated(found, material), seconds))
     for found, seconds in calibrated:
         fitted.add(found, "calibrated", seconds)
 
 
-def _seed_figures(task: _Task, trials: Trials, rho: float) -> dict[str, Any]:
-    """Mean and standard deviation (ddof = 1) of the single trials, as the paper reports."""
+def _seed_figures(task: _Task, trials: Trials) -> dict[float, dict[str, Any]]:
+    """Figures of the single trials by rho, as the paper reports them."""
     material = task.material
-    corrections = ours.seed_corrections(material, trials, rho)
-    scorers: list[Scorer] = [one.apply(material.head).logits for one in corrections]
-    labels, classes = task.test.labels, material.classes
-    figures = [
-        split_accuracy(found.predicted == labels, labels, classes)
-        for found in predict(task.test, scorers)
-    ]
-    return {name: _mean_and_std([one[name] for one in figures]) for name in figures[0]}
+    figures = trial_accuracies(trials, material.head, material.classes, task.test)
+    rhos = [record["rho"] for record in trials.settings]
+    return {
+        rho: {
+            name: _over_seeds(
+                [one[name] for one, own in zip(figures, rhos, strict=True) if own == rho]
+            )
+            for name in figures[0]
+        }
+        for rho in dict.fromkeys(rhos)
+    }
 
 
-def _mean_and_std(values: list[float | None]) -> dict[str, float | None] | None:
+def _by_k(task: _Task, progress: Progress) -> dict[str, Any]:
+    """Figures of single trials by K (the paper's Figure A1)."""
+    options, material = task.options, task.material
+    found = {}
+    for k in sorted({k for k in options.k if k < len(material.classes.base)}):
+        trials = ours.train_trials(
+            task.train,
+            task.val,
+            material,
+            rhos=[options.one_rho],
+            k=k,
+            seeds=range(options.seed, options.seed + options.seeds),
+            progress=progress,
+        )
+        found[str(k)] = _seed_figures(task, trials)[options.one_rho]
+    return found
+
+
+def _over_seeds(values: list[float | None]) -> dict[str, Any] | None:
+    """Values, mean and standard deviation (ddof = 1); None for an empty split."""
     known = [value for value in values if value is not None]
     if not known:
         return None
     spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return {"mean": float(np.mean(known)), "std": spread}
+    return {"values": known, "mean": float(np.mean(known)), "std": spread}
 
 
 def _fit_rivals(task: _Task, fitted: _Field, progress: Progress) -> None:
@@ -229,7 +252,7 @@ def _fit_on_top(task: _Task, fitted: _Field, progress: Progress) -> None:
         train=task.train,
         val=task.val,
         material=task.material,
-        rho=options.on_top_rho,
+        rho=options.one_rho,
         k=task.k,
         seeds=range(options.seed, options.seed + options.seeds),
     )

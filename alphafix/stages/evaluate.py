@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,38 @@ from alphafix.evaluation.ci import junit_report, markdown_report
 from alphafix.evaluation.evaluation import Evaluation
 from alphafix.evaluation.gates import Gates, Outcome
 from alphafix.evaluation.groups import read_groups
-from alphafix.evaluation.measure import compare_predictions
+from alphafix.evaluation.measure import BoolMatrix, compare_predictions
 from alphafix.evaluation.openset import open_set_figures
-from alphafix.evaluation.predictions import predict_pair
+from alphafix.evaluation.predictions import Predictions, predict_pair
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
 from alphafix.head import Head
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation and what it was made of.
+
+    Attributes:
+        evaluation: The figures.
+        before: The base head's predictions on ``store``.
+        after: The corrected head's.
+        store: The evaluated features.
+        head: The base head.
+        correction: The correction.
+        groups: Which class (column) is in the group of which other (row), or None.
+    """
+
+    evaluation: Evaluation
+    before: Predictions
+    after: Predictions
+    store: FeatureStore
+    head: Head
+    correction: Correction
+    groups: BoolMatrix | None
 
 
 def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluation:
@@ -33,6 +57,13 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evalua
         StaleInputError: If the correction was made from something that has changed since.
         InputError: If features, head, correction and class groups do not fit together.
     """
+    found = measure(options, progress=progress).evaluation
+    found.save(Run(options.run).path(REPORT), overwrite=True)
+    return found
+
+
+def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measured:
+    """Do what `evaluate` does without writing, and return the predictions too."""
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
     store = open_features(run, options.on)
@@ -46,17 +77,18 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evalua
     before, after = predict_pair(store, head, correction, progress=progress)
     open_set = None
     if options.open is not None:
-        unknown = _open_store(run, options.open, head)
-        others = predict_pair(unknown, head, correction, progress=progress)
+        unknown = predict_pair(
+            _open_store(run, options.open, head), head, correction, progress=progress
+        )
         open_set = open_set_figures(
             store.labels,
-            (before, others[0]),
-            (after, others[1]),
+            (before, unknown[0]),
+            (after, unknown[1]),
             threshold=options.open_threshold,
             draws=options.bootstraps,
             seed=options.seed,
         )
-    found = compare_predictions(
+    evaluation = compare_predictions(
         classes,
         store.labels,
         before,
@@ -70,8 +102,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evalua
         provenance=_provenance(run, options),
         progress=progress,
     )
-    found.save(run.path(REPORT), overwrite=True)
-    return found
+    return Measured(evaluation, before, after, store, head, correction, groups)
 
 
 def open_features(run: Run, split: str) -> FeatureStore:

@@ -26,7 +26,13 @@ from alphafix.stages.neighbors import find_neighbors
 from tests.common import make_problem, write_run
 
 PROBLEM = make_problem(num_classes=16, spread=1.5)
-SMALL: dict[str, Any] = {"methods": ("few-bias", "ncm-l2", "lws"), "rho": (0.5,), "seeds": 2, "bootstraps": 100}
+SMALL: dict[str, Any] = {
+    "methods": ("few-bias", "ncm-l2", "lws"),
+    "rho": (0.5,),
+    "seeds": 2,
+    "bootstraps": 100,
+    "k": (2, 3, 99),
+}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,8 @@ def test_compare__seeds_and_intervals_are_recorded(found: Comparison) -> None:
     assert seeds is not None
     assert seeds["few"]["std"] >= 0
     assert found.settings == {"bootstrap_draws": 100, "seed": 0}
+    assert list(found.by_k) == ["2", "3"]
+    assert len(found.by_k["2"]["few"]["values"]) == 2
     for row in found.rows[1:]:
         overall = row.figures["overall"]
         assert overall is not None
@@ -111,7 +119,7 @@ def test_compare__pictures_as_svg_and_png(run: Run, found: Comparison) -> None:
 
 def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     arguments = ["compare", "--run", str(run.folder), "--methods", "few-bias,tau-norm"]
-    arguments += ["--rho", "0.5", "--seeds", "1", "--bootstraps", "100", "--no-on-top"]
+    arguments += ["--rho", "0.5", "--seeds", "1", "--bootstraps", "100", "--no-on-top", "-k", "3"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()

@@ -1,0 +1,276 @@
+"""From an evaluation, predictions and a comparison to the figures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.alphanet.measure import Accuracy, trial_accuracies
+from alphafix.correction import Correction
+from alphafix.evaluation.comparison import Comparison
+from alphafix.evaluation.evaluation import Evaluation
+from alphafix.evaluation.predictions import Predictions
+from alphafix.features.store import FeatureStore
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours
+from alphafix.report.analysis import Pool, neighbour_pools
+from alphafix.report.pictures import (
+    Picture,
+    Series,
+    alpha_picture,
+    class_change_picture,
+    distance_picture,
+    flow_picture,
+    setting_picture,
+)
+from alphafix.report.tradeoff import draw_trade_off
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_POOL_WORDS = {
+    "few-base": "few-split classes, neighbours among the base classes",
+    "base-few": "base classes, neighbours among the few-split classes",
+    "all-all": "all classes, neighbours among all others",
+}
+_FLOW_FIGURES = {"few-base": "5a and 1a", "base-few": "5b", "all-all": "5c"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the figures are drawn from.
+
+    Attributes:
+        evaluation: The figures of base and corrected.
+        before: The base head's predictions.
+        after: The corrected head's.
+        store: The evaluated features.
+        head: The base head.
+        correction: The correction.
+        neighbours: Class means and K.
+        groups: The user's class groups, bool C x C, or None.
+        comparison: The comparison with other methods, or None.
+    """
+
+    evaluation: Evaluation
+    before: Predictions
+    after: Predictions
+    store: FeatureStore
+    head: Head
+    correction: Correction
+    neighbours: Neighbours
+    groups: BoolArray | None
+    comparison: Comparison | None
+
+
+def pictures(material: Material) -> list[Picture]:
+    """Every figure that the data allow, in the order of the paper."""
+    classes = material.evaluation.classes
+    pools = neighbour_pools(material.neighbours.means, classes, material.neighbours.k)
+    found = [_flow(material, pool) for pool in pools if _has_samples(material, pool.classes)]
+    if material.groups is not None:
+        found += _group_flows(material)
+    for pool in pools:
+        if pool.key != "base-few":
+            found += _distances(material, pool)
+    found += _settings(material)
+    found.append(class_change_picture(classes, material.evaluation.by_class))
+    trials = material.correction.trials
+    if trials is not None:
+        ks = np.array([record["k"] for record in trials.settings])
+        largest = int(ks.max())
+        mine = ks == largest
+        found.append(alpha_picture(trials.alphas[mine][:, :, :largest], int(mine.sum())))
+    return found
+
+
+def trade_off_picture(comparison: Comparison) -> Picture:
+    """The frontier, few-split against overall accuracy."""
+    rows = [
+        [
+            row.method.name,
+            row.method.family,
+            *(
+                None if estimate is None else estimate.value
+                for estimate in (row.figures["few"], row.figures["overall"])
+            ),
+            row.within,
+            "; ".join(row.dominated_by),
+        ]
+        for row in comparison.rows
+    ]
+    header = ["method", "family", "few", "overall", "within_limit", "dominated_by"]
+    return Picture(
+        "trade-off",
+        "The trade-off",
+        "Few-split against overall accuracy of every method; names are those of the base head, "
+        "of AlphaNet's rho, and of methods that no other one dominates (coloured).",
+        draw_trade_off(comparison),
+        header,
+        rows,
+    )
+
+
+def _has_samples(material: Material, classes: IntArray) -> bool:
+    return bool(np.isin(material.store.labels, classes).any())
+
+
+def _flow(material: Material, pool: Pool) -> Picture:
+    inside = np.isin(material.store.labels, pool.classes)
+    return flow_picture(
+        f"flows-{pool.key}",
+        f"Predictions on {_POOL_WORDS[pool.key]}",
+        f"Samples by prediction group, before and after, and how they move; "
+        f"{material.neighbours.k} nearest neighbours by class means (the paper's Figure "
+        f"{_FLOW_FIGURES[pool.key]}).",
+        material.store.labels[inside],
+        material.before.predicted[inside],
+        material.after.predicted[inside],
+        pool.alike,
+    )
+
+
+def _group_flows(material: Material) -> list[Picture]:
+    """Figure 6: the same with the user's groups in place of neighbours."""
+    if material.groups is None:
+        return []
+    classes, labels = material.evaluation.classes, material.store.labels
+    few, base = classes.few, classes.base
+    found = []
+    for key, own, others in (
+        ("few-base", few, base),
+        ("base-few", base, few),
+        ("all-all", classes.split("overall"), classes.split("overall")),
+    ):
+        inside = np.isin(labels, own)
+        if not inside.any():
+            continue
+        alike = np.zeros_like(material.groups)
+        alike[np.ix_(own, others)] = material.groups[np.ix_(own, others)]
+        found.append(
+            flow_picture(
+                f"groups-{key}",
+                f"The same with semantic groups: {_POOL_WORDS[key]}",
+                "Neighbours are the classes of the same group (the paper's Figure 6).",
+                labels[inside],
+                material.before.predicted[inside],
+                material.after.predicted[inside],
+                alike,
+            )
+        )
+    return found
+
+
+def _distances(material: Material, pool: Pool) -> list[Picture]:
+    results = material.evaluation.by_class
+    classes = material.evaluation.classes
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = 100.0 * results.base / results.samples
+    whole = pool.key == "all-all"
+    words = _POOL_WORDS[pool.key]
+    return [
+        distance_picture(
+            f"accuracy-distance-{pool.key}",
+            f"Base accuracy against neighbour distance: {words}",
+            f"One point a class (the paper's Figure {'A10-A12' if whole else '1c'}).",
+            classes,
+            pool.classes,
+            pool.distances,
+            accuracy[pool.classes],
+            "base accuracy in %",
+        ),
+        distance_picture(
+            f"change-distance-{pool.key}",
+            f"Change against neighbour distance: {words}",
+            f"One point a class (the paper's Figure {'A10-A12' if whole else '4'}).",
+            classes,
+            pool.classes,
+            pool.distances,
+            results.change[pool.classes],
+            "change in points",
+        ),
+    ]
+
+
+def _settings(material: Material) -> list[Picture]:
+    """Figures 3 and A1, from the correction's trials and the comparison's."""
+    base = {
+        name: estimate.value
+        for name in ("few", "medium", "many", "overall")
+        if (estimate := material.evaluation.split(name).figures["top1"].base) is not None
+    }
+    by_rho = _comparison_series(material.comparison, tuple(base))
+    trials = material.correction.trials
+    classes = material.evaluation.classes
+    figures = (
+        [] if trials is None else trial_accuracies(trials, material.head, classes, material.store)
+    )
+    own = _trial_series(material.correction, figures, "rho", tuple(base))
+    if len(own) > 1 or not by_rho:
+        by_rho = {"nearest neighbours": own, **{k: v for k, v in by_rho.items() if "random" in k}}
+    by_k = _trial_series(material.correction, figures, "k", tuple(base))
+    if len(by_k) < 2 and material.comparison is not None:
+        by_k = {
+            float(k): {split: list(found[split]["values"]) for split in base}
+            for k, found in material.comparison.by_k.items()
+        }
+    found = []
+    if any(len(series) > 1 for series in by_rho.values()):
+        found.append(
+            setting_picture(
+                "rho",
+                "Change of accuracy against rho",
+                "Mean over trials with 95% bootstrap intervals over trials; random neighbours "
+                "are the control (the paper's Figure 3).",
+                by_rho,
+                base,
+                "rho",
+            )
+        )
+    if len(by_k) > 1:
+        found.append(
+            setting_picture(
+                "k",
+                "Change of accuracy against the number of neighbours",
+                "Mean over trials with 95% bootstrap intervals over trials (the paper's Figure "
+                "A1).",
+                {"nearest neighbours": by_k},
+                base,
+                "K",
+            )
+        )
+    return found
+
+
+def _trial_series(
+    correction: Correction, figures: Sequence[Accuracy], name: str, splits: Sequence[str]
+) -> Series:
+    """Accuracies of the correction's single trials by rho or K, at the chosen other one."""
+    trials, chosen = correction.trials, correction.chosen
+    if trials is None:
+        return {}
+    other = "k" if name == "rho" else "rho"
+    series: Series = {}
+    for record, accuracy in zip(trials.settings, figures, strict=True):
+        if record[other] == chosen.get(other):
+            values = series.setdefault(float(record[name]), {split: [] for split in splits})
+            for split in splits:
+                values[split].append(float(accuracy[split] or 0.0))
+    return series
+
+
+def _comparison_series(comparison: Comparison | None, splits: Sequence[str]) -> dict[str, Series]:
+    """The same from the comparison, with nearest and with random neighbours."""
+    if comparison is None:
+        return {}
+    found: dict[str, Series] = {}
+    for row in comparison.rows:
+        seeds = row.method.seeds
+        if seeds is not None:
+            label = ("random" if row.method.family == "random" else "nearest") + " neighbours"
+            values = {split: list(seeds[split]["values"]) for split in splits}
+            found.setdefault(label, {})[float(row.method.settings["rho"])] = values
+    return found

@@ -1,0 +1,313 @@
+"""The figures of the paper on the user's own data, each with the numbers behind it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.classes import SPLITS, ClassTable
+from alphafix.evaluation.evaluation import ClassResults
+from alphafix.report.analysis import (
+    GROUPS,
+    Fit,
+    flows,
+    linear_fit,
+    mean_interval,
+    prediction_groups,
+)
+from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, SPLIT_COLORS, figure
+
+FloatArray64 = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_GROUP_COLORS = (MANY, FEW, NEUTRAL)
+
+# Bins of an alpha lie between -1 and 1, as alphas have unit 1-norm.
+ALPHA_BINS = 60
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its data.
+
+    Attributes:
+        name: Name of its files.
+        title: Its heading.
+        caption: What it shows, and which figure of the paper it is.
+        drawing: The Matplotlib figure.
+        header: Columns of its CSV.
+        rows: Its data.
+    """
+
+    name: str
+    title: str
+    caption: str
+    drawing: Any
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def csv(self) -> str:
+        """The data as CSV."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows(self.rows)
+        return out.getvalue()
+
+
+def flow_picture(
+    name: str,
+    title: str,
+    caption: str,
+    labels: IntArray,
+    before: IntArray,
+    after: IntArray,
+    alike: BoolArray,
+) -> Picture:
+    """Prediction groups before and after, and the samples that go between them (Figures 1a, 5, 6).
+
+    Args:
+        name: Name of its files.
+        title: Its heading.
+        caption: What it shows.
+        labels: True classes of the samples shown, int64 of shape n.
+        before: The base head's predictions, int64 of shape n.
+        after: The corrected head's.
+        alike: Which predicted class (column) is like which true class (row), bool C x C.
+    """
+    counts = flows(
+        prediction_groups(before, labels, alike), prediction_groups(after, labels, alike)
+    )
+    with figure(figsize=(6.4, 3.6)) as (made, axes):
+        _bands(axes, counts)
+    rows = [
+        [GROUPS[i], GROUPS[j], int(counts[i, j])]
+        for i in range(len(GROUPS))
+        for j in range(len(GROUPS))
+    ]
+    return Picture(name, title, caption, made, ["base", "corrected", "samples"], rows)
+
+
+def _bands(axes: Any, counts: IntArray) -> None:
+    """Two stacked bars and the bands between them, in percent of the samples."""
+    shares = 100 * counts / counts.sum()
+    left_top = np.r_[0, np.cumsum(shares.sum(axis=1))]
+    right_top = np.r_[0, np.cumsum(shares.sum(axis=0))]
+    for group, color in enumerate(_GROUP_COLORS):
+        for x, tops in ((0.0, left_top), (1.0, right_top)):
+            height = tops[group + 1] - tops[group]
+            axes.bar(x, height, bottom=tops[group], width=0.18, color=color)
+            if height > 3:
+                text = f"{GROUPS[group]}\n{height:.1f}%"
+                align, side = ("right", -0.11) if x == 0 else ("left", 0.11)
+                axes.text(
+                    x + side, tops[group] + height / 2, text, ha=align, va="center", fontsize=8
+                )
+    t = np.linspace(0, 1, 40)
+    ease = t * t * (3 - 2 * t)
+    right = right_top[:-1].copy()
+    for i, color in enumerate(_GROUP_COLORS):
+        left = left_top[i]
+        for j in range(len(GROUPS)):
+            low = left + (right[j] - left) * ease
+            axes.fill_between(
+                0.09 + 0.82 * t, low, low + shares[i, j], color=color, alpha=0.35, lw=0
+            )
+            left, right[j] = left + shares[i, j], right[j] + shares[i, j]
+    axes.set_xticks([0, 1], ["base head", "corrected"])
+    axes.set_xlim(-0.75, 1.75)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel(f"% of {int(counts.sum()):,} samples")
+    axes.grid(visible=False)
+
+
+def distance_picture(
+    name: str,
+    title: str,
+    caption: str,
+    classes: ClassTable,
+    ids: IntArray,
+    distances: FloatArray64,
+    values: FloatArray64,
+    what: str,
+) -> Picture:
+    """A figure of each class against its mean distance to its neighbours (Figures 1c, 4, A10-A12).
+
+    Args:
+        name: Name of its files.
+        title: Its heading.
+        caption: What it shows.
+        classes: The class table.
+        ids: The classes shown, int64 of shape P.
+        distances: Mean distance of each to its K neighbours, float64 of shape P.
+        values: Accuracy or change of each in percent, float64 of shape P; NaN is left out.
+        what: Name of the values' axis.
+    """
+    known = np.isfinite(values)
+    ids, distances, values = ids[known], distances[known], values[known]
+    fit = linear_fit(distances, values)
+    with figure() as (made, axes):
+        for split, name_of_split in enumerate(SPLITS):
+            mine = classes.splits[ids] == split
+            if mine.any():
+                axes.scatter(
+                    distances[mine],
+                    values[mine],
+                    s=12,
+                    color=SPLIT_COLORS[name_of_split],
+                    alpha=0.6,
+                    lw=0,
+                    label=name_of_split,
+                    rasterized=len(ids) > 2000,  # as vectors, thousands of points load slowly
+                )
+        _draw_fit(axes, fit)
+        axes.set_xlabel("mean distance to the nearest neighbours")
+        axes.set_ylabel(what)
+        axes.legend(fontsize=8)
+    found = "no linear fit" if fit is None else _fit_text(fit)
+    rows = [
+        [int(i), classes.names[i], float(d), float(v)]
+        for i, d, v in zip(ids, distances, values, strict=True)
+    ]
+    header = ["class", "name", "mean_distance", what]
+    return Picture(name, title, f"{caption} {found}.", made, header, rows)
+
+
+def _draw_fit(axes: Any, fit: Fit | None) -> None:
+    if fit is None:
+        return
+    axes.plot(fit.x, fit.slope * fit.x + fit.intercept, color=OVERALL, lw=1.5)
+    axes.fill_between(fit.x, fit.low, fit.high, color=OVERALL, alpha=0.15, lw=0)
+
+
+def _fit_text(fit: Fit) -> str:
+    return (
+        f"Linear fit with 95% bootstrap band over classes; r = {fit.r:.2f} "
+        f"[{fit.r_low:.2f}, {fit.r_high:.2f}]"
+    )
+
+
+Series = dict[float, dict[str, list[float]]]
+"""Values of single trials by setting (rho or K) and split."""
+
+
+def setting_picture(
+    name: str,
+    title: str,
+    caption: str,
+    series: dict[str, Series],
+    base: dict[str, float],
+    axis: str,
+) -> Picture:
+    """Change of split accuracy over rho (Figure 3) or accuracy over K (Figure A1).
+
+    Args:
+        name: Name of its files.
+        title: Its heading.
+        caption: What it shows.
+        series: Accuracies of single trials, by panel.
+        base: The base head's accuracy by split.
+        axis: "rho" or "K".
+    """
+    rows: list[list[Any]] = []
+    with figure(figsize=(3.7 * len(series) + 1.2, 3.8), ncols=len(series), sharey=True) as (
+        made,
+        axes,
+    ):
+        for panel, (label, settings) in zip(np.atleast_1d(axes), series.items(), strict=True):
+            xs = sorted(settings)
+            for split, color in SPLIT_COLORS.items():
+                if split not in base:
+                    continue
+                found = [mean_interval([v - base[split] for v in settings[x][split]]) for x in xs]
+                means, lows, highs = (np.array(part) for part in zip(*found, strict=True))
+                panel.plot(xs, means, "o-", color=color, ms=4, label=split)
+                panel.fill_between(xs, lows, highs, color=color, alpha=0.2, lw=0)
+                rows += [
+                    [label, x, split, *one, len(settings[x][split])]
+                    for x, one in zip(xs, found, strict=True)
+                ]
+            panel.axhline(0, color=NEUTRAL, lw=0.8)
+            panel.set_title(label, fontsize=9)
+            panel.set_xlabel(axis)
+        np.atleast_1d(axes)[0].set_ylabel("change of top-1 in points")
+        np.atleast_1d(axes)[0].legend(fontsize=8)
+    header = ["panel", axis, "split", "mean_change", "low", "high", "trials"]
+    return Picture(name, title, caption, made, header, rows)
+
+
+def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
+    """Change of each class's accuracy, sorted within its split (Figures A3-A9)."""
+    change = results.change
+    rows: list[list[Any]] = []
+    with figure(figsize=(7.2, 3.8)) as (made, axes):
+        start = 0
+        for name in SPLITS:
+            ids = classes.split(name)
+            ids = ids[np.isfinite(change[ids])]
+            if not len(ids):
+                continue
+            ids = ids[np.argsort(-change[ids], kind="stable")]
+            x = np.arange(start, start + len(ids) + 1)
+            # One outline instead of a bar a class: thousands of classes stay light.
+            axes.fill_between(
+                x, np.r_[change[ids], change[ids[-1]]], step="post", color=SPLIT_COLORS[name], lw=0
+            )
+            mean = float(change[ids].mean())
+            axes.plot([x[0], x[-1]], [mean, mean], color=OVERALL, lw=1.5, ls="--")
+            middle, top = (x[0] + x[-1]) / 2, axes.get_xaxis_transform()
+            axes.text(middle, 1.01, f"{name} {mean:+.1f}", ha="center", transform=top)
+            rows += [[name, int(i), classes.names[i], float(change[i])] for i in ids]
+            start += len(ids)
+        axes.axhline(0, color=OVERALL, lw=0.8)
+        axes.set_xlabel("classes, sorted within their split")
+        axes.set_ylabel("change of class accuracy in points")
+    return Picture(
+        "class-change",
+        "Change of each class",
+        "Per-class change of accuracy, sorted within each split, with split means as dashed "
+        "lines (the paper's Figures A3-A9).",
+        made,
+        ["split", "class", "name", "change"],
+        rows,
+    )
+
+
+def alpha_picture(alphas: npt.NDArray[np.float32], trials: int) -> Picture:
+    """Densities of the coefficients by neighbour rank (Figures A2, A13-A15).
+
+    Args:
+        alphas: Coefficients of all trials of one K, float32 of shape T x F x K.
+        trials: T, for the caption.
+    """
+    edges = np.linspace(-1, 1, ALPHA_BINS + 1)
+    colors = (FEW, SPLIT_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
+    rows: list[list[Any]] = []
+    with figure() as (made, axes):
+        for rank in range(alphas.shape[2]):
+            density, _ = np.histogram(alphas[:, :, rank], bins=edges, density=True)
+            color = colors[rank % len(colors)]
+            axes.stairs(density, edges, color=color, label=f"neighbour {rank + 1}", lw=1.3)
+            rows += [
+                [rank + 1, float(low), float(high), float(value)]
+                for low, high, value in zip(edges[:-1], edges[1:], density, strict=True)
+            ]
+        axes.set_xlabel("alpha")
+        axes.set_ylabel("density")
+        axes.legend(fontsize=8)
+    return Picture(
+        "alphas",
+        "What the coefficients look like",
+        "Density of the learned coefficients by neighbour rank, pooled over few-split classes and "
+        f"{trials} trials (the paper's Figures A2, A13-A15).",
+        made,
+        ["rank", "from", "to", "density"],
+        rows,
+    )

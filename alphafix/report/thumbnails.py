@@ -1,0 +1,77 @@
+"""Small pictures of classes, where the images that features came from are still there."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphafix.classes import ClassTable
+from alphafix.errors import AlphafixError
+from alphafix.features.store import FeatureStore
+
+logger = logging.getLogger(__name__)
+
+# Longest side in pixels; a page shows a few dozen.
+SIZE = 48
+
+
+def thumbnails(store: FeatureStore, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
+    """A data URI (PNG) of one image of each wanted class, as far as images can be found.
+
+    The images are looked for where they were when the features were extracted. A sample is
+    used only if the image found in its place has its id.
+    """
+    source = _source(store, classes)
+    if source is None or source.groups != 1:
+        return {}
+    found = {}
+    for label in wanted:
+        places = np.flatnonzero(store.labels == label)
+        if len(places) and (uri := _thumbnail(source, store, int(places[0]))) is not None:
+            found[int(label)] = uri
+    return found
+
+
+def _source(store: FeatureStore, classes: ClassTable) -> Any:
+    """The images of the store, or None."""
+    options = dict(store.info.get("provenance") or {}).get("options") or {}
+    if "data" not in options or store.info.get("skipped"):
+        return None
+    from alphafix.images.spec import open_data
+
+    try:
+        data = open_data(
+            options["data"],
+            root=Path(options["root"]) if options.get("root") else None,
+            prefixes=dict(entry.split("=", 1) for entry in options.get("prefix_map") or ()),
+            image_key=options.get("image_key"),
+            label_key=options.get("label_key"),
+        )
+        return data.source(str(store.info.get("split")), classes.names)
+    except (AlphafixError, OSError) as error:
+        logger.info("no thumbnails: %s", str(error).splitlines()[0])
+        return None
+
+
+def _thumbnail(source: Any, store: FeatureStore, place: int) -> str | None:
+    from alphafix.images.decode import decode
+    from alphafix.images.source import BadImageError
+
+    try:
+        sample = source.sample(0, place)
+        if sample.id != store.ids[place]:
+            return None
+        image = decode(sample.content)
+    except (BadImageError, AlphafixError, OSError, IndexError):
+        return None
+    image = image.convert("RGB")
+    image.thumbnail((SIZE, SIZE))
+    out = io.BytesIO()
+    image.save(out, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
