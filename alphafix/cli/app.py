@@ -20,6 +20,7 @@ COMMANDS = {
     "patch": "Write the corrected rows into a copy of the model file.",
     "evaluate": "Compare base and corrected accuracy; fail a build on a limit.",
     "compare": "Compare AlphaNet with the simpler methods on the same features.",
+    "report": "Write a page with the verdict, the trade-off, every class and all figures.",
     "inspect": "Show which tensors of a model file could be the head.",
 }
 
