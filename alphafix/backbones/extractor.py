@@ -45,6 +45,7 @@ class Extractor:
         reading: How the logits follow from features and head.
         preprocess: What makes the model's input.
         setting: Where and how it runs.
+        class_names: C names in the order of the logits, where the model says so.
     """
 
     model: Callable[..., tuple[Tensor, Tensor]]
@@ -52,6 +53,7 @@ class Extractor:
     reading: Reading
     preprocess: Preprocess
     setting: Setting
+    class_names: tuple[str, ...] | None = None
 
     @classmethod
     def prove(
@@ -85,7 +87,14 @@ class Extractor:
         model: Callable[..., tuple[Tensor, Tensor]] = proven.model
         if compiled:
             model = torch.compile(proven.model)
-        return cls(model, proven.head, proven.reading, classifier.preprocess, setting)
+        return cls(
+            model=model,
+            head=proven.head,
+            reading=proven.reading,
+            preprocess=classifier.preprocess,
+            setting=setting,
+            class_names=classifier.class_names,
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map N images, as the transform gives them, to N x D features on the device."""

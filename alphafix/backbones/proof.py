@@ -60,6 +60,13 @@ def find_reading(
     Raises:
         InputError: If none of them does.
     """
+    if logits.ndim != 2 or logits.shape[1] != len(weight):
+        raise InputError(
+            "the head does not give the model's own logits",
+            got=f"a layer of {len(weight)} rows, logits of shape {tuple(logits.shape)}",
+            expected="one row a class",
+            todo="name the last layer with --head",
+        )
     features, logits = features.double().cpu(), logits.double().cpu()
     weight = weight.double().cpu()
     bias = None if bias is None else bias.double().cpu()

@@ -40,7 +40,7 @@ class Job:
         skip_bad: Whether images that cannot be used are left out instead of an error.
         rank: Number of this process.
         world: Number of processes.
-        shard_bytes: Size of a shard.
+        shard_samples: Samples a shard, or None for the usual size in bytes.
     """
 
     dataset: BatchDataset
@@ -55,11 +55,11 @@ class Job:
     skip_bad: bool = False
     rank: int = 0
     world: int = 1
-    shard_bytes: int = 64 << 20
+    shard_samples: int | None = None
 
     def shards(self) -> Iterator[ShardPlan]:
         """The shards of this process."""
-        rows = shard_rows(self.width, self.dtype, self.batch_size, self.shard_bytes)
+        rows = shard_rows(self.width, self.dtype, self.batch_size, self.shard_samples)
         return plan_shards(self.dataset.source, rows, rank=self.rank, world=self.world)
 
 

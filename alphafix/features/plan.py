@@ -32,9 +32,10 @@ class ShardPlan:
             yield BatchKey(self.key.group, start, min(start + size, self.key.stop))
 
 
-def shard_rows(width: int, dtype: str, batch_size: int, shard_bytes: int = SHARD_BYTES) -> int:
-    """Samples a shard: about ``shard_bytes`` of features, in whole batches."""
-    return max(1, shard_bytes // (width * _BYTES[dtype]) // batch_size) * batch_size
+def shard_rows(width: int, dtype: str, batch_size: int, wanted: int | None = None) -> int:
+    """Samples a shard, in whole batches: ``wanted``, or what fills `SHARD_BYTES`."""
+    rows = wanted or SHARD_BYTES // (width * _BYTES[dtype])
+    return max(1, rows // batch_size) * batch_size
 
 
 def plan_shards(

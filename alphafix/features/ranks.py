@@ -6,10 +6,17 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
+from alphafix.errors import AlphafixError
 from alphafix.features.sums import ClassSums
+
+# How long processes wait for the slowest one. A process that dies is noticed by torchrun.
+_PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,28 @@ class Ranks:
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.world > 1:
-            torch.distributed.barrier()
+            with _clear_errors():
+                torch.distributed.barrier()
 
     def add_up(self, sums: ClassSums) -> None:
         """Replace the class sums and counts of each process by those of all together."""
         if self.world > 1:
-            for array in (sums.sums, sums.counts):
-                torch.distributed.all_reduce(torch.from_numpy(array))  # in place
+            with _clear_errors():
+                for array in (sums.sums, sums.counts):
+                    torch.distributed.all_reduce(torch.from_numpy(array))  # in place
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise AlphafixError(
+            "another process of this extraction has ended",
+            got=str(error).splitlines()[0],
+            todo="see what it said; the same command continues where this one stopped "
+            "(torchrun --max-restarts gives it by itself)",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -56,10 +78,19 @@ def join() -> Iterator[Ranks]:
     if world == 1:
         yield Ranks()
         return
-    torch.distributed.init_process_group("gloo")
+    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
+    # A process that torchrun restarts must not find the addresses of the try before.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    torch.distributed.init_process_group(
+        "gloo",
+        store=PrefixStore(f"attempt-{attempt}", store),
+        rank=rank,
+        world_size=world,
+        timeout=_PATIENCE,
+    )
     try:
         yield Ranks(
-            rank=int(os.environ["RANK"]),
+            rank=rank,
             world=world,
             local_rank=int(os.environ["LOCAL_RANK"]),
             local_world=int(os.environ["LOCAL_WORLD_SIZE"]),

@@ -26,11 +26,16 @@ class SplitSources:
     sources: dict[str, ImageSource]
     names: tuple[str, ...] | None
 
-    def check_classes(self, num_classes: int) -> None:
-        """Check names and labels against the model's C.
+    def check_classes(self, num_classes: int, own_names: tuple[str, ...] | None = None) -> None:
+        """Check names and labels against the model's.
+
+        Args:
+            num_classes: C.
+            own_names: Class names in the order of the logits, if the model says so.
 
         Raises:
-            InputError: If the numbers differ, or a label is out of range.
+            InputError: If the numbers differ, a label is out of range, or the model has the
+                same names in another order.
         """
         if self.names is not None and len(self.names) != num_classes:
             raise InputError(
@@ -41,6 +46,8 @@ class SplitSources:
                 todo="give the names of all the model's classes with --class-map; classes of "
                 "the data that the model does not know belong into the split open",
             )
+        if self.names is not None and own_names is not None:
+            _check_own_order(self.names, own_names)
         for split, source in self.sources.items():
             labels = source.known_labels
             wrong = np.zeros(0) if labels is None else (labels < -1) | (labels >= num_classes)
@@ -52,6 +59,17 @@ class SplitSources:
                     expected=f"0..{num_classes - 1}, as the model has {num_classes} classes",
                     todo="check that labels count from 0, and that the model is the right one",
                 )
+
+
+def _check_own_order(names: tuple[str, ...], own: tuple[str, ...]) -> None:
+    if set(names) == set(own) and names != own:
+        at = next(i for i, (a, b) in enumerate(zip(names, own, strict=True)) if a != b)
+        raise InputError(
+            "the classes have another order than the model's own",
+            got=f"class {at} is {names[at]!r}",
+            expected=f"class {at} is {own[at]!r}, as the model's config says",
+            todo="give the names in the model's order with --class-map",
+        )
 
 
 def choose_splits(data: ImageData, wanted: str, spec: str) -> tuple[str, ...]:

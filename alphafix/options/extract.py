@@ -135,6 +135,9 @@ class ExtractOptions(StageOptions):
         int | None, Field(ge=1, description="Use only this many images a split: for a first try.")
     ] = None
     batch_size: Annotated[int, Field(ge=1, description="Images a batch.")] = 64
+    shard_samples: Annotated[
+        int | None, Field(ge=1, description="Samples a stored file  [as many as fill 64 MiB].")
+    ] = None
     workers: Annotated[
         int | None, Field(ge=0, description="Processes that load images  [one a core, at most 16].")
     ] = None

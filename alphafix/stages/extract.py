@@ -110,7 +110,7 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
         if todo or not run.has(HEAD):
             _check(run, plans, ledgers, options)
             extractor = _load(options, images.sources[next(iter(todo or plans))], setting)
-            images.check_classes(extractor.head.num_classes)
+            images.check_classes(extractor.head.num_classes, extractor.class_names)
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
                 _begin(run, extractor.head, todo, plans, options.overwrite)
@@ -267,6 +267,7 @@ def _job(
         skip_bad=options.on_bad_image == "skip",
         rank=ranks.rank,
         world=ranks.world,
+        shard_samples=options.shard_samples,
     )
 
 

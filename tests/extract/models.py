@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,3 +125,48 @@ def two_heads() -> SmallNet:
 def no_transform() -> SmallNet:
     """A model that does not say how images become its input."""
     return SmallNet()
+
+
+class SlowNet(SmallNet):
+    """Takes its time, so that a test can interrupt it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, after a while."""
+        time.sleep(0.01)
+        return super().forward(images)
+
+
+class MortalNet(SmallNet):
+    """Kills the second of several processes in the middle of its work, once."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, or death."""
+        self.calls = getattr(self, "calls", 0) + 1
+        first_try = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+        if first_try and os.environ.get("RANK") == "1" and self.calls == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(images)
+
+
+def slow_net() -> SmallNet:
+    """A slow model."""
+    return _with_transform(SlowNet())
+
+
+def mortal_net() -> SmallNet:
+    """A model that dies once."""
+    return _with_transform(MortalNet())
+
+
+class FlatNet(SmallNet):
+    """Without convolutions, which take long to compile."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head."""
+        found: Tensor = self.hidden(images.mean(dim=1).flatten(1)[:, :6])
+        return found
+
+
+def flat_net() -> SmallNet:
+    """A model that compiles quickly."""
+    return _with_transform(FlatNet())

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -90,7 +91,7 @@ def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def write_arrays(folder: Path, photos: Photos) -> str:
     """One .npz with all splits."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, items in photos.items():
         arrays[f"{split}_images"] = np.stack([np.asarray(image) for image, _ in items])
         arrays[f"{split}_labels"] = np.array([label for _, label in items])

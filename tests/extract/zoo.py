@@ -52,7 +52,7 @@ def timm_model(folder: Path) -> Animal:
     from timm.data.transforms_factory import create_transform
 
     model = timm.create_model("test_convnext", num_classes=NUM_CLASSES)
-    config = resolve_data_config({"img_size": 32}, model=model)  # type: ignore[no-untyped-call]
+    config = resolve_data_config({"img_size": 32}, model=model)
     weights = _saved(model, folder / "timm.safetensors")
     options = {"backbone": "timm:test_convnext", "weights": weights, "image_size": 32}
     return Animal(options, _answer(model, create_transform(**config)))
@@ -89,15 +89,16 @@ def python_model(folder: Path) -> Animal:
 def transformers_model(folder: Path) -> Animal:
     import transformers
 
-    config = transformers.ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=SIZE,
-        patch_size=8,
-        num_labels=NUM_CLASSES,
-    )
+    fields: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "image_size": SIZE,
+        "patch_size": 8,
+        "id2label": {0: "ant", 1: "bee", 2: "cow"},
+    }
+    config = transformers.ViTConfig(**fields)
     model = transformers.ViTForImageClassification(config)
     processor = transformers.ViTImageProcessor(size={"height": SIZE, "width": SIZE})
     model.save_pretrained(folder / "hf")
@@ -122,7 +123,7 @@ _FLAGS = {
 def torchscript_model(folder: Path) -> Animal:
     model = SmallNet().eval()
     path = folder / "model.ts"
-    torch.jit.save(torch.jit.trace(model, torch.zeros(2, 3, SIZE, SIZE)), path)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.trace(model, torch.zeros(2, 3, SIZE, SIZE)), path)
     return Animal({"backbone": f"torchscript:{path}", **_FLAGS}, _answer(model, Small()))
 
 

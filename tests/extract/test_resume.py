@@ -1,0 +1,187 @@
+"""Interrupted, repeated and changed extractions."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphafix.errors import TargetExistsError
+from alphafix.features.store import FeatureStore
+from alphafix.options.extract import ExtractOptions
+from alphafix.run import Run
+from alphafix.stages.extract import extract
+from tests.extract.photos import WRITERS, Photos, write_folders
+from tests.extract.processes import contents, run_ranks, start
+from tests.extract.zoo import Animal
+
+Make = Callable[..., ExtractOptions]
+
+
+def many_photos(seed: int = 1) -> Photos:
+    rng = np.random.default_rng(seed)
+
+    def image() -> Image.Image:
+        return Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+
+    return {"train": [(image(), n // 34) for n in range(102)], "val": [(image(), 2)]}
+
+
+@pytest.fixture
+def make(tmp_path: Path, animal: Callable[[str], Animal]) -> Make:
+    """Options of an extraction of 103 images in shards of four."""
+    data = write_folders(tmp_path / "data", many_photos())
+    weights = animal("python").options["weights"]
+
+    def options(run: str, **changes: Any) -> ExtractOptions:
+        given: dict[str, Any] = {
+            "run": tmp_path / run,
+            "backbone": "python:tests.extract.models:slow_net",
+            "weights": weights,
+            "data": data,
+            "workers": 0,
+            "batch_size": 2,
+            "shard_samples": 4,
+        }
+        return ExtractOptions(**{**given, **changes})
+
+    return options
+
+
+def test_extract__killed_at_any_moment_continues_to_the_same_bytes(make: Make) -> None:
+    whole = make("whole")
+    extract(whole)
+    broken = make("broken")
+    draw = random.Random(0)
+    kills = 0
+    for _ in range(40):
+        process = start(broken)
+        process.join(draw.uniform(0.05, 0.25))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        for split in ("train", "val"):  # what is there is never taken for finished too early
+            manifest = Run(broken.run).path(f"features/{split}/manifest.json")
+            if manifest.is_file():
+                assert len(FeatureStore.open(manifest.parent)) == {"train": 102, "val": 1}[split]
+    extract(broken)
+    assert kills >= 3
+    assert contents(broken.run) == contents(whole.run)
+    store = FeatureStore.open(Run(broken.run).features("train"))
+    assert len(set(store.ids)) == len(store) == 102
+
+
+def test_extract__damaged_shard_of_an_interrupted_run_is_made_again(make: Make) -> None:
+    whole = make("whole")
+    extract(whole)
+    broken = make("broken")
+    process = start(broken)
+    partial = Run(broken.run).features("train")
+    while len(list((partial / "partial").glob("0*.json"))) < 3:
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    shard = partial / "000001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    extract(broken)
+    assert contents(broken.run) == contents(whole.run)
+
+
+def test_extract__again_is_up_to_date_and_changes_nothing(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = make("run")
+    first = extract(options)
+    before = {p: p.stat().st_mtime_ns for p in options.run.rglob("*")}
+    with caplog.at_level("INFO", "alphafix"):
+        second = extract(options)
+    assert "up to date" in caplog.text
+    assert {p: p.stat().st_mtime_ns for p in options.run.rglob("*")} == before
+    assert second.to_dict() == first.to_dict()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_extract__changed_options_name_overwrite(make: Make, finished: bool) -> None:
+    options = make("run")
+    extract(options)
+    if not finished:
+        manifest = options.run / "features/train/manifest.json"
+        plan = FeatureStore.open(manifest.parent).info["provenance"]
+        from alphafix.features.ledger import Ledger
+
+        manifest.unlink()
+        Ledger(manifest.parent).begin(plan)
+    changed = make("run", store_dtype="float16")
+    before = contents(options.run)
+    with pytest.raises(TargetExistsError) as raised:
+        extract(changed)
+    assert "store_dtype 'float32', now 'float16'" in str(raised.value)
+    assert "--overwrite" in str(raised.value)
+    assert contents(options.run) == before
+    extract(make("run", store_dtype="float16", overwrite=True))
+    assert FeatureStore.open(options.run / "features/train").dtype == "float16"
+    assert not list(options.run.rglob("partial"))
+
+
+def test_extract__changed_images_are_noticed(make: Make) -> None:
+    options = make("run")
+    extract(options)
+    first = next((Path(options.data) / "train").glob("*/*.png"))
+    first.rename(first.with_name("renamed.png"))
+    with pytest.raises(TargetExistsError, match="data_sha256"):
+        extract(options)
+
+
+def test_extract__another_model_for_another_split_is_refused(make: Make) -> None:
+    extract(make("run", split="train"))
+    other = make("run", split="val", backbone="python:tests.extract.models:small_net")
+    with pytest.raises(TargetExistsError, match="another model"):
+        extract(other)
+    extract(make("run", split="val"))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("form", ["folders", "archives"])
+def test_extract__several_processes_give_the_same_samples_and_features(
+    world: int, form: str, make: Make, tmp_path: Path
+) -> None:
+    data = WRITERS[form](tmp_path / form, many_photos())
+    single, several = make("single", data=data), make("several", data=data)
+    extract(single)
+    assert run_ranks(several, world) == [0] * world
+    for split in ("train", "val"):
+        a, b = (FeatureStore.open(o.run / "features" / split) for o in (single, several))
+        b.verify()
+        assert a.ids == b.ids
+        assert a.labels.tolist() == b.labels.tolist()
+        assert (a.array() == b.array()).all()
+        assert a.info["provenance"] == b.info["provenance"]
+    one, other = contents(single.run), contents(several.run)
+    assert one.keys() == other.keys()
+    # Sums that are added up in another order differ in the last bit, and nothing else does.
+    same = [name for name in one if "statistics" not in name and "manifest" not in name]
+    assert all(one[name] == other[name] for name in same)
+
+
+def test_extract__failing_process_leaves_no_manifest_and_a_repeat_finishes(
+    make: Make, tmp_path: Path
+) -> None:
+    options = make("run")
+    bad = sorted((Path(options.data) / "train" / "cow").iterdir())[-1]
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40])
+    process = start(options)
+    process.join(60)
+    assert process.exitcode == 1
+    assert not (options.run / "features/train/manifest.json").exists()
+    bad.write_bytes(whole)
+    assert run_ranks(options, 2) == [0, 0]
+    assert len(FeatureStore.open(options.run / "features/train")) == 102
