@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import linregress
+
+from alphafix.classes import ClassTable
+from alphafix.correction import Correction, Trials
+from alphafix.report.analysis import (
+    flows,
+    linear_fit,
+    mean_interval,
+    neighbour_pools,
+    prediction_groups,
+    top_confusions,
+)
+from alphafix.report.combinations import learned
+
+# Two few-split classes (0, 1) and three base ones, on a line.
+CLASSES = ClassTable(("a", "b", "c", "d", "e"), np.array([5, 6, 50, 60, 500]))
+MEANS = np.array([[0.0], [10.0], [1.0], [4.0], [12.0]], dtype=np.float32)
+
+
+def test_pools__neighbours_and_mean_distances_by_hand() -> None:
+    few, base, everything = neighbour_pools(MEANS, CLASSES, k=2)
+    assert [pool.key for pool in (few, base, everything)] == ["few-base", "base-few", "all-all"]
+    assert np.argwhere(few.alike).tolist() == [[0, 2], [0, 3], [1, 3], [1, 4]]
+    assert few.distances.tolist() == [2.5, 4.0]
+    # Base classes have only the two few-split ones to be near to.
+    assert np.argwhere(base.alike).tolist() == [[2, 0], [2, 1], [3, 0], [3, 1], [4, 0], [4, 1]]
+    assert base.distances.tolist() == [5.0, 5.0, 7.0]
+    assert np.argwhere(everything.alike)[:2].tolist() == [[0, 2], [0, 3]]
+    assert not np.diag(everything.alike).any()
+    assert (everything.alike.sum(axis=1) == 2).all()
+
+
+def test_pools__equal_means_never_make_a_class_its_own_neighbour() -> None:
+    means = np.zeros((5, 1), dtype=np.float32)
+    everything = neighbour_pools(means, CLASSES, k=2)[2]
+    assert not np.diag(everything.alike).any()
+    assert (everything.alike.sum(axis=1) == 2).all()
+
+
+def test_groups_and_flows__hand_computed() -> None:
+    alike = np.zeros((3, 3), dtype=bool)
+    alike[0, 1] = True
+    labels = np.array([0, 0, 0, 1])
+    before = prediction_groups(np.array([0, 1, 2, 0]), labels, alike)
+    after = prediction_groups(np.array([0, 0, 1, 0]), labels, alike)
+    assert before.tolist() == [0, 1, 2, 2]
+    assert after.tolist() == [0, 0, 1, 2]
+    assert flows(before, after).tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_linear_fit__as_scipy_and_inside_its_band(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=30)
+    y = 2 * x + rng.normal(size=30)
+    found = linear_fit(x, y, draws=500)
+    peer = linregress(x, y)
+    assert found is not None
+    assert (found.slope, found.intercept, found.r) == pytest.approx(
+        (peer.slope, peer.intercept, peer.rvalue)
+    )
+    middle = found.slope * found.x + found.intercept
+    assert (found.low <= middle + 1e-9).all()
+    assert (middle <= found.high + 1e-9).all()
+    assert found.r_low < found.r < found.r_high
+
+
+def test_linear_fit__nothing_to_fit() -> None:
+    assert linear_fit(np.array([1.0, 2.0]), np.array([1.0, 2.0])) is None
+    assert linear_fit(np.ones(5), np.arange(5.0)) is None
+
+
+def test_mean_interval__of_trials() -> None:
+    mean, low, high = mean_interval([1.0, 2.0, 3.0, 4.0])
+    assert mean == 2.5
+    assert 1 < low < 2.5 < high < 4
+    assert mean_interval([3.0]) == (3.0, 3.0, 3.0)
+
+
+def test_top_confusions__most_frequent_first() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    predicted = np.array([1, 2, 2, 0, 1, 0])
+    assert top_confusions(predicted, labels, 3) == {0: [(2, 2), (1, 1)], 1: [(0, 1)]}
+
+
+def make_correction(seeds: list[int]) -> Correction:
+    trials = Trials(
+        settings=tuple({"rho": 0.5, "k": 2, "seed": seed} for seed in range(2)),
+        neighbors=np.array([[[2, 3], [3, 4]], [[2, 4], [3, 4]]]),
+        alphas=np.array([[[0.5, -0.5], [1, 0]], [[0.7, 0.3], [0.5, -0.5]]], dtype=np.float32),
+        biases=np.zeros((2, 2), dtype=np.float32),
+    )
+    chosen = {"rho": 0.5, "k": 2, "seeds": seeds}
+    rows = np.zeros((2, 1), dtype=np.float32)
+    return Correction(CLASSES.few, rows, None, chosen=chosen, trials=trials)
+
+
+def test_learned__combination_in_words() -> None:
+    found = learned(make_correction([0]))
+    assert found is not None
+    assert found.text(0, CLASSES) == "[a] + 0.50 [c] - 0.50 [d]"
+    assert found.text(1, CLASSES) == "[b] + 1.00 [d]"
+
+
+def test_learned__mean_over_seeds_with_different_neighbours() -> None:
+    found = learned(make_correction([0, 1]))
+    assert found is not None
+    assert found.text(0, CLASSES) == "[a] + 0.60 [c] - 0.25 [d] + 0.15 [e]"
+
+
+def test_learned__nothing_without_trials() -> None:
+    rows = np.zeros((2, 1), dtype=np.float32)
+    assert learned(Correction(CLASSES.few, rows, None, method="few-bias")) is None

@@ -1,0 +1,297 @@
+"""The report of a real run: its files, and the page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from alphafix.cli.app import app
+from alphafix.errors import StaleInputError
+from alphafix.options.compare import CompareOptions
+from alphafix.options.neighbors import NeighborsOptions
+from alphafix.options.report import ReportOptions
+from alphafix.options.train import TrainOptions
+from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Page, Table, render
+from alphafix.run import CORRECTION, HEAD, Run
+from alphafix.stages.compare import compare
+from alphafix.stages.neighbors import find_neighbors
+from alphafix.stages.report import report
+from alphafix.stages.train import train
+from tests.common import Problem, make_problem, write_run
+from tests.evaluation.problems import corrected_run
+
+EVIL = "<script>alert(1)</script>"
+
+
+def evil_problem() -> Problem:
+    """Sixty classes, one of them with a name that wants to be a script."""
+    problem = make_problem(num_classes=60, spread=1.5)
+    names = list(problem.classes.names)
+    names[59], names[58] = EVIL, "$x_1$ & </td> \u2028 'quoted' \"twice\""
+    return replace(problem, classes=replace(problem.classes, names=tuple(names)))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with AlphaNet and a comparison."""
+    folder = tmp_path_factory.mktemp("report")
+    run = write_run(folder / "run", evil_problem())
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    train(TrainOptions(run=run.folder, seeds=2, rho=(0.5, 1.0), epochs=6))
+    options = CompareOptions(
+        run=run.folder, methods=("few-bias",), rho=(0.5,), seeds=2, k=(2, 3), on_top=False
+    )
+    compare(options)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Path:
+    return report(ReportOptions(run=run.folder, bootstraps=100))
+
+
+def test_report__every_figure_as_svg_png_and_csv(page: Path) -> None:
+    names = {path.stem for path in (page.parent / "figures").iterdir()}
+    assert names == {
+        "trade-off",
+        "flows-few-base",
+        "flows-base-few",
+        "flows-all-all",
+        "accuracy-distance-few-base",
+        "change-distance-few-base",
+        "accuracy-distance-all-all",
+        "change-distance-all-all",
+        "rho",
+        "k",
+        "class-change",
+        "alphas",
+    }
+    for name in names:
+        base = page.parent / "figures" / name
+        ElementTree.parse(base.with_suffix(".svg"))
+        with Image.open(base.with_suffix(".png")) as image:
+            image.load()
+        with base.with_suffix(".csv").open(newline="") as file:
+            header, *rows = list(csv.reader(file))
+        assert rows
+        assert {len(row) for row in rows} == {len(header)}
+
+
+def test_report__csv_of_flows_adds_up_to_the_samples(page: Path) -> None:
+    with (page.parent / "figures" / "flows-all-all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["samples"]) for row in rows) == 60 * 20
+
+
+def test_report__again_gives_the_same_bytes(run: Run, page: Path) -> None:
+    before = {path.name: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    report(ReportOptions(run=run.folder, bootstraps=100))
+    after = {path.name: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_report__loads_nothing_and_escapes_names(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert EVIL not in text
+    assert text.count("<script") == 2
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", text)
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in text
+
+
+def test_report__says_how_it_was_made(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for part in ("features/test/manifest.json", CORRECTION, "bootstraps"):
+        assert part in text
+
+
+def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
+    groups = tmp_path / "groups.txt"
+    groups.write_text("".join(f"class {i}\tg{i % 7}\n" for i in range(58)))
+    options = ReportOptions(
+        run=run.folder, bootstraps=100, groups=str(groups), output=tmp_path / "out"
+    )
+    folder = report(options).parent / "figures"
+    assert {path.stem for path in folder.glob("groups-*.svg")} == {
+        "groups-few-base",
+        "groups-base-few",
+        "groups-all-all",
+    }
+
+
+def test_report__correction_without_trials_or_comparison(tmp_path: Path) -> None:
+    run = corrected_run(tmp_path / "run")
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    result = CliRunner().invoke(app, ["report", "--run", str(run.folder), "--bootstraps", "100"])
+    assert result.exit_code == 0
+    page = Path(result.stdout.strip())
+    text = page.read_text(encoding="utf-8")
+    assert "run `alphafix compare`" in text
+    assert not (page.parent / "figures" / "alphas.svg").exists()
+
+
+def test_report__stale_comparison(tmp_path: Path) -> None:
+    run = corrected_run(tmp_path / "run")
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    run.path("compare.json").write_text(
+        json.dumps({"provenance": {"inputs": {HEAD: "0" * 64}}}), encoding="utf-8"
+    )
+    with pytest.raises(StaleInputError, match="alphafix compare"):
+        report(ReportOptions(run=run.folder, bootstraps=100))
+    assert not run.path("report").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that keeps the console's messages."""
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service(driver))
+    yield made
+    made.quit()
+
+
+def set_width(browser: Any, width: int) -> None:
+    """Set the page's width itself; a window cannot be as narrow as a phone."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def open_page(browser: Any, path: Path, width: int) -> None:
+    set_width(browser, width)
+    browser.get(path.as_uri())
+
+
+def cells(browser: Any, column: int) -> list[str]:
+    script = (
+        "return [...document.querySelectorAll('#classes tbody tr')]"
+        ".map(row => row.cells[arguments[0]].textContent)"
+    )
+    found: list[str] = browser.execute_script(script, column)
+    return found
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_browser__no_errors_and_nothing_overflows(
+    browser: Any, page: Path, width: int, scheme: str
+) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    open_page(browser, page, width)
+    assert browser.get_log("browser") == []
+    script = "return [document.documentElement.scrollWidth, window.innerWidth]"
+    scroll, inner = browser.execute_script(script)
+    assert inner == width
+    assert scroll <= width
+    # Everything that is wider scrolls inside its own box.
+    wide = browser.execute_script(
+        "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && "
+        "e.getBoundingClientRect().right > window.innerWidth + 0.5).map(e => e.outerHTML)"
+    )
+    assert wide == []
+    dark = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_browser__all_images_show(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1440)
+    script = (
+        "const all = [...document.images]; all.forEach(i => { i.loading = 'eager'; });"
+        "return Promise.all(all.map(i => i.decode().then(() => i.naturalWidth)))"
+    )
+    widths = browser.execute_script(script)
+    assert len(widths) >= 12
+    assert min(widths) > 0
+
+
+def test_browser__sorts_and_searches(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1440)
+    change = [float(text) for text in cells(browser, 6)]
+    assert len(change) == PAGE_ROWS
+    assert change == sorted(change, reverse=True)
+    headers = browser.find_elements("css selector", "#classes th button")
+    headers[2].click()
+    training = [int(text) for text in cells(browser, 2)]
+    assert training == sorted(training, reverse=True)
+    headers[2].click()
+    training = [int(text) for text in cells(browser, 2)]
+    assert training == sorted(training)
+    assert headers[2].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+    browser.find_element("id", "search").send_keys("script>alert")
+    assert cells(browser, 0).count(EVIL) == 1
+    assert all(
+        "script" in row[0] + row[1]
+        for row in zip(cells(browser, 0), cells(browser, 9), strict=True)
+    )
+    assert browser.get_log("browser") == []
+
+
+def test_browser__pages_through_all_classes(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1440)
+    status = browser.find_element("id", "status")
+    assert status.text == "1–50 of 60 classes"
+    first = cells(browser, 0)
+    browser.find_element("id", "next").click()
+    assert status.text == "51–60 of 60 classes"
+    second = cells(browser, 0)
+    assert set(first) | set(second) == set(evil_problem().classes.names)
+    browser.find_element("id", "all").click()
+    assert len(cells(browser, 0)) == 60
+
+
+def test_browser__prints_without_controls(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1440)
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    assert len(printed["data"]) > 50_000
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    controls = browser.find_element("class name", "controls")
+    assert not controls.is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> None:
+    """Every place that text from outside can reach, all at once."""
+    evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+    columns = ClassColumns((evil,), ("text",), [[evil], ["</script><script>alert(3)"]], 0)
+    text = render(
+        Page(
+            title=evil,
+            subtitle=[evil],
+            verdict=[evil],
+            tables={evil: Table([evil], [[evil]], evil)},
+            frontier=([evil], None),
+            gains=[Card(evil, [evil])],
+            losses=[],
+            classes=columns,
+            pictures=[],
+            provenance={evil: evil},
+        )
+    )
+    path = tmp_path / "evil.html"
+    path.write_text(text, encoding="utf-8")
+    open_page(browser, path, 1440)
+    assert browser.get_log("browser") == []
+    assert browser.title == evil
+    assert len(browser.find_elements("tag name", "img")) == 0
+    assert sorted(cells(browser, 0)) == sorted(row[0] for row in columns.rows)
