@@ -2,6 +2,7 @@
 
 from alphafix.checkpoints.finding import find_head
 from alphafix.checkpoints.opening import open_checkpoint
+from alphafix.checkpoints.sklearn_models import head_of, with_correction
 from alphafix.checkpoints.state_dict import load_state_dict
 
-__all__ = ["find_head", "load_state_dict", "open_checkpoint"]
+__all__ = ["find_head", "head_of", "load_state_dict", "open_checkpoint", "with_correction"]

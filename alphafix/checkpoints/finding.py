@@ -10,7 +10,7 @@ from pathlib import Path
 from alphafix.checkpoints.candidates import Candidate, list_candidates
 from alphafix.checkpoints.layout import effective, read_stored
 from alphafix.checkpoints.opening import open_checkpoint
-from alphafix.checkpoints.tensors import REAL, Checkpoint
+from alphafix.checkpoints.tensors import REAL, Checkpoint, Tensor
 from alphafix.errors import InputError
 from alphafix.files import sha256_file
 from alphafix.head import Head
@@ -133,6 +133,14 @@ def not_found(
     """The error for a file without the head: what it has instead, and the likely cause."""
     everything = list_candidates(checkpoint)
     wanted = f"{num_classes or 'C'} x {width or 'D'}"
+    packed = [t for t in checkpoint.tensors if _is_packed(t, num_classes, bool(everything))]
+    if packed:
+        return InputError(
+            f"the head of {checkpoint.path} is quantised, so that it cannot be patched",
+            got=", ".join(f"{t.name} ({t.dtype})" for t in packed[:3]),
+            expected=f"a layer of {wanted} in {', '.join(REAL)}",
+            todo="patch the model before it is quantised, then quantise it again",
+        )
     if everything:
         return InputError(
             f"{checkpoint.path} has no linear layer that is the head"
@@ -142,19 +150,16 @@ def not_found(
             todo="another C is likely another class list, another D another backbone; give the "
             "model that the features are from, or name its layer with --head",
         )
-    packed = sorted(
-        {t.dtype for t in checkpoint.tensors if t.dtype not in REAL and len(t.shape) == 2}
-    )
-    if packed:
-        return InputError(
-            f"{checkpoint.path} is quantised, so that its head cannot be patched",
-            got=f"matrices of {', '.join(packed)} only",
-            expected=f"a matrix of {', '.join(REAL)}",
-            todo="patch the model before it is quantised, then quantise it again",
-        )
     return InputError(
         f"{checkpoint.path} has no linear head",
         got=f"{len(checkpoint.tensors)} tensors, none of them a matrix",
         expected=f"a matrix of {wanted}",
         todo="give the file that holds the whole classifier",
     )
+
+
+def _is_packed(tensor: Tensor, num_classes: int | None, others: bool) -> bool:
+    """Whether a tensor is likely the head in a quantised form."""
+    if tensor.dtype in REAL or len(tensor.shape) != 2:
+        return False
+    return num_classes in tensor.shape if num_classes is not None else not others

@@ -35,21 +35,35 @@ def read_stored(checkpoint: Checkpoint, source: HeadSource) -> Stored:
     """Read the tensors that ``source`` names.
 
     Raises:
-        InputError: If one is not there or holds no plain real numbers.
+        InputError: If one is not there, or holds no plain real numbers or NaN or inf.
     """
     scales = np.ones(1, dtype=np.float32)
     if source.scales is not None:
-        scales = read_values(checkpoint.tensor(source.scales)).reshape(-1)
+        scales = _finite(checkpoint.tensor(source.scales), classes_axis=0).reshape(-1)
     return Stored(
         tuple(_rows(checkpoint.tensor(name), source) for name in source.weights),
-        tuple(read_values(checkpoint.tensor(name)).reshape(-1) for name in source.biases),
+        tuple(_finite(checkpoint.tensor(n), classes_axis=0).reshape(-1) for n in source.biases),
         scales,
     )
 
 
 def _rows(tensor: Tensor, source: HeadSource) -> FloatArray:
-    values = read_values(tensor).reshape(tensor.shape[:2])
+    values = _finite(tensor, classes_axis=1 if source.transposed else 0)
+    values = values.reshape(tensor.shape[:2])
     return np.ascontiguousarray(values.T) if source.transposed else values
+
+
+def _finite(tensor: Tensor, *, classes_axis: int) -> FloatArray:
+    values = read_values(tensor)
+    wrong = np.unique(np.nonzero(~np.isfinite(values))[classes_axis])
+    if len(wrong):
+        raise InputError(
+            f"tensor {tensor.name} of {tensor.file} has values that are not finite",
+            got=f"{len(wrong)} rows with NaN or inf, first: class {wrong[0]}",
+            expected="finite numbers",
+            todo="use a checkpoint from before the training diverged",
+        )
+    return values
 
 
 def effective(stored: Stored, source: HeadSource, *, scale: float = 1.0) -> Head:

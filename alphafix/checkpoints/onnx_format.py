@@ -50,8 +50,8 @@ def open_onnx(path: Path) -> Checkpoint:
     model = load_model(path)
     tensors = tuple(_tensors(path))
     linears = tuple(linear_layers(model.graph, {tensor.name: tensor.shape for tensor in tensors}))
-    shared = uses(model.graph)
-    tensors = tuple(replace(t, users=tuple(shared.get(t.name, ())[1:])) for t in tensors)
+    shared = uses(model.graph, (tensor.name for tensor in tensors))
+    tensors = tuple(replace(t, users=tuple(shared[t.name][1:])) for t in tensors)
     files = dict.fromkeys([path, *(tensor.file for tensor in tensors)])
     return Checkpoint(
         path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from alphafix.checkpoints.tensors import Linear
@@ -39,15 +39,31 @@ def linear_layers(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Iterator
             yield Linear(weight, bias if bias in shapes else None, False, last)
 
 
-def uses(graph: Any) -> dict[str, list[str]]:
-    """The operations that read each value, by its name; the value's own name stands for outputs."""
-    found: dict[str, list[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(f"{node.op_type} {node.name}".strip())
-    for output in graph.output:
-        found.setdefault(output.name, []).append(f"output {output.name}")
-    return found
+def uses(graph: Any, names: Iterable[str]) -> dict[str, list[str]]:
+    """The layers (or look-ups) that each stored tensor goes into, by its name.
+
+    Light operations on the way, as those that normalise a weight's rows, are passed through:
+    two of them that end in one layer are one use.
+    """
+    readers = _readers(graph)
+    return {name: [_label(node) for node in _stops(name, readers)] for name in names}
+
+
+def _stops(name: str, readers: Mapping[str, list[Any]]) -> list[Any]:
+    found: dict[int, Any] = {}
+    waiting, seen = [name], {name}
+    while waiting:
+        for node in readers.get(waiting.pop(), ()):
+            if node.op_type in HEAVY or node.op_type == "Gather":
+                found[id(node)] = node
+                continue
+            waiting += [value for value in node.output if value not in seen]
+            seen.update(node.output)
+    return list(found.values())
+
+
+def _label(node: Any) -> str:
+    return f"{node.op_type} {node.name}".strip()
 
 
 def _is_plain(options: Mapping[str, Any]) -> bool:

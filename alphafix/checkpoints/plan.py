@@ -139,11 +139,18 @@ def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -
     )
 
 
+# Names of embeddings, with which language models share the weights of their last layer; a
+# safetensors file then holds only one of the two.
+_EMBEDDING_WORDS = ("embed", "wte", "word_embeddings")
+
+
 def _require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
-    if tensor.users:
+    tied = any(word in tensor.name.lower() for word in _EMBEDDING_WORDS)
+    if tensor.users or tied:
+        users = ", ".join(tensor.users[:3]) or "the embedding of that name"
         raise InputError(
             f"tensor {tensor.name} of {checkpoint.path} is shared",
-            got=f"{', '.join(tensor.users[:3])} uses the same bytes",
+            got=f"{users} uses the same bytes",
             expected="a head of its own",
             todo="changing its rows would change the other one too (an embedding tied to the "
             "head, perhaps); untie them and save the model again",

@@ -124,9 +124,11 @@ def _norms(
     checkpoint: Checkpoint, candidate: Candidate, classes: ClassTable | None
 ) -> dict[str, float | None]:
     source = candidate.source
-    norms: npt.NDArray[np.float32] = np.linalg.norm(
-        effective(read_stored(checkpoint, source), source).weight, axis=1
-    )
+    try:
+        head = effective(read_stored(checkpoint, source), source)
+    except InputError:  # NaN or inf: no norm, but still a layer to show
+        return {"overall": None}
+    norms: npt.NDArray[np.float32] = np.linalg.norm(head.weight, axis=1)
     found: dict[str, float | None] = {"overall": float(norms.mean())}
     if classes is not None and len(classes) == candidate.num_classes:
         for split in SPLITS:
