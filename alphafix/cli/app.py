@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "Compare base and corrected accuracy; fail a build on a limit.",
     "compare": "Compare AlphaNet with the simpler methods on the same features.",
     "report": "Write a page with the verdict, the trade-off, every class and all figures.",
+    "features": "Take features from other tools' files, or write such files.",
     "inspect": "Show which tensors of a model file could be the head.",
 }
 

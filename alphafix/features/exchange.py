@@ -1,7 +1,8 @@
-"""Features in the files of other tools: .npz, .npy, .safetensors and Parquet."""
+"""Features from the files of other tools: .npz, .npy, .safetensors and Parquet."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
+from alphafix.files import open_safetensors
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -89,7 +91,7 @@ def _read_arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         return _read_parquet(path)
     try:
         return _read_npy(path) if path.suffix == ".npy" else _read_npz(path)
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise FileFormatError(
             f"{path} is damaged or not a NumPy file",
             got=str(error),
@@ -99,13 +101,8 @@ def _read_arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
 
 
 def _read_npz(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    import zipfile
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _read_npy(path: Path) -> Mapping[str, npt.NDArray[Any]]:
@@ -121,7 +118,7 @@ def _read_npy(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         "features": np.load(path, allow_pickle=False),
         "labels": np.load(labels, allow_pickle=False),
     }
-    ids = labels.with_name(labels.name.replace("labels", "ids"))
+    ids = ids_beside(path)
     if ids.is_file():
         arrays["ids"] = np.load(ids, allow_pickle=False)
     return arrays
@@ -134,9 +131,13 @@ def labels_beside(path: Path) -> Path:
     return path.with_name(f"{name}.npy")
 
 
-def _read_safetensors(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    from alphafix.files import open_safetensors
+def ids_beside(path: Path) -> Path:
+    """Where the sample ids of the .npy file ``path`` belong."""
+    labels = labels_beside(path)
+    return labels.with_name(labels.name.replace("labels", "ids"))
 
+
+def _read_safetensors(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {}
     with open_safetensors(path) as file:  # torch, because NumPy has no bfloat16
         for name in file.keys():  # noqa: SIM118
