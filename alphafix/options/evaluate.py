@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alphafix.options.base import Flag, StageOptions
 
 # Gates and output files say nothing of how the figures were made.
-_DECIDE = {"on", "bootstraps", "seed", "groups", "wordnet_edges", "open", "open_threshold"}
+_INCIDENTAL = {
+    "run",
+    "overwrite",
+    "min_few_gain",
+    "max_overall_drop",
+    "max_base_drop",
+    "max_class_drop",
+    "confident",
+    "junit",
+    "markdown",
+}
 
 
 class EvaluateOptions(StageOptions):
@@ -43,6 +53,24 @@ class EvaluateOptions(StageOptions):
         Field(description="Hold the worse end of the 95% interval to each gate, not the figure."),
     ] = False
 
+    model: Annotated[
+        Path | None,
+        Flag(metavar="FILE"),
+        Field(
+            description="Evaluate this checkpoint itself, end to end on the images that the "
+            "stored features were made from: the number of what ships."
+        ),
+    ] = None
+    backbone: Annotated[
+        str | None,
+        Flag(metavar="SPEC"),
+        Field(description="With --model: its backbone  [as in alphafix extract]."),
+    ] = None
+    data: Annotated[
+        str | None,
+        Flag(metavar="SPEC"),
+        Field(description="With --model: where the images are  [as in alphafix extract]."),
+    ] = None
     groups: Annotated[
         str | None,
         Flag(metavar="FILE"),
@@ -76,6 +104,16 @@ class EvaluateOptions(StageOptions):
         Field(description="Write a summary as Markdown, for a CI step."),
     ] = None
 
+    @model_validator(mode="after")
+    def _model_and_images(self) -> EvaluateOptions:
+        if self.model is None and (self.backbone or self.data):
+            raise ValueError("--backbone and --data go with --model")
+        if self.model is not None and self.open is not None:
+            raise ValueError("--open is for stored features, so it does not go with --model")
+        return self
+
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", include=_DECIDE)
+        recorded = self.model_dump(mode="json", exclude=_INCIDENTAL)
+        # Where the file lies does not matter; the stage adds the hash of what is in it.
+        return recorded | {"model": None if self.model is None else self.model.name}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alphafix.checkpoints import open_checkpoint
+from alphafix.checkpoints.finding import checkpoint_sha256
 from alphafix.classes import ClassTable
 from alphafix.correction import Correction
 from alphafix.evaluation.ci import junit_report, markdown_report
@@ -22,6 +25,8 @@ from alphafix.head import Head
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
     if options.groups is not None:
         groups = read_groups(options.groups, classes, edges=options.wordnet_edges)
     before, after = predict_pair(store, head, correction, progress=progress)
+    if options.model is not None:
+        after = _of_model(options, options.model, store, after, progress)
     open_set = None
     if options.open is not None:
         unknown = predict_pair(
@@ -94,7 +101,7 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
         before,
         after,
         on=options.on,
-        method=correction.method,
+        method=correction.method if options.model is None else options.model.name,
         groups=groups,
         draws=options.bootstraps,
         seed=options.seed,
@@ -103,6 +110,29 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
         progress=progress,
     )
     return Measured(evaluation, before, after, store, head, correction, groups)
+
+
+def _of_model(
+    options: EvaluateOptions,
+    model: Path,
+    store: FeatureStore,
+    after: Predictions,
+    progress: Progress,
+) -> Predictions:
+    """Predictions of the checkpoint itself; a warning where they are not the correction's."""
+    from alphafix.stages.evaluate_model import predict_model
+
+    found = predict_model(options, model, store, progress=progress)
+    differing = int((found.predicted != after.predicted).sum())
+    if differing:
+        logger.warning(
+            "%s predicts %d of %d samples otherwise than the run's correction does: it holds "
+            "other rows, or its backbone computes otherwise here",
+            model,
+            differing,
+            len(store),
+        )
+    return found
 
 
 def open_features(run: Run, split: str) -> FeatureStore:
@@ -127,7 +157,10 @@ def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
 
 def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
     inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
-    return Provenance("evaluate", options.recorded(), inputs).to_dict()
+    recorded = options.recorded()
+    if options.model is not None:
+        recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
+    return Provenance("evaluate", recorded, inputs).to_dict()
 
 
 def write_outputs(
