@@ -113,7 +113,7 @@ def plan_outputs(
     if target.parent.resolve() != main.parent.resolve():
         copies = [Output(f, target.with_name(f.name), sealed.get(f, ())) for f in others]
         return [*copies, *_companions(checkpoint, target), Output(main, target, own)]
-    names = {file.name: alphafix_name(file).name for file in others if file in sealed}
+    names = {file.name: _part_name(file, main, target) for file in others if file in sealed}
     copies = [
         Output(file, target.with_name(names[file.name]), sealed[file])
         for file in others
@@ -122,6 +122,13 @@ def plan_outputs(
     if names:
         own = in_order((*own, *_renaming(checkpoint, names)))
     return [*copies, Output(main, target, own)]
+
+
+def _part_name(file: Path, main: Path, target: Path) -> str:
+    """A new name for a changed part of a model, beside the original part."""
+    if file.name.startswith(main.name):  # model.onnx.data goes with model.onnx
+        return target.name + file.name.removeprefix(main.name)
+    return alphafix_name(file).name
 
 
 def _companions(checkpoint: Checkpoint, target: Path) -> list[Output]:

@@ -43,7 +43,7 @@ def read_index(path: Path) -> dict[str, str]:
     if not valid or not isinstance(places, dict) or not places:
         _refuse(path, "it has no weight_map", repr(places)[:80], "the shard of each tensor")
     for name in sorted(set(places.values())):
-        if not name or "\\" in name or Path(name).name != name:
+        if name in ("", "..") or "\\" in name or Path(name).name != name:
             _refuse(path, "it names a path outside its folder", name, "names of files beside it")
         if not name.endswith(".safetensors"):
             _refuse(path, "it names a shard that is no safetensors file", name, "*.safetensors")

@@ -198,7 +198,7 @@ def _finish_piece(
     source: Path, target: Path, piece: Span, inside: Sequence[Written], verify: Verify
 ) -> None:
     if verify == "full":
-        _compare_piece(source, target, piece, inside)
+        compare_piece(source, target, piece, inside)
     # Linux begins to write out pages that it is told are not needed. Begun while the copy goes
     # on, the flush at its end has nothing left to wait for.
     if hasattr(os, "posix_fadvise"):
@@ -207,7 +207,12 @@ def _finish_piece(
             os.posix_fadvise(copy.fileno(), piece.target, piece.length, advice)
 
 
-def _compare_piece(source: Path, target: Path, piece: Span, inside: Sequence[Written]) -> None:
+def compare_piece(source: Path, target: Path, piece: Span, inside: Sequence[Written]) -> None:
+    """Compare a piece of the copy, byte by byte, with the original and what is written over it.
+
+    Raises:
+        VerificationError: If a byte differs.
+    """
     expected, found = bytearray(BUFFER), bytearray(BUFFER)
     with source.open("rb", buffering=0) as original, target.open("rb", buffering=0) as copy:
         for done in range(0, piece.length, BUFFER):

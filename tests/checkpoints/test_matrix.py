@@ -141,7 +141,7 @@ def test_patch__onnx_external_data(name: str, dtype: str, tmp_path: Path) -> Non
     beside = patched(path, tmp_path / "run")
     elsewhere = patched(path, tmp_path / "run", tmp_path / "other")
 
-    assert (tmp_path / "model.onnx.alphafix.data").is_file()
+    assert (tmp_path / "model.alphafix.onnx.data").is_file()
     assert sorted(p.name for p in (tmp_path / "other").iterdir()) == [
         "model.onnx",
         "model.onnx.data",

@@ -1,0 +1,249 @@
+"""Finding the head: taken without doubt, or the choices are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from alphafix.checkpoints import find_head
+from alphafix.checkpoints.matching import match_head
+from alphafix.checkpoints.opening import open_checkpoint
+from alphafix.cli.app import app
+from alphafix.correction import Correction
+from alphafix.errors import FileFormatError, InputError
+from alphafix.head import Head
+from alphafix.options.inspect import InspectOptions
+from alphafix.options.patch import PatchOptions
+from alphafix.stages.inspect import inspect
+from alphafix.stages.patch import patch
+from tests.checkpoints.models import BUILDERS, CLASSES, build, make_correction, write_stages
+from tests.common import make_problem, write_run
+
+HEADS = {
+    "timm-resnet": ("linear", ("fc.weight",), ("fc.bias",)),
+    "timm-vit": ("linear", ("head.weight",), ("head.bias",)),
+    "torchvision": ("linear", ("fc.weight",), ("fc.bias",)),
+    "transformers": ("linear", ("classifier.weight",), ("classifier.bias",)),
+    "lws": ("lws", ("fc.weight",), ("fc.bias",)),
+    "experts": (
+        "experts",
+        ("linears.0.weight", "linears.1.weight", "linears.2.weight"),
+        ("linears.0.bias", "linears.1.bias", "linears.2.bias"),
+    ),
+    "ride": ("experts", ("linears.0.weight", "linears.1.weight", "linears.2.weight"), ()),
+}
+
+
+def save(path: Path, tensors: dict[str, Any]) -> Path:
+    save_file({name: torch.as_tensor(value) for name, value in tensors.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_find_head__known_models(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(build(name).state_dict(), path)
+    source = find_head(path, num_classes=CLASSES).source
+    assert source is not None
+    assert (source.kind, source.weights, source.biases) == HEADS[name]
+    assert source.transposed == (name == "ride")
+    assert source.scales == ("scales" if name == "lws" else None)
+
+
+def test_find_head__name_decides_where_no_class_count_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(build("timm-vit").state_dict(), path)
+    source = find_head(path).source
+    assert source is not None
+    assert source.weights == ("head.weight",)
+
+
+def test_find_head__last_layer_of_a_sequence(tmp_path: Path) -> None:
+    tensors = {
+        f"classifier.{i}.weight": torch.randn(*shape)
+        for i, shape in ((0, (32, 64)), (3, (32, 32)), (6, (5, 32)))
+    }
+    source = find_head(save(tmp_path / "m.safetensors", tensors)).source
+    assert source is not None
+    assert source.weights == ("classifier.6.weight",)
+
+
+def test_find_head__two_heads_are_named(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "m.safetensors",
+        {"head.weight": torch.randn(5, 8), "head_dist.weight": torch.randn(5, 8)},
+    )
+    with pytest.raises(InputError) as caught:
+        find_head(path, num_classes=5)
+    message = str(caught.value)
+    assert "head.weight (5 x 8 float32, linear, no bias)" in message
+    assert "head_dist.weight" in message
+    assert "--head head" in message
+    source = find_head(path, num_classes=5, name="head_dist").source
+    assert source is not None
+    assert source.weights == ("head_dist.weight",)
+
+
+def test_find_head__one_by_one_convolution(tmp_path: Path) -> None:
+    weight = torch.randn(5, 8, 1, 1)
+    path = save(tmp_path / "m.safetensors", {"head.weight": weight, "head.bias": torch.ones(5)})
+    head = find_head(path)
+    np.testing.assert_array_equal(head.weight, weight[:, :, 0, 0].numpy())
+    run = write_stages(tmp_path / "run", head, Correction(np.array([1]), head.weight[[0]], None))
+    again = find_head(patch(PatchOptions(run=run.folder, file=path)).target)
+    np.testing.assert_array_equal(again.weight[1], head.weight[0])
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"norm.weight": torch.ones(5)}, "has no linear head"),
+        ({"head.weight": torch.ones(5, 8, dtype=torch.int8)}, "is quantised"),
+        ({"head.weight": torch.randn(7, 8)}, "(?s)7 x 8.*expected: a layer of 5 x D"),
+        ({"head.weight": torch.full((5, 8), torch.nan)}, "(?s)not finite.*5 rows with NaN or inf"),
+    ],
+)
+def test_find_head__refusals(tensors: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", tensors)
+    with pytest.raises(InputError, match=message):
+        find_head(path, num_classes=5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch will drop such tensors one day
+def test_find_head__quantised_torch_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    weight = torch.quantize_per_tensor(torch.randn(5, 8), 0.1, 0, torch.qint8)
+    torch.save({"head.weight": weight}, path)
+    with pytest.raises(InputError, match="is quantised"):
+        find_head(path, num_classes=5)
+
+
+def test_find_head__width_of_another_backbone(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", {"head.weight": torch.randn(5, 8)})
+    with pytest.raises(InputError, match=r"(?s)5 x 8.*5 x 16.*another D another backbone"):
+        find_head(path, num_classes=5, width=16)
+
+
+def test_find_head__no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not there"):
+        find_head(tmp_path / "none.safetensors")
+    (tmp_path / "text.bin").write_text("hello, this is no model")
+    with pytest.raises(FileFormatError, match="no model file of a known format"):
+        find_head(tmp_path / "text.bin")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_match_head__by_shape_and_values(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Arrays of the user's own know no names; other layers may have the same shape."""
+    problem = make_problem()
+    weight, bias = problem.head.weight, problem.head.bias_or_zeros
+    path = save(
+        tmp_path / "m.safetensors",
+        {
+            "a.weight": torch.randn(*weight.shape).to(dtype),
+            "b.weight": torch.from_numpy(weight).to(dtype),
+            "b.bias": torch.from_numpy(bias).to(dtype),
+        },
+    )
+    source = match_head(open_checkpoint(path), problem.head)
+    assert (source.weights, source.biases) == (("b.weight",), ("b.bias",))
+
+
+def test_match_head__cosine_rows_are_recognised(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    head = Head(16 * weight / np.linalg.norm(weight, axis=1, keepdims=True))
+    path = save(tmp_path / "m.safetensors", {"classifier.weight": weight})
+    source = match_head(open_checkpoint(path), head)
+    assert (source.kind, source.normalised) == ("cosine", True)
+    assert source.factor == pytest.approx(16)
+
+
+def test_match_head__the_same_values_twice(tmp_path: Path) -> None:
+    head = Head(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
+    path = save(
+        tmp_path / "m.safetensors", {"a.weight": head.weight, "b.weight": head.weight.copy()}
+    )
+    with pytest.raises(InputError, match=r"2 layers .* hold the head's values"):
+        match_head(open_checkpoint(path), head)
+    assert match_head(open_checkpoint(path), head, name="b").weights == ("b.weight",)
+
+
+def test_patch__another_class_order_is_refused(tmp_path: Path) -> None:
+    problem = make_problem()
+    head = problem.head
+    path = save(
+        tmp_path / "m.safetensors",
+        {"fc.weight": head.weight[::-1].copy(), "fc.bias": head.bias_or_zeros[::-1].copy()},
+    )
+    run = write_stages(tmp_path / "run", head, make_correction(head))
+    with pytest.raises(InputError, match=r"(?s)12 of 12 rows differ.*in another order"):
+        patch(PatchOptions(run=run.folder, file=path))
+
+
+def test_patch__another_model_is_refused(tmp_path: Path) -> None:
+    head = make_problem().head
+    path = save(tmp_path / "m.safetensors", {"fc.weight": torch.randn(12, 8)})
+    run = write_stages(tmp_path / "run", head, make_correction(head))
+    with pytest.raises(InputError, match=r"(?s)rows differ, first: class 0.*another model"):
+        patch(PatchOptions(run=run.folder, file=path))
+    path = save(tmp_path / "m.safetensors", {"fc.weight": torch.randn(12, 16)})
+    with pytest.raises(InputError, match=r"(?s)12 x 16.*12 x 8.*another backbone"):
+        patch(PatchOptions(run=run.folder, file=path))
+
+
+def test_patch__tied_embedding_is_refused(tmp_path: Path) -> None:
+    head = make_problem(bias=False).head
+    path = save(tmp_path / "m.safetensors", {"model.embed_tokens.weight": head.weight})
+    run = write_stages(tmp_path / "run", head, make_correction(head))
+    with pytest.raises(InputError, match=r"(?s)embed_tokens.* is shared.*untie"):
+        patch(PatchOptions(run=run.folder, file=path))
+
+
+def test_patch__logit_scale_leaves_rows_as_they_are(tmp_path: Path) -> None:
+    """LTR multiplies its logits by 100: the rows in the file are those without it."""
+    path = tmp_path / "model.safetensors"
+    save_file(build("timm-vit").state_dict(), path)
+    head = find_head(path, scale=100.0)
+    correction = make_correction(head)
+    run = write_stages(tmp_path / "run", head, correction)
+    again = find_head(patch(PatchOptions(run=run.folder, file=path)).target)
+    np.testing.assert_array_equal(again.weight, correction.apply(head).weight)
+
+
+def test_inspect__norms_by_split(tmp_path: Path) -> None:
+    problem = make_problem()
+    run = write_run(tmp_path / "run", problem, splits=("train",))
+    weight = problem.head.weight
+    path = save(tmp_path / "m.safetensors", {"fc.weight": weight, "other.weight": weight.T.copy()})
+    found = inspect(InspectOptions(run=run.folder, file=path))
+    assert found.head is not None
+    assert found.head.name == "fc.weight"
+    norms = np.linalg.norm(weight, axis=1)
+    few = found.shown[0].norms["few"]
+    assert few == pytest.approx(norms[problem.classes.few].mean(), rel=1e-5)
+
+
+def test_inspect__command(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(build("timm-vit").state_dict(), path)
+    run = ["--run", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["inspect", str(path), *run])
+    assert done.exit_code == 0
+    assert done.stdout == "head.weight\n"
+    assert "12 x 32" in done.stderr
+    assert "norm overall" in done.stderr
+
+
+def test_inspect__command_in_doubt(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", {"a.w": torch.randn(5, 8), "b.w": torch.randn(6, 8)})
+    done = CliRunner().invoke(app, ["inspect", str(path), "--run", str(tmp_path / "run")])
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert "no head taken: 2 layers" in done.stderr
+    assert "--head" in done.stderr

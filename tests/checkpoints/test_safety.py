@@ -1,0 +1,301 @@
+"""Whatever goes wrong, the original is whole and no half file has the final name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from alphafix.checkpoints import find_head
+from alphafix.checkpoints.inplace import Undo, revert, undo_path, write_in_place
+from alphafix.checkpoints.splices import Splice
+from alphafix.checkpoints.writing import VerificationError, write_copy
+from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
+from alphafix.options.patch import PatchOptions
+from alphafix.stages.patch import patch
+from tests.checkpoints.models import make_correction, write_stages
+
+CLASSES, WIDTH = 40, 64
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A folder with model.safetensors and the run directory of its correction."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        "body.weight": rng.normal(size=(300, 300)).astype(np.float32),
+        "fc.weight": rng.normal(size=(CLASSES, WIDTH)).astype(np.float32),
+        "fc.bias": rng.normal(size=CLASSES).astype(np.float32),
+    }
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    head = find_head(tmp_path / "model.safetensors")
+    write_stages(tmp_path / "run", head, make_correction(head))
+    return tmp_path
+
+
+def options(work: Path, **values: object) -> PatchOptions:
+    given = {"run": work / "run", "file": work / "model.safetensors", **values}
+    return PatchOptions.model_validate(given)
+
+
+def left(work: Path) -> set[str]:
+    """What is in the folder, half-written files of hidden names included."""
+    return {path.name for path in work.iterdir()}
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond ``size`` bytes: the kernel's own error, as of a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.mark.parametrize("room", [0, 5_000, 200_000])
+def test_patch__full_disk(room: int, work: Path) -> None:
+    before, names = sha256(work / "model.safetensors"), left(work)
+    with (
+        largest_file(room),
+        pytest.raises(InputError, match=r"(?s)cannot write.*nothing was changed"),
+    ):
+        patch(options(work, card=work / "README.md"))
+    assert left(work) == names
+    assert sha256(work / "model.safetensors") == before
+
+
+def test_patch__full_disk_in_place(work: Path) -> None:
+    before, names = sha256(work / "model.safetensors"), left(work)
+    with largest_file(100), pytest.raises(InputError, match="cannot write"):
+        patch(options(work, in_place=True))
+    assert left(work) == names
+    assert sha256(work / "model.safetensors") == before
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/dev/null"])
+def test_patch__folder_that_cannot_be_written(folder: str, work: Path) -> None:
+    # Neither takes new files, whoever asks: permission bits do not bind root.
+    target = Path(folder) / "model.safetensors"
+    with pytest.raises(InputError, match=r"(?s)cannot write.*got:.*expected:.*to do:"):
+        patch(options(work, output=target))
+    assert left(work) == {"model.safetensors", "run"}
+
+
+def test_patch__target_exists(work: Path) -> None:
+    target = work / "model.alphafix.safetensors"
+    target.write_text("mine")
+    with pytest.raises(TargetExistsError, match="--overwrite"):
+        patch(options(work))
+    assert target.read_text() == "mine"
+    patch(options(work, overwrite=True))
+    assert target.stat().st_size > 100_000
+
+
+def test_patch__onto_the_original_is_refused(work: Path) -> None:
+    before = sha256(work / "model.safetensors")
+    for output in (work / "model.safetensors", work):
+        with pytest.raises(InputError, match=r"(?s)is the original.*--in-place"):
+            patch(options(work, output=output, overwrite=True))
+    assert sha256(work / "model.safetensors") == before
+
+
+def test_patch__an_existing_card_is_seen_before_the_first_write(work: Path) -> None:
+    (work / "README.md").write_text("mine")
+    with pytest.raises(TargetExistsError):
+        patch(options(work, card=work / "README.md"))
+    assert left(work) == {"model.safetensors", "run", "README.md"}
+
+
+KILL_AFTER = """
+    import os, signal, sys
+    from pathlib import Path
+    from alphafix.options.patch import PatchOptions
+    from alphafix.stages.patch import patch
+
+    writes = 0
+    write = os.pwrite
+
+    def counted(*arguments):
+        # A kill can come between any two writes: this is one.
+        global writes
+        writes += 1
+        if writes > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments)
+
+    os.pwrite = counted
+    work = Path(sys.argv[1])
+    patch(PatchOptions(run=work / "run", file=work / "model.safetensors", in_place=True))
+"""
+
+
+@pytest.mark.parametrize("writes", [0, 1, 3])
+def test_patch__killed_in_place(writes: int, work: Path) -> None:
+    model = work / "model.safetensors"
+    before = sha256(model)
+    command = [sys.executable, "-c", textwrap.dedent(KILL_AFTER), str(work), str(writes)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert undo_path(model).is_file()
+    assert (sha256(model) == before) == (writes == 0)
+    patch(options(work, revert=True))
+    assert sha256(model) == before
+    assert not undo_path(model).exists()
+
+
+def test_patch__killed_at_any_moment(tmp_path: Path) -> None:
+    """A copy of 300 MB, killed at random moments: the name is free, or the file is whole."""
+    rng = np.random.default_rng(0)
+    model, target = tmp_path / "model.safetensors", tmp_path / "model.alphafix.safetensors"
+    tensors = {
+        "fc.weight": rng.normal(size=(CLASSES, WIDTH)).astype(np.float32),
+        "zzz": np.ones(75_000_000, dtype=np.float32),
+    }
+    save_file(tensors, model)
+    head = find_head(model, name="fc.weight")
+    write_stages(tmp_path / "run", head, make_correction(head))
+    script = "from alphafix.cli.app import main; main()"
+    command = [sys.executable, "-c", script, "patch", str(model), "--run", str(tmp_path / "run")]
+    start = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    whole = sha256(target)
+    target.unlink()
+    chance = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds * chance.uniform(0.3, 1.0))
+        process.kill()
+        process.wait()
+        if target.exists():
+            assert sha256(target) == whole
+            target.unlink()
+    assert find_head(model, name="fc.weight").weight.tobytes() == head.weight.tobytes()
+
+
+@pytest.mark.parametrize("verify", [None, "full"])
+def test_patch__in_place_and_back(verify: str | None, work: Path) -> None:
+    model = work / "model.safetensors"
+    before, head = sha256(model), find_head(model)
+    result = patch(options(work, in_place=True, verify=verify))
+    assert result.target == model
+    assert undo_path(model) in result.files
+    again = find_head(model)
+    np.testing.assert_array_equal(again.weight, make_correction(head).apply(head).weight)
+    with pytest.raises(AlphafixError, match="holds the corrected rows already"):
+        patch(options(work, in_place=True))
+    assert patch(options(work, revert=True)).action == "revert"
+    assert sha256(model) == before
+    with pytest.raises(MissingStageError, match="has no undo record"):
+        patch(options(work, revert=True))
+
+
+def test_write_in_place__a_record_is_never_replaced(work: Path) -> None:
+    model = work / "model.safetensors"
+    write_in_place({model: [Splice(200_000, 2, b"ab")]})
+    record = undo_path(model).read_bytes()
+    with pytest.raises(TargetExistsError, match="--revert"):
+        write_in_place({model: [Splice(200_100, 2, b"ab")]})
+    assert undo_path(model).read_bytes() == record
+
+
+def test_revert__a_file_that_has_changed_since_is_left_alone(work: Path) -> None:
+    model = work / "model.safetensors"
+    patch(options(work, in_place=True))
+    undo = Undo.load(undo_path(model))
+    with model.open("r+b") as file:
+        file.seek(int(undo.offsets[0]))
+        file.write(b"trained on since")
+    changed = sha256(model)
+    with pytest.raises(InputError, match="has been changed since"):
+        revert([model])
+    assert sha256(model) == changed
+
+
+def test_revert__a_damaged_record_changes_nothing(work: Path) -> None:
+    model = work / "model.safetensors"
+    patch(options(work, in_place=True))
+    record, changed = undo_path(model), sha256(model)
+    record.write_bytes(record.read_bytes()[:-10])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        patch(options(work, revert=True))
+    assert sha256(model) == changed
+
+
+SPLICES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.binary(max_size=9)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(content=st.binary(max_size=300), parts=SPLICES, seed=st.integers(0, 9))
+def test_write_copy__replaces_exactly_the_splices(
+    content: bytes,
+    parts: list[tuple[int, int, bytes]],
+    seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("copy")
+    splices, expected, end = [], b"", 0
+    for gap, length, data in parts:
+        start = end + gap
+        if start + length > len(content):
+            break
+        splices.append(Splice(start, length, data))
+        expected += content[end:start] + data
+        end = start + length
+    expected += content[end:]
+    source, target = folder / "source", folder / "target"
+    source.write_bytes(content)
+    write_copy(source, target, splices)
+    assert target.read_bytes() == expected
+    assert source.read_bytes() == content
+
+
+def test_write_copy__pieces_and_moved_data(tmp_path: Path) -> None:
+    """More than two pieces of 64 MB, with rows that lie across their borders."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    size = (128 << 20) + 12_345
+    content = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    source.write_bytes(content)
+    border = (64 << 20) - 100
+    splices = [Splice(0, 50, b"h" * 4146), Splice(border - 10, 20, b"r" * 20)]
+    write_copy(source, target, splices)
+    expected = b"h" * 4146 + content[50 : border - 10] + b"r" * 20 + content[border + 10 :]
+    assert target.read_bytes() == expected
+
+
+def test_write_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
+    """The original changes under the copy: the comparison sees it, and nothing is left."""
+    source = tmp_path / "source"
+    source.write_bytes(bytes(200_000))
+
+    def spoil(copy: Path) -> None:
+        with copy.open("r+b") as file:
+            file.seek(150_000)
+            file.write(b"x")
+        from alphafix.checkpoints.writing import Span, compare_piece
+
+        compare_piece(source, copy, Span(0, 0, 200_000), [])
+
+    with pytest.raises(VerificationError, match="another byte at 150,000"):
+        write_copy(source, tmp_path / "target", [], check=spoil)
+    assert os.listdir(tmp_path) == ["source"]
