@@ -49,6 +49,7 @@ class CompareOptions(StageOptions):
     on_top: Annotated[
         bool, Field(description="Also put AlphaNet on top of every other linear head.")
     ] = True
+    on_top_seeds: Annotated[int, Field(ge=1, description="Trials on each other head.")] = 2
     one_rho: Annotated[
         float, Field(ge=0, description="Rho of AlphaNet on top of other heads, and of -k.")
     ] = 0.5

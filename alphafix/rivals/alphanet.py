@@ -17,7 +17,7 @@ from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import Layout
 from alphafix.alphanet.sweep import make_trial, neighbors_of, run_sweep, settings
 from alphafix.alphanet.training import Hyper
-from alphafix.correction import Trials
+from alphafix.correction import Correction, Trials
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.progress import Progress, silent
@@ -109,6 +109,18 @@ def fitted(name: str, material: Material, trials: Trials) -> list[Fitted]:
             )
         )
     return found
+
+
+def offered(correction: Correction, material: Material) -> Fitted:
+    """A correction that was trained elsewhere, to be chosen from or compared with.
+
+    Raises:
+        InputError: If it belongs to a head of another shape.
+    """
+    logits = correction.apply(material.head).logits
+    return Fitted(
+        correction.method, logits, dict(correction.chosen), material.validate(logits), correction
+    )
 
 
 def calibrated(found: Fitted, material: Material) -> Fitted:

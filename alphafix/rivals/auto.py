@@ -138,8 +138,8 @@ def fit_auto(
 
     Args:
         material: What to fit on, with the user's limit.
-        extra: More fitted methods to choose from (AlphaNet's, say), which come first, so that
-            they win a tie.
+        extra: More fitted methods to choose from (AlphaNet's, say, from
+            `alphafix.rivals.alphanet.offered`), which come first, so that they win a tie.
         methods: Names of the methods to fit.
         progress: Told each method.
 

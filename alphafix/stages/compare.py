@@ -254,7 +254,7 @@ def _fit_on_top(task: _Task, fitted: _Field, progress: Progress) -> None:
         material=task.material,
         rho=options.one_rho,
         k=task.k,
-        seeds=range(options.seed, options.seed + options.seeds),
+        seeds=range(options.seed, options.seed + options.on_top_seeds),
     )
     with progress("AlphaNet on other heads", len(below)) as advance:
         for one in below:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from alphafix.correction import Correction
 from alphafix.errors import InputError
 from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
 from alphafix.rivals import fit
+from alphafix.rivals.alphanet import offered
 from alphafix.rivals.auto import choose, fit_auto
 from alphafix.rivals.material import Fitted, Material
 from tests.rivals.problems import small_material
@@ -63,10 +66,12 @@ def test_fit_auto__correction_says_what_it_is_and_how_sure(material: Material) -
 
 
 def test_fit_auto__takes_other_corrections_too(material: Material) -> None:
-    own = fit("few-bias", material)
-    better = Fitted("own", own.logits, {}, own.val, own.correction)
-    correction = fit_auto(material, extra=[better], methods=("tau-norm",))
-    assert correction.chosen["auto"]["method"] == "own"
+    few_bias = fit("few-bias", material)
+    assert few_bias.correction is not None
+    own = offered(replace(few_bias.correction, method="own"), material)
+    assert own.val == few_bias.val
+    correction = fit_auto(material, extra=[own], methods=("tau-norm", "few-bias"))
+    assert correction.chosen["auto"]["method"] == "own"  # the first of equals
 
 
 def test_many__agrees_with_single_bootstraps_and_averages_to_the_point() -> None:
