@@ -117,13 +117,16 @@ class FeatureStore:
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
+        # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
+        framework = "pt" if self.dtype == "bfloat16" else "numpy"
         start = 0
         for shard in self.shards:
-            with open_safetensors(self.folder / shard.file) as file:
+            with open_safetensors(self.folder / shard.file, framework=framework) as file:
                 part = file.get_slice("features")
                 for row in range(0, shard.samples, rows):
-                    chunk = part[row : row + rows].float().numpy()
-                    yield start + row, chunk
+                    chunk = part[row : min(row + rows, shard.samples)]
+                    wide = chunk.float().numpy() if framework == "pt" else chunk
+                    yield start + row, np.asarray(wide, dtype=np.float32)
             start += shard.samples
 
     def gather(self, index: IntArray) -> FloatArray:
