@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alphafix.checkpoints import open_checkpoint
-from alphafix.checkpoints.finding import checkpoint_sha256
 from alphafix.classes import ClassTable
 from alphafix.correction import Correction
 from alphafix.evaluation.ci import junit_report, markdown_report
@@ -159,6 +157,9 @@ def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
     inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
     recorded = options.recorded()
     if options.model is not None:
+        from alphafix.checkpoints import open_checkpoint
+        from alphafix.checkpoints.finding import checkpoint_sha256
+
         recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
     return Provenance("evaluate", recorded, inputs).to_dict()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from alphafix.rivals.lade import lader
 from alphafix.rivals.material import Material
 from alphafix.rivals.metamodelnet import Chain, entry
 from alphafix.rivals.metamodelnet import fit as fit_metamodelnet
+from alphafix.rivals.model_regression import fit as fit_model_regression
 from alphafix.rivals.shots import SHRINKAGE, Shots
 from alphafix.rivals.training import Recipe, balanced_order, best_rate
 from tests.rivals.problems import material_of, small_material
@@ -171,6 +173,29 @@ def test_shots__rows_are_discriminants_in_units_of_the_head() -> None:
     middle = (means[few] + center) / 2
     # Halfway between class and centre, the discriminant is zero.
     assert (rows[:, :-1] * middle).sum(1) + rows[:, -1] == pytest.approx(0, abs=1e-4)
+
+
+def test_shots__task_loss_of_the_true_rows_is_the_base_heads() -> None:
+    material = small_material()
+    shots, places = Shots.of(material), np.array([0, 3])
+    found = shots.task_loss(shots.targets[places], places, np.random.default_rng(0))
+    rng, base = np.random.default_rng(0), material.classes.base
+    index = np.concatenate([shots.draw(int(base[p]), 4, rng) for p in places])
+    logits = torch.from_numpy(material.head.logits(material.features[index])[:, base])
+    expected = functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, 4)))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
+    # The head's rows are the few-shot rows of all samples, so that T has only to leave them.
+    material = small_material()
+    shots = Shots.of(material)
+    rows = shots._as_rows(material.means).numpy()
+    exact = replace(material, head=Head(rows[:, :-1].copy(), rows[:, -1].copy()))
+    found = fit_model_regression(exact, steps=600).correction
+    few = material.classes.few
+    assert found is not None
+    assert np.corrcoef(found.rows.ravel(), rows[few, :-1].ravel())[0, 1] > 0.8
 
 
 def test_metamodelnet__entries_and_untrained_chain() -> None:
