@@ -35,6 +35,12 @@ class Entry:
     central: int
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as a zip archive does (as torch itself tells its files apart)."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def entries(path: Path) -> Iterator[Entry]:
     """Yield the entries of an archive with their places.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from alphafix.checkpoints.tensors import Checkpoint
@@ -43,20 +42,31 @@ def file_format(path: Path) -> str:
     Raises:
         FileFormatError: If it is none of them.
     """
+    from alphafix.checkpoints.archive import is_archive
     from alphafix.checkpoints.torchscript import is_torchscript
 
     if path.suffix == ".json":
         return "sharded"
-    if path.suffix in (".safetensors", ".onnx"):
-        return path.suffix[1:]
+    if path.suffix == ".onnx":
+        return "onnx"
     with path.open("rb") as file:
         front = file.read(9)
-    if zipfile.is_zipfile(path) or front.startswith(b"PK\x03\x04"):
-        return "torchscript" if is_torchscript(path) else "torch"
-    if front.startswith(b"\x80") and front[1:2] in b"\x02\x03\x04\x05":
-        return "torch"
     if front[8:9] == b"{":
         return "safetensors"
+    pickled = front[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    if path.suffix == ".safetensors":
+        if pickled or is_archive(path):
+            raise FileFormatError(
+                f"{path} is a torch file under the name of a safetensors file",
+                got="an archive or a pickle",
+                expected="a header of JSON",
+                todo=f"rename it to {path.stem}.pth",
+            )
+        return "safetensors"  # damaged at its front; reading it says how
+    if is_archive(path):
+        return "torchscript" if is_torchscript(path) else "torch"
+    if pickled:
+        return "torch"
     raise FileFormatError(
         f"{path} is no model file of a known format",
         got=f"a file that begins with {front!r}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -67,10 +66,10 @@ def seal(
         for file, own in splices.items():
             sealed[file] = in_order((metadata_splice(file, METADATA_KEY, note), *own))
     elif checkpoint.format in ("torch", "torchscript"):
-        from alphafix.checkpoints.archive import checksum_splices
+        from alphafix.checkpoints.archive import checksum_splices, is_archive
 
         for file, own in splices.items():
-            if zipfile.is_zipfile(file):  # the older torch files have no checksums
+            if is_archive(file):  # the older torch files have no checksums
                 sealed[file] = in_order((*own, *checksum_splices(file, own)))
     elif checkpoint.format == "onnx" and note is not None:
         from alphafix.checkpoints.onnx_format import metadata_splice as onnx_splice

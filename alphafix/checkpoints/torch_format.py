@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alphafix.checkpoints.archive import entries
+from alphafix.checkpoints.archive import entries, is_archive
 from alphafix.checkpoints.sections import find_section
 from alphafix.checkpoints.skeleton import View, read_skeleton, walk
 from alphafix.checkpoints.tensors import BITS, Checkpoint, Tensor
@@ -28,9 +28,7 @@ def load_torch(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
         raise FileFormatError(
             f"{path} is refused: it holds more than tensors and plain data",
@@ -56,7 +54,7 @@ def open_torch(path: Path, *, section: str = "") -> Checkpoint:
         FileFormatError: If it is damaged, refused by weights_only, or holds no state dict.
     """
     load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
-    data, offsets = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+    data, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
     if not isinstance(data, dict):
         _refuse(path, "it holds no state dict", type(data).__name__, "a table of tensors")
     chosen = find_section(data, wanted=section)

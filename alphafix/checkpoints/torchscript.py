@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+from alphafix.checkpoints.archive import is_archive
 from alphafix.checkpoints.skeleton import read_skeleton, walk
 from alphafix.checkpoints.tensors import Checkpoint, Tensor
 from alphafix.checkpoints.torch_format import place_views, storage_offsets
@@ -14,10 +15,13 @@ from alphafix.errors import FileFormatError
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive that `torch.jit.save` wrote."""
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def open_torchscript(path: Path) -> Checkpoint:

@@ -30,7 +30,7 @@ from alphafix.correction import Correction
 from alphafix.run import CORRECTION, HEAD, Run
 
 CLASSES, WIDTH, FEW = 1000, 2048, 136
-LAYER_BYTES = 256 << 20
+LAYER_BYTES = 64 << 20
 COMMAND = [sys.executable, "-c", "from alphafix.cli.app import main; main()"]
 
 

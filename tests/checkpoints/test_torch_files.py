@@ -118,6 +118,16 @@ def test_patch__archive_checksums_are_right(tmp_path: Path) -> None:
         assert archive.testzip() is None
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_open__torch_file_under_another_name(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save(build("lws").state_dict(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError, match=r"(?s)is a torch file.*rename it to model\.pth"):
+        open_checkpoint(path)
+    path = path.rename(tmp_path / "model.weights")  # of a name that says nothing
+    assert open_checkpoint(path).format == "torch"
+
+
 def test_open__averaged_weights_come_first(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
