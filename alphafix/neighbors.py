@@ -21,6 +21,9 @@ IntArray = npt.NDArray[np.int64]
 # float64, so that its rounding cannot decide which of two near-equal neighbours comes first.
 EXTRA_CANDIDATES = 8
 
+# Few-split classes searched at a time, so that memory does not grow with their number.
+SEARCH_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -64,7 +67,7 @@ class Neighbours:
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write safetensors with ``few``, ``ids``, ``distances`` and ``means``."""
-        tensors = {
+        tensors: dict[str, npt.NDArray[Any]] = {
             "few": self.few,
             "ids": self.ids,
             "distances": self.distances,
@@ -104,7 +107,12 @@ class Neighbours:
 
 
 def nearest_neighbours(
-    means: FloatArray64, classes: ClassTable, *, k: int = 5, metric: str = "euclidean", seed: int = 0
+    means: FloatArray64,
+    classes: ClassTable,
+    *,
+    k: int = 5,
+    metric: str = "euclidean",
+    seed: int = 0,
 ) -> Neighbours:
     """Find the K base classes nearest to each few-split class (AlphaNet, section 3.1).
 
@@ -134,7 +142,7 @@ def nearest_neighbours(
         ids = random_neighbours(classes, k=k, seed=seed)
     else:
         points = _unit_rows(means) if metric == "cosine" else means
-        ids = base[_search(points[base], points[few], k)]
+        ids = base[_search(points[base], points, few, k)]
     distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
     return Neighbours(few, ids, distances, means.astype(np.float32), metric)
 
@@ -159,19 +167,23 @@ def _unit_rows(points: FloatArray64) -> FloatArray64:
     return unit
 
 
-def _search(base: FloatArray64, few: FloatArray64, k: int) -> IntArray:
-    """Positions in ``base`` of the K nearest rows, nearest first, ties to the lower position."""
+def _search(base: FloatArray64, points: FloatArray64, few: IntArray, k: int) -> IntArray:
+    """For each row ``few`` of ``points``, positions in ``base`` of the K nearest rows.
+
+    Nearest first, ties to the lower position; int64 of shape F x K.
+    """
     # Far from the origin, float32 would spend its digits on what all means have in common.
     center = base.mean(axis=0)
     index = _faiss_index(base.shape[1])
     index.add(np.ascontiguousarray(base - center, dtype=np.float32))
     wanted = min(k + EXTRA_CANDIDATES, len(base))
-    _, found = index.search(np.ascontiguousarray(few - center, dtype=np.float32), wanted)
-    found = np.sort(found.astype(np.int64), axis=1)
     order = np.empty((len(few), k), dtype=np.int64)
-    for row, candidates in enumerate(found):
-        exact = ((base[candidates] - few[row]) ** 2).sum(axis=1)
-        order[row] = candidates[np.argsort(exact, kind="stable")[:k]]
+    for start in range(0, len(few), SEARCH_ROWS):
+        rows = points[few[start : start + SEARCH_ROWS]]
+        _, found = index.search(np.ascontiguousarray(rows - center, dtype=np.float32), wanted)
+        for place, candidates in enumerate(np.sort(found.astype(np.int64), axis=1), start=start):
+            exact = ((base[candidates] - rows[place - start]) ** 2).sum(axis=1)
+            order[place] = candidates[np.argsort(exact, kind="stable")[:k]]
     return order
 
 
@@ -185,7 +197,7 @@ def _faiss_index(width: int) -> Any:
             expected="faiss-cpu or faiss-gpu (they install the same module, so choose one)",
             todo="pip install 'alphafix[cpu]' or pip install 'alphafix[gpu]'",
         ) from error
-    index = faiss.IndexFlatL2(width)
+    index: Any = faiss.IndexFlatL2(width)
     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     return index

@@ -117,6 +117,9 @@ def test_train__constrained_keeps_the_limit_and_calibrates(run: Run) -> None:
     chosen = correction.chosen
     assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
     assert chosen["offset"] != 0
+    few = [point["few"] for point in chosen["curve"]]
+    assert few == sorted(few)
+    assert few[-1] > few[0]
     plain = train(
         options(run, overwrite=True, select="constrained", max_overall_drop=50.0, calibrate=False)
     )
@@ -256,3 +259,14 @@ def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> N
     subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
     assert run.path(CORRECTION).read_bytes() == resumed
     assert not run.path(UNFINISHED).exists()
+
+
+def test_train__tensorboard_has_the_history(run: Run, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "board"
+    train(options(run, seeds=1, tensorboard=folder))
+    events = EventAccumulator(str(folder / "rho-0.5-k-5-seed-0")).Reload()
+    lines = [json.loads(line) for line in run.path(METRICS).read_text().splitlines()]
+    shown = [event.value for event in events.Scalars("loss")]
+    np.testing.assert_allclose(shown, [line["loss"] for line in lines], rtol=1e-6)

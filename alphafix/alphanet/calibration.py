@@ -42,6 +42,14 @@ class Curve:
         """Position of the offset nearest to ``offset``."""
         return int(np.abs(self.offsets - offset).argmin())
 
+    def outline(self, points: int = 12) -> list[dict[str, float | None]]:
+        """Offsets and accuracies at steps of equal few-split gain, as JSON data."""
+        few = np.nan_to_num(self.accuracy["few"])
+        rising = np.maximum.accumulate(few)
+        wanted = np.linspace(rising[0], rising[-1], points)
+        places = np.unique(np.searchsorted(rising, wanted).clip(max=len(few) - 1))
+        return [{"offset": float(self.offsets[i]), **self.at(int(i))} for i in places]
+
 
 def trade_off(contest: Contest, classes: ClassTable) -> Curve:
     """Accuracy of each split at every offset that makes a difference."""

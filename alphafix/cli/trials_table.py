@@ -57,6 +57,13 @@ def show(data: dict[str, Any]) -> None:
         )
         header = ["", *COLUMNS, "Δ few", "Δ overall"]
         console.stderr.print(console.table("validation accuracy (%)", header, rows))
+    if chosen["curve"] is not None:
+        points = [
+            [f"{point['offset']:+.3g}", *(_number(point[name]) for name in COLUMNS)]
+            for point in chosen["curve"]
+        ]
+        title = "what an offset on the few-split logits buys (%)"
+        console.stderr.print(console.table(title, ["offset", *COLUMNS], points))
     seeds = len(chosen["seeds"])
     how = f"mean of {seeds} seeds" if chosen["ensemble"] == "mean" else f"seed {chosen['seeds'][0]}"
     text = f"chosen: rho {chosen['rho']:g}, k {chosen['k']}, {how} ({chosen['why']})"
