@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from alphafix.checkpoints.safetensors_format import read_header
 from alphafix.checkpoints.tensors import read_raw
 from alphafix.cli.app import app
 from alphafix.correction import Correction
+from alphafix.head import Head
 from alphafix.run import CORRECTION, HEAD, Provenance
 from tests.common import Problem, make_problem, write_run
 
@@ -235,3 +237,52 @@ def test_patch__truncated_file(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (1, "")
     assert "truncated" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "run"]
+
+
+def test_patch__correction_of_another_shape(tmp_path: Path) -> None:
+    problem = write_work(tmp_path)
+    rows = np.zeros((3, 16), dtype=np.float32)
+    Correction(problem.classes.few, rows, None).save(tmp_path / "wide.safetensors")
+    done = call(tmp_path, "--correction", str(tmp_path / "wide.safetensors"))
+    assert done.exit_code == 1
+    assert "head 12 x 8" in done.stderr
+    assert "width 16" in done.stderr
+
+
+def test_patch__correction_that_is_not_finite(tmp_path: Path) -> None:
+    problem = write_work(tmp_path)
+    tensors = {
+        "classes": torch.from_numpy(problem.classes.few),
+        "rows": torch.full((3, 8), float("nan")),
+    }
+    metadata = {"alphafix": json.dumps({"value": "correction", "method": "x", "chosen": {}})}
+    save_file(tensors, tmp_path / "nan.safetensors", metadata=metadata)
+    done = call(tmp_path, "--correction", str(tmp_path / "nan.safetensors"))
+    assert done.exit_code == 1
+    assert "24 values of NaN or inf" in done.stderr
+    assert not (tmp_path / "model.alphafix.safetensors").exists()
+
+
+def test_patch__direction_only(tmp_path: Path) -> None:
+    """A cosine head cannot hold longer rows: refused, or written with the effect shown."""
+    problem = make_problem(bias=False)
+    weight = problem.head.weight
+    unit = weight / np.linalg.norm(weight, axis=1, keepdims=True)
+    head = Head(16 * unit)
+    save_file({"fc.weight": torch.from_numpy(weight)}, tmp_path / "model.safetensors")
+    run = write_run(tmp_path / "run", replace(problem, head=head))
+    few = problem.classes.few
+    Correction(few, 1.3 * head.weight[few] + head.weight[few[::-1]], None).save(
+        run.path(CORRECTION)
+    )
+    done = call(tmp_path)
+    assert done.exit_code == 1
+    assert "divides each row by its norm" in done.stderr
+    assert not (tmp_path / "model.alphafix.safetensors").exists()
+    done = call(tmp_path, "--direction-only", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["effect"]["changed_by_rounding"] > 0
+    written = load_file(tmp_path / "model.alphafix.safetensors")["fc.weight"].numpy()
+    cosine = (written[few] * (1.3 * unit[few] + unit[few[::-1]])).sum(1)
+    lengths = np.linalg.norm(1.3 * unit[few] + unit[few[::-1]], axis=1)
+    np.testing.assert_allclose(cosine, lengths * np.linalg.norm(written[few], axis=1), rtol=1e-5)
