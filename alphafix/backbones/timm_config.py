@@ -29,9 +29,8 @@ def from_timm_config(config: Mapping[str, Any], overrides: Overrides, *, origin:
     size = args.pop("image_size", None)
     if size is not None:
         args["img_size"] = size
-    resolved: dict[str, Any] = resolve_data_config(  # type: ignore[no-untyped-call]
-        args, pretrained_cfg=dict(config)
-    )
+    resolve: Any = resolve_data_config
+    resolved: dict[str, Any] = resolve(args, pretrained_cfg=dict(config))
     # use_prefetcher: timm's way of leaving images as uint8, to be normalised on the device.
     transform = create_transform(**resolved, use_prefetcher=True)
     record = {key: list(v) if isinstance(v, tuple) else v for key, v in resolved.items()}

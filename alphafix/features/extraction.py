@@ -41,6 +41,7 @@ class Job:
         rank: Number of this process.
         world: Number of processes.
         shard_samples: Samples a shard, or None for the usual size in bytes.
+        decoder: Decodes what the dataset left encoded.
     """
 
     dataset: BatchDataset
@@ -56,6 +57,7 @@ class Job:
     rank: int = 0
     world: int = 1
     shard_samples: int | None = None
+    decoder: Callable[[Batch], Batch] | None = None
 
     def shards(self) -> Iterator[ShardPlan]:
         """The shards of this process."""
@@ -122,10 +124,11 @@ def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advan
     rows = _Rows([], [], [], [])
     for key in plan.batches(job.batch_size):
         batch = next(batches)
+        batch = batch if job.decoder is None else job.decoder(batch)
         if batch.bad and not job.skip_bad:
             raise bad_image(batch.bad)
         rows.bad.extend(batch.bad)
-        if batch.images is not None:
+        if isinstance(batch.images, Tensor):
             rows.features.append(job.features_of(batch.images))
             rows.labels.append(batch.labels)
             rows.ids.extend(batch.ids)

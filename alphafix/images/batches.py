@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alphafix.errors import InputError
-from alphafix.images.decode import decode
-from alphafix.images.source import BadImageError, ImageSource
+from alphafix.images.decode import decode, read_bytes
+from alphafix.images.source import BadImageError, Content, ImageSource
 
 
 class BatchKey(NamedTuple):
@@ -27,13 +28,15 @@ class Batch(NamedTuple):
     """What became of the samples of one key.
 
     Attributes:
-        images: n x channels x H x W, or None if no image could be used.
+        images: n x channels x H x W, or None if no image could be used; or a list of those
+            that are transformed already and of the bytes of JPEG files (see
+            `alphafix.images.encoded`).
         labels: int64 of shape n.
         ids: n sample ids.
         bad: Id and reason of each image that could not be used.
     """
 
-    images: Tensor | None
+    images: Tensor | list[Tensor] | None
     labels: Tensor
     ids: list[str]
     bad: list[tuple[str, str]]
@@ -46,6 +49,7 @@ class BatchDataset(Dataset[Batch]):
         source: Where the images are.
         transform: PIL image -> tensor.
         exif_rotate: See `alphafix.images.decode.decode`.
+        keep_encoded: Which files are to be left to the decoder of the model's device.
     """
 
     def __init__(
@@ -54,10 +58,12 @@ class BatchDataset(Dataset[Batch]):
         transform: Callable[[Image.Image], Tensor],
         *,
         exif_rotate: bool = False,
+        keep_encoded: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.exif_rotate = exif_rotate
+        self.keep_encoded = keep_encoded
 
     def __getitem__(self, key: BatchKey) -> Batch:
         """Make one batch; images that cannot be used are listed, not raised."""
@@ -68,13 +74,21 @@ class BatchDataset(Dataset[Batch]):
         for index in range(key.start, key.stop):
             sample = self.source.sample(key.group, index)
             try:
-                images.append(self.transform(decode(sample.content, exif_rotate=self.exif_rotate)))
+                images.append(self._load(sample.content))
             except BadImageError as error:
                 bad.append((sample.id, str(error)))
                 continue
             labels.append(sample.label)
             ids.append(sample.id)
-        return Batch(_stack(images), torch.tensor(labels, dtype=torch.int64), ids, bad)
+        stacked = _stack(images) if self.keep_encoded is None else images
+        return Batch(stacked, torch.tensor(labels, dtype=torch.int64), ids, bad)
+
+    def _load(self, content: Content) -> Tensor:
+        if self.keep_encoded is not None and isinstance(content, (bytes, Path)):
+            content = read_bytes(content)
+            if self.keep_encoded(content):
+                return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return self.transform(decode(content, exif_rotate=self.exif_rotate))
 
 
 def _stack(images: list[Tensor]) -> Tensor | None:
@@ -118,7 +132,7 @@ def first_batch(dataset: BatchDataset, size: int, *, skip_bad: bool) -> Tensor:
             batch = dataset[BatchKey(group, start, min(start + size, count))]
             if batch.bad and not skip_bad:
                 raise bad_image(batch.bad)
-            if batch.images is not None:
+            if isinstance(batch.images, Tensor):
                 return batch.images
     raise InputError(
         "no image of the split can be used",

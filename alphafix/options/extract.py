@@ -111,6 +111,13 @@ class ExtractOptions(StageOptions):
         bool,
         Field(description="Turn images as their EXIF data says (training loaders do not)."),
     ] = False
+    decode: Annotated[
+        Literal["auto", "pillow", "torch"],
+        Field(
+            description="Who decodes and scales JPEG files: Pillow in the loading processes, as in "
+            "training, or torchvision on the model's device; auto: the latter on a GPU."
+        ),
+    ] = "auto"
     image_size: Annotated[
         int | None, Field(ge=1, description="Input size instead of the model's own.")
     ] = None

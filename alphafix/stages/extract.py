@@ -24,6 +24,7 @@ from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
 from alphafix.files import read_json, read_tensors
 from alphafix.head import Head
 from alphafix.images.batches import BatchDataset, first_batch
+from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
@@ -45,6 +46,7 @@ _OF_THE_MODEL = (
     "std",
     "exif_rotate",
     "precision",
+    "decode",
 )
 
 Plan = dict[str, Any]
@@ -111,6 +113,8 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
             _check(run, plans, ledgers, options)
             extractor = _load(options, images.sources[next(iter(todo or plans))], setting)
             images.check_classes(extractor.head.num_classes, extractor.class_names)
+            for split, source in images.sources.items():
+                _tell(split, source, extractor.head.num_classes)
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
                 _begin(run, extractor.head, todo, plans, options.overwrite)
@@ -127,12 +131,26 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
         return _result(run, tuple(plans))
 
 
+def _tell(split: str, source: ImageSource, num_classes: int) -> None:
+    """Say what was found, before the long work starts."""
+    labels = source.known_labels
+    if labels is None:
+        logger.info("%s: %d archives", split, source.groups)
+        return
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    logger.info(
+        "%s: %s images, %s to %s of each of %s classes",
+        *(split, f"{len(labels):,}", f"{counts.min():,}", f"{counts.max():,}", f"{num_classes:,}"),
+    )
+
+
 def _info(options: ExtractOptions, split: str, extractor: Extractor) -> dict[str, Any]:
     """What the manifest says besides shards and provenance."""
     return {
         "split": split,
         "source": options.data,
         "transform": dict(extractor.preprocess.record),
+        "decoder": "pillow" if _decoder(options, extractor) is None else "torch",
         "head_of": vars(extractor.reading),
     }
 
@@ -171,6 +189,7 @@ def _plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> d
     recorded = options.recorded()
     common = {
         "precision": setting.precision,
+        "decode": _decode(options, setting),
         "weights_sha256": _weights_hash(options),
     }
     return {
@@ -181,6 +200,12 @@ def _plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> d
         ).to_dict()
         for split, source in images.sources.items()
     }
+
+
+def _decode(options: ExtractOptions, setting: Setting) -> str:
+    if options.decode != "auto":
+        return options.decode
+    return "torch" if setting.device.type == "cuda" and not options.exif_rotate else "pillow"
 
 
 def _weights_hash(options: ExtractOptions) -> str | None:
@@ -253,9 +278,15 @@ def _job(
     ledger: Ledger,
     ranks: Ranks,
 ) -> Job:
-    transform = extractor.preprocess.transform
+    preprocess, decoder = extractor.preprocess, _decoder(options, extractor)
     return Job(
-        dataset=BatchDataset(source, transform, exif_rotate=options.exif_rotate),
+        dataset=BatchDataset(
+            source,
+            preprocess.transform,
+            exif_rotate=options.exif_rotate,
+            keep_encoded=None if decoder is None else is_plain_jpeg,
+        ),
+        decoder=decoder,
         features_of=extractor,
         ledger=ledger,
         num_classes=extractor.head.num_classes,
@@ -269,6 +300,23 @@ def _job(
         world=ranks.world,
         shard_samples=options.shard_samples,
     )
+
+
+def _decoder(options: ExtractOptions, extractor: Extractor) -> DeviceDecoder | None:
+    preprocess = extractor.preprocess
+    if _decode(options, extractor.setting) == "pillow":
+        return None
+    if preprocess.geometry is None or options.exif_rotate:
+        if options.decode == "auto":
+            return None
+        raise InputError(
+            "--decode torch cannot do this model's transform",
+            got="--exif-rotate" if options.exif_rotate else str(preprocess.record.get("origin")),
+            expected="scaling of the shorter side and a crop of the centre",
+            todo="leave --decode out",
+        )
+    geometry = preprocess.geometry.on_tensor
+    return DeviceDecoder(extractor.setting.device, geometry, preprocess.transform)
 
 
 def _workers(options: ExtractOptions, ranks: Ranks) -> int:

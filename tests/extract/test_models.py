@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from alphafix.errors import AlphafixError, InputError
@@ -268,3 +269,32 @@ def test_extract__compiled_model_gives_the_same(options: Callable[..., ExtractOp
     extract(compiled)
     a, b = (FeatureStore.open(o.run / "features/val").array() for o in (plain, compiled))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_extract__jpeg_decoded_on_the_device_gives_nearly_the_same(
+    animal: Callable[[str], Animal], tmp_path: Path
+) -> None:
+    """On a GPU this is the default; here the device is a CPU."""
+    rng = np.random.default_rng(0)
+    for label, side in enumerate((40, 50, 60)):
+        pixels = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        folder = tmp_path / "data" / "train" / f"class {label}"
+        folder.mkdir(parents=True)
+        pixels.resize((side, 45), Image.Resampling.BICUBIC).save(folder / "a.jpg")
+    (tmp_path / "data" / "train" / "class 0" / "b.jpg").write_bytes(b"\xff\xd8 no image \xff\xd9")
+    stores = {}
+    for decode in ("pillow", "torch"):
+        options = ExtractOptions(
+            run=tmp_path / decode,
+            data=str(tmp_path / "data"),
+            decode=decode,
+            on_bad_image="skip",
+            workers=1,
+            **animal("torchvision").options,
+        )
+        assert extract(options).skipped == {"train": 1}
+        stores[decode] = FeatureStore.open(options.run / "features/train")
+        assert stores[decode].info["decoder"] == decode
+    a, b = (stores[decode].array() for decode in ("pillow", "torch"))
+    assert np.abs(a - b).max() < 0.05 * np.abs(a).max()
+    assert not (a == b).all()  # it was another decoder

@@ -52,7 +52,8 @@ def timm_model(folder: Path) -> Animal:
     from timm.data.transforms_factory import create_transform
 
     model = timm.create_model("test_convnext", num_classes=NUM_CLASSES)
-    config = resolve_data_config({"img_size": 32}, model=model)
+    resolve: Any = resolve_data_config
+    config = resolve({"img_size": 32}, model=model)
     weights = _saved(model, folder / "timm.safetensors")
     options = {"backbone": "timm:test_convnext", "weights": weights, "image_size": 32}
     return Animal(options, _answer(model, create_transform(**config)))
@@ -123,7 +124,8 @@ _FLAGS = {
 def torchscript_model(folder: Path) -> Animal:
     model = SmallNet().eval()
     path = folder / "model.ts"
-    torch.jit.save(torch.jit.trace(model, torch.zeros(2, 3, SIZE, SIZE)), path)
+    trace: Any = torch.jit.trace
+    torch.jit.save(trace(model, torch.zeros(2, 3, SIZE, SIZE)), path)
     return Animal({"backbone": f"torchscript:{path}", **_FLAGS}, _answer(model, Small()))
 
 

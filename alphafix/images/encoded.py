@@ -1,0 +1,88 @@
+"""JPEG decoding on the model's device: whole batches by torchvision, on a GPU by nvJPEG.
+
+Workers then only read files. What torchvision's decoder may not do as training loaders do
+(other formats, CMYK, damaged files) the workers decode with Pillow, as ever.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from alphafix.images.batches import Batch
+from alphafix.images.decode import decode
+from alphafix.images.source import BadImageError
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Whether a file is a whole JPEG in RGB or grey, of a size that Pillow accepts."""
+    if not data.startswith(b"\xff\xd8") or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return False
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            return image.format == "JPEG" and image.mode in ("RGB", "L")
+    except Exception:  # Pillow's errors are of many types; `decode` says what is wrong
+        return False
+
+
+@dataclass(frozen=True)
+class DeviceDecoder:
+    """Decodes the JPEG files of a batch on a device.
+
+    Attributes:
+        device: Where.
+        geometry: Maps a decoded 3 x height x width uint8 tensor to the model's size.
+        transform: What Pillow's images go through instead.
+    """
+
+    device: torch.device
+    geometry: Callable[[Tensor], Tensor]
+    transform: Transform
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with its images decoded, those that cannot be among the bad."""
+        if not isinstance(batch.images, list):
+            return batch
+        pixels = self._decode([image for image in batch.images if image.ndim == 1])
+        images: list[Tensor] = []
+        kept: list[int] = []
+        bad = list(batch.bad)
+        for index, image in enumerate(batch.images):
+            found = next(pixels) if image.ndim == 1 else image
+            if isinstance(found, BadImageError):
+                bad.append((batch.ids[index], str(found)))
+                continue
+            images.append(found.to(self.device))
+            kept.append(index)
+        return Batch(
+            images=torch.stack(images) if images else None,
+            labels=batch.labels[kept],
+            ids=[batch.ids[index] for index in kept],
+            bad=bad,
+        )
+
+    def _decode(self, encoded: list[Tensor]) -> Iterator[Tensor | BadImageError]:
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        if not encoded:
+            return iter(())
+        try:
+            whole = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self.device)
+            return iter([self.geometry(image) for image in whole])
+        except RuntimeError:  # one of them; which one the decoder does not say
+            return iter([self._decode_alone(data) for data in encoded])
+
+    def _decode_alone(self, data: Tensor) -> Tensor | BadImageError:
+        try:
+            return self.transform(decode(data.numpy().tobytes()))
+        except BadImageError as error:
+            return error

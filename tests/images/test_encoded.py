@@ -1,0 +1,96 @@
+"""JPEG files that are decoded on the model's device, and those that are not."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alphafix.backbones.preprocess import ResizeCrop
+from alphafix.images.batches import Batch, BatchDataset, BatchKey
+from alphafix.images.decode import decode
+from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
+from alphafix.images.source import ImageSource, Sample
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind)
+    return data.getvalue()
+
+
+class Files(ImageSource):
+    """Encoded images."""
+
+    def __init__(self, files: list[bytes]) -> None:
+        self.files = files
+
+    def size(self, group: int) -> int:
+        return len(self.files)
+
+    def sample(self, group: int, index: int) -> Sample:
+        return Sample(str(index), index, self.files[index])
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+GEOMETRY = ResizeCrop(40, (32, 32), "bicubic")
+
+
+def load(files: list[bytes]) -> tuple[Batch, Batch]:
+    """The batch as the workers make it, and as the device's decoder finishes it."""
+    dataset = BatchDataset(Files(files), GEOMETRY, keep_encoded=is_plain_jpeg)
+    batch = dataset[BatchKey(0, 0, len(files))]
+    return batch, DeviceDecoder(torch.device("cpu"), GEOMETRY.on_tensor, GEOMETRY)(batch)
+
+
+def test_device_decoder__gives_about_what_pillow_gives() -> None:
+    images = [smooth(90, 60), smooth(50, 70), smooth(40, 40).convert("L"), smooth(64, 64)]
+    files = [encoded(image) for image in images[:3]] + [encoded(images[3], "PNG")]
+    batch, found = load(files)
+    assert isinstance(batch.images, list)
+    assert [image.ndim for image in batch.images] == [1, 1, 1, 3]  # the PNG is Pillow's
+    assert isinstance(found.images, torch.Tensor)
+    assert found.ids == ["0", "1", "2", "3"]
+    for file, image in zip(files, found.images, strict=True):
+        difference = (GEOMETRY(decode(file)).int() - image.int()).abs()
+        assert difference.float().mean() < 1
+        assert difference.max() <= 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "cmyk", "scrambled"])
+def test_device_decoder__leaves_damaged_and_odd_files_to_pillow(damage: str) -> None:
+    good = encoded(smooth(60, 60))
+    other = {
+        "truncated": good[: len(good) // 2],
+        "cmyk": encoded(smooth(60, 60).convert("CMYK")),
+        # Whole by its first and last bytes, nonsense in between.
+        "scrambled": good[:2] + b"\xff\xd9" * 40,
+    }[damage]
+    assert not is_plain_jpeg(other)
+    _, found = load([good, other, good])
+    fine = ["0", "1", "2"] if damage == "cmyk" else ["0", "2"]
+    assert found.ids == fine
+    assert found.labels.tolist() == [int(name) for name in fine]
+    assert [name for name, _ in found.bad] == ([] if damage == "cmyk" else ["1"])
+
+
+def test_device_decoder__a_file_that_fails_there_costs_only_itself() -> None:
+    good = encoded(smooth(60, 60))
+    dataset = BatchDataset(Files([good, good]), GEOMETRY, keep_encoded=is_plain_jpeg)
+    batch = dataset[BatchKey(0, 0, 2)]
+    assert isinstance(batch.images, list)
+    # What passed the workers' look at the header may still fail in the decoder.
+    batch.images[1] = batch.images[1][:200].clone()
+    found = DeviceDecoder(torch.device("cpu"), GEOMETRY.on_tensor, GEOMETRY)(batch)
+    assert found.ids == ["0"]
+    assert [name for name, _ in found.bad] == ["1"]
