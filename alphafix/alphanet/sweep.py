@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from alphafix.alphanet.measure import split_accuracy
-from alphafix.alphanet.sampling import Pool, draw_epochs
+from alphafix.alphanet.sampling import Pool, draw_epochs, samples_per_epoch
 from alphafix.alphanet.training import Data, Hyper, Outcome, Trial, train_batch
 from alphafix.classes import ClassTable
 from alphafix.correction import Trials
@@ -57,9 +57,13 @@ def neighbors_of(
 
 
 def make_trial(setting: Setting, neighbors: IntArray, pool: Pool, hyper: Hyper) -> Trial:
-    """Draw everything that is random about a trial."""
+    """Draw everything that is random about a trial, as far as its steps go."""
     network, samples, _ = streams(setting.seed)
-    drawn = draw_epochs(pool, rho=setting.rho, epochs=hyper.epochs, seed=samples)
+    epochs, most = hyper.epochs, None
+    if hyper.max_steps is not None:
+        most = hyper.max_steps * hyper.batch_size
+        epochs = min(epochs, -(-most // samples_per_epoch(pool, setting.rho)))
+    drawn = draw_epochs(pool, rho=setting.rho, epochs=epochs, seed=samples)[:, :most]
     return Trial(rho=setting.rho, k=setting.k, seed=network, neighbors=neighbors, samples=drawn)
 
 

@@ -39,7 +39,10 @@ def note(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return a plain table; the first column is text, the others are right-aligned."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    # A title that is longer than a narrow table must not be broken into lines.
+    heading = Text(title, no_wrap=True, overflow="ignore")
+    made = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    made.header_style = "bold"
     for index, column in enumerate(columns):
         made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
