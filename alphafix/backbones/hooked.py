@@ -111,6 +111,6 @@ def _same_but_for_a_factor(output: object, logits: Tensor) -> bool:
     if not isinstance(output, Tensor) or output.shape != logits.shape:
         return False
     # In float64, and by the angle between both: a factor on all logits does not matter.
-    a, b = output.double().flatten(), logits.double().flatten()
+    a, b = output.cpu().double().flatten(), logits.cpu().double().flatten()
     angle = torch.dot(a, b) / (a.norm() * b.norm()).clamp_min(1e-30)
     return bool(angle > 1 - 1e-9)

@@ -41,7 +41,7 @@ def timm_classifier(name: str, weights: Path | None, overrides: Overrides) -> Cl
     spec = f"timm:{name}"
     if name.startswith(TIMM_SOURCES) and weights is None:
         model = _create(spec, lambda: timm.create_model(name, pretrained=True))
-        weights = _local_weights(name)
+        weights = local_weights(name)
     else:
         file = require_weights(weights, spec)
         state = read_state(file)
@@ -83,7 +83,8 @@ def _timm_head(model: nn.Module, spec: str) -> str:
     return names
 
 
-def _local_weights(name: str) -> Path | None:
+def local_weights(name: str) -> Path | None:
+    """The weights file of a ``local-dir:`` name; None for others."""
     folder = Path(name.removeprefix("local-dir:"))
     for file in ("model.safetensors", "pytorch_model.bin"):
         if name.startswith("local-dir:") and (folder / file).is_file():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from alphafix.backbones.graphs import export_classifier, torchscript_classifier
 from alphafix.backbones.hooked import HookedModel, find_head_module, linear_modules
 from alphafix.backbones.libraries import (
+    local_weights,
     python_classifier,
     timm_classifier,
     torchvision_classifier,
@@ -22,6 +23,7 @@ from alphafix.backbones.preprocess import Overrides
 from alphafix.backbones.proof import Reading, find_reading
 from alphafix.backbones.transformers_models import transformers_classifier
 from alphafix.checkpoints import find_head
+from alphafix.checkpoints.opening import find_file
 from alphafix.errors import InputError
 from alphafix.files import sha256_file
 from alphafix.head import Head, HeadSource
@@ -63,6 +65,28 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
     return KINDS[kind](name, weights, overrides)
 
 
+# Kinds whose name is a file or a folder.
+_FILES = ("torchscript", "export", "onnx", "hf")
+
+
+def own_file(spec: str) -> Path | None:
+    """The file with the model's weights that a specification names itself, if it does.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "timm" and name.startswith("local-dir:"):
+        return local_weights(name)
+    return find_file(Path(name)) if kind in _FILES else None
+
+
+def without_folder(spec: str) -> str:
+    """The specification as it is recorded: of a file its name alone."""
+    kind, _, name = spec.partition(":")
+    return f"{kind}:{Path(name).name}" if kind in _FILES else spec
+
+
 @dataclass(frozen=True)
 class Proven:
     """A classifier whose head and features are proven to be its own.
@@ -92,6 +116,13 @@ def prove(
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
     """
+    if classifier.caught is not None and head not in (None, classifier.caught.name):
+        raise InputError(
+            f"{head} is not the head of the graph",
+            got=head,
+            expected=f"{classifier.caught.name}, which makes its logits",
+            todo="leave --head out",
+        )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
     reading = find_reading(features, logits, caught.weight, caught.bias, precision=precision)

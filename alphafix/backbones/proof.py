@@ -67,9 +67,10 @@ def find_reading(
             expected="one row a class",
             todo="name the last layer with --head",
         )
-    features, logits = features.double().cpu(), logits.double().cpu()
-    weight = weight.double().cpu()
-    bias = None if bias is None else bias.double().cpu()
+    # To the CPU first: Apple's GPUs have no float64.
+    features, logits = features.cpu().double(), logits.cpu().double()
+    weight = weight.cpu().double()
+    bias = None if bias is None else bias.cpu().double()
     errors: dict[str, float] = {}
     for normalised in (False, True):
         unit = Reading(normalised).logits(features, weight, bias)

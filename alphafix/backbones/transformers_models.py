@@ -92,7 +92,7 @@ def transformers_classifier(name: str, weights: Path | None, overrides: Override
             ProcessorTransform(processor),
             None,
             None,
-            {"origin": f"{spec} image processor", **_plain(processor.to_dict())},
+            {"origin": "the model's image processor", **_plain(processor.to_dict())},
         ),
         weights=weights or find_file(Path(name)),
         logits_of=logits_attribute,

@@ -65,14 +65,15 @@ class Job:
         return plan_shards(self.dataset.source, rows, rank=self.rank, world=self.world)
 
 
-def extract_shards(job: Job, advance: Advance) -> ClassSums:
+def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
     """Extract what is missing of this process's shards.
 
     Shards that are there already are read for the class sums and left as they are. While the
     model works on the next shard, a thread writes the last one.
 
     Returns:
-        Class sums and counts over all of this process's shards, in the order of the shards.
+        Class sums and counts over all of this process's shards, in the order of the shards;
+        and the number of these shards.
 
     Raises:
         InputError: If an image cannot be used (and ``skip_bad`` is false), a label is out of
@@ -83,9 +84,11 @@ def extract_shards(job: Job, advance: Advance) -> ClassSums:
     todo = (plan for plan in job.shards() if done(plan.name) is None)
     keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo)
     batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
+    count = 0
+    pending: Future[None] | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:
-        pending: Future[None] | None = None
         for plan in job.shards():
+            count += 1
             note = done(plan.name)
             if note is not None:
                 finish = _recount(job, note, sums)
@@ -97,7 +100,7 @@ def extract_shards(job: Job, advance: Advance) -> ClassSums:
             pending = writer.submit(finish)
         if pending is not None:
             pending.result()
-    return sums
+    return sums, count
 
 
 class _Keys:

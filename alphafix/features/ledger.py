@@ -80,6 +80,8 @@ class Ledger:
         path = self.notes / PLAN
         if path.is_file() and digest(read_json(path)) == digest(plan):
             (self.folder / MANIFEST).unlink(missing_ok=True)
+            for folder in (self.folder, self.notes):
+                remove_temporary(folder)
             return
         if self.folder.is_dir():
             # The manifest first: without it, nothing takes the rest for a store.
@@ -114,6 +116,12 @@ class Ledger:
     def clear(self) -> None:
         """Remove the notes, which the manifest has gathered."""
         shutil.rmtree(self.notes, ignore_errors=True)
+
+
+def remove_temporary(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left of a file (of any, or of ``name``) half-written."""
+    for path in folder.glob(f".{name}*.tmp"):
+        path.unlink()
 
 
 def _read_note(path: Path) -> Note:

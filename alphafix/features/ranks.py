@@ -46,6 +46,15 @@ class Ranks:
             with _clear_errors():
                 torch.distributed.barrier()
 
+    def total(self, number: int) -> int:
+        """Sum of the numbers that all processes give."""
+        if self.world == 1:
+            return number
+        with _clear_errors():
+            found = torch.tensor(number)
+            torch.distributed.all_reduce(found)
+        return int(found)
+
     def add_up(self, sums: ClassSums) -> None:
         """Replace the class sums and counts of each process by those of all together."""
         if self.world > 1:

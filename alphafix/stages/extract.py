@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.backbones.extractor import Extractor, Setting
-from alphafix.backbones.loading import load_classifier
+from alphafix.backbones.loading import load_classifier, own_file, without_folder
 from alphafix.backbones.preprocess import Overrides
 from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.finding import checkpoint_sha256
+from alphafix.checkpoints.opening import find_file
 from alphafix.classes import SPLITS, ClassTable, IntArray, Thresholds
 from alphafix.errors import InputError, TargetExistsError
 from alphafix.features.extraction import Job
-from alphafix.features.ledger import Ledger
+from alphafix.features.ledger import Ledger, remove_temporary
 from alphafix.features.ranks import Ranks, join
 from alphafix.features.split import extract_split
 from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
-from alphafix.files import read_json, read_tensors
+from alphafix.files import read_json, read_tensors, sha256_file
 from alphafix.head import Head
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 # What must be the same for all splits of a run: features of different models do not mix.
 _OF_THE_MODEL = (
     "backbone",
+    "model_sha256",
     "weights_sha256",
     "head",
     "image_size",
@@ -126,6 +129,7 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
+            _tidy(run, ledgers)
             _write_classes(run, images.names, options)
         ranks.wait()
         return _result(run, tuple(plans))
@@ -153,6 +157,15 @@ def _info(options: ExtractOptions, split: str, extractor: Extractor) -> dict[str
         "decoder": "pillow" if _decoder(options, extractor) is None else "torch",
         "head_of": vars(extractor.reading),
     }
+
+
+def _tidy(run: Run, ledgers: dict[str, Ledger]) -> None:
+    """Remove what a process that was killed at the very end left behind."""
+    for name in (HEAD, CLASSES):
+        remove_temporary(run.folder, name)
+    for ledger in ledgers.values():
+        ledger.clear()
+        remove_temporary(ledger.folder)
 
 
 def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
@@ -190,7 +203,9 @@ def _plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> d
     common = {
         "precision": setting.precision,
         "decode": _decode(options, setting),
-        "weights_sha256": _weights_hash(options),
+        "backbone": without_folder(options.backbone),
+        "model_sha256": _hash(own_file(options.backbone)),
+        "weights_sha256": _hash(options.weights),
     }
     return {
         split: Provenance(
@@ -208,10 +223,13 @@ def _decode(options: ExtractOptions, setting: Setting) -> str:
     return "torch" if setting.device.type == "cuda" and not options.exif_rotate else "pillow"
 
 
-def _weights_hash(options: ExtractOptions) -> str | None:
-    if options.weights is None:
+def _hash(file: Path | None) -> str | None:
+    """Hash of a model's file; of all its parts for the index of a sharded model."""
+    if file is None:
         return None
-    return checkpoint_sha256(open_checkpoint(options.weights))
+    if file.suffix == ".json":
+        return checkpoint_sha256(open_checkpoint(file))
+    return sha256_file(find_file(file))
 
 
 def _check(

@@ -209,7 +209,7 @@ def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
             pin_memory=extractor.setting.device.type == "cuda",
         )
         with silent("", None) as advance:
-            return int(extract_shards(job, advance).counts.sum())
+            return int(extract_shards(job, advance)[0].counts.sum())
 
 
 def cores() -> int:

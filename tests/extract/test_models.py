@@ -115,7 +115,7 @@ def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
         ({"backbone": "python:no.such:thing"}, "is not there"),
         ({"backbone": "python:tests.extract.models:no_transform"}, "how images become"),
         ({"backbone": "python:tests.extract.models:Small"}, "gave no model"),
-        ({"backbone": "hf:nowhere"}, "no saved model"),
+        ({"backbone": "hf:nowhere"}, "is not there"),
         ({"backbone": "torchscript:nowhere"}, "is not there"),
         ({"backbone": "onnx:{weights}"}, "cannot be loaded"),
         ({"backbone": "export:{weights}"}, "cannot be loaded"),
