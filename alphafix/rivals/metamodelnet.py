@@ -56,14 +56,13 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
     few = material.classes.few
     entries = [entry(int(count)) for count in material.counts[few]]
     chain = Chain(shots.targets.shape[1], max(entries) + 1)
-    spread = shots.targets.std()
     rng = np.random.default_rng(material.seed)
     for first in reversed(range(len(chain.blocks))):
         _train(chain, first, material, shots, task_weight, steps, rng)
-    rows = shots.few_rows() / spread
+    rows = shots.standard(shots.few_rows())
     with torch.no_grad():
         mapped = [chain(row[None], start)[0] for row, start in zip(rows, entries, strict=True)]
-    values = (spread * torch.stack(mapped)).numpy()
+    values = shots.original(torch.stack(mapped)).numpy()
     return linear(
         "metamodelnet",
         material,
@@ -84,15 +83,15 @@ def _train(
     rng: np.random.Generator,
 ) -> None:
     """Train the blocks from ``first`` on with rows of 2^first samples."""
-    base, spread = material.classes.base, shots.targets.std()
+    base, targets = material.classes.base, shots.standard(shots.targets)
     parameters = [p for block in list(chain.blocks)[first:] for p in block.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=1e-3)
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
-        drawn = shots.drawn_rows(base[places], 2**first, rng) / spread
+        drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
         rows = chain(drawn, first)
-        regression = 0.5 * (rows - shots.targets[places] / spread).square().mean()
-        loss = regression + task_weight * shots.task_loss(spread * rows, places, rng)
+        regression = 0.5 * (rows - targets[places]).square().mean()
+        loss = regression + task_weight * shots.task_loss(shots.original(rows), places, rng)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

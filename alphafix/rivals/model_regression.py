@@ -28,21 +28,21 @@ def fit(material: Material, steps: int = STEPS) -> Fitted:
 def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fitted:
     rng = np.random.default_rng(material.seed)
     model = _network(shots.targets.shape[1], material.seed)
-    spread = shots.targets.std()
+    targets = shots.standard(shots.targets)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     few, base = material.classes.few, material.classes.base
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         # As many samples as one of the classes has that the mapping is for.
         count = int(rng.choice(material.counts[few]))
-        rows = spread * model(shots.drawn_rows(base[places], count, rng) / spread)
-        regression = 0.5 * ((rows - shots.targets[places]) / spread).square().mean()
-        loss = regression + task_weight * shots.task_loss(rows, places, rng)
+        rows = model(shots.standard(shots.drawn_rows(base[places], count, rng)))
+        regression = 0.5 * (rows - targets[places]).square().mean()
+        loss = regression + task_weight * shots.task_loss(shots.original(rows), places, rng)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        rows = (spread * model(shots.few_rows() / spread)).numpy()
+        rows = shots.original(model(shots.standard(shots.few_rows()))).numpy()
     return linear(
         "model-regression",
         material,

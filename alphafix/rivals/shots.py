@@ -69,6 +69,19 @@ class Shots:
             starts.astype(np.int64),
         )
 
+    def standard(self, rows: Tensor) -> Tensor:
+        """Rows in units in which the target rows have mean 0 and deviation 1 on every axis."""
+        return (rows - self.targets.mean(dim=0)) / self._spread()
+
+    def original(self, rows: Tensor) -> Tensor:
+        """The inverse of `standard`."""
+        return rows * self._spread() + self.targets.mean(dim=0)
+
+    def _spread(self) -> Tensor:
+        spread = self.targets.std(dim=0)
+        # The biases of a head without any are all zero, and stay so.
+        return torch.where(spread > 0, spread, torch.ones_like(spread))
+
     def few_rows(self) -> Tensor:
         """Few-shot rows of the few-split classes from all of their samples, F x (D + 1)."""
         return self._as_rows(self.material.means[self.material.classes.few])

@@ -10,9 +10,16 @@ from alphafix.rivals.material import FloatArray, IntArray, Material
 from tests.common import make_problem
 
 
-def small_material(*, drop: float = 50.0, scale: float = 1.0, bias: bool = True) -> Material:
+def small_material(
+    *,
+    drop: float = 50.0,
+    scale: float = 1.0,
+    bias: bool = True,
+    num_classes: int = 12,
+    width: int = 8,
+) -> Material:
     """The problem of `make_problem` as material."""
-    problem = make_problem(num_classes=12, spread=1.2, bias=bias)
+    problem = make_problem(num_classes=num_classes, width=width, spread=1.2, bias=bias)
     head = problem.head
     bias_array = None if head.bias is None else head.bias / np.float32(scale)
     return Material(
