@@ -190,7 +190,7 @@ def described(spec: str, overrides: Overrides, shape: list[Any] | None) -> Prepr
             got="no " + ", no ".join("--" + key.replace("_", "-") for key in missing),
             expected="the transform that it was trained with",
             todo="give --image-size, --mean, --std (and --crop-pct, --interpolation if they are "
-            f"not {USUAL_CROP} and {USUAL_INTERPOLATION}), or --transform",
+            f"not {USUAL_CROP} and {USUAL_INTERPOLATION})",
         )
     side = given["image_size"]
     return resize_crop(

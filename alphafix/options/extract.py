@@ -32,8 +32,9 @@ class ExtractOptions(StageOptions):
         str,
         Flag(metavar="SPEC"),
         Field(
-            description="The model: timm:NAME, torchvision:NAME or "
-            "python:package.module:function (a function that returns it)."
+            description="The model: timm:NAME, torchvision:NAME, python:package.module:function "
+            "(that returns it), hf:DIR (saved by transformers), torchscript:FILE, "
+            "export:FILE.pt2 or onnx:FILE."
         ),
     ]
     data: Annotated[

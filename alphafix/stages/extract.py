@@ -5,25 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.backbones.extractor import Extractor, Setting
-from alphafix.backbones.loading import load_classifier, own_file, without_folder
+from alphafix.backbones.loading import load_classifier
 from alphafix.backbones.preprocess import Overrides
-from alphafix.checkpoints import open_checkpoint
-from alphafix.checkpoints.finding import checkpoint_sha256
-from alphafix.checkpoints.opening import find_file
 from alphafix.classes import SPLITS, ClassTable, IntArray, Thresholds
-from alphafix.errors import InputError, TargetExistsError
+from alphafix.errors import InputError
 from alphafix.features.extraction import Job
 from alphafix.features.ledger import Ledger, remove_temporary
 from alphafix.features.ranks import Ranks, join
 from alphafix.features.split import extract_split
-from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
-from alphafix.files import read_json, read_tensors, sha256_file
+from alphafix.features.store import STATISTICS, FeatureStore
+from alphafix.files import read_tensors
 from alphafix.head import Head
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
@@ -32,27 +28,16 @@ from alphafix.images.spec import open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.options.extract import ExtractOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, HEAD, Provenance, Run
-
-logger = logging.getLogger(__name__)
-
-# What must be the same for all splits of a run: features of different models do not mix.
-_OF_THE_MODEL = (
-    "backbone",
-    "model_sha256",
-    "weights_sha256",
-    "head",
-    "image_size",
-    "crop_pct",
-    "interpolation",
-    "mean",
-    "std",
-    "exif_rotate",
-    "precision",
-    "decode",
+from alphafix.run import CLASSES, HEAD, Run
+from alphafix.stages.extract_plan import (
+    OF_THE_MODEL,
+    Plan,
+    check_plans,
+    choose_decoder,
+    make_plans,
 )
 
-Plan = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,11 +94,11 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
     with join() as ranks:
         images = _open_images(run, options)
         setting = Setting.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        plans = _plans(options, images, setting)
+        plans = make_plans(options, images, setting)
         ledgers = {split: Ledger(run.features(split)) for split in plans}
         todo = {s: ledger for s, ledger in ledgers.items() if not ledger.finished(plans[s])}
         if todo or not run.has(HEAD):
-            _check(run, plans, ledgers, options)
+            check_plans(run, plans, ledgers, options)
             extractor = _load(options, images.sources[next(iter(todo or plans))], setting)
             images.check_classes(extractor.head.num_classes, extractor.class_names)
             for split, source in images.sources.items():
@@ -197,61 +182,6 @@ def _prefixes(options: ExtractOptions) -> dict[str, str]:
     return {old: new for old, _, new in parts}
 
 
-def _plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> dict[str, Plan]:
-    """How each split is made, as its manifest will say."""
-    recorded = options.recorded()
-    common = {
-        "precision": setting.precision,
-        "decode": _decode(options, setting),
-        "backbone": without_folder(options.backbone),
-        "model_sha256": _hash(own_file(options.backbone)),
-        "weights_sha256": _hash(options.weights),
-    }
-    return {
-        split: Provenance(
-            stage="extract",
-            options={**recorded, **common, "split": split, "data_sha256": source.fingerprint()},
-            inputs={},
-        ).to_dict()
-        for split, source in images.sources.items()
-    }
-
-
-def _decode(options: ExtractOptions, setting: Setting) -> str:
-    if options.decode != "auto":
-        return options.decode
-    return "torch" if setting.device.type == "cuda" and not options.exif_rotate else "pillow"
-
-
-def _hash(file: Path | None) -> str | None:
-    """Hash of a model's file; of all its parts for the index of a sharded model."""
-    if file is None:
-        return None
-    if file.suffix == ".json":
-        return checkpoint_sha256(open_checkpoint(file))
-    return sha256_file(find_file(file))
-
-
-def _check(
-    run: Run, plans: dict[str, Plan], ledgers: dict[str, Ledger], options: ExtractOptions
-) -> None:
-    for split, plan in plans.items():
-        ledgers[split].check(plan, overwrite=options.overwrite)
-    plan = next(iter(plans.values()))
-    for path in sorted((run.folder / "features").glob(f"*/{MANIFEST}")):
-        other = (read_json(path).get("provenance") or {}).get("options") or {}
-        changed = [k for k in _OF_THE_MODEL if other.get(k) != plan["options"].get(k)]
-        if path.parent.name not in plans and changed:
-            raise TargetExistsError(
-                f"{path.parent} was made with another model or transform",
-                got="; ".join(
-                    f"{k} {other.get(k)!r}, now {plan['options'].get(k)!r}" for k in changed
-                ),
-                expected="one model for all splits of a run",
-                todo="extract all splits in one command with --overwrite, or choose another --run",
-            )
-
-
 def _load(options: ExtractOptions, source: ImageSource, setting: Setting) -> Extractor:
     overrides = Overrides(
         image_size=options.image_size,
@@ -281,7 +211,7 @@ def _begin(
 ) -> None:
     """Write the head, and clear what the new features replace."""
     plan = next(iter(plans.values()))
-    recorded = {k: v for k, v in plan["options"].items() if k in _OF_THE_MODEL}
+    recorded = {k: v for k, v in plan["options"].items() if k in OF_THE_MODEL}
     provenance = {**plan, "options": recorded}
     if not run.has(HEAD) or run.provenance(HEAD) != provenance:
         head.save(run.path(HEAD), provenance=provenance, overwrite=overwrite)
@@ -322,7 +252,7 @@ def _job(
 
 def _decoder(options: ExtractOptions, extractor: Extractor) -> DeviceDecoder | None:
     preprocess = extractor.preprocess
-    if _decode(options, extractor.setting) == "pillow":
+    if choose_decoder(options, extractor.setting) == "pillow":
         return None
     if preprocess.geometry is None or options.exif_rotate:
         if options.decode == "auto":
@@ -341,7 +271,8 @@ def _workers(options: ExtractOptions, ranks: Ranks) -> int:
     """Loading processes: one a core of this process's share of the machine."""
     if options.workers is not None:
         return options.workers
-    return max(1, min(16, len(os.sched_getaffinity(0)) // ranks.local_world))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(16, (cores or 1) // ranks.local_world))
 
 
 def _write_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptions) -> None:

@@ -1,7 +1,8 @@
 """How fast and how large extraction is, beside the bare model and timm's own loader.
 
 Speeds are ratios of rates that are measured in the same run and in turns, so that what else the
-machine does falls on both; the best turn counts for each. Memory is the peak of a process of
+machine does falls on both; the best turn counts for each. On a machine with other work the
+ratios of processor time say more. Memory is the peak of a process of
 its own together with that of its largest worker.
 
     python examples/benchmarks/extract.py --json
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,37 +96,53 @@ def speeds(folder: Path, name: str, device: str, count: int) -> list[Figure]:
     extractor = load(name, weights, write_decoded(folder, count), setting)
     decoded = open_splits(open_data(write_decoded(folder, count)), ["val"]).sources["val"]
     files = open_splits(open_data(write_jpegs(folder, count)), ["val"]).sources["val"]
-    bare, ours = best_rates(
+    bare, ours = best_speeds(
         lambda: forward_only(extractor, count),
         lambda: extracted(extractor, decoded, folder),
     )
-    timm_rate, file_rate = best_rates(
+    theirs, files_speed = best_speeds(
         lambda: timm_loop(name, weights, folder / "jpegs" / "val", setting),
         lambda: extracted(extractor, files, folder),
     )
     where = f"{name}, {device}, {setting.precision}"
     target = 1.5 if device == "cuda" else 1.0
     return [
-        figure(f"bare forward pass ({where})", bare, "images/s"),
-        figure(f"extract, decoded images ({where})", ours, "images/s"),
-        figure(f"extract, decoded images / bare forward pass ({where})", ours / bare, "x", 0.95),
-        figure(f"timm's loader and forward pass, JPEG ({where})", timm_rate, "images/s"),
-        figure(f"extract, JPEG ({where})", file_rate, "images/s"),
-        figure(f"extract, JPEG / timm's loader ({where})", file_rate / timm_rate, "x", target),
+        figure(f"bare forward pass ({where})", bare.rate, "images/s"),
+        figure(f"extract, decoded ({where})", ours.rate, "images/s"),
+        figure(f"extract, decoded / bare forward pass ({where})", ours.rate / bare.rate, "x", 0.95),
+        figure(f"processor time of these, bare / extract ({where})", bare.cost / ours.cost, "x"),
+        figure(f"timm's loader and forward pass, JPEG ({where})", theirs.rate, "images/s"),
+        figure(f"extract, JPEG ({where})", files_speed.rate, "images/s"),
+        figure(f"extract / timm, JPEG ({where})", files_speed.rate / theirs.rate, "x", target),
+        figure(f"processor time, timm / extract ({where})", theirs.cost / files_speed.cost, "x"),
     ]
 
 
-def best_rates(first: Callable[[], int], second: Callable[[], int]) -> tuple[float, float]:
-    """Best images per second of two functions that return how many they did, in turns."""
-    rates: dict[int, list[float]] = {0: [], 1: []}
+class Speed(NamedTuple):
+    """Best of some turns.
+
+    Attributes:
+        rate: Images per second of wall-clock time.
+        cost: Seconds of processor time an image, of all processes.
+    """
+
+    rate: float
+    cost: float
+
+
+def best_speeds(first: Callable[[], int], second: Callable[[], int]) -> tuple[Speed, Speed]:
+    """Speeds of two functions that return how many images they did, in turns."""
+    found: dict[int, list[Speed]] = {0: [], 1: []}
     for _ in range(TURNS):
         for which, function in enumerate((first, second)):
-            start = time.perf_counter()
+            start, used = time.perf_counter(), sum(os.times()[:4])
             count = function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            rates[which].append(count / (time.perf_counter() - start))
-    return max(rates[0]), max(rates[1])
+            seconds, used = time.perf_counter() - start, sum(os.times()[:4]) - used
+            found[which].append(Speed(count / seconds, used / count))
+    best = [Speed(max(s.rate for s in f), min(s.cost for s in f)) for f in found.values()]
+    return best[0], best[1]
 
 
 def save_model(folder: Path, name: str) -> Path:
