@@ -270,3 +270,30 @@ def test_train__tensorboard_has_the_history(run: Run, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in run.path(METRICS).read_text().splitlines()]
     shown = [event.value for event in events.Scalars("loss")]
     np.testing.assert_allclose(shown, [line["loss"] for line in lines], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["few-bias", "tau-norm", "mean-directions"])
+def test_train__other_methods_can_be_patched_too(run: Run, method: str) -> None:
+    correction = train(options(run, method=method))
+    assert correction.method == method
+    head = Head.load(run.path(HEAD))
+    assert Correction.load(run.path(CORRECTION)).apply(head).num_classes == head.num_classes
+    assert correction.provenance["options"]["method"] == method
+
+
+def test_train__auto_takes_the_largest_gain_within_the_limit(run: Run) -> None:
+    correction = train(options(run, method="auto", max_overall_drop=3.0))
+    head = Head.load(run.path(HEAD))
+    base, after = accuracy(run, head, "val"), accuracy(run, correction.apply(head), "val")
+    assert base["overall"] - after["overall"] <= 3.0 + 1e-6
+    auto = correction.chosen["auto"]
+    allowed = [one for one in auto["tried"] if one["overall_drop"] <= 3.0 + 1e-9]
+    assert auto["few_gain"] == max(one["few_gain"] for one in allowed)
+    assert auto["few_gain"] == pytest.approx(after["few"] - base["few"], abs=1e-4)
+    assert "alphanet" in {one["method"] for one in auto["tried"]}
+    assert 0 <= auto["chance_best"] <= 1
+
+
+def test_train__an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="one of alphanet, auto, few-bias"):
+        TrainOptions(method="magic")

@@ -18,6 +18,7 @@ def summary(correction: Correction) -> dict[str, Any]:
     for record in correction.trials.settings if correction.trials else ():
         settings.setdefault((record["rho"], record["k"]), []).append(record)
     return {
+        "method": correction.method,
         "chosen": correction.chosen,
         "settings": [
             {"rho": rho, "k": k, "trials": len(records), "val": _over_seeds(records)}
@@ -42,6 +43,9 @@ def _over_seeds(records: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def show(data: dict[str, Any]) -> None:
     """Print the table and the choice to stderr."""
+    if not data["settings"]:
+        _show_other(data)
+        return
     chosen, base = data["chosen"], data["chosen"]["val_base"]
     if base is None:
         console.note("No validation features: the last epoch was kept and nothing was measured.")
@@ -70,6 +74,23 @@ def show(data: dict[str, Any]) -> None:
     if chosen["offset"]:
         text += f"; few-split logits shifted by {chosen['offset']:+.3g}"
     console.note(text)
+
+
+def _show_other(data: dict[str, Any]) -> None:
+    """What another method than AlphaNet chose on validation."""
+    chosen = data["chosen"]
+    if "auto" in chosen:
+        auto = chosen["auto"]
+        rows = [
+            [one["method"], f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]
+            for one in sorted(auto["tried"], key=lambda one: -one["few_gain"])
+        ]
+        header = ["", "Δ few", "Δ overall"]
+        console.stderr.print(console.table("validation accuracy (points)", header, rows))
+        console.note(f"chosen: {auto['text']}")
+        return
+    settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    console.note(f"{data['method']}: {settings}")
 
 
 def _row(setting: dict[str, Any], base: dict[str, float | None]) -> list[str]:

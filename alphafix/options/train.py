@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from alphafix.options.base import Flag, Several, StageOptions
 from alphafix.options.neighbors import Metric
+from alphafix.rivals import LINEAR_METHODS
 
 Rule = Literal["overall", "few", "harmonic", "constrained"]
 
@@ -16,6 +17,15 @@ Rule = Literal["overall", "few", "harmonic", "constrained"]
 class TrainOptions(StageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
 
+    method: Annotated[
+        str,
+        Flag(metavar="NAME"),
+        Field(
+            description="alphanet; another linear method, as `alphafix compare` lists them; or "
+            "auto: the one with the largest few-split gain on validation that loses at most "
+            "--max-overall-drop points (2) overall."
+        ),
+    ] = "alphanet"
     rho: Annotated[
         tuple[Annotated[float, Field(ge=0)], ...],
         Several,
@@ -73,7 +83,8 @@ class TrainOptions(StageOptions):
         float | None,
         Field(
             ge=0,
-            description="For --select constrained: points of overall accuracy that may be lost.",
+            description="For --select constrained and other methods: points of overall "
+            "accuracy that may be lost.",
         ),
     ] = None
     ensemble: Annotated[
@@ -112,6 +123,11 @@ class TrainOptions(StageOptions):
 
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
+        known = ("alphanet", "auto", *LINEAR_METHODS)
+        if self.method not in known:
+            raise ValueError(f"--method is one of {', '.join(known)}")
+        if self.method != "alphanet":
+            return self
         if (self.select == "constrained") != (self.max_overall_drop is not None):
             raise ValueError("--select constrained and --max-overall-drop go together")
         if self.select == "few" and self.calibrate:

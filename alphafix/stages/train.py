@@ -118,11 +118,35 @@ def fit(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     """Do what `train` does, but leave the run directory's correction as it is."""
     run = Run(options.run)
     device = _device(options.device)
-    task = _task(run, options, _provenance(run, options, device), device)
+    provenance = _provenance(run, options, device)
+    if options.method != "alphanet":
+        from alphafix.stages.methods import fit_other
+
+        ours = _for_auto(options, progress) if options.method == "auto" else None
+        return fit_other(options, provenance, ours=ours, progress=progress)
+    task = _task(run, options, provenance, device)
     data, trials = _sweep(task, progress)
     correction = _correction(task, data, trials)
     shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
     return correction
+
+
+def _for_auto(options: TrainOptions, progress: Progress) -> Correction | None:
+    """AlphaNet under the same limit as the other methods, or None if it cannot keep it."""
+    from alphafix.stages.methods import allowed_drop
+
+    has_bias = Head.load(Run(options.run).require(HEAD)).bias is not None
+    limited = {
+        "method": "alphanet",
+        "select": "constrained",
+        "max_overall_drop": allowed_drop(options),
+        "calibrate": has_bias,
+    }
+    try:
+        return fit(options.model_copy(update=limited), progress=progress)
+    except InputError as error:
+        logger.info("AlphaNet is not among the choices: %s", error)
+        return None
 
 
 def plan(options: TrainOptions) -> Plan:
