@@ -104,6 +104,7 @@ class Limited(ImageSource):
         self._source = source
         self._limit = limit
         self._index = spread(source.size(0), limit) if source.groups == 1 else None
+        self._taken: list[int] = []  # samples of the first groups, as far as they are known
 
     @property
     def groups(self) -> int:
@@ -114,10 +115,11 @@ class Limited(ImageSource):
         """Number of samples of one group, within the limit."""
         if self._index is not None:
             return len(self._index)
-        left = self._limit
-        for earlier in range(group):
-            left -= self._source.size(earlier) if left > 0 else 0
-        return min(max(left, 0), self._source.size(group)) if left > 0 else 0
+        while len(self._taken) <= group:
+            left = self._limit - sum(self._taken)
+            size = self._source.size(len(self._taken)) if left > 0 else 0
+            self._taken.append(min(left, size))
+        return self._taken[group]
 
     def sample(self, group: int, index: int) -> Sample:
         """Read one sample."""
