@@ -53,7 +53,7 @@ class _Field:
         method = Method(
             found.method,
             family,
-            found.correction is not None,
+            family == "base" or found.correction is not None,
             found.settings,
             found.val,
             seeds,
