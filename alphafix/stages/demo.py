@@ -160,6 +160,7 @@ def _extraction(options: DemoOptions, images: Path, model: Path) -> ExtractOptio
         weights=model,
         data=str(images),
         split="train,val,test",
+        workers=0,  # the images are so small that processes cost more than they save
         batch_size=256,
     )
 

@@ -95,5 +95,3 @@ def table_csv(classes: ClassTable, found: Neighbours) -> str:
             own = [record["class"], record["name"], record["train"]]
             writer.writerow([*own, rank, near["class"], near["name"], f"{near['distance']:.6g}"])
     return out.getvalue()
-
-
