@@ -230,6 +230,15 @@ def test_start__features_without_head_are_refused(tmp_path: Path) -> None:
         find_neighbors(options(Run(tmp_path / "r"), features=("a.npz",)))
 
 
+def test_start__a_torch_file_as_head_says_how_to_convert(problem: Problem, tmp_path: Path) -> None:
+    features, _ = save_arrays(tmp_path, problem)
+    (tmp_path / "head.pth").write_bytes(b"anything")
+    given = {"features": (str(features),), "head": tmp_path / "head.pth"}
+    with pytest.raises(InputError, match=r"got: +\.pth(.|\n)*save_file"):
+        find_neighbors(options(Run(tmp_path / "r"), **given))
+    assert not (tmp_path / "r").exists()
+
+
 def test_start__labels_beyond_the_head_are_refused(problem: Problem, tmp_path: Path) -> None:
     features, _ = save_arrays(tmp_path, problem)
     small = tmp_path / "small.npz"

@@ -182,9 +182,10 @@ class _Batch:
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
         self.outcomes = [Outcome(data.biases, data.biases) for _ in trials]
-        # In float64, because sums of float32 are rounded differently in other batches; what
-        # is recorded is rounded back.
-        self.losses = torch.zeros(len(trials), dtype=torch.float64, device="cpu")
+        # In float64 where there is such a thing, because sums of float32 are rounded
+        # differently in other batches; what is recorded is rounded back.
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.losses = torch.zeros(len(trials), dtype=wide, device=device)
 
     def step(self, step: int) -> int:
         """Make one step of every trial that is not done; return their number."""
@@ -192,7 +193,7 @@ class _Batch:
         networks = self.networks.first(active).map(lambda t: t.detach().requires_grad_())
         losses = self._losses(networks, step)
         gradients = torch.autograd.grad(losses.sum(), self._trained(networks))
-        self.losses[:active] += losses.detach().double().sum(1).cpu()
+        self.losses[:active] += losses.detach().to(self.losses.dtype).sum(1)
         self._update(networks, gradients, step)
         ended = [
             trial

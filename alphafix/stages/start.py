@@ -135,6 +135,15 @@ def read_head(path: Path) -> Head:
         InputError: If their shapes do not fit, or a number is not finite.
     """
     arrays: dict[str, npt.NDArray[np.float32]] = {}
+    if path.suffix not in (".npz", ".safetensors"):
+        raise InputError(
+            f"{path} is not a file of a head",
+            got=path.suffix or "no suffix",
+            expected=".npz or .safetensors with `weight` and `bias`",
+            todo="save the last layer's arrays with safetensors.torch.save_file({'weight': "
+            "layer.weight, 'bias': layer.bias}, 'head.safetensors'); a whole model file of any "
+            "format goes to `alphafix extract --weights` and `alphafix patch`",
+        )
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as file:
