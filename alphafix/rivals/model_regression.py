@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from alphafix.rivals.material import Fitted, Material, linear
 from alphafix.rivals.shots import CLASSES_A_STEP, Shots
@@ -36,8 +37,8 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
         # As many samples as one of the classes has that the mapping is for.
         count = int(rng.choice(material.counts[few]))
         rows = model(shots.standard(shots.drawn_rows(base[places], count, rng)))
-        regression = 0.5 * (rows - targets[places]).square().mean()
-        loss = regression + task_weight * shots.task_loss(shots.original(rows), places, rng)
+        task_loss = shots.task_loss(shots.original(rows), places, rng)
+        loss = objective(rows, targets[places], task_loss, task_weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -51,6 +52,20 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
         classes=few,
         settings={"task_weight": task_weight},
     )
+
+
+def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float) -> Tensor:
+    """1/2 ||T(w0) - w*||^2 + lambda task loss (Wang and Hebert 2016, Eq. 2).
+
+    The square is a mean over classes and entries, so that lambda means the same at any size.
+
+    Args:
+        rows: Regressed rows with their biases, float32 of shape n x (D + 1).
+        targets: The base classes' own rows, likewise.
+        task_loss: Loss of the regressed rows as classifiers, a scalar.
+        weight: lambda.
+    """
+    return 0.5 * (rows - targets).square().mean() + weight * task_loss
 
 
 def _network(width: int, seed: int) -> torch.nn.Module:

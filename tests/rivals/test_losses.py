@@ -21,6 +21,7 @@ from alphafix.rivals.material import Material
 from alphafix.rivals.metamodelnet import Chain, entry
 from alphafix.rivals.metamodelnet import fit as fit_metamodelnet
 from alphafix.rivals.model_regression import fit as fit_model_regression
+from alphafix.rivals.model_regression import objective
 from alphafix.rivals.shots import SHRINKAGE, Shots
 from alphafix.rivals.training import Recipe, balanced_order, best_rate
 from tests.rivals.problems import material_of, small_material
@@ -184,6 +185,14 @@ def test_shots__task_loss_of_the_true_rows_is_the_base_heads() -> None:
     logits = torch.from_numpy(material.head.logits(material.features[index])[:, base])
     expected = functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, 4)))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_model_regression__objective_by_hand() -> None:
+    rows = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+    targets = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+    # Squares 1, 0, 4, 9: mean 3.5, half of it 1.75; the task loss 2 times 0.25.
+    found = objective(rows, targets, torch.tensor(2.0), 0.25)
+    assert float(found) == pytest.approx(1.75 + 0.5)
 
 
 def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
