@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from alphafix.classes import ClassTable
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import read_tensors, write_tensors
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 FloatArray64 = npt.NDArray[np.float64]
@@ -145,6 +148,13 @@ def nearest_neighbours(
         ids = base[_search(points[base], points, few, k)]
     distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
     return Neighbours(few, ids, distances, means.astype(np.float32), metric)
+
+
+def warn_of_few(k: int) -> None:
+    """Log a warning where K is too small for AlphaNet to train well."""
+    if k < 3:
+        why = "alpha can only be +1 or -1" if k == 1 else "training is unstable"
+        logger.warning("with k = %d %s; the paper's choice is 5", k, why)
 
 
 def random_neighbours(classes: ClassTable, *, k: int, seed: int) -> IntArray:

@@ -140,6 +140,12 @@ def test_train__several_k(run: Run) -> None:
     np.testing.assert_allclose(alone.trials.alphas, correction.trials.alphas[:2, :, :3], atol=1e-5)
 
 
+def test_train__k_under_3_warns(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    train(options(run, k=(1, 3), seeds=1))
+    assert "with k = 1 alpha can only be +1 or -1" in caplog.text
+    assert "k = 3" not in caplog.text
+
+
 def test_train__official_leaves_the_biases_alone(run: Run) -> None:
     assert train(options(run, preset="official")).biases is None
 

@@ -12,7 +12,7 @@ from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.head import Head
-from alphafix.neighbors import Neighbours, nearest_neighbours
+from alphafix.neighbors import Neighbours, nearest_neighbours, warn_of_few
 from alphafix.options.neighbors import NeighborsOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run
@@ -64,12 +64,7 @@ def _find(
         logger.info("%s is up to date", run.path(NEIGHBORS))
         return Neighbours.load(run.path(NEIGHBORS))
     refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)
-    if options.k < 3 and options.metric != "random":
-        logger.warning(
-            "k = %d: %s; 5 is the paper's choice",
-            options.k,
-            "alpha can only be +1 or -1" if options.k == 1 else "training is unstable under 3",
-        )
+    warn_of_few(options.k)
     found = nearest_neighbours(
         class_means(store), classes, k=options.k, metric=options.metric, seed=options.seed
     )

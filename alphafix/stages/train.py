@@ -26,7 +26,7 @@ from alphafix.errors import InputError, MissingStageError
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.head import Head
-from alphafix.neighbors import Neighbours
+from alphafix.neighbors import Neighbours, warn_of_few
 from alphafix.options.train import TrainOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import (
@@ -284,6 +284,8 @@ def _trials(
     pool = Pool.of(train.labels, classes)
     # Positions among the training samples become positions in the store.
     pool = Pool(train.index[pool.few], train.index[pool.base], pool.starts, pool.sizes)
+    for k in sorted({setting.k for setting in wanted}):
+        warn_of_few(k)
     means = found.means.astype(np.float64)
     shared: dict[int, IntArray] = {found.k: found.ids} if metric == found.metric else {}
     trials = []
