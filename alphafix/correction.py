@@ -18,6 +18,32 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
+def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None:
+    """Check that ids name different rows of a head, in ascending order.
+
+    A wrong id would be a wrong place in a model file, so this is asked wherever ids come
+    from a file and again before bytes are replaced.
+
+    Args:
+        classes: Class ids, of shape R.
+        num_classes: C, if it is known.
+
+    Raises:
+        InputError: If an id is negative, repeated, out of order or not under C.
+    """
+    ids = np.asarray(classes)
+    ascending = ids.ndim == 1 and bool((np.diff(ids) > 0).all())
+    inside = ids.min(initial=0) >= 0 and (num_classes is None or ids.max(initial=-1) < num_classes)
+    if not (np.issubdtype(ids.dtype, np.integer) and ascending and inside):
+        limit = "C - 1" if num_classes is None else num_classes - 1
+        raise InputError(
+            "the class ids of a correction are not those of rows",
+            got=f"{ids.dtype} {np.array2string(ids.ravel(), threshold=6)}",
+            expected=f"different whole numbers in 0..{limit}, ascending",
+            todo="the file is damaged or belongs to another model; make it again",
+        )
+
+
 @dataclass(frozen=True)
 class Trials:
     """The trained trials behind a correction.
@@ -115,6 +141,7 @@ class Correction:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_class_ids(self.classes)
         for name, array in (("rows", self.rows), ("biases", self.biases)):
             if array is not None and len(array) != len(self.classes):
                 raise InputError(

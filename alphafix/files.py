@@ -38,12 +38,18 @@ def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, overwrite: bool = False, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` if the block succeeds.
 
     The data is flushed to the disk before the rename and the folder after it, so that a
     crash leaves either the old file or the new one. On any exception the temporary file
     is removed and ``path`` is untouched.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether it may be there already.
+        mode: Its permissions; by default those that a new file gets. Nobody else can read
+            the temporary file before.
 
     Raises:
         TargetExistsError: If ``path`` exists and ``overwrite`` is false.
@@ -54,7 +60,9 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-        mode = stat.S_IMODE(temporary.stat().st_mode)
+        if mode is None:
+            mode = stat.S_IMODE(temporary.stat().st_mode)
+        temporary.chmod(0o600)
         yield temporary
         # A library may have put a file of its own in its place, readable by nobody else.
         temporary.chmod(mode)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import MissingStageError, StaleInputError
+from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
 from alphafix.files import read_json, read_tensors, sha256_file
 
 # What each stage leaves in the run directory, and the command that makes it.
@@ -131,7 +131,13 @@ class Run:
     def provenance(self, name: str) -> dict[str, Any]:
         """The provenance that the result ``name`` carries (empty if none)."""
         path = self.require(name)
-        data = read_json(path) if path.suffix == ".json" else read_tensors(path)[1]
+        try:
+            data = read_json(path) if path.suffix == ".json" else read_tensors(path)[1]
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"a result of the run is damaged: {error}",
+                todo=f"run `{_MADE_BY.get(name, 'alphafix extract')} --overwrite` again",
+            ) from error
         return dict(data.get("provenance") or {})
 
     def require_fresh(self, name: str) -> None:

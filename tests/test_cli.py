@@ -57,6 +57,8 @@ def test_help__of_a_command_ends_with_an_example(name: str) -> None:
         (["train", "--select", "constrained"], "--max-overall-drop"),
         (["neighbors", "-k", "0"], "-k"),
         (["patch"], "FILE"),
+        (["evaluate", "--max-class-drop", "nan"], "--max-class-drop"),
+        (["neighbors", "--class-names", "names.txt"], "--features"),
     ],
 )
 def test_usage_errors__exit_with_2_and_say_why_on_stderr(

@@ -10,7 +10,13 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from alphafix.classes import ClassTable
-from alphafix.errors import InputError, MissingStageError, StaleInputError, TargetExistsError
+from alphafix.errors import (
+    FileFormatError,
+    InputError,
+    MissingStageError,
+    StaleInputError,
+    TargetExistsError,
+)
 from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.head import Head
@@ -220,9 +226,56 @@ def test_start__features_with_nan_are_counted_and_named(problem: Problem, tmp_pa
     bad[[3, 8], 0] = np.nan
     broken = replace(problem, features={**problem.features, "train": bad})
     features, head = save_arrays(tmp_path, broken)
-    with pytest.raises(InputError, match=r"2 samples have features that are not finite(.|\n)*3, 8"):
+    with pytest.raises(InputError, match=r"2 samples of the split train have(.|\n)*3, 8"):
         find_neighbors(options(Run(tmp_path / "other"), features=(str(features),), head=head))
-    assert not (tmp_path / "other" / "features" / "train" / "manifest.json").exists()
+    assert not (tmp_path / "other").exists()
+
+
+def test_start__bad_features_with_overwrite_leave_the_run_as_it_was(
+    run: Run, problem: Problem, tmp_path: Path
+) -> None:
+    bad = problem.features["val"].copy()
+    bad[0, 0] = np.inf
+    broken = replace(problem, features={**problem.features, "val": bad})
+    features, head = save_arrays(tmp_path, broken)
+    with pytest.raises(InputError, match="1 samples of the split val"):
+        find_neighbors(options(run, features=(str(features),), head=head, overwrite=True))
+    store = FeatureStore.open(run.features("train"))
+    store.verify()
+    np.testing.assert_array_equal(store.array(), problem.features["train"])
+
+
+def test_start__what_an_interrupted_start_left_is_no_obstacle(
+    problem: Problem, tmp_path: Path
+) -> None:
+    features, head = save_arrays(tmp_path, problem)
+    other = Run(tmp_path / "other")
+    given = {"features": (str(features),), "head": head}
+    find_neighbors(options(other, **given))
+    # As a kill before the head was written leaves it.
+    for name in (HEAD, CLASSES, NEIGHBORS, other.manifest("val")):
+        other.path(name).unlink()
+    find_neighbors(options(other, **given))
+    FeatureStore.open(other.features("val")).verify()
+
+
+def test_find_neighbors__a_damaged_result_names_the_command_and_can_be_replaced(run: Run) -> None:
+    find_neighbors(options(run))
+    whole = run.path(NEIGHBORS).read_bytes()
+    run.path(NEIGHBORS).write_bytes(whole[:100])
+    with pytest.raises(FileFormatError, match="alphafix neighbors --overwrite"):
+        find_neighbors(options(run))
+    find_neighbors(options(run, overwrite=True))
+    assert run.path(NEIGHBORS).read_bytes() == whole
+
+
+def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "n.csv"
+    find_neighbors(options(run, csv=path))
+    find_neighbors(options(run, csv=path))
+    path.write_text("something else")
+    with pytest.raises(TargetExistsError, match="--overwrite"):
+        find_neighbors(options(run, csv=path))
 
 
 def test_start__features_without_head_are_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from alphafix.options.neighbors import NeighborsOptions
 from alphafix.options.train import TrainOptions
 from alphafix.run import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
 from alphafix.stages.neighbors import find_neighbors
-from alphafix.stages.train import UNFINISHED, plan, train
+from alphafix.stages.train import UNFINISHED, fit, forget_unfinished, plan, train
 from tests.common import make_problem, write_run
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
@@ -221,6 +221,10 @@ def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
         ({"select": "few", "calibrate": True}, "no optimum"),
         ({"rho": (-1.0,)}, "greater than or equal to 0"),
         ({"rho": "0.5,x"}, "valid number"),
+        ({"rho": "inf"}, "finite number"),
+        ({"lr": float("inf")}, "finite number"),
+        ({"memory": float("nan")}, "finite number"),
+        ({"method": "few-bias", "holdout": 0.2}, "--method alphanet only"),
     ],
 )
 def test_options__that_do_not_fit_together(given: dict[str, object], message: str) -> None:
@@ -298,6 +302,33 @@ def test_train__auto_takes_the_largest_gain_within_the_limit(run: Run) -> None:
     assert auto["few_gain"] == pytest.approx(after["few"] - base["few"], abs=1e-4)
     assert "alphanet" in {one["method"] for one in auto["tried"]}
     assert 0 <= auto["chance_best"] <= 1
+
+
+def test_train__few_needs_few_split_samples_in_validation(tmp_path: Path) -> None:
+    problem = make_problem(num_classes=24)
+    keep = ~np.isin(problem.labels["val"], problem.classes.few)
+    problem.features["val"] = problem.features["val"][keep]
+    problem.labels["val"] = problem.labels["val"][keep]
+    run = write_run(tmp_path / "run", problem)
+    find_neighbors(NeighborsOptions(run=run.folder))
+    with pytest.raises(InputError, match="no samples of few-split classes"):
+        train(options(run, select="few"))
+    assert train(options(run)).chosen["val"]["few"] is None
+
+
+def test_train__a_holdout_of_another_seed_trains_anew(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    fit(options(run, holdout=0.2, seed=0, seeds=2))  # leaves its finished batch
+    after = fit(options(run, holdout=0.2, seed=1, seeds=1))
+    forget_unfinished(run)
+    clean = fit(options(run, holdout=0.2, seed=1, seeds=1))
+    np.testing.assert_array_equal(after.rows, clean.rows)
+
+
+def test_train__equal_settings_count_once(run: Run) -> None:
+    correction = train(options(run, rho="0.5,0.5", seeds=2))
+    assert correction.trials is not None
+    assert len(correction.trials) == 2
 
 
 def test_train__an_unknown_method_lists_the_known_ones() -> None:

@@ -159,7 +159,7 @@ def describe(chosen: Candidate, trials: Trials, rule: Rule | None, ensemble: str
         "k": chosen.k,
         "seeds": [trials.settings[place]["seed"] for place in chosen.trials],
         "ensemble": ensemble if len(chosen.trials) > 1 else "single",
-        "why": "the only setting" if rule is None else rule.describe(),
+        "why": "nothing was measured" if rule is None else rule.describe(),
         "offset": chosen.offset,
         "curve": None if chosen.curve is None else chosen.curve.outline(),
         "val": None if chosen.val is None else dict(chosen.val),

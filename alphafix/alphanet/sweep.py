@@ -37,8 +37,9 @@ class Setting:
 
 
 def settings(rhos: Sequence[float], ks: Sequence[int], seeds: Sequence[int]) -> tuple[Setting, ...]:
-    """All combinations, seeds changing fastest."""
-    return tuple(Setting(rho, k, seed) for k in ks for rho in rhos for seed in seeds)
+    """All different combinations, seeds changing fastest."""
+    every = (Setting(rho, k, seed) for k in ks for rho in rhos for seed in seeds)
+    return tuple(dict.fromkeys(every))
 
 
 def streams(seed: int) -> tuple[int, int, int]:

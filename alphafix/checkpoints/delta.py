@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,17 @@ import numpy.typing as npt
 
 from alphafix.checkpoints.finding import checkpoint_sha256
 from alphafix.checkpoints.opening import open_checkpoint
-from alphafix.checkpoints.plan import Change, Plan
+from alphafix.checkpoints.plan import Change, Plan, require_own, require_range
 from alphafix.checkpoints.safetensors_format import DTYPES, read_header
-from alphafix.checkpoints.tensors import Checkpoint, elements, encode, read_raw, read_values
+from alphafix.checkpoints.tensors import (
+    Checkpoint,
+    Tensor,
+    elements,
+    encode,
+    read_raw,
+    read_values,
+)
+from alphafix.correction import require_class_ids
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import METADATA_KEY, atomic_path
 from alphafix.head import HeadSource
@@ -42,16 +51,16 @@ def save_delta(
         change.tensor.name: (change.tensor.dtype, encode(change.rows, change.tensor.dtype))
         for change in plan.changes
     }
+    tensors = {"classes": ("int64", plan.classes), **stored}
     metadata = {
         "value": "delta",
+        "content": _content([np.ascontiguousarray(array) for _, array in tensors.values()]),
         "model": checkpoint_sha256(plan.checkpoint),
         "section": plan.checkpoint.section,
         "source": asdict(plan.source),
         "provenance": provenance,
     }
-    data = pack(
-        {"classes": ("int64", plan.classes), **stored}, {METADATA_KEY: json.dumps(metadata)}
-    )
+    data = pack(tensors, {METADATA_KEY: json.dumps(metadata)})
     with atomic_path(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
@@ -66,26 +75,54 @@ def load_delta(path: Path, model: Path) -> tuple[Plan, dict[str, Any] | None]:
         FileFormatError: If the delta is damaged or something else.
         InputError: If the model is another one.
     """
+    tensors, metadata = _read(path)
+    checkpoint = open_checkpoint(model, section=metadata["section"])
+    _require_model(path, checkpoint, metadata["model"])
+    source = HeadSource.from_dict(metadata["source"])
+    classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
+    require_class_ids(classes)
+    changes = tuple(
+        Change(checkpoint.tensor(name), _is_turned(source, name), read_values(tensors[name]))
+        for name in (*source.weights, *source.biases)
+        if name in tensors
+    )
+    for change in changes:
+        require_own(checkpoint, change.tensor)
+        require_range(change, classes)
+    return Plan(checkpoint, source, classes, changes), metadata["provenance"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors by name and the metadata of a delta whose content is as it was written."""
     header = read_header(path)
-    metadata = json.loads(header.metadata.get(METADATA_KEY, "{}"))
-    if metadata.get("value") != "delta":
+    try:
+        metadata = dict(json.loads(header.metadata.get(METADATA_KEY, "{}")))
+    except ValueError:
+        metadata = {}
+    needed = {"content", "model", "section", "source", "provenance"}
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    if metadata.get("value") != "delta" or not needed <= set(metadata) or "classes" not in tensors:
         raise FileFormatError(
             f"{path} is no delta",
             got=f"tensors {', '.join(t.name for t in header.tensors[:5])}",
             expected="a file that `alphafix patch --delta` wrote",
             todo="give a whole correction with --correction",
         )
-    checkpoint = open_checkpoint(model, section=metadata["section"])
-    _require_model(path, checkpoint, metadata["model"])
-    source = HeadSource.from_dict(metadata["source"])
-    tensors = {tensor.name: tensor for tensor in header.tensors}
-    classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
-    changes = tuple(
-        Change(checkpoint.tensor(name), _is_turned(source, name), read_values(tensors[name]))
-        for name in (*source.weights, *source.biases)
-        if name in tensors
-    )
-    return Plan(checkpoint, source, classes, changes), metadata["provenance"]
+    found = _content([elements(tensor, read_raw(tensor)) for tensor in header.tensors])
+    if found != metadata["content"]:
+        raise FileFormatError(
+            f"{path} is damaged",
+            got=f"content {found[:16]}",
+            expected=f"content {metadata['content'][:16]}, as it was written",
+            todo="copy it again, or make it again with `alphafix patch --delta`",
+        )
+    return tensors, metadata
+
+
+def _content(arrays: Sequence[npt.NDArray[Any]]) -> str:
+    """SHA-256 of stored elements, whatever the order of the tensors in the file."""
+    parts = sorted(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _is_turned(source: HeadSource, name: str) -> bool:

@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from alphafix.checkpoints.splices import Splice
 from alphafix.checkpoints.writing import VerificationError, Verify, Written, write_all
-from alphafix.errors import FileFormatError, InputError, MissingStageError, TargetExistsError
+from alphafix.errors import (
+    AlphafixError,
+    FileFormatError,
+    InputError,
+    MissingStageError,
+    TargetExistsError,
+)
 from alphafix.files import read_tensors, write_tensors
 
 ByteArray = npt.NDArray[np.uint8]
@@ -87,7 +93,16 @@ class Undo:
                 got=f"tensors {', '.join(sorted(tensors))}",
                 expected="what `alphafix patch --in-place` wrote",
             )
-        return cls(size=int(metadata["size"]), **tensors)
+        undo = cls(size=int(metadata["size"]), **tensors)
+        total = int(undo.lengths.sum())
+        outside = (undo.offsets < 0) | (undo.offsets + undo.lengths > undo.size)
+        if total != len(undo.old) or total != len(undo.new) or outside.any():
+            raise FileFormatError(
+                f"{path} is a damaged undo record",
+                got=f"ranges of {total:,} bytes, {len(undo.old):,} kept",
+                expected=f"as many, all within {undo.size:,} bytes",
+            )
+        return undo
 
 
 def undo_path(file: Path) -> Path:
@@ -121,10 +136,19 @@ def write_in_place(
                 expected="the original",
                 todo=f"restore it first: alphafix patch --revert {file}",
             )
+        _require_own_name(file)
         _require_writable(file)
+        size = file.stat().st_size
+        if any(splice.moves or splice.end > size for splice in splices[file]):
+            raise ValueError(f"{file} cannot be changed in place: bytes would move")
     undos = {file: Undo.of(file, own) for file, own in splices.items()}
-    for file, undo in undos.items():
-        undo.save(undo_path(file))
+    try:
+        for file, undo in undos.items():
+            undo.save(undo_path(file))
+    except AlphafixError:
+        for file in undos:
+            undo_path(file).unlink(missing_ok=True)
+        raise
     try:
         for file, own in splices.items():
             before = _hash_without(file, own) if verify == "full" else None
@@ -134,13 +158,43 @@ def write_in_place(
             if before is not None and _hash_without(file, own) != before:
                 raise _wrong(file, "other bytes outside the changed rows")
     except OSError as error:
-        for file, undo in undos.items():
-            _write(file, undo.splices())
-            undo_path(file).unlink()
+        _roll_back(undos)
         raise InputError(
-            f"cannot write {file}", got=error.strerror, expected="a file that can be written"
+            f"cannot write {file}",
+            got=error.strerror,
+            expected="a file that can be written",
+            todo="the original bytes are back; leave out --in-place to write a copy",
         ) from error
     return [undo_path(file) for file in splices]
+
+
+def _roll_back(undos: Mapping[Path, Undo]) -> None:
+    for file, undo in undos.items():
+        try:
+            _write(file, undo.splices())
+        except OSError as error:
+            raise VerificationError(
+                f"{file} could neither be patched nor restored",
+                got=error.strerror,
+                expected="a disk that can be written",
+                todo="mend the disk, then restore the original with "
+                f"`alphafix patch --revert {file}`; the record is beside it",
+            ) from error
+    for file in undos:
+        undo_path(file).unlink()
+
+
+def _require_own_name(file: Path) -> None:
+    """Refuse a file that others see under another name, and would not know to have changed."""
+    links = file.stat().st_nlink
+    if file.is_symlink() or links > 1:
+        got = f"a link to {file.resolve()}" if file.is_symlink() else f"a file with {links} names"
+        raise InputError(
+            f"{file} is not patched in place",
+            got=got,
+            expected="a file with one name, so that nothing else changes with it",
+            todo="leave out --in-place to write a copy",
+        )
 
 
 def _require_writable(file: Path) -> None:
@@ -210,8 +264,8 @@ def revert(files: Sequence[Path]) -> list[Path]:
         raise MissingStageError(
             f"{files[0]} has no undo record",
             expected=undo_path(files[0]).name,
-            todo="only files patched with --in-place can be restored; otherwise the original is "
-            "still there under its own name",
+            todo="only files patched with --in-place can be restored, under the name that they "
+            "were patched by; a copy was written beside an original that is unchanged",
         )
     undos = {file: Undo.load(undo_path(file)) for file in changed}
     for file, undo in undos.items():

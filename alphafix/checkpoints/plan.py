@@ -120,8 +120,8 @@ def make_plan(
             for tensor, values in zip(source.biases, biases, strict=True)
         ]
     for change in changes:
-        _require_own(checkpoint, change.tensor)
-        _require_range(change, correction.classes)
+        require_own(checkpoint, change.tensor)
+        require_range(change, correction.classes)
     return Plan(checkpoint, source, correction.classes, tuple(changes))
 
 
@@ -144,7 +144,12 @@ def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -
 _EMBEDDING_WORDS = ("embed", "wte", "word_embeddings")
 
 
-def _require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
+def require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
+    """Check that nothing else uses the bytes of a tensor.
+
+    Raises:
+        InputError: If something does.
+    """
     tied = any(word in tensor.name.lower() for word in _EMBEDDING_WORDS)
     if tensor.users or tied:
         users = ", ".join(tensor.users[:3]) or "the embedding of that name"
@@ -157,12 +162,26 @@ def _require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
         )
 
 
-def _require_range(change: Change, classes: IntArray) -> None:
+def require_range(change: Change, classes: IntArray) -> None:
+    """Check that new rows have the shape of the tensor's and fit its element type.
+
+    Raises:
+        InputError: If they do not.
+    """
+    shape = change.tensor.shape[:1] if change.transposed else change.tensor.shape[1:]
+    wanted = (len(classes), int(np.prod(shape)))
+    if (len(change.rows), change.rows[:1].size) != (wanted[0], wanted[1] if len(classes) else 0):
+        raise InputError(
+            f"new rows do not fit the tensor {change.tensor.name}",
+            got=f"shape {change.rows.shape} for {len(classes)} classes",
+            expected=f"{wanted[0]} rows of {wanted[1]} numbers",
+            todo="the correction or delta is damaged or belongs to another model",
+        )
     finite = np.isfinite(change.rounded).reshape(len(classes), -1).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         raise InputError(
-            f"a corrected value is too large for {change.tensor.dtype}",
+            f"a corrected value is not finite, or too large for {change.tensor.dtype}",
             got=f"{np.abs(change.rows[row]).max():.4g} in {change.tensor.name}, "
             f"class {classes[row]}",
             expected="values that the file's element type can hold",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,7 +67,15 @@ def open_safetensors_file(path: Path) -> Checkpoint:
         FileFormatError: If it breaks any rule of the format.
     """
     header = read_header(path)
-    return Checkpoint(path, "safetensors", header.tensors, (path,), header.metadata)
+    names = {tensor.name for tensor in header.tensors}
+    # safetensors' save_model leaves shared tensors out and says in the metadata which one of
+    # the others they are.
+    left_out = [(k, v) for k, v in header.metadata.items() if v in names and k not in names]
+    tensors = tuple(
+        replace(tensor, users=tuple(k for k, v in left_out if v == tensor.name))
+        for tensor in header.tensors
+    )
+    return Checkpoint(path, "safetensors", tensors, (path,), header.metadata)
 
 
 def read_header(path: Path) -> Header:

@@ -16,6 +16,7 @@ from alphafix.checkpoints.tensors import (
     read_raw,
     row_major,
 )
+from alphafix.correction import require_class_ids
 
 IntArray = npt.NDArray[np.int64]
 
@@ -40,10 +41,16 @@ class Splice:
 
 
 def in_order(splices: Iterable[Splice]) -> tuple[Splice, ...]:
-    """Sort by offset and join neighbours, so that each is one write."""
+    """Sort by offset and join neighbours, so that each is one write.
+
+    Raises:
+        ValueError: If two of them overlap.
+    """
     joined: list[Splice] = []
     run: list[Splice] = []
     for splice in sorted(splices, key=lambda s: s.offset):
+        if run and splice.offset < run[-1].end:
+            raise ValueError("two replacements of the same bytes")
         if run and run[-1].end != splice.offset:
             joined.append(_join(run))
             run = []
@@ -65,7 +72,11 @@ def row_splices(
         classes: The R rows to replace.
         rows: Their values, float32.
         transposed: Whether the tensor is stored as D x C.
+
+    Raises:
+        InputError: If a class is no row of the tensor.
     """
+    require_class_ids(classes, tensor.shape[1 if transposed else 0])
     stored = encode(rows, tensor.dtype)
     if transposed or not _rows_are_runs(tensor):
         raw = read_raw(tensor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,12 +74,12 @@ def write_copy(
         VerificationError: If the copy is not as it was to be.
     """
     size = source.stat().st_size
-    with atomic_path(target, overwrite=overwrite) as temporary:
+    mode = stat.S_IMODE(source.stat().st_mode)
+    with atomic_path(target, overwrite=overwrite, mode=mode) as temporary:
         with progress(f"writing {target.name}", size) as advance:
             _copy(source, temporary, splices, size, verify, advance)
         if check is not None:
             check(temporary)
-        shutil.copymode(source, temporary)
 
 
 def spans(splices: Sequence[Splice], size: int) -> Iterator[Span]:

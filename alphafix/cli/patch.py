@@ -22,7 +22,7 @@ DONE = {
     "in place": "changed in place and verified; `alphafix patch --revert` restores it",
     "delta": "the changed rows alone; apply them with `alphafix patch MODEL --apply`",
     "dry run": "nothing was written",
-    "revert": "the original bytes are back",
+    "revert": "the changed bytes are the original's again",
 }
 
 

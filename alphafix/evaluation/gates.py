@@ -98,9 +98,10 @@ def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> Outcom
     value = float(-change[worst])
     name = evaluation.classes.names[worst]
     over = int((-change[~np.isnan(change)] > limit + ROUNDING).sum())
-    line = _line(f"largest drop of a class ({name})", value, "at most", limit, over == 0)
+    met = value <= limit + ROUNDING
+    line = _line(f"largest drop of a class ({name})", value, "at most", limit, met)
     more = f"; {over} classes drop more than {limit:g}" if over > 1 else ""
-    return Outcome("--max-class-drop", limit, value, over == 0, line + more)
+    return Outcome("--max-class-drop", limit, value, met, line + more)
 
 
 def _line(what: str, value: float | None, relation: str, limit: float, met: bool) -> str:

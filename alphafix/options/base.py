@@ -43,7 +43,7 @@ Several = BeforeValidator(_split)
 class StageOptions(BaseModel):
     """What every stage takes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     run: Annotated[
         Path,

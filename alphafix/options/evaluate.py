@@ -35,18 +35,31 @@ class EvaluateOptions(StageOptions):
     seed: Annotated[int, Field(ge=0, description="Seed of these draws.")] = 0
     min_few_gain: Annotated[
         float | None,
-        Field(description="Gate: the few split must gain this many points of top-1 accuracy."),
+        Field(
+            allow_inf_nan=False,
+            description="Gate: the few split must gain this many points of top-1 accuracy.",
+        ),
     ] = None
     max_overall_drop: Annotated[
-        float | None, Field(description="Gate: overall top-1 may drop by at most this many points.")
+        float | None,
+        Field(
+            allow_inf_nan=False,
+            description="Gate: overall top-1 may drop by at most this many points.",
+        ),
     ] = None
     max_base_drop: Annotated[
         float | None,
-        Field(description="Gate: top-1 of all other classes may drop by at most this many points."),
+        Field(
+            allow_inf_nan=False,
+            description="Gate: top-1 of all other classes may drop by at most this many points.",
+        ),
     ] = None
     max_class_drop: Annotated[
         float | None,
-        Field(description="Gate: no class's accuracy may drop by more than this many points."),
+        Field(
+            allow_inf_nan=False,
+            description="Gate: no class's accuracy may drop by more than this many points.",
+        ),
     ] = None
     confident: Annotated[
         bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alphafix.options.base import Flag, StageOptions
 
@@ -20,7 +20,7 @@ class NeighborsOptions(StageOptions):
         Metric,
         Field(
             description="Distance between class means; random neighbours are the control "
-            "of the paper's Figure 3."
+            "of the paper's Figure 3 (`alphafix train` draws its own for each trial)."
         ),
     ] = "euclidean"
     seed: Annotated[int, Field(ge=0, description="Seed of --metric random.")] = 0
@@ -57,6 +57,12 @@ class NeighborsOptions(StageOptions):
     csv: Annotated[
         Path | None, Flag(metavar="FILE"), Field(description="Write the table as CSV too.")
     ] = None
+
+    @model_validator(mode="after")
+    def _names_of_arrays(self) -> NeighborsOptions:
+        if self.class_names is not None and not self.features:
+            raise ValueError("--class-names goes with --features")
+        return self
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""

@@ -27,7 +27,7 @@ class TrainOptions(StageOptions):
         ),
     ] = "alphanet"
     rho: Annotated[
-        tuple[Annotated[float, Field(ge=0)], ...],
+        tuple[Annotated[float, Field(ge=0, le=1000)], ...],
         Several,
         Flag(metavar="NUMBER[,NUMBER...]"),
         Field(
@@ -127,6 +127,8 @@ class TrainOptions(StageOptions):
         if self.method not in known:
             raise ValueError(f"--method is one of {', '.join(known)}")
         if self.method != "alphanet":
+            if self.holdout is not None:
+                raise ValueError("--holdout goes with --method alphanet only")
             return self
         if (self.select == "constrained") != (self.max_overall_drop is not None):
             raise ValueError("--select constrained and --max-overall-drop go together")
@@ -149,9 +151,7 @@ class TrainOptions(StageOptions):
 
     def recorded_trials(self) -> dict[str, Any]:
         """Those of them that decide a trial (not which trials there are, or the choice)."""
-        choice = {"rho", "seeds", "seed", "k", "select", "max_overall_drop", "ensemble"}
-        return {
-            name: value
-            for name, value in self.recorded().items()
-            if name not in choice | {"calibrate"}
-        }
+        choice = {"rho", "seeds", "k", "select", "max_overall_drop", "ensemble", "calibrate"}
+        if self.holdout is None:
+            choice.add("seed")  # otherwise it decides which samples are held out
+        return {name: value for name, value in self.recorded().items() if name not in choice}

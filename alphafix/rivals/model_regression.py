@@ -40,7 +40,7 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
         task_loss = shots.task_loss(shots.original(rows), places, rng)
         loss = objective(rows, targets[places], task_loss, task_weight)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     with torch.no_grad():
         rows = shots.original(model(shots.standard(shots.few_rows()))).numpy()

@@ -30,7 +30,7 @@ from alphafix.stages.evaluate import evaluate
 from alphafix.stages.extract import extract
 from alphafix.stages.neighbors import find_neighbors
 from alphafix.stages.patch import patch
-from alphafix.stages.train import fit, train
+from alphafix.stages.train import fit, forget_unfinished, train
 
 BACKBONE = "python:alphafix.demo.model:glyph_net"
 COLUMNS = ("few", "medium", "many", "overall")
@@ -103,6 +103,7 @@ def demo(
     correction = train(training, progress=progress)
     clock(f"alphafix train --rho {options.rho:g}: {options.seeds} trials with nearest neighbours")
     control = fit(training.model_copy(update={"metric": "random"}), progress=progress)
+    forget_unfinished(run)
     clock("the control: as many trials with random neighbours")
     written = patch(PatchOptions(run=to, overwrite=True, file=model), progress=progress)
     clock(f"alphafix patch: {len(correction.classes)} rows and biases changed in {written.target}")
@@ -139,17 +140,20 @@ def _unpack(images: Path, model: Path, options: DemoOptions, progress: Progress)
         as_file(data / "base-crt.safetensors") as crt,
         as_file(data / "base-ce-head.safetensors") as head,
     ):
-        _write_model(model, crt, head if options.base == "ce" else None)
+        wanted = _model_bytes(crt, head if options.base == "ce" else None)
+    if model.is_file() and model.read_bytes() == wanted:
+        return
+    with atomic_path(model, overwrite=options.overwrite) as temporary:
+        temporary.write_bytes(wanted)
 
 
-def _write_model(model: Path, base: Path, head: Path | None) -> None:
-    from safetensors.torch import load_file, save_file
+def _model_bytes(base: Path, head: Path | None) -> bytes:
+    from safetensors.torch import load_file, save
 
     tensors = load_file(base)
     if head is not None:
         tensors |= load_file(head)
-    with atomic_path(model, overwrite=True) as temporary:
-        save_file(tensors, temporary)
+    return save(tensors)
 
 
 def _extraction(options: DemoOptions, images: Path, model: Path) -> ExtractOptions:

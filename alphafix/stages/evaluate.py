@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,27 @@ def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
 def write_outputs(
     evaluation: Evaluation, outcomes: Sequence[Outcome], options: EvaluateOptions
 ) -> None:
-    """Write the files for a CI system that the options name, replacing earlier ones."""
+    """Write the files for a CI system that the options name, replacing earlier ones.
+
+    Raises:
+        TargetExistsError: If a file of another kind is there and may not be replaced.
+    """
     if options.junit is not None:
-        write_text(options.junit, junit_report(evaluation, outcomes), overwrite=True)
+        _replace(options.junit, junit_report(evaluation, outcomes), options.overwrite)
     if options.markdown is not None:
-        write_text(options.markdown, markdown_report(evaluation, outcomes), overwrite=True)
+        text = markdown_report(evaluation, outcomes)
+        if str(options.markdown) == os.environ.get("GITHUB_STEP_SUMMARY"):
+            with options.markdown.open("a", encoding="utf-8") as summary:  # others write there too
+                summary.write(text)
+        else:
+            _replace(options.markdown, text, options.overwrite)
+
+
+def _replace(path: Path, text: str, overwrite: bool) -> None:
+    """Write a report, over an earlier one (which begins alike) but over nothing else."""
+    begin = text[:20].encode()
+    ours = path.is_file() and path.read_bytes()[: len(begin)] == begin
+    write_text(path, text, overwrite=overwrite or ours)
 
 
 def gates_of(options: EvaluateOptions) -> Gates:

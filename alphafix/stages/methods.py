@@ -25,6 +25,21 @@ def allowed_drop(options: TrainOptions) -> float:
     return DEFAULT_DROP if options.max_overall_drop is None else options.max_overall_drop
 
 
+def require_validation(run: Run, method: str) -> None:
+    """Check that there are validation features, before any long work.
+
+    Raises:
+        MissingStageError: If not.
+    """
+    if not run.has(run.manifest("val")):
+        raise MissingStageError(
+            f"--method {method} chooses its settings on validation features",
+            got="training features only",
+            expected="features of the split val",
+            todo="run `alphafix extract --split val`, or use --method alphanet",
+        )
+
+
 def fit_other(
     options: TrainOptions,
     provenance: Provenance,
@@ -41,17 +56,9 @@ def fit_other(
         progress: Told each method.
 
     Raises:
-        MissingStageError: If there are no validation features to choose on.
         InputError: If the method gives no linear head, or none keeps the limit.
     """
     run = Run(options.run)
-    if not run.has(run.manifest("val")):
-        raise MissingStageError(
-            f"--method {options.method} chooses its settings on validation features",
-            got="training features only",
-            expected="features of the split val",
-            todo="run `alphafix extract --split val`, or use --method alphanet",
-        )
     train, val = (FeatureStore.open(run.features(split)) for split in ("train", "val"))
     head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
     if (val.width, val.num_classes) != (train.width, train.num_classes):

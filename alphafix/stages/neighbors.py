@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from alphafix.classes import ClassTable, Thresholds
 from alphafix.features.means import class_means
@@ -33,8 +34,6 @@ def find_neighbors(
         TargetExistsError: If there are other neighbours already.
     """
     run = Run(options.run)
-    if options.csv is not None:
-        refuse_existing(options.csv, overwrite=options.overwrite)
     if options.features or options.head is not None:
         from alphafix.stages.start import start_from_arrays
 
@@ -45,8 +44,13 @@ def find_neighbors(
     head.require_match(width=store.width, num_classes=store.num_classes)
     found = _find(run, classes, store, options)
     if options.csv is not None:
-        write_text(options.csv, table_csv(classes, found), overwrite=options.overwrite)
+        _write_csv(options.csv, table_csv(classes, found), overwrite=options.overwrite)
     return classes, found
+
+
+def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:
+    same = path.is_file() and path.read_bytes() == text.encode()
+    write_text(path, text, overwrite=overwrite or same)
 
 
 def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
@@ -59,8 +63,8 @@ def _find(
     run: Run, classes: ClassTable, store: FeatureStore, options: NeighborsOptions
 ) -> Neighbours:
     changed = classes.thresholds != ClassTable.load(run.path(CLASSES)).thresholds
-    same = not changed and run.is_current(NEIGHBORS, _provenance(run, options))
-    if same and not options.overwrite:
+    redo = changed or options.overwrite
+    if not redo and run.is_current(NEIGHBORS, _provenance(run, options)):
         logger.info("%s is up to date", run.path(NEIGHBORS))
         return Neighbours.load(run.path(NEIGHBORS))
     refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)

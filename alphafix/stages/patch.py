@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from alphafix.checkpoints.card import model_card
 from alphafix.checkpoints.delta import delta_name, load_delta, save_delta
-from alphafix.checkpoints.inplace import revert, write_in_place
+from alphafix.checkpoints.inplace import revert, undo_path, write_in_place
 from alphafix.checkpoints.opening import file_format, find_file, open_checkpoint
 from alphafix.checkpoints.patching import plan_outputs, seal, write_outputs
 from alphafix.checkpoints.plan import Plan, make_plan
 from alphafix.checkpoints.sections import section_of
 from alphafix.correction import Correction
+from alphafix.errors import InputError, StaleInputError, TargetExistsError
 from alphafix.files import refuse_existing, sha256_file, write_text
 from alphafix.head import Head
 from alphafix.options.patch import PatchOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CORRECTION, HEAD, Run, versions
 from alphafix.stages.patch_effect import Effect, measure_effect
+
+logger = logging.getLogger(__name__)
 
 Action = Literal["copy", "in place", "delta", "dry run", "revert"]
 
@@ -90,6 +95,7 @@ def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
         return _revert(options)
     if options.card is not None:
         refuse_existing(options.card, overwrite=options.overwrite)
+    _refuse_cut_off(options.file)
     if options.apply is not None:
         work = _from_delta(options.apply, options)
     else:
@@ -109,6 +115,8 @@ def _from_run(options: PatchOptions, progress: Progress) -> _Work:
         run.require_fresh(CORRECTION)
     file = options.correction or run.path(CORRECTION)
     correction = Correction.load(file)
+    if options.correction is not None:
+        _require_same_head(run, file, correction)
     section = section_of(options.head or (head.source.weights[0] if head.source else ""))
     plan = make_plan(
         open_checkpoint(options.file, section=section),
@@ -137,6 +145,58 @@ def _from_run(options: PatchOptions, progress: Progress) -> _Work:
     return _Work(plan, provenance, effect)
 
 
+def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
+    """Check that a correction given as a file was made for this run's head."""
+    recorded = dict(correction.provenance.get("inputs") or {}).get(HEAD)
+    current = sha256_file(run.path(HEAD))
+    if recorded is None:
+        logger.warning("%s does not say for which head it was made", file)
+    elif recorded != current:
+        raise StaleInputError(
+            f"{file} was made for another head",
+            got=f"{HEAD} {recorded[:12]}",
+            expected=f"{HEAD} {current[:12]}, that of {run.folder}",
+            todo="name the run directory that it belongs to with --run, or train again",
+        )
+
+
+def _refuse_cut_off(file: Path) -> None:
+    """A file with an undo record holds other rows than its head's, or half of them."""
+    path = find_file(file)
+    if undo_path(path).exists():
+        raise TargetExistsError(
+            f"{path} has been patched in place, or that was cut off",
+            got=f"its undo record {undo_path(path).name}",
+            expected="the original",
+            todo=f"restore it first: alphafix patch --revert {path}",
+        )
+
+
+def _require_apart(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Check, before anything is written, that no target is an input or another target.
+
+    Raises:
+        InputError: If one is, whatever --overwrite says.
+    """
+    taken = {path.resolve(): "read for it" for path in inputs}
+    for target in targets:
+        place = target.resolve()
+        if place in taken:
+            raise InputError(
+                f"{target} cannot be written by this patch",
+                got=f"a file that is {taken[place]}",
+                expected="a path of its own for everything that is written",
+                todo="give another name",
+            )
+        taken[place] = "written by it too"
+
+
+def _inputs(work: _Work, options: PatchOptions) -> list[Path]:
+    run = Run(options.run)
+    given = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
+    return [*work.plan.checkpoint.files, *(path for path in given if path is not None)]
+
+
 def _from_delta(delta: Path, options: PatchOptions) -> _Work:
     return _Work(*load_delta(delta, options.file))
 
@@ -144,19 +204,24 @@ def _from_delta(delta: Path, options: PatchOptions) -> _Work:
 def _write(work: _Work, options: PatchOptions, progress: Progress) -> PatchResult:
     plan, provenance = work.plan, work.provenance if options.provenance else None
     main = plan.checkpoint.path
+    inputs = _inputs(work, options)
+    card = [] if options.card is None else [options.card]
     if options.delta:
         target = options.output or delta_name(main)
+        _require_apart([target, *card], inputs)
         if not options.dry_run:
             save_delta(target, plan, provenance, overwrite=options.overwrite)
         return _result("delta", target, work, [target], options)
     if options.in_place:
         # No provenance: metadata has no room to grow where it is. The record has the rest.
         splices = seal(plan.checkpoint, plan.splices(), None)
+        _require_apart([*map(undo_path, splices), *card], inputs)
         records = (
             [] if options.dry_run else write_in_place(splices, verify=options.verify or "rows")
         )
         return _result("in place", main, work, [*splices, *records], options)
     outputs = plan_outputs(plan, options.output, provenance)
+    _require_apart([*(output.target for output in outputs), *card], inputs)
     if not options.dry_run:
         write_outputs(
             plan,

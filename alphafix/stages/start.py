@@ -48,15 +48,18 @@ def start_from_arrays(run: Run, options: NeighborsOptions, *, progress: Progress
         )
     files = _files(options.features)
     provenance = _provenance(files, options)
-    if run.has(CLASSES) and run.has(HEAD) and run.provenance(HEAD) == provenance.to_dict():
-        logger.info("%s was made from these files already", run.folder)
-        return
-    _refuse_other(run, overwrite=options.overwrite)
+    if not options.overwrite:
+        if run.has(CLASSES) and run.has(HEAD) and run.provenance(HEAD) == provenance.to_dict():
+            logger.info("%s was made from these files already", run.folder)
+            return
+        _refuse_other(run, provenance)
     head = read_head(options.head)
     arrays = {split: read_features(path, split=split) for split, path in files.items()}
     for split, found in arrays.items():
         _check(found, split, head)
     classes = _class_table(arrays["train"].labels, head, options.class_names)
+    # Only now, with everything read and checked, what was there may go.
+    shutil.rmtree(run.path("features"), ignore_errors=True)
     for split, found in arrays.items():
         _write_features(run, split, found, head, provenance, progress)
     classes.save(run.path(CLASSES), overwrite=True)
@@ -115,16 +118,22 @@ def _existing(path: Path | None) -> Path:
     return path
 
 
-def _refuse_other(run: Run, *, overwrite: bool) -> None:
+def _refuse_other(run: Run, provenance: Provenance) -> None:
+    """Refuse features of another origin; what this very command left unfinished may go."""
     features = run.path("features")
-    if overwrite:
-        shutil.rmtree(features, ignore_errors=True)
-    elif features.exists():
+    splits = [folder for folder in features.glob("*") if any(folder.iterdir())]
+    if not all(_is_ours(run, folder, provenance) for folder in splits):
         raise TargetExistsError(
             f"{features} exists already, made from something else",
             expected="a run directory without features",
             todo="give --overwrite to replace them, or another --run",
         )
+
+
+def _is_ours(run: Run, folder: Path, provenance: Provenance) -> bool:
+    if run.has(run.manifest(folder.name)):
+        return run.provenance(run.manifest(folder.name)) == provenance.to_dict()
+    return not (folder / "partial").exists()  # an extraction that was interrupted
 
 
 def read_head(path: Path) -> Head:
@@ -169,6 +178,21 @@ def read_head(path: Path) -> Head:
 
 
 def _check(found: FeatureArrays, split: str, head: Head) -> None:
+    if len(found.labels) == 0:
+        raise InputError(
+            f"the split {split} holds no samples",
+            expected="at least one sample",
+            todo="leave the split out, or check its file",
+        )
+    finite = np.isfinite(found.features).all(axis=1)
+    if not finite.all():
+        bad = [found.ids[int(i)] for i in np.flatnonzero(~finite)]
+        raise InputError(
+            f"{len(bad)} samples of the split {split} have features that are not finite",
+            got=", ".join(bad[:5]) + (", ..." if len(bad) > 5 else ""),
+            expected="finite numbers, no NaN or inf",
+            todo="drop these samples, or extract them in float32",
+        )
     known = found.labels[found.labels >= 0]
     top = int(known.max(initial=-1)) + 1
     width = int(found.features.shape[1])
@@ -188,7 +212,15 @@ def _class_table(labels: npt.NDArray[np.int64], head: Head, names_file: Path | N
     counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
     names = [f"class {i}" for i in range(head.num_classes)]
     if names_file is not None:
-        names = names_file.read_text(encoding="utf-8").splitlines()
+        try:
+            names = names_file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise FileFormatError(
+                f"{names_file} is not text in UTF-8",
+                got=str(error),
+                expected="class names in the order of the head, one a line",
+                todo="save it as UTF-8",
+            ) from error
     return ClassTable(names=tuple(names), counts=counts)
 
 

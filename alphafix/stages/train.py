@@ -15,6 +15,7 @@ import torch
 
 from alphafix.alphanet import combine, sweep
 from alphafix.alphanet.measure import Accuracy, Contest, contest, split_accuracy
+from alphafix.alphanet.network import padding
 from alphafix.alphanet.prepare import Source, hold_out, prepare, renumbered, seen, whole
 from alphafix.alphanet.sampling import Pool, samples_per_epoch
 from alphafix.alphanet.scores import Layout, bytes_of_table
@@ -111,24 +112,34 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
     correction.save(run.path(CORRECTION), overwrite=options.overwrite)
     if correction.trials is not None:
         _write_history(run, correction.trials, options)
+    else:
+        run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
+    forget_unfinished(run)
     return correction
 
 
+def forget_unfinished(run: Run) -> None:
+    """Remove the finished batches of a sweep that is no longer to be continued."""
+    shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
+
+
 def fit(options: TrainOptions, *, progress: Progress = silent) -> Correction:
-    """Do what `train` does, but leave the run directory's correction as it is."""
+    """Do what `train` does, but leave the run directory's correction as it is.
+
+    Finished batches stay in the run directory until `forget_unfinished`.
+    """
     run = Run(options.run)
     device = _device(options.device)
     provenance = _provenance(run, options, device)
     if options.method != "alphanet":
-        from alphafix.stages.methods import fit_other
+        from alphafix.stages.methods import fit_other, require_validation
 
+        require_validation(run, options.method)
         ours = _for_auto(options, progress) if options.method == "auto" else None
         return fit_other(options, provenance, ours=ours, progress=progress)
     task = _task(run, options, provenance, device)
     data, trials = _sweep(task, progress)
-    correction = _correction(task, data, trials)
-    shutil.rmtree(run.path(UNFINISHED), ignore_errors=True)
-    return correction
+    return _correction(task, data, trials)
 
 
 def _for_auto(options: TrainOptions, progress: Progress) -> Correction | None:
@@ -150,7 +161,13 @@ def _for_auto(options: TrainOptions, progress: Progress) -> Correction | None:
 
 
 def plan(options: TrainOptions) -> Plan:
-    """What `train` would do with these options, without training."""
+    """What `train` would do with these options, without training.
+
+    Raises:
+        InputError: If the method is not AlphaNet, whose trials alone can be planned.
+    """
+    if options.method != "alphanet":
+        raise InputError("--plan is for --method alphanet", got=f"--method {options.method}")
     run = Run(options.run)
     device = _device(options.device)
     task = _task(run, options, _provenance(run, options, device), device)
@@ -158,6 +175,10 @@ def plan(options: TrainOptions) -> Plan:
     together = min(_most(device), len(task.trials))
     inputs = task.head.width * (max(s.k for s in task.wanted) + task.hyper.include_self)
     parameters = inputs * task.hyper.hidden[0] * 4 * together
+    # Trials with neighbours of their own have inputs of their own.
+    shared = all((t.neighbors == task.trials[0].neighbors).all() for t in task.trials)
+    different = 1 if shared else together
+    few = len(task.classes.few)
     limit = int(options.memory * 2**30)
     dense = 4 * task.head.width
 
@@ -172,7 +193,7 @@ def plan(options: TrainOptions) -> Plan:
         bytes={
             "training scores": held(samples),
             "validation scores": held(0 if task.val is None else len(task.val.index)),
-            "network input": 4 * len(task.classes.few) * inputs,
+            "network input": 4 * (few + padding(few)) * inputs * different,
             "networks and AdamW": 4 * parameters,
             "samples of all epochs": sum(trial.samples.nbytes for trial in task.trials),
         },
@@ -211,6 +232,8 @@ def _task(run: Run, options: TrainOptions, provenance: Provenance, device: torch
     head.require_match(width=store.width, num_classes=store.num_classes)
     store.require_labels()
     train, val = _samples(run, options, store)
+    if val is not None and options.select != "overall":
+        _require_few(val, classes)
     hyper = _hyper(options, head)
     found = Neighbours.load(run.path(NEIGHBORS))
     wanted = sweep.settings(
@@ -227,7 +250,13 @@ def _task(run: Run, options: TrainOptions, provenance: Provenance, device: torch
 def _samples(run: Run, options: TrainOptions, store: FeatureStore) -> tuple[Source, Source | None]:
     """Training and validation samples."""
     if options.holdout is not None:
-        return hold_out(store, options.holdout, seed=options.seed)
+        kept, held = hold_out(store, options.holdout, seed=options.seed)
+        logger.info(
+            "%d of %d training samples held out for validation%s",
+            *(len(held.index), len(store)),
+            "; the features of val are not used" if run.has(run.manifest("val")) else "",
+        )
+        return kept, held
     if not run.has(run.manifest("val")):
         if len(options.rho) * max(len(options.k), 1) > 1 or options.calibrated:
             raise MissingStageError(
@@ -250,6 +279,16 @@ def _samples(run: Run, options: TrainOptions, store: FeatureStore) -> tuple[Sour
     return whole(store), whole(val)
 
 
+def _require_few(val: Source, classes: ClassTable) -> None:
+    if not np.isin(val.labels, classes.few).any():
+        raise InputError(
+            "validation has no samples of few-split classes",
+            got=f"{len(val.labels)} samples, all of base classes",
+            expected="samples of few-split classes, for the rule to judge by",
+            todo="add some, or use --select overall, or --holdout 0.2",
+        )
+
+
 def _hyper(options: TrainOptions, head: Head) -> Hyper:
     official = options.preset == "official"
     learn_bias = not official if options.learn_bias is None else options.learn_bias
@@ -258,8 +297,8 @@ def _hyper(options: TrainOptions, head: Head) -> Hyper:
             "the head has no biases, so none can be learned or calibrated",
             got="a head without bias",
             expected="a linear layer with bias",
-            todo="drop --learn-bias and --calibrate, or give the model's last layer a bias of "
-            "zeros first",
+            todo="give --no-calibrate and no --learn-bias, or give the model's last layer a bias "
+            "of zeros first",
         )
     return Hyper(
         epochs=options.epochs,

@@ -22,7 +22,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.head import Head
 from alphafix.options.train import TrainOptions
 from alphafix.run import CLASSES, HEAD, Run
-from alphafix.stages.train import fit
+from alphafix.stages.train import fit, forget_unfinished
 
 RHOS = (0.1, 0.25, 0.5, 1.0, 2.0)
 COLUMNS = ("few", "medium", "many", "overall")
@@ -42,6 +42,7 @@ def rows_of(
         {"run": run.folder, "rho": RHOS, "seeds": seeds, "metric": metric}
     )
     correction: Correction = fit(options)
+    forget_unfinished(run)
     if correction.trials is None:
         raise SystemExit("training gave no trials")
     accuracies = trial_accuracies(correction.trials, head, classes, store)

@@ -202,7 +202,7 @@ def test_patch__in_place_and_back(verify: str | None, work: Path) -> None:
     assert undo_path(model) in result.files
     again = find_head(model)
     np.testing.assert_array_equal(again.weight, make_correction(head).apply(head).weight)
-    with pytest.raises(AlphafixError, match="holds the corrected rows already"):
+    with pytest.raises(AlphafixError, match="has been patched in place"):
         patch(options(work, in_place=True))
     assert patch(options(work, revert=True)).action == "revert"
     assert sha256(model) == before
