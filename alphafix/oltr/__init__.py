@@ -1,0 +1,1 @@
+"""Open long-tailed recognition: the OLTR model, its training, and its competitors."""
