@@ -1,0 +1,178 @@
+"""The methods that `train-oltr` trains, as data: which model, objective and sampler when.
+
+A method is one or two training stages and, for some, a head that is fitted afterwards on the
+frozen features by `alphafix.rivals`. This file loads no torch; models and objectives are built
+by `alphafix.oltr.building`, which is loaded when the first is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from alphafix.oltr.objectives import Objective
+    from alphafix.oltr.presets import Ablations
+
+IntArray = npt.NDArray[np.int64]
+
+PLAIN, CLASS_AWARE = "plain", "class_aware"
+"""Samplers: every sample once an epoch, or classes drawn evenly with 4 samples each."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a model is built for.
+
+    Attributes:
+        backbone: Name for `alphafix.oltr.backbones.build_backbone`.
+        counts: Training samples of each class, int64 of shape C.
+        input_channels: 3, or 1 for grey images.
+        width: Feature width D of OLTR's second stage (fc_add), or None for as many as the
+            backbone has channels. Where it differs from the first stage's, the hallucinator
+            cannot start from the first classifier.
+        preset: Name of a preset of `alphafix.oltr.presets`.
+        ablations: Which parts of OLTR are left out (`alphafix.oltr.presets.Ablations`), or
+            None for all parts.
+        experts: Experts E of RIDE.
+    """
+
+    backbone: str
+    counts: IntArray
+    input_channels: int = 3
+    width: int | None = None
+    preset: str = "official"
+    ablations: Ablations | None = None
+    experts: int = 3
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.counts)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One training stage of a method.
+
+    Attributes:
+        model: "linear", "oltr", "ride" or "ride-routing".
+        objective: "cross-entropy", "focal", "lifted", "range", "oltr", "ride" or "routing".
+        sampler: `PLAIN` or `CLASS_AWARE`.
+        weight_decay: Weight decay of this stage, or None for the recipe's.
+        centroids: Whether ``model.head.centroids`` are set to the class means (with test
+            transforms) before the stage.
+    """
+
+    model: str = "linear"
+    objective: str = "cross-entropy"
+    sampler: str = PLAIN
+    weight_decay: float | None = None
+    centroids: bool = False
+
+    def build_model(self, setting: Setting, previous: nn.Module | None = None) -> nn.Module:
+        """Build the model with random weights from torch's generator.
+
+        Args:
+            setting: What it is built for.
+            previous: The model of the stage before, whose weights it starts from.
+        """
+        from alphafix.oltr.building import build_model
+
+        return build_model(self.model, setting, previous)
+
+    def build_objective(self, model: nn.Module, setting: Setting) -> Objective:
+        """Build the loss of this stage, with its own parameters if it has any."""
+        from alphafix.oltr.building import build_objective
+
+        return build_objective(self.objective, model, setting)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method of `train-oltr`.
+
+    Attributes:
+        name: What users call it.
+        says: What it is, in a few words.
+        stages: One or two training stages.
+        head_only: Method of `alphafix.rivals` whose linear head is fitted on the frozen
+            features of the last stage, or None.
+    """
+
+    name: str
+    says: str
+    stages: tuple[StageSpec, ...] = field(default=(StageSpec(),))
+    head_only: str | None = None
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether there is a second training stage."""
+        return len(self.stages) > 1
+
+
+FIRST = StageSpec()
+"""The first stage that most methods share: cross-entropy on the samples as they are."""
+
+
+def _fine_tuned(objective: str) -> tuple[StageSpec, StageSpec]:
+    # OLTR, section 4: the competitors get class-aware batches too.
+    return FIRST, StageSpec(objective=objective, sampler=CLASS_AWARE)
+
+
+# Alshammari et al. 2022, section 5: the decay of their first stage.
+STRONG_DECAY = 5e-3
+
+_SPECS = (
+    MethodSpec("plain", "cross-entropy, nothing else"),
+    MethodSpec("lifted", "lifted structure loss and class-aware batches", _fine_tuned("lifted")),
+    MethodSpec("focal", "focal loss and class-aware batches", _fine_tuned("focal")),
+    MethodSpec("range", "range loss and class-aware batches", _fine_tuned("range")),
+    MethodSpec("fslwf", "few-shot learning without forgetting", head_only="fslwf"),
+    MethodSpec(
+        "oltr",
+        "memory, modulated attention and reachability",
+        (FIRST, StageSpec("oltr", "oltr", CLASS_AWARE, centroids=True)),
+    ),
+    MethodSpec("cross-entropy", "the same as plain"),
+    MethodSpec("crt", "a new head from class-balanced samples", head_only="crt"),
+    MethodSpec("lws", "one learned scale a class", head_only="lws"),
+    MethodSpec("tau-norm", "rows divided by a power of their norm", head_only="tau-norm"),
+    # Of the centred and normalised variants the one that is a linear head.
+    MethodSpec("ncm", "nearest class mean", head_only="ncm-cl2-cosine"),
+    MethodSpec("ride", "several experts, LDAM and diversity", (StageSpec("ride", "ride"),)),
+    MethodSpec(
+        "ride-routing",
+        "RIDE, and a router that stops at the first expert that will do",
+        (StageSpec("ride", "ride"), StageSpec("ride-routing", "routing")),
+    ),
+    MethodSpec(
+        "weight-balancing",
+        "strong weight decay, then class-balanced loss and MaxNorm",
+        (StageSpec(weight_decay=STRONG_DECAY),),
+        head_only="weight-balancing",
+    ),
+)
+
+METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in _SPECS}
+"""Every method by name, those of OLTR's Table 3 first."""
+
+
+def method(name: str) -> MethodSpec:
+    """Look a method up.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in METHODS:
+        raise InputError(
+            f"there is no method {name}", expected=", ".join(METHODS), todo="check the name"
+        )
+    return METHODS[name]
