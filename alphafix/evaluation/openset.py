@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from alphafix.classes import ClassTable
 from alphafix.evaluation.bootstrap import bootstrap, interval
+from alphafix.evaluation.detection import Ranking, f_measure
+from alphafix.evaluation.evaluation import Change, Estimate
+from alphafix.evaluation.figures import SPLIT_ROWS
 from alphafix.evaluation.predictions import Predictions
 
 FloatArray64 = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-FIGURES = ("f_measure", "f_measure_old", "auroc", "known_accepted", "unknown_accepted")
-"""What `open_set_figures` gives, in percent."""
+FIGURES = (
+    "f_measure",
+    "f_measure_old",
+    "auroc",
+    "detection_error",
+    "known_accepted",
+    "unknown_accepted",
+)
+"""Figures of all samples, in percent (see `OpenSetFigures`)."""
+
+SETTINGS = ("closed", "open")
+"""How each split's top-1 is measured: with every sample accepted, or with the threshold."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +65,25 @@ class OpenSetFigures:
     accepted, and FP = all other known samples, rejected ones included,
     F = 2 TP / (2 TP + FP + FN) (OLTR, Eq. 11). **f_measure_old** is the form of the authors'
     older code, which leaves rejected samples out of FP and so rises without end with the
-    threshold. **auroc** is the area under the curve of known against unknown by confidence.
+    threshold. **auroc** is the area under the curve of known against unknown by confidence;
+    **detection_error** the mean of both error rates where 95% of known samples are accepted
+    (Table 2). Top-1 of a split is **closed** with all of its samples accepted; **open**, a
+    rejected sample is a wrong one (Table 3).
 
     Args:
         samples: The classifier's confidence on known and unknown samples.
         threshold: Confidence under which a sample is called unknown (OLTR: 0.1).
+        members: Which known sample belongs to which of `SPLIT_ROWS`, bool of shape
+            5 x (N + U); by default all known samples are "overall".
     """
 
-    def __init__(self, samples: OpenSamples, threshold: float) -> None:
-        accepted = samples.confidence >= threshold
+    def __init__(
+        self,
+        samples: OpenSamples,
+        threshold: float,
+        members: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        accepted = samples.confidence >= np.float32(threshold)
         known = samples.known
         self.masks = np.stack(
             [
@@ -67,42 +92,43 @@ class OpenSetFigures:
                 known & accepted & ~samples.right,
                 ~known & accepted,
                 known & accepted,
+                known,
+                ~known,
             ]
         ).astype(np.float64)
-        self.known = known
-        # Equal confidences share a step of the curve, so that a tie counts one half.
-        values, self.step = np.unique(samples.confidence, return_inverse=True)
-        self.steps = len(values)
+        if members is None:
+            members = np.zeros((len(SPLIT_ROWS), len(known)), dtype=np.bool_)
+            members[SPLIT_ROWS.index("overall")] = known
+        right = [samples.right, samples.right & accepted]
+        self.members = members.astype(np.float64)
+        self.right = np.stack([members & one for one in right]).astype(np.float64)
+        self.ranking = Ranking(samples.confidence, known)
 
     def vector(self, index: IntArray) -> FloatArray64:
-        """`FIGURES` on the samples ``index``."""
-        times = np.bincount(index, minlength=len(self.known)).astype(np.float64)
-        right, wrong, wrong_accepted, unknown_accepted, known_accepted = self.masks @ times
-        known = float(times[self.known].sum())
-        unknown = float(times.sum()) - known
-        return 100 * np.array(
-            [
-                _f_measure(right, wrong, unknown_accepted),
-                _f_measure(right, wrong_accepted, unknown_accepted),
-                self._auroc(times, known, unknown),
+        """`FIGURES` on the samples ``index``, then top-1 by `SETTINGS` and `SPLIT_ROWS`.
+
+        Returns:
+            float64 of shape 6 + 10, in percent; NaN where there are no samples.
+        """
+        times = np.bincount(index, minlength=self.masks.shape[1]).astype(np.float64)
+        right, wrong, wrong_accepted, unknown_accepted, known_accepted, known, unknown = (
+            self.masks @ times
+        )
+        with np.errstate(invalid="ignore"):
+            figures = [
+                f_measure(right, wrong, unknown_accepted),
+                f_measure(right, wrong_accepted, unknown_accepted),
+                self.ranking.auroc(times),
+                self.ranking.detection_error(times),
                 known_accepted / known,
                 unknown_accepted / unknown,
             ]
-        )
-
-    def _auroc(self, times: FloatArray64, known: float, unknown: float) -> float:
-        ups = np.bincount(self.step, weights=times * self.known, minlength=self.steps)
-        downs = np.bincount(self.step, weights=times * ~self.known, minlength=self.steps)
-        below = np.cumsum(downs) - downs / 2
-        return float(ups @ below / (known * unknown))
-
-
-def _f_measure(true_positive: float, false_positive: float, false_negative: float) -> float:
-    total = 2 * true_positive + false_positive + false_negative
-    return 2 * true_positive / total if total else 0.0
+            top1 = (self.right @ times) / (self.members @ times)
+        return 100 * np.r_[figures, top1.ravel()]
 
 
 def open_set_figures(
+    classes: ClassTable,
     labels: IntArray,
     base: tuple[Predictions, Predictions],
     corrected: tuple[Predictions, Predictions],
@@ -114,36 +140,69 @@ def open_set_figures(
     """Open-set figures of base and corrected, in percent with 95% intervals, as JSON data.
 
     Args:
+        classes: The class table.
         labels: Classes of the N known samples, int64.
         base: The base head's predictions on known and on unknown samples.
         corrected: The corrected head's.
         threshold: Confidence under which a sample is called unknown.
         draws: Bootstrap draws over samples, by class; unknown samples are one class.
         seed: Their seed.
+
+    Returns:
+        `FIGURES`, and under "splits" each split's number of classes and top-1 by `SETTINGS`;
+        base, corrected and change each, null where there are no samples.
     """
-    figures = [
-        OpenSetFigures(OpenSamples.of(labels, *pair), threshold) for pair in (base, corrected)
-    ]
     unknown = len(base[1].predicted)
-    strata = np.r_[labels, np.full(unknown, labels.max() + 1)]
+    strata = np.r_[labels, np.full(unknown, len(classes))]
+    members = np.stack([np.isin(strata, classes.split(name)) for name in SPLIT_ROWS])
+    figures = [
+        OpenSetFigures(OpenSamples.of(labels, *pair), threshold, members)
+        for pair in (base, corrected)
+    ]
 
     def both(index: IntArray) -> FloatArray64:
         before, after = (found.vector(index) for found in figures)
         return np.stack([before, after, after - before]).ravel()
 
     point = both(np.arange(len(strata)))
-    low, high = interval(bootstrap(both, strata, draws=draws, seed=seed))
-    estimates = [
-        {"value": float(value), "low": float(least), "high": float(most)}
-        for value, least, most in zip(point, low, high, strict=True)
-    ]
-    places = {"base": 0, "corrected": len(FIGURES), "change": 2 * len(FIGURES)}
+    ends = interval(bootstrap(both, strata, draws=draws, seed=seed))
+    changes = _changes(np.stack([point, *ends]).reshape(3, 3, -1))
+    tops = iter(changes[len(FIGURES) :])
+    by_setting = {setting: {name: next(tops) for name in SPLIT_ROWS} for setting in SETTINGS}
     return {
         "threshold": threshold,
         "known_samples": len(labels),
         "unknown_samples": unknown,
-        **{
-            name: {key: estimates[start + i] for key, start in places.items()}
-            for i, name in enumerate(FIGURES)
+        **dict(zip(FIGURES, changes, strict=False)),
+        "splits": {
+            name: {
+                "classes": len(classes.split(name)),
+                **{setting: by_setting[setting][name] for setting in SETTINGS},
+            }
+            for name in SPLIT_ROWS
         },
     }
+
+
+def _changes(table: FloatArray64) -> list[dict[str, Any]]:
+    """JSON data of each figure.
+
+    Args:
+        table: float64 of shape 3 (value, low, high) x 3 (base, corrected, change) x S.
+    """
+    return [
+        asdict(
+            Change(
+                *(
+                    None if np.isnan(value) else Estimate(float(value), float(low), float(high))
+                    for value, low, high in one.T
+                )
+            )
+        )
+        for one in np.moveaxis(table, 2, 0)
+    ]
+
+
+def read_change(data: Mapping[str, Any]) -> Change:
+    """One figure of `open_set_figures` as a value."""
+    return Change(**{key: None if part is None else Estimate(**part) for key, part in data.items()})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alphafix.evaluation.evaluation import Change, Estimate, Evaluation, SplitResult
-from alphafix.evaluation.openset import FIGURES
+from alphafix.evaluation.openset import FIGURES, read_change
 
 LABELS = {
     "top1": "top-1",
@@ -24,6 +24,7 @@ OPEN_LABELS = {
     "f_measure": "open set: F-measure",
     "f_measure_old": "open set: F-measure, old form",
     "auroc": "open set: AUROC",
+    "detection_error": "open set: detection error",
     "known_accepted": "open set: known accepted",
     "unknown_accepted": "open set: unknown accepted",
 }
@@ -88,11 +89,12 @@ def other_rows(evaluation: Evaluation) -> list[list[str]]:
 
 
 def _open_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Figures on unknown classes; for AUROC and both F-measures more is better."""
-    rows = []
-    for name in FIGURES:
-        parts = {key: Estimate(**part) for key, part in found[name].items()}
-        rows.append([OPEN_LABELS[name], *change_cells(Change(**parts))])
+    """Figures on unknown classes, and each split's top-1 with rejected samples wrong."""
+    rows = [[OPEN_LABELS[name], *change_cells(read_change(found[name]))] for name in FIGURES]
+    for name, split in found["splits"].items():
+        change = read_change(split["open"])
+        if change.base is not None:
+            rows.append([f"open set: top-1, {name}", *change_cells(change)])
     return rows
 
 

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from alphafix.classes import ClassTable
 from alphafix.correction import Correction
+from alphafix.errors import InputError
 from alphafix.evaluation.ci import junit_report, markdown_report
 from alphafix.evaluation.evaluation import Evaluation
 from alphafix.evaluation.gates import Gates, Outcome
 from alphafix.evaluation.groups import read_groups
 from alphafix.evaluation.measure import BoolMatrix, compare_predictions
-from alphafix.evaluation.openset import open_set_figures
+from alphafix.evaluation.open_curve import open_curve
+from alphafix.evaluation.openset import OpenSamples, open_set_figures
 from alphafix.evaluation.predictions import Predictions, predict_pair
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
@@ -26,6 +31,8 @@ from alphafix.progress import Progress, silent
 from alphafix.run import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
 
 logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -86,14 +93,8 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
         unknown = predict_pair(
             _open_store(run, options.open, head), head, correction, progress=progress
         )
-        open_set = open_set_figures(
-            store.labels,
-            (before, unknown[0]),
-            (after, unknown[1]),
-            threshold=options.open_threshold,
-            draws=options.bootstraps,
-            seed=options.seed,
-        )
+        pairs = ((before, unknown[0]), (after, unknown[1]))
+        open_set = _open_set(options, classes, store.labels, pairs)
     evaluation = compare_predictions(
         classes,
         store.labels,
@@ -146,10 +147,44 @@ def open_features(run: Run, split: str) -> FeatureStore:
     return store
 
 
+def _open_set(
+    options: EvaluateOptions,
+    classes: ClassTable,
+    labels: IntArray,
+    pairs: tuple[tuple[Predictions, Predictions], tuple[Predictions, Predictions]],
+) -> dict[str, Any]:
+    """Open-set figures and the sweep, from predictions on known and unknown samples."""
+    figures = open_set_figures(
+        classes,
+        labels,
+        *pairs,
+        threshold=options.open_threshold,
+        draws=options.bootstraps,
+        seed=options.seed,
+    )
+    base, corrected = (OpenSamples.of(labels, *pair) for pair in pairs)
+    return {**figures, "open_curve": open_curve(base, corrected)}
+
+
 def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
+    """The stored features of unknown classes.
+
+    Raises:
+        MissingStageError: If there are none.
+        InputError: If some of them are of known classes, or of another width.
+    """
     folder = run.features(source)
     store = FeatureStore.open(Path(source) if Path(source).is_dir() else folder)
     store.require_labels(known_only=False)
+    known = int((store.labels >= 0).sum())
+    if known:
+        first = int(np.argmax(store.labels >= 0))
+        raise InputError(
+            f"{known} of the {len(store)} samples of {source} are of known classes",
+            got=f"{store.ids[first]} of class {store.labels[first]}",
+            expected="the label -1 throughout: samples of no class that the head knows",
+            todo="extract unknown classes with --split open, and give --open open",
+        )
     head.require_match(width=store.width, num_classes=store.num_classes)
     return store
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from alphafix.classes import ClassTable
 from alphafix.cli.app import app
-from alphafix.errors import MissingStageError
+from alphafix.errors import InputError, MissingStageError
 from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.openset import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.evaluation.openset import (
+    FIGURES,
+    OpenSamples,
+    OpenSetFigures,
+    open_set_figures,
+)
+from alphafix.evaluation.predictions import Predictions
 from alphafix.features.writer import FeatureWriter
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.run import REPORT, Run
 from alphafix.stages.evaluate import evaluate
 from tests.evaluation.problems import corrected_run
+
+
+def predictions(predicted: list[int], confidence: list[float]) -> Predictions:
+    return Predictions(
+        np.array(predicted, dtype=np.int64),
+        np.ones(len(predicted), dtype=np.bool_),
+        np.array(confidence, dtype=np.float32),
+    )
 
 
 def figures(
@@ -26,7 +42,7 @@ def figures(
         np.array(confidence, dtype=np.float32), np.array(right, bool), np.array(known, bool)
     )
     found = OpenSetFigures(samples, t).vector(np.arange(len(known)))
-    return dict(zip(FIGURES, found.tolist(), strict=True))
+    return dict(zip(FIGURES, found.tolist(), strict=False))
 
 
 def test_open_set__hand_computed() -> None:
@@ -38,6 +54,55 @@ def test_open_set__hand_computed() -> None:
     assert found["auroc"] == pytest.approx(100 * 7 / 8)
     assert found["known_accepted"] == 75
     assert found["unknown_accepted"] == 50
+
+
+def test_open_set__detection_error_where_95_percent_are_accepted() -> None:
+    known = np.linspace(0.5, 0.99, 20).tolist()  # 19 of 20 are at or above the second least
+    unknown = [0.9, known[1], 0.5, 0.1]
+    found = figures(known + unknown, [1] * 20 + [0] * 4, [1] * 20 + [0] * 4, 0.1)
+    assert found["detection_error"] == pytest.approx(100 * (0.05 + 0.5) / 2)
+
+
+def test_open_set__detection_error_takes_tied_samples_together() -> None:
+    found = figures([0.5] * 8, [1] * 4 + [0] * 4, [1] * 4 + [0] * 4, 0.1)
+    assert found["detection_error"] == 50
+
+
+def test_open_set__splits_closed_and_open_by_hand() -> None:
+    classes = ClassTable(("few", "medium", "medium too"), np.array([5, 50, 60]))
+    labels = np.array([0, 0, 1, 2])
+    before = predictions([0, 0, 1, 1], [0.9, 0.2, 0.3, 0.9])
+    after = predictions([0, 0, 1, 2], [0.9, 0.6, 0.7, 0.9])
+    unknown = predictions([0, 1], [0.8, 0.1])
+    found = open_set_figures(
+        classes, labels, (before, unknown), (after, unknown), threshold=0.5, draws=100, seed=0
+    )
+    values = {
+        name: [split[key]["base"]["value"] for key in ("closed", "open")]
+        for name, split in found["splits"].items()
+        if name != "many"
+    }
+    # Rejected: the second sample of the few class, and the only one of the first medium class.
+    assert values == {"few": [100, 50], "medium": [50, 0], "base": [50, 0], "overall": [75, 25]}
+    assert found["splits"]["few"]["open"]["change"]["value"] == 50
+    assert found["splits"]["few"]["classes"] == 1
+
+
+def test_open_set__split_without_classes_is_not_available() -> None:
+    classes = ClassTable(("few", "medium"), np.array([5, 50]))
+    known, unknown = predictions([0, 1], [0.9, 0.9]), predictions([0], [0.5])
+    found = open_set_figures(
+        classes,
+        np.array([0, 1]),
+        (known, unknown),
+        (known, unknown),
+        threshold=0.1,
+        draws=100,
+        seed=0,
+    )
+    nothing = {"base": None, "corrected": None, "change": None}
+    assert found["splits"]["many"] == {"classes": 0, "closed": nothing, "open": nothing}
+    assert "NaN" not in json.dumps(found)
 
 
 def test_open_set__only_the_old_form_rises_when_all_but_one_are_rejected() -> None:
@@ -101,11 +166,44 @@ def test_evaluate__missing_open_features(run: Run) -> None:
         evaluate(EvaluateOptions(run=run.folder, open="none"))
 
 
+def test_evaluate__known_samples_in_the_open_set(run: Run) -> None:
+    with pytest.raises(InputError, match="320 of the 320 samples of test are of known classes"):
+        evaluate(EvaluateOptions(run=run.folder, open="test"))
+
+
+def test_evaluate__closed_accuracy_is_that_of_the_main_table(run: Run) -> None:
+    found = evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open="open"))
+    assert found.open_set is not None
+    for name in ("few", "overall"):
+        closed = found.open_set["splits"][name]["closed"]
+        top1 = found.split(name).figures["top1"]
+        assert top1.corrected is not None
+        assert closed["corrected"]["value"] == pytest.approx(top1.corrected.value)
+
+
+def test_evaluate__curve_goes_through_the_figures(run: Run) -> None:
+    options = EvaluateOptions(run=run.folder, bootstraps=100, open="open", open_threshold=0.3)
+    found = evaluate(options).open_set
+    assert found is not None
+    curve = found["open_curve"]
+    at = curve["thresholds"].index(0.3)
+    for name in ("f_measure", "f_measure_old", "known_accepted", "unknown_accepted"):
+        for head in ("base", "corrected"):
+            assert curve[head][name][at] == pytest.approx(found[name][head]["value"])
+    overall = found["splits"]["overall"]["open"]["corrected"]["value"]
+    assert curve["corrected"]["open_top1"][at] == pytest.approx(overall)
+
+
 def test_command__shows_open_set_rows(run: Run) -> None:
     from typer.testing import CliRunner
 
     arguments = ["evaluate", "--run", str(run.folder), "--bootstraps", "100", "--open", "open"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
-    for words in ("open set: F-measure ", "open set: F-measure, old form", "open set: AUROC"):
+    for words in (
+        "open set: F-measure ",
+        "open set: F-measure, old form",
+        "open set: AUROC",
+        "open set: top-1, few",
+    ):
         assert words in result.stdout
