@@ -1,0 +1,154 @@
+"""Backbones: images to a feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alphafix.errors import InputError
+
+SMALL_WIDTHS = (24, 48, 96)
+
+
+class Backbone(nn.Module):
+    """Images to a feature map.
+
+    Args:
+        body: Maps images to the map.
+        channels: C', the channels of the map.
+        input_channels: Channels of the images.
+    """
+
+    def __init__(self, body: nn.Module, channels: int, input_channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.channels = channels
+        self.input_channels = input_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map B x channels x H x W images to B x C' x h x w."""
+        features: Tensor = self.body(images)
+        return features
+
+    @torch.no_grad()
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size h, w of the map of an image, found by running one.
+
+        Raises:
+            InputError: If the backbone takes no image of this size.
+        """
+        training = self.training
+        self.eval()
+        like = next(self.parameters())
+        try:
+            features = self(like.new_zeros(1, self.input_channels, height, width))
+        except (RuntimeError, AssertionError) as error:  # timm's models check with assert
+            raise InputError(
+                "the backbone does not take images of this size",
+                got=f"{height} x {width}: {str(error).splitlines()[0]}",
+                expected="a size that the backbone was made for",
+                todo="choose another image size or backbone",
+            ) from error
+        finally:
+            self.train(training)
+        return int(features.shape[2]), int(features.shape[3])
+
+
+def build_backbone(name: str, *, input_channels: int = 3, pretrained: bool = False) -> Backbone:
+    """Create a backbone.
+
+    Args:
+        name: "resnet10" (as OLTR has it), "small" (for images of 16 to 32 pixels) or
+            "timm:NAME".
+        input_channels: Channels of the images.
+        pretrained: Whether timm is to load the weights that it has for NAME.
+
+    Raises:
+        InputError: If there is no such backbone, or none of its weights.
+    """
+    kind, _, rest = name.partition(":")
+    makers: dict[str, Callable[[int], Backbone]] = {"resnet10": _resnet10, "small": _small}
+    if kind == "timm" and rest:
+        return _timm(rest, input_channels, pretrained)
+    if name not in makers or pretrained:
+        raise InputError(
+            f"there is no backbone {name}" + (" with pretrained weights" if pretrained else ""),
+            expected="resnet10, small or timm:NAME",
+            todo='see `python -c "import timm; print(timm.list_models())"`',
+        )
+    return makers[name](input_channels)
+
+
+def _resnet10(input_channels: int) -> Backbone:
+    """ResNet with one basic block a stage, initialised as OLTR does."""
+    from timm.models.resnet import BasicBlock, ResNet
+
+    # OLTR's residual branches do not start at zero.
+    body = ResNet(
+        BasicBlock,
+        (1, 1, 1, 1),
+        num_classes=0,
+        in_chans=input_channels,
+        global_pool="",
+        zero_init_last=False,
+    )
+    return Backbone(body, int(body.num_features), input_channels)
+
+
+def _small(input_channels: int) -> Backbone:
+    """A 5x5 stem of stride 2 and three basic blocks: 16 pixels become a map of 2 x 2."""
+    from timm.models.resnet import BasicBlock, downsample_conv
+
+    first, second, third = SMALL_WIDTHS
+    body = nn.Sequential(
+        nn.Conv2d(input_channels, first, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(first),
+        nn.ReLU(inplace=True),
+        BasicBlock(first, first),
+        BasicBlock(first, second, 2, downsample_conv(first, second, 1, 2)),
+        BasicBlock(second, third, 2, downsample_conv(second, third, 1, 2)),
+    )
+    return Backbone(body, third, input_channels)
+
+
+class _TimmMap(nn.Module):
+    """The last feature map of a timm model, channels first whatever the model's own order.
+
+    Args:
+        model: Made without pooling and classifier.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images to B x C' x h x w."""
+        features: Tensor = self.model.forward_features(images)
+        if features.ndim == 3:  # tokens of a transformer
+            features = self.model.forward_intermediates(
+                images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+            )[0]
+        elif features.shape[1] != self.model.num_features:  # channels last
+            features = features.permute(0, 3, 1, 2)
+        return features
+
+
+def _timm(name: str, input_channels: int, pretrained: bool) -> Backbone:
+    import timm
+
+    try:
+        model: Any = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, global_pool="", in_chans=input_channels
+        )
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+        raise InputError(
+            f"timm:{name} cannot be made",
+            got=str(error).splitlines()[0] if str(error) else repr(error),
+            expected="a model name that timm knows",
+            todo='look it up with `python -c "import timm; print(timm.list_models())"`',
+        ) from error
+    return Backbone(_TimmMap(model), int(model.num_features), input_channels)

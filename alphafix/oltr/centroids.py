@@ -1,0 +1,191 @@
+"""Discriminative centroids: their losses, and their start as class means.
+
+Shapes: B samples of a batch, D feature width, C classes; c_y is the centroid of a sample's
+class. Under `torch.distributed` each process has its own B samples, and gradients are averaged
+over processes, as DDP does; the losses here then give what one process with all samples would.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional
+
+from alphafix.errors import InputError
+
+
+def attraction(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """½ Σ‖f − c_y‖² / B, a scalar.
+
+    Args:
+        features: f, float of shape B x D.
+        labels: y, int64 of shape B.
+        centroids: C x D.
+    """
+    return (features - centroids[labels]).square().sum() / (2 * len(labels))
+
+
+def centroid_pull(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """½ Σ‖f − c_y‖² / (1 + n_y) / B, a scalar, with n_c the samples of class c in the batch.
+
+    Its gradient for c is the official one, Σ over the class of (c − f)/(1 + n_c)/B: the 1 damps
+    the step of classes with few samples in the batch. n_c counts all processes' samples.
+
+    For the arguments see `attraction`.
+    """
+    counts = _summed(torch.bincount(labels, minlength=len(centroids)))
+    weights = 1 / (1 + counts[labels].to(centroids.dtype))
+    squares = (features - centroids[labels]).square().sum(1)
+    return (weights * squares).sum() / (2 * len(labels))
+
+
+def repulsion(features: Tensor, labels: Tensor, centroids: Tensor, margin: float) -> Tensor:
+    """relu(m − Σ_n Σ_{c≠y_n} ‖f_n − c‖² / (B·C)), a scalar.
+
+    The double sum is expanded to Σ‖f‖², Σ‖c‖² and one product of sums, so it takes no B x C
+    array. Whether the margin is reached is decided on the mean over all processes.
+
+    Args:
+        features: f, float of shape B x D.
+        labels: y, int64 of shape B.
+        centroids: C x D.
+        margin: m.
+    """
+    batch, classes = len(features), len(centroids)
+    everything = (
+        classes * features.square().sum()
+        + batch * centroids.square().sum()
+        - 2 * (features.sum(0) * centroids.sum(0)).sum()
+    )
+    own = (features - centroids[labels]).square().sum()
+    short = margin - (everything - own) / (batch * classes)
+    return torch.where(_averaged(short.detach()) > 0, short, 0.0)
+
+
+def official_loss(
+    features: Tensor,
+    labels: Tensor,
+    centroids: Tensor,
+    *,
+    weight: float,
+    margin: float,
+    repulsion_weight: float,
+) -> Tensor:
+    """Weigh attraction + ρ · repulsion by w, with the official gradient for the centroids.
+
+    Features get the gradient of this value. Centroids get that of the repelling part, and from
+    the attracting part Σ(c − f)/(1 + n_c)/B, which neither is the gradient of the value nor is
+    scaled by w.
+
+    Args:
+        features: f, float of shape B x D.
+        labels: y, int64 of shape B.
+        centroids: C x D.
+        weight: w.
+        margin: m of the repulsion.
+        repulsion_weight: ρ.
+
+    Returns:
+        A scalar.
+    """
+    features, centroids = _exact(features, centroids)
+    attract = attraction(features, labels, centroids.detach())
+    repel = repulsion(features, labels, centroids, margin)
+    # Its value is subtracted again: it is there for its gradient. As a term of the loss it is
+    # scaled along with it where fp16 gradients are, which a gradient made by hand would not be.
+    pull = centroid_pull(features.detach(), labels, centroids)
+    return weight * (attract + repulsion_weight * repel) + (pull - pull.detach())
+
+
+def margin_loss(features: Tensor, labels: Tensor, centroids: Tensor, margin: float) -> Tensor:
+    """Mean over samples of max(0, ‖v − c_y‖ − Σ_{i≠y} ‖v − c_i‖ + m) (OLTR, Eq. 9), a scalar.
+
+    As the paper has it, the distances to all other classes are summed, so with many classes the
+    loss is soon zero. The mean stands for the paper's sum over samples, as in its
+    cross-entropy.
+
+    Args:
+        features: v, float of shape B x D.
+        labels: y, int64 of shape B.
+        centroids: C x D.
+        margin: m.
+    """
+    features, centroids = _exact(features, centroids)
+    distances = torch.cdist(features, centroids)
+    own = distances.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return functional.relu(2 * own - distances.sum(1) + margin).mean()
+
+
+def _exact(features: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one type of 32 bits at least: sums of squares need them."""
+    exact = torch.promote_types(features.dtype, torch.float32)
+    return features.to(exact), centroids.to(exact)
+
+
+class ClassMeans:
+    """Class means of features that come batch by batch, summed in float64.
+
+    Args:
+        classes: C.
+        width: D.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        self._sums = torch.zeros(classes, width, dtype=torch.float64)
+        self._counts = torch.zeros(classes, dtype=torch.int64)
+
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """Count in B x D features and their B labels, on any device."""
+        labels = labels.cpu()
+        self._sums.index_add_(0, labels, features.detach().cpu().double())
+        self._counts += torch.bincount(labels, minlength=len(self._counts))
+
+    def means(self) -> Tensor:
+        """Means of all samples so far, float32 of shape C x D.
+
+        Raises:
+            InputError: If a class has no sample.
+        """
+        empty = torch.nonzero(self._counts == 0).flatten().tolist()
+        if empty:
+            more = f", ... ({len(empty)} in all)" if len(empty) > 4 else ""
+            raise InputError(
+                "some classes have no sample to start their centroid from",
+                got="none of class " + ", ".join(map(str, empty[:4])) + more,
+                expected="at least one training sample of every class",
+                todo="leave these classes out of the data, or add samples",
+            )
+        return (self._sums / self._counts.unsqueeze(1)).float()
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Class means, with which the centroids start.
+
+    Args:
+        features: N x D, in evaluation mode and with the test transform, as the official code.
+        labels: int64 of shape N.
+        classes: C.
+
+    Returns:
+        float32 of shape C x D, on the CPU.
+
+    Raises:
+        InputError: If a class has no sample.
+    """
+    sums = ClassMeans(classes, features.shape[1])
+    sums.add(features, labels)
+    return sums.means()
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sum over processes."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
+
+
+def _averaged(value: Tensor) -> Tensor:
+    """Mean over processes."""
+    if distributed.is_available() and distributed.is_initialized():
+        return _summed(value.clone()) / distributed.get_world_size()
+    return value

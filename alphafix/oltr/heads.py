@@ -1,0 +1,181 @@
+"""Heads: direct features in, `Output` out. Each one ends in a linear operation.
+
+Shapes: B samples, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alphafix.errors import InputError
+from alphafix.oltr.memory import Memory
+from alphafix.oltr.output import Output
+from alphafix.oltr.presets import OFFICIAL, Ablations, Preset
+from alphafix.oltr.squash import squash
+
+LinearForm = tuple[Tensor, Tensor | None]
+
+
+class Head(nn.Module):
+    """What all heads have in common."""
+
+    def forward(self, direct: Tensor) -> Output:
+        """Map B x D direct features to an output."""
+        raise NotImplementedError
+
+    def linear(self) -> LinearForm:
+        """Weight C x D and bias C (or None) of the plain linear head on `Output.features`."""
+        raise NotImplementedError
+
+
+class LinearHead(Head):
+    """A linear layer with bias.
+
+    Args:
+        width: D.
+        classes: C.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, direct: Tensor) -> Output:
+        """Map B x D direct features to an output."""
+        return Output(logits=self.fc(direct), direct=direct, features=direct)
+
+    def linear(self) -> LinearForm:
+        """Weight C x D and bias C."""
+        return self.fc.weight, self.fc.bias
+
+
+class CosineClassifier(nn.Module):
+    """Logits s · x·w_c/‖w_c‖, without bias; rows start as U(±1/√D) (OLTR, Eq. 6).
+
+    Args:
+        width: D.
+        classes: C.
+        scale: s.
+    """
+
+    def __init__(self, width: int, classes: int, scale: float) -> None:
+        super().__init__()
+        bound = width**-0.5
+        self.weight = nn.Parameter(torch.empty(classes, width).uniform_(-bound, bound))
+        self.scale = scale
+
+    def folded(self) -> Tensor:
+        """Weight of the linear layer that gives the same logits, C x D."""
+        return self.scale * functional.normalize(self.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map B x D features, of the length that they are to have, to B x C logits."""
+        return functional.linear(features, self.folded())
+
+
+class CosineHead(Head):
+    """A cosine classifier on direct features of unit length.
+
+    Args:
+        width: D.
+        classes: C.
+        scale: Factor on the cosines.
+    """
+
+    def __init__(self, width: int, classes: int, scale: float) -> None:
+        super().__init__()
+        self.classifier = CosineClassifier(width, classes, scale)
+
+    def forward(self, direct: Tensor) -> Output:
+        """Map B x D direct features to an output."""
+        features = functional.normalize(direct)
+        return Output(logits=self.classifier(features), direct=direct, features=features)
+
+    def linear(self) -> LinearForm:
+        """Weight C x D, no bias."""
+        return self.classifier.folded(), None
+
+
+class OLTRHead(Head):
+    """Memory, squashing and cosine classifier (OLTR, Section 3).
+
+    The centroids are a parameter, so that DDP synchronises them and optimisers move them, but
+    their gradient comes from the centroid loss alone (`alphafix.oltr.objectives`).
+
+    Args:
+        width: D.
+        classes: C.
+        preset: The reading of the method.
+        ablations: Which parts are in.
+
+    Attributes:
+        centroids: The visual memory M, C x D.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        preset: Preset = OFFICIAL,
+        ablations: Ablations = Ablations(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__()
+        self.preset = preset
+        self.centroids = nn.Parameter(torch.randn(classes, width))
+        self.memory = Memory(width, classes, preset, ablations)
+        self.classifier = CosineClassifier(width, classes, preset.cosine_scale)
+
+    def forward(self, direct: Tensor) -> Output:
+        """Map B x D direct features to an output."""
+        meta, coefficients = self.memory(direct, self.centroids.detach())
+        features = squash(meta, self.preset.squash)
+        return Output(
+            logits=self.classifier(features),
+            direct=direct,
+            features=features,
+            meta=meta,
+            memory=coefficients,
+        )
+
+    def linear(self) -> LinearForm:
+        """Weight C x D, no bias."""
+        return self.classifier.folded(), None
+
+    @torch.no_grad()
+    def initialise(
+        self, stage_one_weight: Tensor, stage_one_bias: Tensor | None, centroids: Tensor
+    ) -> None:
+        """Start the second stage from the first one.
+
+        Args:
+            stage_one_weight: Weight of the first stage's classifier, C x D; the official
+                preset's hallucinator starts as that classifier.
+            stage_one_bias: Its bias, C, or None (then 0).
+            centroids: Class means of the direct features, C x D.
+
+        Raises:
+            InputError: If a shape differs or a centroid is not finite.
+        """
+        _require_shape("the classifier of the first stage", stage_one_weight, self.centroids)
+        _require_shape("the class means", centroids, self.centroids)
+        if not bool(torch.isfinite(centroids).all()):
+            raise InputError("the class means are not all finite", expected="finite centroids")
+        self.centroids.copy_(centroids)
+        hallucinator = self.memory.hallucinator
+        if hallucinator is not None and self.preset.hallucinator_from_stage_one:
+            hallucinator.weight.copy_(stage_one_weight)
+            hallucinator.bias.zero_()
+            if stage_one_bias is not None:
+                hallucinator.bias.copy_(stage_one_bias)
+
+
+def _require_shape(what: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.shape != like.shape:
+        raise InputError(
+            f"{what} do not fit the memory",
+            got=" x ".join(map(str, tensor.shape)),
+            expected=f"C x D = {' x '.join(map(str, like.shape))}",
+            todo="give both stages the same classes and the same feature width",
+        )

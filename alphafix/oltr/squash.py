@@ -1,0 +1,31 @@
+"""Squashing: meta-embeddings get a length below 1 (OLTR, Eq. 6)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def squash(embeddings: Tensor, form: Literal["quadratic", "linear"]) -> Tensor:
+    """Shrink small embeddings to almost nothing and large ones to almost unit length.
+
+    With n = ‖v‖, "quadratic" is n²/(1 + n²) · v/n (the paper's Eq. 6) and "linear" is
+    n/(1 + n) · v/n (the official code). The division by n is carried out on paper, so that
+    v = 0 gives 0 and a finite gradient.
+
+    Args:
+        embeddings: v, float of shape B x D.
+        form: How the length depends on n.
+
+    Returns:
+        float of shape B x D.
+    """
+    if form == "linear":
+        length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        return embeddings / (1 + length)
+    # n · v/(1 + n²) would overflow in n² where n · (v/n) · n/(1 + n²) need not; float32 has
+    # room for the largest factor that the guard of γ lets through.
+    length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+    return embeddings * (length / (1 + length.square()))
