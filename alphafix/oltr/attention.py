@@ -76,5 +76,5 @@ class ModulatedAttention(nn.Module):
         positions = features.flatten(2).transpose(1, 2)
         weights = self.spatial(positions.flatten(1)).softmax(1).unsqueeze(2)
         attended = positions if self.self_attention is None else self.self_attention(positions)
-        final = positions + weights * attended
+        final: Tensor = positions + weights * attended
         return final.transpose(1, 2).unflatten(2, self.shape[1:])

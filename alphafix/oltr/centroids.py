@@ -1,14 +1,14 @@
 """Discriminative centroids: their losses, and their start as class means.
 
 Shapes: B samples of a batch, D feature width, C classes; c_y is the centroid of a sample's
-class. Under `torch.distributed` each process has its own B samples, and gradients are averaged
-over processes, as DDP does; the losses here then give what one process with all samples would.
+class. The losses are of a whole batch: n_c and the means are not sums over parts of it, so several
+processes must gather their samples first (`alphafix.oltr.distributed.gather_output`).
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from alphafix.errors import InputError
@@ -29,11 +29,11 @@ def centroid_pull(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor
     """½ Σ‖f − c_y‖² / (1 + n_y) / B, a scalar, with n_c the samples of class c in the batch.
 
     Its gradient for c is the official one, Σ over the class of (c − f)/(1 + n_c)/B: the 1 damps
-    the step of classes with few samples in the batch. n_c counts all processes' samples.
+    the step of classes with few samples in the batch.
 
     For the arguments see `attraction`.
     """
-    counts = _summed(torch.bincount(labels, minlength=len(centroids)))
+    counts = torch.bincount(labels, minlength=len(centroids))
     weights = 1 / (1 + counts[labels].to(centroids.dtype))
     squares = (features - centroids[labels]).square().sum(1)
     return (weights * squares).sum() / (2 * len(labels))
@@ -43,7 +43,7 @@ def repulsion(features: Tensor, labels: Tensor, centroids: Tensor, margin: float
     """relu(m − Σ_n Σ_{c≠y_n} ‖f_n − c‖² / (B·C)), a scalar.
 
     The double sum is expanded to Σ‖f‖², Σ‖c‖² and one product of sums, so it takes no B x C
-    array. Whether the margin is reached is decided on the mean over all processes.
+    array.
 
     Args:
         features: f, float of shape B x D.
@@ -58,8 +58,7 @@ def repulsion(features: Tensor, labels: Tensor, centroids: Tensor, margin: float
         - 2 * (features.sum(0) * centroids.sum(0)).sum()
     )
     own = (features - centroids[labels]).square().sum()
-    short = margin - (everything - own) / (batch * classes)
-    return torch.where(_averaged(short.detach()) > 0, short, 0.0)
+    return functional.relu(margin - (everything - own) / (batch * classes))
 
 
 def official_loss(
@@ -175,17 +174,3 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     sums = ClassMeans(classes, features.shape[1])
     sums.add(features, labels)
     return sums.means()
-
-
-def _summed(values: Tensor) -> Tensor:
-    """Sum over processes."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(values)
-    return values
-
-
-def _averaged(value: Tensor) -> Tensor:
-    """Mean over processes."""
-    if distributed.is_available() and distributed.is_initialized():
-        return _summed(value.clone()) / distributed.get_world_size()
-    return value

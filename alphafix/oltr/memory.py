@@ -37,7 +37,8 @@ def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
             # ‖v‖² is the same for all centroids of a sample.
             ranks = torch.addmm(centroids.square().sum(1), features, centroids.T, alpha=-2)
             nearest = ranks.argmin(1)
-        return torch.linalg.vector_norm(features - centroids[nearest], dim=1)
+        distance: Tensor = torch.linalg.vector_norm(features - centroids[nearest], dim=1)
+    return distance
 
 
 def reachability(features: Tensor, centroids: Tensor, factor: float) -> Tensor:
@@ -92,7 +93,7 @@ class Selector(nn.Linear):
 class Memory(nn.Module):
     """Meta-embedding: v_meta = r/γ · (v + e ⊗ v_memory), v_memory = Σ o_i c_i (OLTR, Eq. 1, 2).
 
-    The centroids are given from outside and are constants here: neither presets lets a
+    The centroids are given from outside and are constants here: neither preset lets a
     gradient of the classification reach them.
 
     Args:

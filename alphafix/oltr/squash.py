@@ -22,10 +22,7 @@ def squash(embeddings: Tensor, form: Literal["quadratic", "linear"]) -> Tensor:
     Returns:
         float of shape B x D.
     """
+    length: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
     if form == "linear":
-        length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
         return embeddings / (1 + length)
-    # n · v/(1 + n²) would overflow in n² where n · (v/n) · n/(1 + n²) need not; float32 has
-    # room for the largest factor that the guard of γ lets through.
-    length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
     return embeddings * (length / (1 + length.square()))
