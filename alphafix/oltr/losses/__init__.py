@@ -1,0 +1,1 @@
+"""Losses of OLTR's competitors, each a function of features or logits and labels."""
