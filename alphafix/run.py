@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ _MADE_BY = {
 }
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
+
+
+class State(Enum):
+    """Whether a result is there as a command would make it."""
+
+    CURRENT = "up to date"
+    MISSING = "to do"
+    OTHER = "made otherwise"
 
 
 def versions() -> dict[str, str]:

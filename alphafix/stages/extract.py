@@ -28,7 +28,7 @@ from alphafix.images.spec import open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.options.extract import ExtractOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, HEAD, Run
+from alphafix.run import CLASSES, HEAD, Run, State
 from alphafix.stages.extract_plan import (
     OF_THE_MODEL,
     Plan,
@@ -118,6 +118,19 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
             _write_classes(run, images.names, options)
         ranks.wait()
         return _result(run, tuple(plans))
+
+
+def state(options: ExtractOptions) -> State:
+    """Whether the features are there as `extract` would make them (see it for errors)."""
+    run = Run(options.run)
+    images = _open_images(run, options)
+    plans = make_plans(options, images, Setting.choose(options.device, options.precision))
+    ledgers = {split: Ledger(run.features(split)) for split in plans}
+    todo = [split for split, ledger in ledgers.items() if not ledger.finished(plans[split])]
+    if not todo and run.has(HEAD):
+        return State.CURRENT
+    # An interrupted extraction has no manifest yet.
+    return State.OTHER if any(run.has(run.manifest(s)) for s in todo) else State.MISSING
 
 
 def _tell(split: str, source: ImageSource, num_classes: int) -> None:

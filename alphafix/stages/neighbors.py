@@ -16,7 +16,7 @@ from alphafix.head import Head
 from alphafix.neighbors import Neighbours, nearest_neighbours, warn_of_few
 from alphafix.options.neighbors import NeighborsOptions
 from alphafix.progress import Progress, silent
-from alphafix.run import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run
+from alphafix.run import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run, State
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,22 @@ def find_neighbors(
     if options.csv is not None:
         _write_csv(options.csv, table_csv(classes, found), overwrite=options.overwrite)
     return classes, found
+
+
+def state(options: NeighborsOptions) -> State:
+    """Whether the neighbours are there as `find_neighbors` would make them."""
+    run = Run(options.run)
+    if options.features or options.head is not None:
+        from alphafix.stages.start import started
+
+        if not started(run, options):
+            return State.OTHER if run.has(CLASSES) else State.MISSING
+    if not run.has(NEIGHBORS):
+        return State.MISSING
+    classes = ClassTable.load(run.require(CLASSES))
+    same = _with_thresholds(classes, options).thresholds == classes.thresholds
+    current = same and run.is_current(NEIGHBORS, _provenance(run, options))
+    return State.CURRENT if current else State.OTHER
 
 
 def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.classes import ClassTable
+from alphafix.classes import ClassTable, Thresholds
 from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.features.exchange import FeatureArrays, read_features
 from alphafix.features.writer import FeatureWriter
@@ -39,6 +39,33 @@ def start_from_arrays(run: Run, options: NeighborsOptions, *, progress: Progress
             missing, or the arrays do not fit together.
         TargetExistsError: If the run directory holds other features.
     """
+    _require_both(options)
+    files = split_files(options.features)
+    provenance = _provenance(files, options)
+    if not options.overwrite:
+        if made_from(run, provenance):
+            logger.info("%s was made from these files already", run.folder)
+            return
+        refuse_other(run, provenance)
+    head = read_head(options.head or Path())
+    arrays = {split: read_features(path, split=split) for split, path in files.items()}
+    names = None if options.class_names is None else read_names(options.class_names)
+    write_run(run, head, arrays, names, provenance, progress=progress)
+
+
+def started(run: Run, options: NeighborsOptions) -> bool:
+    """Whether `start_from_arrays` has been here with the same files."""
+    _require_both(options)
+    return made_from(run, _provenance(split_files(options.features), options))
+
+
+def made_from(run: Run, provenance: Provenance) -> bool:
+    """Whether the run directory holds a head and classes that were made as told."""
+    there = run.has(CLASSES) and run.has(HEAD)
+    return there and run.provenance(HEAD) == provenance.to_dict()
+
+
+def _require_both(options: NeighborsOptions) -> None:
     if not options.features or options.head is None:
         raise InputError(
             "--features and --head go together",
@@ -46,18 +73,26 @@ def start_from_arrays(run: Run, options: NeighborsOptions, *, progress: Progress
             expected="both: training features and the head that they enter",
             todo="give both, or neither to use what `alphafix extract` left",
         )
-    files = _files(options.features)
-    provenance = _provenance(files, options)
-    if not options.overwrite:
-        if run.has(CLASSES) and run.has(HEAD) and run.provenance(HEAD) == provenance.to_dict():
-            logger.info("%s was made from these files already", run.folder)
-            return
-        _refuse_other(run, provenance)
-    head = read_head(options.head)
-    arrays = {split: read_features(path, split=split) for split, path in files.items()}
+
+
+def write_run(
+    run: Run,
+    head: Head,
+    arrays: Mapping[str, FeatureArrays],
+    names: Sequence[str] | None,
+    provenance: Provenance,
+    *,
+    thresholds: Thresholds | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Write classes, head and features of a run directory, all having been checked.
+
+    Raises:
+        InputError: If the arrays do not fit together.
+    """
     for split, found in arrays.items():
         _check(found, split, head)
-    classes = _class_table(arrays["train"].labels, head, options.class_names)
+    classes = _class_table(arrays["train"].labels, head, names, thresholds)
     # Only now, with everything read and checked, what was there may go.
     shutil.rmtree(run.path("features"), ignore_errors=True)
     for split, found in arrays.items():
@@ -66,7 +101,7 @@ def start_from_arrays(run: Run, options: NeighborsOptions, *, progress: Progress
     head.save(run.path(HEAD), provenance=provenance.to_dict(), overwrite=True)
 
 
-def _files(given: tuple[str, ...]) -> dict[str, Path]:
+def split_files(given: tuple[str, ...]) -> dict[str, Path]:
     """Which file holds which split: SPLIT=FILE, or a file of one or several splits."""
     files: dict[str, Path] = {}
     for item in given:
@@ -118,7 +153,7 @@ def _existing(path: Path | None) -> Path:
     return path
 
 
-def _refuse_other(run: Run, provenance: Provenance) -> None:
+def refuse_other(run: Run, provenance: Provenance) -> None:
     """Refuse features of another origin; what this very command left unfinished may go."""
     features = run.path("features")
     splits = [folder for folder in features.glob("*") if any(folder.iterdir())]
@@ -208,20 +243,33 @@ def _check(found: FeatureArrays, split: str, head: Head) -> None:
         )
 
 
-def _class_table(labels: npt.NDArray[np.int64], head: Head, names_file: Path | None) -> ClassTable:
+def _class_table(
+    labels: npt.NDArray[np.int64],
+    head: Head,
+    names: Sequence[str] | None,
+    thresholds: Thresholds | None,
+) -> ClassTable:
     counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
-    names = [f"class {i}" for i in range(head.num_classes)]
-    if names_file is not None:
-        try:
-            names = names_file.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise FileFormatError(
-                f"{names_file} is not text in UTF-8",
-                got=str(error),
-                expected="class names in the order of the head, one a line",
-                todo="save it as UTF-8",
-            ) from error
-    return ClassTable(names=tuple(names), counts=counts)
+    if names is None:
+        names = [f"class {i}" for i in range(head.num_classes)]
+    return ClassTable(tuple(names), counts, thresholds or Thresholds())
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names, one a line.
+
+    Raises:
+        FileFormatError: If the file is no text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            f"{path} is not text in UTF-8",
+            got=str(error),
+            expected="class names in the order of the head, one a line",
+            todo="save it as UTF-8",
+        ) from error
 
 
 def _write_features(

@@ -27,6 +27,7 @@ from alphafix.errors import InputError, MissingStageError
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.head import Head
+from alphafix.loggers import Destinations
 from alphafix.neighbors import Neighbours, warn_of_few
 from alphafix.options.train import TrainOptions
 from alphafix.progress import Progress, silent
@@ -39,6 +40,7 @@ from alphafix.run import (
     OTHER_RESULT,
     Provenance,
     Run,
+    State,
     digest,
 )
 
@@ -108,14 +110,25 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
         logger.info("%s is up to date", run.path(CORRECTION))
         return Correction.load(run.path(CORRECTION))
     refuse_existing(run.path(CORRECTION), overwrite=options.overwrite, todo=OTHER_RESULT)
+    destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
+    destinations.require()
     correction = fit(options, progress=progress)
     correction.save(run.path(CORRECTION), overwrite=options.overwrite)
     if correction.trials is not None:
-        _write_history(run, correction.trials, options)
+        _write_history(run, correction.trials, destinations)
     else:
         run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
     forget_unfinished(run)
     return correction
+
+
+def state(options: TrainOptions) -> State:
+    """Whether the correction is there as `train` would make it."""
+    run = Run(options.run)
+    if not run.has(CORRECTION):
+        return State.MISSING
+    provenance = _provenance(run, options, _device(options.device))
+    return State.CURRENT if run.is_current(CORRECTION, provenance) else State.OTHER
 
 
 def forget_unfinished(run: Run) -> None:
@@ -419,15 +432,12 @@ def _base_accuracy(data: Data, classes: ClassTable) -> Accuracy:
     return split_accuracy(result.correct(), result.labels, classes)
 
 
-def _write_history(run: Run, trials: Trials, options: TrainOptions) -> None:
-    """One JSON line an epoch of each trial, and the same for TensorBoard if wanted."""
+def _write_history(run: Run, trials: Trials, destinations: Destinations) -> None:
+    """One JSON line an epoch of each trial, and the same for the loggers that are wanted."""
     lines = [
         json.dumps({name: record[name] for name in ("rho", "k", "seed")} | epoch)
         for record in trials.settings
         for epoch in record["history"]
     ]
     write_text(run.path(METRICS), "".join(line + "\n" for line in lines), overwrite=True)
-    if options.tensorboard is not None:
-        from alphafix.alphanet.tensorboard import write_history
-
-        write_history(trials, options.tensorboard)
+    destinations.write_trials(trials.settings)

@@ -1,0 +1,1 @@
+"""Recipes: any chain of stages in one file, and the figures that a paper says come out."""
