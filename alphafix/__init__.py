@@ -1,1 +1,80 @@
-"""alphafix: post-hoc correction of the rare classes of a trained classifier."""
+"""alphafix: post-hoc correction of the rare classes of a trained classifier.
+
+The values (`ClassTable`, `FeatureStore`, `Head`, `Neighbours`, `Correction`, `Evaluation`), the
+stages as functions on them (`extract`, `find_neighbors`, `train`, `patch`, `evaluate`,
+`compare`, `inspect`, `figures`), and `AlphaNetClassifier` for scikit-learn. Each is loaded when
+it is used, so that importing alphafix is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alphafix.api.functions import (
+        compare,
+        evaluate,
+        extract,
+        figures,
+        find_neighbors,
+        inspect,
+        patch,
+        train,
+    )
+    from alphafix.classes import ClassTable
+    from alphafix.correction import Correction
+    from alphafix.errors import AlphafixError
+    from alphafix.estimator import AlphaNetClassifier
+    from alphafix.evaluation.evaluation import Evaluation
+    from alphafix.features.store import FeatureStore
+    from alphafix.head import Head
+    from alphafix.neighbors import Neighbours
+
+__all__ = [
+    "AlphaNetClassifier",
+    "AlphafixError",
+    "ClassTable",
+    "Correction",
+    "Evaluation",
+    "FeatureStore",
+    "Head",
+    "Neighbours",
+    "compare",
+    "evaluate",
+    "extract",
+    "figures",
+    "find_neighbors",
+    "inspect",
+    "patch",
+    "train",
+]
+
+_MODULES = {
+    "AlphaNetClassifier": "alphafix.estimator",
+    "AlphafixError": "alphafix.errors",
+    "ClassTable": "alphafix.classes",
+    "Correction": "alphafix.correction",
+    "Evaluation": "alphafix.evaluation.evaluation",
+    "FeatureStore": "alphafix.features.store",
+    "Head": "alphafix.head",
+    "Neighbours": "alphafix.neighbors",
+}
+"""Where each value is defined; everything else is a function of `alphafix.api.functions`."""
+
+# What a library logs is the application's to show: without this, Python prints warnings.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_MODULES.get(name, "alphafix.api.functions"))
+    value = getattr(module, name)
+    globals()[name] = value  # looked up once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_json, write_json
+from alphafix.html import table_html
 
 SPLITS = ("few", "medium", "many")
 
@@ -66,8 +67,53 @@ class ClassTable:
             )
         object.__setattr__(self, "counts", counts)
 
+    @classmethod
+    def of(
+        cls,
+        labels: npt.ArrayLike,
+        names: Sequence[str] | None = None,
+        *,
+        num_classes: int | None = None,
+        few_below: int = 20,
+        many_above: int = 100,
+    ) -> ClassTable:
+        """Count training labels.
+
+        Args:
+            labels: Class ids of the N training samples, integers in 0..C-1.
+            names: C class names; "class 0" and so on by default.
+            num_classes: C, if there are neither names nor samples of the last classes.
+            few_below: Classes with fewer training samples are few-split.
+            many_above: Classes with more training samples are many-split.
+
+        Raises:
+            InputError: If a label is no class id, or names and labels do not fit together.
+        """
+        ids = np.asarray(labels)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min(initial=0) < 0:
+            raise InputError(
+                "training labels are no class ids",
+                got=f"shape {ids.shape}, dtype {ids.dtype}",
+                expected="N integers in 0..C-1, in the order of the head's rows",
+                todo="number the classes, for example with numpy.unique(..., return_inverse=True)",
+            )
+        least = num_classes if names is None else len(names)
+        counts = np.bincount(ids, minlength=least or 0)
+        if names is None:
+            names = [f"class {i}" for i in range(len(counts))]
+        return cls(tuple(names), counts, Thresholds(few=few_below, many=many_above))
+
     def __len__(self) -> int:
         return len(self.names)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name in SPLITS:
+            counts = self.counts[self.split(name)]
+            ends = (counts.min(), counts.max()) if len(counts) else ("n/a", "n/a")
+            rows.append([name, len(counts), f"{counts.sum():,}", *ends])
+        header = ["split", "classes", "training samples", "smallest", "largest"]
+        return table_html(self.describe(), header, rows)
 
     @property
     def splits(self) -> npt.NDArray[np.int8]:

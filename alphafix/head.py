@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors, write_tensors
+from alphafix.html import table_html
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -103,6 +104,29 @@ class Head:
                     expected="finite numbers",
                     todo="use a checkpoint from before the training diverged",
                 )
+
+    @classmethod
+    def of(cls, weight: Any, bias: Any = None, scale: float = 1.0) -> Head:
+        """A head of arrays or torch tensors, on any device: ``Head.of(fc.weight, fc.bias)``.
+
+        Raises:
+            InputError: If the shapes do not fit together or a value is not finite.
+        """
+        from alphafix.features.memory import as_array
+
+        return cls(as_array(weight), None if bias is None else as_array(bias), scale)
+
+    def _repr_html_(self) -> str:
+        source = "arrays" if self.source is None else self.source.file
+        tensors = () if self.source is None else self.source.weights + self.source.biases
+        rows: list[list[object]] = [
+            ["classes", self.num_classes],
+            ["feature width", self.width],
+            ["bias", "no" if self.bias is None else "yes"],
+            ["logit scale", f"{self.scale:g}"],
+            ["from", ", ".join([source, *tensors])],
+        ]
+        return table_html("head", [], rows)
 
     @property
     def num_classes(self) -> int:

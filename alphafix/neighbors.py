@@ -13,6 +13,7 @@ import numpy.typing as npt
 from alphafix.classes import ClassTable
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import read_tensors, write_tensors
+from alphafix.html import table_html
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,15 @@ class Neighbours:
     def k(self) -> int:
         """K."""
         return int(self.ids.shape[1])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [few, *(f"{q} ({d:.3g})" for q, d in zip(ids, distances, strict=True))]
+            for few, ids, distances in zip(self.few, self.ids, self.distances, strict=True)
+        ]
+        header = ["few-split class", *(f"neighbour {rank + 1}" for rank in range(self.k))]
+        title = f"{self.k} nearest base classes of {len(self.few)} few-split classes (distance)"
+        return table_html(title, header, rows, f"metric: {self.metric}")
 
     def records(self, classes: ClassTable) -> list[dict[str, Any]]:
         """One record a few-split class, with names, as JSON data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ from alphafix.evaluation.bootstrap import interval
 from alphafix.evaluation.evaluation import Estimate
 from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
 from alphafix.files import read_json, write_json
+from alphafix.html import table_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray64 = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -106,6 +110,21 @@ class Comparison:
     def row(self, name: str) -> Row:
         """The row of a method."""
         return next(row for row in self.rows if row.method.name == name)
+
+    def _repr_html_(self) -> str:
+        from alphafix.evaluation.comparison_text import HEADER, legend, table_row
+
+        title = f"{len(self.rows)} methods on {self.on}, {self.samples:,} samples"
+        rows = [table_row(row) for row in self.rows]
+        notes = (self.classes.describe(), *legend(self), *self.verdict)
+        return table_html(title, HEADER, rows, *notes, most=len(rows))
+
+    def figure(self) -> Figure:
+        """Few-split against overall accuracy of every method, as a Matplotlib figure."""
+        from alphafix.report.tradeoff import draw_trade_off  # drawing is above the figures
+
+        drawn: Figure = draw_trade_off(self)
+        return drawn
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, the format of compare.json."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from alphafix.classes import SPLITS, ClassTable
 from alphafix.errors import FileFormatError
 from alphafix.evaluation.paired import McNemar
 from alphafix.files import read_json, write_json
+from alphafix.html import table_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray64 = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -128,6 +132,20 @@ class Evaluation:
     def samples(self) -> int:
         """N."""
         return self.split("overall").samples
+
+    def _repr_html_(self) -> str:
+        from alphafix.evaluation.text import heading, interval_note, top1_rows
+
+        title, classes = heading(self)
+        header, *rows = top1_rows(self)
+        return table_html(title, header, rows, classes, interval_note(self))
+
+    def figure(self) -> Figure:
+        """The change of each class's accuracy, sorted within its split, as a Matplotlib figure."""
+        from alphafix.report.pictures import class_change_picture  # drawing is above the figures
+
+        drawn: Figure = class_change_picture(self.classes, self.by_class).drawing
+        return drawn
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, the format of report.json; n/a is null."""

@@ -7,7 +7,7 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from alphafix.errors import FileFormatError, InputError, MissingStageError
 from alphafix.features.shards import Shard
 from alphafix.files import open_safetensors, read_json, sha256_file
+from alphafix.html import table_html
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -89,6 +90,41 @@ class FeatureStore:
                     todo="extract again with --overwrite",
                 )
         return store
+
+    @classmethod
+    def of(
+        cls,
+        features: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        *,
+        ids: Sequence[str] | None = None,
+        num_classes: int | None = None,
+    ) -> FeatureStore:
+        """A store in memory, without files.
+
+        Args:
+            features: N x D numbers (an array, or a torch tensor on any device).
+            labels: N class ids in 0..C-1, or -1 for open-set samples.
+            ids: N sample ids; the row numbers by default.
+            num_classes: C; the largest label and one by default.
+
+        Raises:
+            InputError: If the shapes do not fit together, a label is no class id, or a
+                feature is not finite.
+        """
+        from alphafix.features.memory import MemoryStore
+
+        return MemoryStore.of_arrays(features, labels, ids=ids, num_classes=num_classes)
+
+    def _repr_html_(self) -> str:
+        rows: list[list[object]] = [
+            ["samples", f"{len(self):,}"],
+            ["feature width", self.width],
+            ["classes", self.num_classes],
+            ["stored as", self.dtype],
+            ["in", self.folder],
+        ]
+        return table_html("features", [], rows)
 
     def __len__(self) -> int:
         return sum(shard.samples for shard in self.shards)

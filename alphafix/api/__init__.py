@@ -1,0 +1,1 @@
+"""What `import alphafix` offers, beside the values: the stages as functions."""

@@ -1,0 +1,38 @@
+"""All figures of a run directory, as Matplotlib figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alphafix.neighbors import Neighbours
+from alphafix.options.evaluate import EvaluateOptions
+from alphafix.report.collect import Material, pictures
+from alphafix.run import NEIGHBORS, Run
+from alphafix.stages.evaluate import measure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(options: EvaluateOptions) -> dict[str, Figure]:
+    """Evaluate and draw every figure that the data allow, by name.
+
+    Raises:
+        MissingStageError: If there are no features of the split, no neighbours or no correction.
+        StaleInputError: If one was made from something that has changed since.
+    """
+    run = Run(options.run)
+    run.require_fresh(NEIGHBORS)
+    found = measure(options)
+    material = Material(
+        found.evaluation,
+        found.before,
+        found.after,
+        found.store,
+        found.head,
+        found.correction,
+        Neighbours.load(run.path(NEIGHBORS)),
+        found.groups,
+        None,
+    )
+    return {picture.name: picture.drawing for picture in pictures(material)}

@@ -1,0 +1,378 @@
+"""The stages as functions: on values in memory, or on a run directory.
+
+Each takes the values that its stage reads, as arguments, and returns what it makes; nothing is
+written then. Without values it does what the command of the same name does in the run directory
+``run`` (default: the environment variable ALPHAFIX_RUN, or "alphafix-run"). The other keywords
+are those of the command line, with the same defaults. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alphafix.api.inputs import (
+    Features,
+    means_of,
+    options_for_values,
+    options_of,
+    required,
+    store_of,
+    temporary_run,
+)
+from alphafix.classes import ClassTable, Thresholds
+from alphafix.correction import Correction
+from alphafix.errors import InputError
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours, nearest_neighbours, warn_of_few
+from alphafix.options.compare import CompareOptions
+from alphafix.options.evaluate import EvaluateOptions
+from alphafix.options.extract import ExtractOptions
+from alphafix.options.inspect import InspectOptions
+from alphafix.options.neighbors import NeighborsOptions
+from alphafix.options.patch import PatchOptions
+from alphafix.options.train import TrainOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from alphafix.api.keywords import (
+        CompareKeywords,
+        EvaluateKeywords,
+        ExtractKeywords,
+        InspectKeywords,
+        NeighborsKeywords,
+        PatchKeywords,
+        TrainKeywords,
+    )
+    from alphafix.evaluation.comparison import Comparison
+    from alphafix.evaluation.evaluation import Evaluation
+    from alphafix.features.store import FeatureStore
+    from alphafix.stages.extract import ExtractResult
+    from alphafix.stages.inspect import Inspection
+    from alphafix.stages.patch import PatchResult
+
+
+def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords]) -> ExtractResult:
+    """Compute features of images and find the head, into a run directory.
+
+    Args:
+        backbone: The model, such as "timm:resnet50".
+        data: The images: a folder, a list, archives or arrays.
+        **options: As `alphafix extract` takes them.
+
+    Returns:
+        Class table, head and sample counts; `FeatureStore.open` opens the features.
+
+    Raises:
+        InputError: If the model, its weights or the data cannot be used, or do not fit.
+        TargetExistsError: If the run holds features that were made otherwise.
+    """
+    from alphafix.stages.extract import extract as run_stage
+
+    return run_stage(options_of(ExtractOptions, options, backbone=backbone, data=str(data)))
+
+
+def find_neighbors(
+    features: Features | None = None,
+    head: Head | None = None,
+    classes: ClassTable | None = None,
+    **options: Unpack[NeighborsKeywords],
+) -> Neighbours:
+    """Find the base classes nearest to each few-split class.
+
+    Args:
+        features: Training features and labels; without them, those of the run directory.
+        head: The head that they enter, to check that both fit.
+        classes: The class table; by default the training labels are counted.
+        **options: As `alphafix neighbors` takes them.
+
+    Raises:
+        InputError: If the values do not fit together, or there is nothing to correct.
+        MissingStageError: If the run directory has no features yet.
+    """
+    if features is None:
+        _no_others(head=head, classes=classes)
+        from alphafix.stages.neighbors import find_neighbors as run_stage
+
+        return run_stage(options_of(NeighborsOptions, options))[1]
+    chosen = options_for_values(NeighborsOptions, options)
+    store = store_of(features, num_classes=_number(head, classes))
+    table = _with_thresholds(_table(store, classes), chosen)
+    if head is not None:
+        head.require_match(width=store.width, num_classes=len(table))
+    warn_of_few(chosen.k)
+    return nearest_neighbours(
+        means_of(store), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
+    )
+
+
+def train(
+    features: Features | None = None,
+    head: Head | None = None,
+    classes: ClassTable | None = None,
+    neighbors: Neighbours | None = None,
+    *,
+    val: Features | None = None,
+    **options: Unpack[TrainKeywords],
+) -> Correction:
+    """Train AlphaNet, or fit another method: corrected rows for the few-split classes.
+
+    Args:
+        features: Training features and labels; without them, those of the run directory.
+        head: The head to correct.
+        classes: The class table; by default the training labels are counted.
+        neighbors: From `find_neighbors`; found with its defaults if left out.
+        val: Validation features and labels, on which epochs and settings are chosen.
+        **options: As `alphafix train` takes them.
+
+    Raises:
+        InputError: If the values or options do not fit together.
+        MissingStageError: If the run directory lacks a result of an earlier stage.
+    """
+    from alphafix.stages.train import fit
+    from alphafix.stages.train import train as run_stage
+
+    if features is None:
+        _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
+        return run_stage(options_of(TrainOptions, options))
+    chosen = options_for_values(TrainOptions, options)
+    own: Head = required("head", head)
+    store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
+    splits = {"train": store}
+    if val is not None:
+        splits["val"] = store_of(val, num_classes=own.num_classes)
+    with temporary_run(own, classes=table, neighbours=near, splits=splits) as run:
+        return fit(chosen.model_copy(update={"run": run.folder}))
+
+
+def evaluate(
+    features: Features | None = None,
+    head: Head | None = None,
+    classes: ClassTable | None = None,
+    correction: Correction | None = None,
+    **options: Unpack[EvaluateKeywords],
+) -> Evaluation:
+    """Compare base and corrected accuracy on the same samples.
+
+    Args:
+        features: Features and labels to evaluate on; without them, the split ``on`` of the run
+            directory.
+        head: The base head.
+        classes: The class table, which says what is few-split.
+        correction: The correction.
+        **options: As `alphafix evaluate` takes them.
+
+    Raises:
+        InputError: If the values do not fit together.
+        MissingStageError: If the run directory lacks a result of an earlier stage.
+    """
+    if features is None:
+        _no_others(head=head, classes=classes, correction=correction)
+        from alphafix.stages.evaluate import evaluate as run_stage
+
+        return run_stage(options_of(EvaluateOptions, options))
+    from alphafix.stages.evaluate import measure
+
+    chosen = options_for_values(EvaluateOptions, options)
+    own: Head = required("head", head)
+    table: ClassTable = required("classes", classes)
+    store = store_of(features, num_classes=own.num_classes)
+    with temporary_run(
+        own,
+        classes=table,
+        correction=required("correction", correction),
+        splits={chosen.on: store},
+    ) as run:
+        return measure(chosen.model_copy(update={"run": run.folder})).evaluation
+
+
+def compare(
+    features: Features | None = None,
+    head: Head | None = None,
+    classes: ClassTable | None = None,
+    neighbors: Neighbours | None = None,
+    *,
+    val: Features | None = None,
+    test: Features | None = None,
+    **options: Unpack[CompareKeywords],
+) -> Comparison:
+    """Compare AlphaNet, its control and the simpler methods on the same features.
+
+    Args:
+        features: Training features and labels; without them, those of the run directory.
+        head: The base head.
+        classes: The class table; by default the training labels are counted.
+        neighbors: From `find_neighbors`, for its K; found with its defaults if left out.
+        val: Validation features and labels, on which all settings are chosen.
+        test: Features and labels to compare on (with ``on="val"`` not needed).
+        **options: As `alphafix compare` takes them.
+
+    Raises:
+        InputError: If the values or options do not fit together.
+        MissingStageError: If the run directory lacks a result of an earlier stage.
+    """
+    from alphafix.stages.compare import compare as run_stage
+
+    if features is None:
+        _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
+        return run_stage(options_of(CompareOptions, options))
+    chosen = options_for_values(CompareOptions, options)
+    own: Head = required("head", head)
+    store, table, near = _training(features, own, classes, neighbors, None)
+    given = {"val": required("val", val)}
+    if chosen.on == "test":
+        given["test"] = required("test", test)
+    splits = {name: store_of(one, num_classes=own.num_classes) for name, one in given.items()}
+    with temporary_run(
+        own, classes=table, neighbours=near, splits={"train": store, **splits}
+    ) as run:
+        return run_stage(chosen.model_copy(update={"run": run.folder}))
+
+
+def patch(
+    file: str | Path,
+    correction: Correction | str | Path | None = None,
+    *,
+    of: Head | None = None,
+    **options: Unpack[PatchKeywords],
+) -> PatchResult:
+    """Write corrected rows into a copy of a model file, or into it.
+
+    Args:
+        file: The model file, the index of a sharded model, or the folder that holds it.
+        correction: The correction, or its file; by default that of the run directory.
+        of: The head that the correction was trained for; by default, where a correction is
+            given, the head that is found in the file.
+        **options: As `alphafix patch` takes them.
+
+    Raises:
+        InputError: If the head is not in the file or cannot hold the correction.
+        TargetExistsError: If the target is there already.
+        MissingStageError: If the run directory has no head or no correction yet.
+    """
+    from alphafix.stages.patch import patch as run_stage
+
+    if not isinstance(correction, Correction):
+        _no_others(of=of)
+        return run_stage(options_of(PatchOptions, options, file=file, correction=correction))
+    if "run" in options:
+        raise InputError("run does not go together with a correction that is given as a value")
+    from alphafix.checkpoints import find_head
+
+    own = find_head(Path(file), name=options.get("head")) if of is None else of
+    with temporary_run(own, correction=correction) as run:
+        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder))
+
+
+def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
+    """Show which tensors of a model file could be the head.
+
+    Args:
+        file: The model file, of any format.
+        **options: As `alphafix inspect` takes them.
+
+    Raises:
+        InputError: If the file is not there.
+        FileFormatError: If it is damaged or of no known format.
+    """
+    from alphafix.stages.inspect import inspect as run_stage
+
+    return run_stage(options_of(InspectOptions, options, file=file))
+
+
+def figures(
+    features: Features | None = None,
+    head: Head | None = None,
+    classes: ClassTable | None = None,
+    correction: Correction | None = None,
+    neighbors: Neighbours | None = None,
+    **options: Unpack[EvaluateKeywords],
+) -> dict[str, Figure]:
+    """Every figure of the AlphaNet paper that the data allow, as Matplotlib figures by name.
+
+    Args:
+        features: Features and labels to evaluate on; without them, the split ``on`` of the run
+            directory.
+        head: The base head.
+        classes: The class table.
+        correction: The correction.
+        neighbors: From `find_neighbors`.
+        **options: As `alphafix evaluate` takes them.
+
+    Raises:
+        InputError: If the values do not fit together.
+        MissingStageError: If the run directory lacks a result of an earlier stage.
+    """
+    from alphafix.api.drawing import draw
+
+    if features is None:
+        _no_others(head=head, classes=classes, correction=correction, neighbors=neighbors)
+        return draw(options_of(EvaluateOptions, options))
+    chosen = options_for_values(EvaluateOptions, options)
+    own: Head = required("head", head)
+    store = store_of(features, num_classes=own.num_classes)
+    with temporary_run(
+        own,
+        classes=required("classes", classes),
+        neighbours=required("neighbors", neighbors),
+        correction=required("correction", correction),
+        splits={chosen.on: store},
+    ) as run:
+        return draw(chosen.model_copy(update={"run": run.folder}))
+
+
+def _no_others(**values: object) -> None:
+    """Check that no value is given where the run directory is meant."""
+    given = [name for name, value in values.items() if value is not None]
+    if given:
+        raise InputError(
+            f"{given[0]} is given without features",
+            got=", ".join(given),
+            expected="features too, or no values at all to work in a run directory",
+        )
+
+
+def _number(head: Head | None, classes: ClassTable | None) -> int | None:
+    """C, as far as it is known."""
+    if classes is not None:
+        return len(classes)
+    return None if head is None else head.num_classes
+
+
+def _table(store: FeatureStore, classes: ClassTable | None) -> ClassTable:
+    if classes is not None:
+        return classes
+    return ClassTable.of(store.labels, num_classes=store.num_classes)
+
+
+def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
+    few = classes.thresholds.few if options.few_below is None else options.few_below
+    many = classes.thresholds.many if options.many_above is None else options.many_above
+    return replace(classes, thresholds=Thresholds(few=few, many=many))
+
+
+def _training(
+    features: Features,
+    head: Head,
+    classes: ClassTable | None,
+    neighbors: Neighbours | None,
+    k: int | None,
+) -> tuple[FeatureStore, ClassTable, Neighbours]:
+    """Training features with their class table and neighbours."""
+    store = store_of(features, num_classes=head.num_classes)
+    head.require_match(width=store.width, num_classes=store.num_classes)
+    table = _table(store, classes)
+    if neighbors is None:
+        wanted = NeighborsOptions() if k is None else NeighborsOptions(k=k)
+        neighbors = nearest_neighbours(means_of(store), table, k=wanted.k)
+    elif neighbors.few.tolist() != table.few.tolist():
+        raise InputError(
+            "the neighbours are not those of this class table's few-split classes",
+            got=f"neighbours of {len(neighbors.few)} classes, table with {len(table.few)}",
+            expected="the same few-split classes in both",
+            todo="find the neighbours with this class table",
+        )
+    return store, table, neighbors

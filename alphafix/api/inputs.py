@@ -1,0 +1,168 @@
+"""From what a user gives to the values that the stages and libraries take."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from alphafix.classes import ClassTable
+from alphafix.correction import Correction
+from alphafix.errors import InputError
+from alphafix.features.means import class_means
+from alphafix.features.memory import FloatArray64, MemoryStore
+from alphafix.features.store import FeatureStore
+from alphafix.features.writer import FeatureWriter
+from alphafix.head import Head
+from alphafix.neighbors import Neighbours
+from alphafix.options.base import StageOptions
+from alphafix.run import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
+
+Options = TypeVar("Options", bound=StageOptions)
+
+Features = FeatureStore | tuple[npt.ArrayLike, npt.ArrayLike]
+"""A feature store, or N x D features and N class ids as arrays or torch tensors."""
+
+# Keywords that say where results are read or written.
+_ABOUT_FILES = ("run", "overwrite", "csv", "tensorboard")
+
+# Rows given to the writer at a time, so that a large array is not copied whole.
+ROWS = 16_384
+
+
+def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) -> Options:
+    """The options of a stage that reads and writes a run directory.
+
+    Raises:
+        InputError: If a keyword is unknown or its value is not allowed.
+    """
+    run = os.environ.get("ALPHAFIX_RUN")
+    given = {"run": run} if run else {}
+    values = {**given, **keywords, **fixed}
+    plain: dict[str, Any] = {
+        name: _plain(value) for name, value in values.items() if value is not None
+    }
+    try:
+        return model(**plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        raise InputError(
+            f"{name or 'these options'}: {first['msg']}",
+            got=None if not name else repr(first["input"]),
+            expected=f"what {model.__module__}.{model.__name__} says",
+        ) from error
+
+
+def _plain(value: object) -> object:
+    """Any sequence of numbers or names as a list."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def options_for_values(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) -> Options:
+    """The options of a function that is given values, so that nothing is read or written.
+
+    Raises:
+        InputError: If a keyword is unknown, not allowed, or about a run directory.
+    """
+    about_files = [name for name in _ABOUT_FILES if name in keywords]
+    if about_files:
+        raise InputError(
+            f"{about_files[0]} does not go together with features",
+            got="values and a run directory",
+            expected="one of the two",
+            todo="give values to compute with values (and save the result with its save "
+            "method), or none to work in a run directory",
+        )
+    return options_of(model, keywords, **fixed)
+
+
+def required(name: str, value: Any) -> Any:
+    """A value without which the others are of no use.
+
+    Raises:
+        InputError: If it is missing.
+    """
+    if value is None:
+        raise InputError(
+            f"with features, {name} is needed too", got="none", expected=f"a value for {name}"
+        )
+    return value
+
+
+def store_of(features: Features, *, num_classes: int | None = None) -> FeatureStore:
+    """The features as a store, with labels that are all known.
+
+    Raises:
+        InputError: If they are neither a store nor two arrays that fit together.
+    """
+    if isinstance(features, FeatureStore):
+        store = features
+    elif isinstance(features, tuple) and len(features) == 2:
+        store = FeatureStore.of(features[0], features[1], num_classes=num_classes)
+    else:
+        raise InputError(
+            "these are no features",
+            got=type(features).__name__,
+            expected="a FeatureStore, or a tuple of N x D features and N class ids",
+        )
+    store.require_labels()
+    return store
+
+
+def means_of(store: FeatureStore) -> FloatArray64:
+    """Class means of a store, in memory or on disk, float64 of shape C x D."""
+    return store.means() if isinstance(store, MemoryStore) else class_means(store)
+
+
+@contextmanager
+def temporary_run(
+    head: Head,
+    *,
+    classes: ClassTable | None = None,
+    neighbours: Neighbours | None = None,
+    correction: Correction | None = None,
+    splits: Mapping[str, FeatureStore] | None = None,
+) -> Iterator[Run]:
+    """A run directory with these values, for as long as the block lasts.
+
+    So the stages work on values exactly as they do on a user's run directory. Features that
+    are on disk are linked, not copied.
+    """
+    with tempfile.TemporaryDirectory(prefix="alphafix-") as folder:
+        run = Run(Path(folder))
+        origin = Provenance(stage="values", options={}, inputs={}).to_dict()
+        head.save(run.path(HEAD), provenance=origin)
+        if classes is not None:
+            classes.save(run.path(CLASSES))
+        for split, store in (splits or {}).items():
+            _put(store, run.features(split), split)
+        # Where these were made, the files had other bytes; here they belong together.
+        if neighbours is not None:
+            replace(neighbours, provenance=origin).save(run.path(NEIGHBORS))
+        if correction is not None:
+            replace(correction, provenance=origin).save(run.path(CORRECTION))
+        yield run
+
+
+def _put(store: FeatureStore, folder: Path, split: str) -> None:
+    if isinstance(store, MemoryStore):
+        writer = FeatureWriter(folder, num_classes=store.num_classes)
+        for start, chunk in store.chunks(ROWS):
+            place = slice(start, start + len(chunk))
+            writer.add(chunk, store.labels[place], store.ids[place])
+        writer.finish({"split": split})
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.symlink_to(store.folder.resolve(), target_is_directory=True)
+    except OSError:  # no links on this system, or not for this user
+        shutil.copytree(store.folder, folder)

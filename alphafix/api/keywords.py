@@ -1,0 +1,151 @@
+"""The keyword arguments of the functions, for type checkers and editors.
+
+They are fields of the options models in `alphafix.options`, which say what each means, what
+its default is, and which values it takes. A test holds the names here and there to be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from alphafix.options.neighbors import Metric
+from alphafix.options.train import Rule
+
+Several = float | Sequence[float]
+SeveralWhole = int | Sequence[int]
+
+
+class StageKeywords(TypedDict, total=False):
+    """What every function takes."""
+
+    run: str | Path
+    overwrite: bool
+
+
+class ExtractKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.extract` (`alphafix.options.extract.ExtractOptions`)."""
+
+    weights: str | Path | None
+    split: str
+    head: str | None
+    few_below: int | None
+    many_above: int | None
+    class_order: Literal["string", "natural"] | None
+    class_map: str | Path | None
+    root: str | Path | None
+    prefix_map: Sequence[str]
+    image_key: str | None
+    label_key: str | None
+    on_bad_image: Literal["error", "skip"]
+    exif_rotate: bool
+    decode: Literal["auto", "pillow", "torch"]
+    image_size: int | None
+    crop_pct: float | None
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] | None
+    mean: str | None
+    std: str | None
+    limit: int | None
+    batch_size: int
+    shard_samples: int | None
+    workers: int | None
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: bool
+    store_dtype: Literal["float32", "float16", "bfloat16"]
+
+
+class NeighborsKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.find_neighbors` (`alphafix.options.neighbors.NeighborsOptions`)."""
+
+    k: int
+    metric: Metric
+    seed: int
+    few_below: int | None
+    many_above: int | None
+    csv: str | Path | None
+
+
+class TrainKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.train` (`alphafix.options.train.TrainOptions`)."""
+
+    method: str
+    rho: Several
+    seeds: int
+    seed: int
+    k: SeveralWhole
+    metric: Metric | None
+    preset: Literal["paper", "official"]
+    include_self: bool | None
+    learn_bias: bool | None
+    hidden: SeveralWhole
+    epochs: int
+    first_epoch: int
+    batch_size: int
+    lr: float
+    select: Rule
+    max_overall_drop: float | None
+    ensemble: Literal["mean", "single"]
+    calibrate: bool | None
+    holdout: float | None
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    memory: float
+    max_steps: int | None
+    tensorboard: str | Path | None
+
+
+class PatchKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.patch` (`alphafix.options.patch.PatchOptions`)."""
+
+    output: str | Path | None
+    head: str | None
+    in_place: bool
+    revert: bool
+    delta: bool
+    apply: str | Path | None
+    card: str | Path | None
+    dry_run: bool
+    direction_only: bool
+    verify: Literal["full", "rows"] | None
+    measure: bool
+    provenance: bool
+
+
+class EvaluateKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.evaluate` (`alphafix.options.evaluate.EvaluateOptions`)."""
+
+    on: Literal["test", "val"]
+    bootstraps: int
+    seed: int
+    model: str | Path | None
+    backbone: str | None
+    data: str | None
+    groups: str | None
+    wordnet_edges: int
+    open: str | None
+    open_threshold: float
+
+
+class CompareKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.compare` (`alphafix.options.compare.CompareOptions`)."""
+
+    on: Literal["test", "val"]
+    max_overall_drop: float
+    methods: Sequence[str]
+    rho: Several
+    seeds: int
+    k: SeveralWhole
+    on_top: bool
+    on_top_seeds: int
+    one_rho: float
+    bootstraps: int
+    seed: int
+
+
+class InspectKeywords(StageKeywords, total=False):
+    """Keywords of `alphafix.inspect` (`alphafix.options.inspect.InspectOptions`)."""
+
+    head: str | None
+    num_classes: int | None
+    width: int | None
