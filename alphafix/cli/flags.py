@@ -11,9 +11,9 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from alphafix.options.base import Flag, StageOptions
+from alphafix.options.base import CommandOptions, Flag
 
-Options = TypeVar("Options", bound=StageOptions)
+Options = TypeVar("Options", bound=CommandOptions)
 
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 

@@ -40,10 +40,14 @@ Several = BeforeValidator(_split)
 """For a tuple of numbers: also takes one number, and on the command line "1,2,3"."""
 
 
-class StageOptions(BaseModel):
-    """What every stage takes."""
+class CommandOptions(BaseModel):
+    """Options of any command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StageOptions(CommandOptions):
+    """What every stage takes that works in a run directory."""
 
     run: Annotated[
         Path,
