@@ -53,7 +53,8 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     Where nothing can be corrected (two classes, which share one row in scikit-learn; no rare
     class; or not more frequent classes than ``n_neighbors``), a warning says so and the
-    classifier is the linear one.
+    classifier is the linear one. ``X`` must be dense: reduce sparse text features first, for
+    example by `TruncatedSVD` in a `Pipeline`.
 
     Args:
         estimator: A linear classifier with ``coef_`` and ``intercept_`` and one row a class,
@@ -247,8 +248,8 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     def _why_not(self) -> str | None:
         """Why nothing can be corrected, or None."""
         table = self.class_table_
-        if len(table) == 2 and len(self.base_estimator_.coef_) == 1:
-            return "two classes share one row in scikit-learn"
+        if len(table) <= 2:
+            return f"{len(table)} classes, and in scikit-learn two classes share one row"
         head_of(self.base_estimator_)
         if len(table.few) == 0:
             return f"every class has at least {self.few_below} samples (few_below)"
