@@ -22,6 +22,8 @@ COMMANDS = {
     "compare": "Compare AlphaNet with the simpler methods on the same features.",
     "report": "Write a page with the verdict, the trade-off, every class and all figures.",
     "features": "Take features from other tools' files, or write such files.",
+    "run": "Run a chain of stages from one file, a recipe.",
+    "make-lt": "Draw long-tailed lists from class folders, with open classes and checksums.",
     "inspect": "Show which tensors of a model file could be the head.",
 }
 
