@@ -77,4 +77,4 @@ class ModulatedAttention(nn.Module):
         weights = self.spatial(positions.flatten(1)).softmax(1).unsqueeze(2)
         attended = positions if self.self_attention is None else self.self_attention(positions)
         final: Tensor = positions + weights * attended
-        return final.transpose(1, 2).unflatten(2, self.shape[1:])
+        return final.transpose(1, 2).reshape(features.shape)

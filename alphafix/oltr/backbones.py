@@ -128,13 +128,25 @@ class _TimmMap(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images to B x C' x h x w."""
         features: Tensor = self.model.forward_features(images)
-        if features.ndim == 3:  # tokens of a transformer
-            features = self.model.forward_intermediates(
-                images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-            )[0]
-        elif features.shape[1] != self.model.num_features:  # channels last
-            features = features.permute(0, 3, 1, 2)
+        if features.ndim == 3:
+            return self._grid(features, (images.shape[2], images.shape[3]))
+        if features.shape[1] != self.model.num_features:  # channels last
+            return features.permute(0, 3, 1, 2)
         return features
+
+    def _grid(self, tokens: Tensor, image: tuple[int, int]) -> Tensor:
+        """Lay a transformer's patch tokens, B x P x C', out as they lie in the image."""
+        embed: Any = getattr(self.model, "patch_embed", None)
+        size = embed.dynamic_feat_size(image) if hasattr(embed, "dynamic_feat_size") else (0, 0)
+        patches = tokens[:, getattr(self.model, "num_prefix_tokens", 0) :]
+        if patches.shape[1] != size[0] * size[1]:
+            raise InputError(
+                "the backbone gives no feature map",
+                got=f"{patches.shape[1]} vectors an image, which lie on no grid",
+                expected="a feature map, or the tokens of a grid of patches",
+                todo="choose another backbone",
+            )
+        return patches.transpose(1, 2).reshape(len(tokens), -1, *size)
 
 
 def _timm(name: str, input_channels: int, pretrained: bool) -> Backbone:

@@ -7,6 +7,8 @@ processes must gather their samples first (`alphafix.oltr.distributed.gather_out
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -138,6 +140,14 @@ class ClassMeans:
         labels = labels.cpu()
         self._sums.index_add_(0, labels, features.detach().cpu().double())
         self._counts += torch.bincount(labels, minlength=len(self._counts))
+
+    def combine(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Replace sums and counts of a part by those of the whole.
+
+        Args:
+            total: Sums a tensor over all parts (over processes, say).
+        """
+        self._sums, self._counts = total(self._sums), total(self._counts)
 
     def means(self) -> Tensor:
         """Means of all samples so far, float32 of shape C x D.

@@ -143,38 +143,65 @@ class OLTRHead(Head):
         """Weight C x D, no bias."""
         return self.classifier.folded(), None
 
-    @torch.no_grad()
     def initialise(
         self, stage_one_weight: Tensor, stage_one_bias: Tensor | None, centroids: Tensor
     ) -> None:
         """Start the second stage from the first one.
 
         Args:
-            stage_one_weight: Weight of the first stage's classifier, C x D; the official
-                preset's hallucinator starts as that classifier.
+            stage_one_weight: Weight of the first stage's classifier, C x D.
             stage_one_bias: Its bias, C, or None (then 0).
             centroids: Class means of the direct features, C x D.
 
         Raises:
             InputError: If a shape differs or a centroid is not finite.
         """
-        _require_shape("the classifier of the first stage", stage_one_weight, self.centroids)
-        _require_shape("the class means", centroids, self.centroids)
-        if not bool(torch.isfinite(centroids).all()):
-            raise InputError("the class means are not all finite", expected="finite centroids")
+        self.start_hallucinator(stage_one_weight, stage_one_bias)
+        self.start_centroids(centroids)
+
+    @torch.no_grad()
+    def start_centroids(self, centroids: Tensor) -> None:
+        """Set the centroids to class means, C x D.
+
+        Raises:
+            InputError: If the shape differs or one is not finite.
+        """
+        _require_shape("the table of class means", centroids, self.centroids)
+        finite = torch.isfinite(centroids).all(1)
+        if not bool(finite.all()):
+            raise InputError(
+                "the class means are not all finite",
+                got=f"{int((~finite).sum())} of {len(centroids)} with nan or inf",
+                expected="finite centroids",
+                todo="check the learning rate of the first stage",
+            )
         self.centroids.copy_(centroids)
+
+    @torch.no_grad()
+    def start_hallucinator(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Set the hallucinator to the first stage's classifier, where the preset says so.
+
+        Args:
+            weight: C x D.
+            bias: C, or None (then 0).
+
+        Raises:
+            InputError: If the shape differs.
+        """
         hallucinator = self.memory.hallucinator
-        if hallucinator is not None and self.preset.hallucinator_from_stage_one:
-            hallucinator.weight.copy_(stage_one_weight)
-            hallucinator.bias.zero_()
-            if stage_one_bias is not None:
-                hallucinator.bias.copy_(stage_one_bias)
+        if hallucinator is None or not self.preset.hallucinator_from_stage_one:
+            return
+        _require_shape("the classifier of the first stage", weight, hallucinator.weight)
+        hallucinator.weight.copy_(weight)
+        hallucinator.bias.zero_()
+        if bias is not None:
+            hallucinator.bias.copy_(bias)
 
 
 def _require_shape(what: str, tensor: Tensor, like: Tensor) -> None:
     if tensor.shape != like.shape:
         raise InputError(
-            f"{what} do not fit the memory",
+            f"{what} does not fit the memory",
             got=" x ".join(map(str, tensor.shape)),
             expected=f"C x D = {' x '.join(map(str, like.shape))}",
             todo="give both stages the same classes and the same feature width",
