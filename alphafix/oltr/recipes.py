@@ -1,0 +1,278 @@
+"""Recipes: how long, how fast and with which images a base model is trained.
+
+The built-in ones hold Table 8 of the OLTR paper and the settings of its code; both differ
+(see `built_in`). A file of one's own names the recipe that it starts from and what is
+different there. This module loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from alphafix.classes import Thresholds
+from alphafix.errors import InputError
+
+AugmentationName = Literal["official", "paper", "cifar", "small", "none"]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+# Recipe files are checked against these dataclasses; a name that is none of them is an error.
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage of training by SGD.
+
+    Attributes:
+        epochs: Passes over as many samples as there are.
+        lr: Learning rate of the head at the start.
+        feature_lr: Learning rate of everything before the head; None for the same.
+        schedule: "step" (times ``drop`` every ``drop_every`` epochs) or "cosine" (to zero).
+        drop_every: Epochs between two drops.
+        drop: Factor of a drop.
+        warmup: Epochs at the start over which the rate rises.
+        batch: Samples a step, over all processes together.
+        momentum: SGD's momentum.
+        decay: Weight decay.
+        per_class: Samples of a class in a row, where the sampler is class-aware.
+        frozen: Parts of the model (beginnings of parameter names) that stay as they are, with
+            the running statistics of their BatchNorm.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    epochs: Count = 30
+    lr: Rate = 0.1
+    feature_lr: Rate | None = None
+    schedule: Literal["step", "cosine"] = "step"
+    drop_every: Count = 10
+    drop: Rate = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 128
+    momentum: Rate = 0.9
+    decay: Rate = 5e-4
+    per_class: Count = 4
+    frozen: tuple[str, ...] = ()
+
+    def factor(self, progress: float) -> float:
+        """What learning rates are multiplied with after ``progress`` epochs."""
+        if progress < self.warmup:
+            return (progress + 1) / (self.warmup + 1)
+        if self.schedule == "step":
+            return float(self.drop ** (int(progress) // self.drop_every))
+        from math import cos, pi
+
+        return 0.5 * (1 + cos(pi * progress / self.epochs))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a base model is trained.
+
+    Attributes:
+        name: Its name.
+        backbone: As `alphafix.oltr.backbones.build_backbone` takes it.
+        pretrained: Whether the backbone starts from weights that the user has to give.
+        width: Feature width D of OLTR's second stage (fc_add), None for the backbone's own.
+        channels: 3 (RGB), 1 (grey), or None to see from the images.
+        size: Side of the model's input, or None for that of the images (small ones).
+        resize: Length of the shorter side before the crop, or None for ``size``.
+        augmentation: "official", "paper", "cifar", "small" or "none".
+        few_below: Classes with fewer training samples are few-split.
+        many_above: Classes with more are many-split.
+        stages: The first stage and the second one.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: str = "custom"
+    backbone: str = "resnet10"
+    pretrained: bool = False
+    width: Count | None = None
+    channels: Literal[1, 3] | None = None
+    size: Count | None = 224
+    resize: Count | None = 256
+    augmentation: AugmentationName = "official"
+    few_below: Count = 20
+    many_above: Annotated[int, Field(ge=0)] = 100
+    stages: tuple[StageRecipe, StageRecipe] = field(
+        default=(StageRecipe(), StageRecipe(lr=0.1, feature_lr=0.01, epochs=60, drop_every=20))
+    )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where few and many end."""
+        return Thresholds(few=self.few_below, many=self.many_above)
+
+    def changed(self, **values: Any) -> Recipe:
+        """With other values where they are not None."""
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+
+# OLTR's code counts >= 100 samples as many and <= 20 as few.
+_FEW, _MANY = 21, 99
+
+# Nothing but modulated attention, fc_add and the head learns (see `Network`).
+_FROZEN = ("network.backbone",)
+
+
+def _table_8(lr: float, *, frozen: tuple[str, ...] = ()) -> tuple[StageRecipe, StageRecipe]:
+    """Table 8: 30 epochs, a tenth every 10, for both stages."""
+    return StageRecipe(lr=lr), StageRecipe(lr=lr, frozen=frozen)
+
+
+_OFFICIAL = {
+    "imagenet-lt": Recipe(
+        name="imagenet-lt", backbone="resnet10", width=512, few_below=_FEW, many_above=_MANY
+    ),
+    "places-lt": Recipe(
+        name="places-lt",
+        backbone="timm:resnet152",
+        pretrained=True,
+        width=512,
+        stages=(
+            StageRecipe(lr=0.1, feature_lr=1e-3),
+            StageRecipe(lr=0.01, feature_lr=1e-4, frozen=_FROZEN),
+        ),
+        few_below=_FEW,
+        many_above=_MANY,
+    ),
+    # The code has no configuration of these two: Table 8 and appendix D.3.
+    "ms1m-lt": Recipe(
+        name="ms1m-lt",
+        backbone="timm:resnet50",
+        pretrained=True,
+        width=512,
+        stages=_table_8(0.01),
+        # Table 4: many-shot from 5 images of a person on, one-shot below 2.
+        few_below=2,
+        many_above=4,
+    ),
+    "sun-lt": Recipe(
+        name="sun-lt",
+        backbone="timm:resnet152",
+        pretrained=True,
+        width=512,
+        stages=_table_8(0.01, frozen=_FROZEN),
+        few_below=_FEW,
+        many_above=_MANY,
+    ),
+    # Not in the paper: the usual schedule of CIFAR-100-LT (Cao et al. 2019: 200 epochs, a
+    # warm-up of 5), then OLTR's second stage at its learning rates.
+    "cifar100-lt": Recipe(
+        name="cifar100-lt",
+        backbone="small",
+        channels=3,
+        size=32,
+        resize=32,
+        augmentation="cifar",
+        stages=(
+            StageRecipe(epochs=200, lr=0.1, drop_every=80, drop=0.1, warmup=5, decay=2e-4),
+            StageRecipe(epochs=60, lr=0.1, feature_lr=0.01, drop_every=20, decay=2e-4),
+        ),
+    ),
+}
+
+_PAPER = {
+    "imagenet-lt": {"stages": _table_8(0.1)},
+    "places-lt": {"stages": _table_8(0.01, frozen=_FROZEN)},
+}
+
+BUILT_IN = tuple(_OFFICIAL)
+"""Names of the built-in recipes."""
+
+
+def built_in(name: str, preset: str = "official") -> Recipe:
+    """A built-in recipe as the paper or its code has it.
+
+    The paper scales images to 256 x 256 and cuts out 224 x 224; its code cuts out parts of
+    random size. The paper's splits are > 100 and < 20.
+    """
+    recipe = _OFFICIAL[name]
+    if preset != "paper" or name == "cifar100-lt":
+        return recipe
+    recipe = replace(recipe, augmentation="paper")
+    if name != "ms1m-lt":
+        recipe = replace(recipe, few_below=20, many_above=100)
+    return recipe.changed(**_PAPER.get(name, {}))
+
+
+def read_recipe(spec: str, preset: str = "official") -> Recipe:
+    """A built-in recipe, or one from a YAML or JSON file.
+
+    Such a file has the fields of `Recipe`, ``stage1`` and ``stage2`` with those of
+    `StageRecipe`, and ``base`` with the name of a built-in recipe to start from.
+
+    Raises:
+        InputError: If there is no such recipe, or the file says something that is not
+            understood.
+    """
+    if spec in BUILT_IN:
+        return built_in(spec, preset)
+    path = Path(spec)
+    if not path.is_file():
+        raise InputError(
+            f"there is no recipe {spec}",
+            expected=f"{', '.join(BUILT_IN)}, or a YAML or JSON file",
+            todo="correct --recipe",
+        )
+    data = _read_mapping(path)
+    base = data.pop("base", None)
+    if base is not None and base not in BUILT_IN:
+        raise _not_understood(path, f"base: {base}", ", ".join(BUILT_IN))
+    start = asdict(Recipe(name=path.stem) if base is None else built_in(str(base), preset))
+    stages = [
+        {**stage, **_mapping(path, data.pop(name, {}))}
+        for name, stage in zip(("stage1", "stage2"), start["stages"], strict=True)
+    ]
+    return _validated(path, {**start, "name": path.stem, **data, "stages": stages})
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the recipe {path} cannot be read",
+            got=str(error),
+            expected="a YAML or JSON file with the fields of a recipe",
+            todo="correct the file",
+        ) from error
+    return _mapping(path, data)
+
+
+def _mapping(path: Path, data: object) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise _not_understood(path, repr(data), "names and values")
+    return {str(name).replace("-", "_"): value for name, value in data.items()}
+
+
+def _validated(path: Path, data: Mapping[str, Any]) -> Recipe:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Recipe).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        where = where.replace("stages.0", "stage1").replace("stages.1", "stage2")
+        raise _not_understood(path, f"{where}: {first['input']!r}", first["msg"]) from error
+
+
+def _not_understood(path: Path, got: str, expected: str) -> InputError:
+    return InputError(
+        f"the recipe {path} is not understood",
+        got=got,
+        expected=expected,
+        todo="correct the file",
+    )
