@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
+from alphafix.oltr.presets import Ablations
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from alphafix.oltr.model import LongTailModel
     from alphafix.oltr.objectives import Objective
-    from alphafix.oltr.presets import Ablations
 
 IntArray = npt.NDArray[np.int64]
 
@@ -35,21 +34,22 @@ class Setting:
         backbone: Name for `alphafix.oltr.backbones.build_backbone`.
         counts: Training samples of each class, int64 of shape C.
         input_channels: 3, or 1 for grey images.
-        width: Feature width D of OLTR's second stage (fc_add), or None for as many as the
-            backbone has channels. Where it differs from the first stage's, the hallucinator
-            cannot start from the first classifier.
+        size: Side of the images that the model gets; attention is made for the map of it.
+        width: Feature width D of OLTR's second stage (fc_add), or None for the backbone's
+            channels without that layer. Where it differs from the channels, the first stage
+            has that layer too, since the hallucinator starts from its classifier.
         preset: Name of a preset of `alphafix.oltr.presets`.
-        ablations: Which parts of OLTR are left out (`alphafix.oltr.presets.Ablations`), or
-            None for all parts.
+        ablations: Which parts of OLTR are in.
         experts: Experts E of RIDE.
     """
 
     backbone: str
     counts: IntArray
     input_channels: int = 3
+    size: int = 224
     width: int | None = None
     preset: str = "official"
-    ablations: Ablations | None = None
+    ablations: Ablations = field(default_factory=Ablations)
     experts: int = 3
 
     @property
@@ -67,8 +67,8 @@ class StageSpec:
         objective: "cross-entropy", "focal", "lifted", "range", "oltr", "ride" or "routing".
         sampler: `PLAIN` or `CLASS_AWARE`.
         weight_decay: Weight decay of this stage, or None for the recipe's.
-        centroids: Whether ``model.head.centroids`` are set to the class means (with test
-            transforms) before the stage.
+        centroids: Whether ``model.head.initialise`` is to be called before the stage, with the
+            first stage's classifier and the class means (with test transforms).
     """
 
     model: str = "linear"
@@ -77,7 +77,7 @@ class StageSpec:
     weight_decay: float | None = None
     centroids: bool = False
 
-    def build_model(self, setting: Setting, previous: nn.Module | None = None) -> nn.Module:
+    def build_model(self, setting: Setting, previous: LongTailModel | None = None) -> LongTailModel:
         """Build the model with random weights from torch's generator.
 
         Args:
@@ -88,7 +88,7 @@ class StageSpec:
 
         return build_model(self.model, setting, previous)
 
-    def build_objective(self, model: nn.Module, setting: Setting) -> Objective:
+    def build_objective(self, model: LongTailModel, setting: Setting) -> Objective:
         """Build the loss of this stage, with its own parameters if it has any."""
         from alphafix.oltr.building import build_objective
 

@@ -33,20 +33,21 @@ def intra_class_ranges(features: Tensor, labels: Tensor, k: int = RANGES) -> Ten
     # The pairs of each class in a row, the farthest first.
     far = distances.detach().argsort(descending=True, stable=True)
     order = far[labels[first][far].argsort(stable=True)]
-    _, place, sizes = labels[first][order].unique_consecutive(
-        return_inverse=True, return_counts=True
+    _, place, sizes = torch.unique_consecutive(
+        labels[first][order], return_inverse=True, return_counts=True
     )
     rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[place]
     kept = rank < k
     inverse = 1 / distances[order][kept].clamp_min(SMALLEST)
     sums = inverse.new_zeros(len(sizes)).index_add(0, place[kept], inverse)
-    return (sizes.clamp_max(k) / sums).sum()
+    means: Tensor = sizes.clamp_max(k) / sums
+    return means.sum()
 
 
 def least_center_distance(features: Tensor, labels: Tensor) -> Tensor | None:
     """Least squared distance of two class means of the batch, or None with one class."""
     features = widened(features)
-    classes, place, sizes = labels.unique(return_inverse=True, return_counts=True)
+    classes, place, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         return None
     sums = features.new_zeros(len(classes), features.shape[1]).index_add(0, place, features)

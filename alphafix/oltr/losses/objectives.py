@@ -1,0 +1,143 @@
+"""The competitors' losses as objectives: a model's output and labels in, a scalar out.
+
+Lifted and range loss act on the direct features and are added to cross-entropy, without which
+they would train no head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alphafix.errors import InputError
+from alphafix.oltr.losses.diversity import (
+    diversity,
+    expert_margin_loss,
+    routing_loss,
+    temperatures,
+)
+from alphafix.oltr.losses.lifted import lifted_loss
+from alphafix.oltr.losses.range_loss import range_loss
+from alphafix.oltr.objectives import Objective
+from alphafix.oltr.output import Output
+from alphafix.oltr.routing import RoutedRide, needed_later
+from alphafix.rivals.focal import GAMMA, focal_loss
+from alphafix.rivals.ldam import margins
+
+
+class Focal(Objective):
+    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, Eq. 4).
+
+    Args:
+        gamma: 0 is cross-entropy.
+    """
+
+    def __init__(self, gamma: float = GAMMA) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples (labels int64 of shape B), a scalar."""
+        return focal_loss(output.logits.float(), labels, self.gamma)
+
+
+class Lifted(Objective):
+    """Cross-entropy and the lifted structure loss of the direct features.
+
+    Args:
+        weight: Factor on the latter.
+    """
+
+    def __init__(self, weight: float = 0.01) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples (labels int64 of shape B), a scalar."""
+        lifted = lifted_loss(output.direct, labels)
+        return functional.cross_entropy(output.logits, labels) + self.weight * lifted
+
+
+class Range(Objective):
+    """Cross-entropy and the range loss of the direct features.
+
+    Args:
+        margin: Squared distance that the centres of classes should have.
+        alpha: Weight of the ranges within classes.
+        beta: Weight of the distance of the two nearest centres.
+    """
+
+    def __init__(self, margin: float = 10.0, alpha: float = 1e-4, beta: float = 1e-3) -> None:
+        super().__init__()
+        self.weights = {"margin": margin, "alpha": alpha, "beta": beta}
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples (labels int64 of shape B), a scalar."""
+        ranges = range_loss(output.direct, labels, **self.weights)
+        return functional.cross_entropy(output.logits, labels) + ranges
+
+
+class Ride(Objective):
+    """LDAM of each expert, minus the diversity of the experts (Wang et al. 2021, section 3.2).
+
+    Args:
+        counts: Training samples of each class, int64 of shape C.
+        weight: Factor on the diversity (0.2 in the authors' configurations).
+    """
+
+    def __init__(self, counts: Tensor, weight: float = 0.2) -> None:
+        super().__init__()
+        self.weight = weight
+        self.delta: Tensor
+        self.temperature: Tensor
+        self.register_buffer("delta", margins(counts.float()))
+        self.register_buffer("temperature", temperatures(counts))
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples (labels int64 of shape B), a scalar.
+
+        Raises:
+            InputError: If the output is not that of experts.
+        """
+        logits = _of_experts(output)
+        spread = diversity(logits, self.temperature)
+        return expert_margin_loss(logits, labels, self.delta) - self.weight * spread
+
+
+class Routing(Objective):
+    """Whether another expert is needed, learned by the router (Wang et al. 2021, section 3.3).
+
+    Args:
+        model: Whose router learns.
+        positive_weight: Weight of samples that need one (100 in the paper).
+    """
+
+    def __init__(self, model: RoutedRide, positive_weight: float = 100.0) -> None:
+        super().__init__()
+        self.positive_weight = positive_weight
+        # In a tuple, which torch does not look into: the router is a part of the model.
+        self._router = (model.router,)
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples (labels int64 of shape B), a scalar.
+
+        Raises:
+            InputError: If the output is not that of experts.
+        """
+        logits = _of_experts(output).detach()
+        (router,) = self._router
+        features = output.features.detach().chunk(len(logits), dim=1)
+        so_far = logits.cumsum(dim=0)
+        scores = [decide(features[k], so_far[k] / (k + 1)) for k, decide in enumerate(router)]
+        return routing_loss(torch.stack(scores), needed_later(logits, labels), self.positive_weight)
+
+
+def _of_experts(output: Output) -> Tensor:
+    if output.expert_logits is None:
+        raise InputError(
+            "this loss compares experts, and the model has none",
+            expected="a RIDE model",
+            todo="give the objective the output of its own model",
+        )
+    return output.expert_logits.float()

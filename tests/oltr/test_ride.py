@@ -1,0 +1,221 @@
+"""RIDE: experts on one trunk, their head as one linear layer, and the router."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alphafix.errors import InputError
+from alphafix.oltr.backbones import build_backbone
+from alphafix.oltr.losses.objectives import Ride, Routing
+from alphafix.oltr.methods import METHODS, Setting
+from alphafix.oltr.model import LongTailModel
+from alphafix.oltr.output import Output
+from alphafix.oltr.ride import RideHead, RideNetwork, build_ride, split_body
+from alphafix.oltr.routing import Decision, RoutedRide, needed_later
+
+CLASSES, EXPERTS = 6, 3
+SETTING = Setting("small", np.array([40, 20, 10, 5, 3, 2]), 1, 16, experts=EXPERTS)
+
+
+def ride() -> LongTailModel:
+    torch.manual_seed(0)
+    return METHODS["ride"].stages[0].build_model(SETTING)
+
+
+def some_images(count: int = 8) -> Tensor:
+    return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def step(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    optimiser.step()
+
+
+def decisions(model: RoutedRide) -> list[Decision]:
+    return [one for one in model.router if isinstance(one, Decision)]
+
+
+def test_head__is_one_linear_layer_of_normalised_parts() -> None:
+    torch.manual_seed(0)
+    head = RideHead(4, CLASSES, EXPERTS)
+    direct = 5 * torch.randn(7, EXPERTS * 4)
+    output = head(direct)
+    # By hand: rows normalised, times 30, divided by E; features normalised by expert.
+    weight, bias = head.linear()
+    assert bias is None
+    assert weight.shape == (CLASSES, EXPERTS * 4)
+    norms = weight.reshape(CLASSES, EXPERTS, 4).norm(dim=2)
+    assert torch.allclose(norms, torch.full_like(norms, 30 / EXPERTS))
+    assert torch.allclose(output.features.reshape(7, EXPERTS, 4).norm(dim=2), torch.ones(7, 3))
+    by_hand = torch.stack(
+        [
+            30
+            * functional.normalize(direct[:, 4 * e : 4 * e + 4])
+            @ functional.normalize(head.classifiers[e].weight).T
+            for e in range(EXPERTS)
+        ]
+    )
+    assert output.expert_logits is not None
+    assert torch.allclose(output.expert_logits, by_hand, atol=1e-5)
+    assert torch.allclose(output.logits, by_hand.mean(dim=0), atol=1e-5)
+    assert torch.allclose(output.features @ weight.T, output.logits, atol=1e-5)
+
+
+def test_head__one_expert_is_a_cosine_head() -> None:
+    head = RideHead(4, CLASSES, 1)
+    output = head(torch.randn(3, 4))
+    assert output.expert_logits is not None
+    assert torch.equal(output.expert_logits[0], output.logits)
+
+
+def test_head__a_feature_of_zeros_is_finite() -> None:
+    output = RideHead(4, CLASSES, 2)(torch.zeros(2, 8))
+    assert torch.equal(output.logits, torch.zeros(2, CLASSES))
+
+
+def test_network__experts_share_the_trunk_and_nothing_else() -> None:
+    model = ride()
+    network = model.network
+    assert isinstance(network, RideNetwork)
+    images = some_images()
+    direct = network(images)
+    assert direct.shape == (8, network.width) == (8, EXPERTS * 96)
+    assert network.backbone(images).shape[1] == network.backbone.channels == 24
+    first = direct[:, :96].sum()
+    branches = [list(branch.parameters()) for branch in network.branches]
+    grads = torch.autograd.grad(
+        first,
+        [*network.backbone.parameters(), *branches[0], *branches[1]],
+    )
+    shared = len(list(network.backbone.parameters()))
+    moved = [bool(grad.abs().sum() > 0) for grad in grads]
+    assert all(moved[: shared + len(branches[0])])
+    assert not any(moved[shared + len(branches[0]) :])
+    ids = [id(p) for p in model.parameters()]
+    assert len(set(ids)) == len(ids)  # no weight is there twice
+
+
+@pytest.mark.parametrize("name", ["small", "resnet10", "timm:resnet14t"])
+def test_split__the_two_parts_make_the_backbone(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, input_channels=1).eval()
+    early, late = split_body(backbone.body)
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(late(early(images)), backbone(images))
+    whole = sum(p.numel() for p in backbone.parameters())
+    assert sum(p.numel() for part in (early, late) for p in part.parameters()) == whole
+
+
+def test_split__another_backbone_is_refused() -> None:
+    backbone = build_backbone("timm:test_vit")
+    with pytest.raises(InputError, match=r"cannot split(.|\n)*ResNet of timm"):
+        split_body(backbone.body)
+
+
+def test_build__no_experts_are_refused() -> None:
+    with pytest.raises(InputError, match="needs experts"):
+        build_ride("small", 1, 0)
+
+
+def test_training__lowers_the_loss_and_keeps_the_experts_apart() -> None:
+    model = ride()
+    objective = Ride(torch.from_numpy(SETTING.counts))
+    images, labels = some_images(24), torch.arange(24) % CLASSES
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(15):
+        output = model(images)
+        loss = objective(output, labels)
+        step(loss, optimiser)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert isinstance(model.head, RideHead)
+    first, second, _ = (one.weight for one in model.head.classifiers)
+    assert not torch.allclose(first, second, atol=0.01)
+
+
+def test_objective__needs_experts() -> None:
+    plain = Output(torch.zeros(1, 2), torch.zeros(1, 3), torch.zeros(1, 3))
+    with pytest.raises(InputError, match="has none"):
+        Ride(torch.tensor([3, 1]))(plain, torch.tensor([0]))
+
+
+def routed() -> RoutedRide:
+    model = METHODS["ride-routing"].stages[1].build_model(SETTING, ride())
+    assert isinstance(model, RoutedRide)
+    return model
+
+
+def test_needed__by_hand() -> None:
+    right, wrong = [5.0, 0.0], [0.0, 4.0]
+    # Samples: right at once; wrong, then right; never right; wrong, wrong, right.
+    logits = torch.tensor(
+        [
+            [right, wrong, wrong, wrong],
+            [wrong, right, wrong, wrong],
+            [wrong, right, wrong, right],
+        ]
+    )
+    found = needed_later(logits, torch.zeros(4).long())
+    # After two: (5, 4)/2 is right for the first two samples.
+    assert found.tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+
+
+def test_router__learns_alone() -> None:
+    model = routed().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objective = Routing(model, positive_weight=2.0)
+    images, labels = some_images(32), torch.arange(32) % CLASSES
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(learned, lr=0.1)
+    losses = []
+    for _ in range(20):
+        loss = objective(model(images), labels)
+        step(loss, optimiser)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed
+    assert all(name.startswith("router.") for name in changed)
+
+
+@pytest.mark.parametrize(("bias", "used"), [(-1e3, 1), (1e3, EXPERTS)])
+def test_router__stops_at_once_or_asks_all(bias: float, used: int) -> None:
+    model = routed().eval()
+    for decision in decisions(model):
+        nn.init.constant_(decision.score.bias, bias)
+    images = some_images()
+    logits, count = model.routed(images)
+    output = model(images)
+    assert output.expert_logits is not None
+    assert count.tolist() == [used] * len(images)
+    assert torch.allclose(logits, output.expert_logits[:used].mean(dim=0), atol=1e-5)
+
+
+def test_router__asks_more_experts_for_some_images_only() -> None:
+    model = routed().eval()
+    images = some_images(16)
+    output = model(images)
+    assert output.expert_logits is not None
+    with torch.no_grad():
+        first, second = decisions(model)
+        scores = first(output.features[:, :96], output.expert_logits[0])
+        first.score.bias.sub_(scores.median())
+    nn.init.constant_(second.score.bias, -1e3)
+    logits, count = model.routed(images)
+    assert sorted(set(count.tolist())) == [1, 2]
+    for i, used in enumerate(count.tolist()):
+        expected = output.expert_logits[:used, i].mean(dim=0)
+        assert torch.allclose(logits[i], expected, atol=1e-5)
+
+
+def test_router__needs_a_trained_ride_model() -> None:
+    plain = METHODS["plain"].stages[0].build_model(SETTING)
+    for previous in (None, plain):
+        with pytest.raises(InputError, match="trained RIDE model"):
+            METHODS["ride-routing"].stages[1].build_model(SETTING, previous)
