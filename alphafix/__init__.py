@@ -67,13 +67,15 @@ _MODULES = {
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_MODULES.get(name, "alphafix.api.functions"))
-    value = getattr(module, name)
-    globals()[name] = value  # looked up once
-    return value
+if not TYPE_CHECKING:  # a type checker would take any name for right
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(_MODULES.get(name, "alphafix.api.functions"))
+        value = getattr(module, name)
+        globals()[name] = value  # looked up once
+        return value
 
 
 def __dir__() -> list[str]:

@@ -32,7 +32,7 @@ Features = FeatureStore | tuple[npt.ArrayLike, npt.ArrayLike]
 """A feature store, or N x D features and N class ids as arrays or torch tensors."""
 
 # Keywords that say where results are read or written.
-_ABOUT_FILES = ("run", "overwrite", "csv", "tensorboard")
+_ABOUT_FILES = ("run", "overwrite", "csv", "logger", "tensorboard")
 
 # Rows given to the writer at a time, so that a large array is not copied whole.
 ROWS = 16_384

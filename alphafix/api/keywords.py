@@ -92,6 +92,7 @@ class TrainKeywords(StageKeywords, total=False):
     device: Literal["auto", "cpu", "cuda", "mps"]
     memory: float
     max_steps: int | None
+    logger: Literal["tensorboard", "wandb"] | Sequence[Literal["tensorboard", "wandb"]]
     tensorboard: str | Path | None
 
 
