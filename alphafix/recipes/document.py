@@ -73,20 +73,9 @@ class Node:
         return dict(self.value)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with the plain types of its version 1.2."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|false", "tf"),
-    ("null", r"~|null|", ["~", "n", ""]),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
+_CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 def read_document(path: Path) -> Node:
@@ -117,10 +106,8 @@ def parse(text: str, name: str, *, one_line: bool = False) -> Node:
         FileFormatError: If it is no YAML.
         InputError: If an environment variable is not set.
     """
-    loader = _Loader(text)
     try:
-        root = loader.get_single_node()  # type: ignore[no-untyped-call]
-        return _node(loader, root, name, one_line) if root else Node(None, Place(name))
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(name, 0 if one_line or mark is None else mark.line + 1)
@@ -129,11 +116,10 @@ def parse(text: str, name: str, *, one_line: bool = False) -> Node:
         ) from error
     except yaml.YAMLError as error:
         raise FileFormatError(f"{name} is no valid YAML", got=str(error)) from error
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+    return Node(None, Place(name)) if root is None else _node(root, name, one_line)
 
 
-def _node(loader: _Loader, node: yaml.Node, name: str, one_line: bool) -> Node:
+def _node(node: yaml.Node, name: str, one_line: bool) -> Node:
     place = Place(name, 0 if one_line else node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Node] = {}
@@ -145,15 +131,26 @@ def _node(loader: _Loader, node: yaml.Node, name: str, one_line: bool) -> Node:
                     f"{where}: the name {text!r} is there twice or is no name",
                     expected="each name once",
                 )
-            found[key.value] = _node(loader, value, name, one_line)
-            if found[key.value].value is None:
-                found[key.value] = Node(None, where)
+            # An empty value stands where the next line begins.
+            read = _node(value, name, one_line)
+            found[key.value] = Node(None, where) if read.value is None else read
         return Node(found, place)
     if isinstance(node, yaml.SequenceNode):
-        return Node([_node(loader, item, name, one_line) for item in node.value], place)
-    if "${" in node.value:
-        return Node(_filled(node.value, place), place)
-    return Node(loader.construct_object(node), place)  # type: ignore[no-untyped-call]
+        return Node([_node(item, name, one_line) for item in node.value], place)
+    return Node(_scalar(node, place), place)
+
+
+def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
+    text: str = node.value
+    if "${" in text:
+        return _filled(text, place)
+    if node.style is not None:  # in quotes
+        return text
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _filled(text: str, place: Place) -> str:
