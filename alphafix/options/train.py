@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from alphafix.loggers import LoggerName
 from alphafix.options.base import Flag, Several, StageOptions
 from alphafix.options.neighbors import Metric
 from alphafix.rivals import LINEAR_METHODS
@@ -117,8 +118,19 @@ class TrainOptions(StageOptions):
         int | None,
         Field(ge=1, description="Stop each trial after so many steps (to try a size out)."),
     ] = None
+    logger: Annotated[
+        tuple[LoggerName, ...],
+        Several,
+        Flag(metavar="NAME[,NAME]"),
+        Field(
+            description="Give the history of each trial to tensorboard (a folder in the run "
+            "directory), to wandb (Weights & Biases; WANDB_MODE=offline needs no account), or both."
+        ),
+    ] = ()
     tensorboard: Annotated[
-        Path | None, Flag(metavar="DIR"), Field(description="Write the history for TensorBoard.")
+        Path | None,
+        Flag(metavar="DIR"),
+        Field(description="As --logger tensorboard, into this folder."),
     ] = None
 
     @model_validator(mode="after")
@@ -146,7 +158,7 @@ class TrainOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        beside = {"run", "overwrite", "tensorboard", "memory"}
+        beside = {"run", "overwrite", "logger", "tensorboard", "memory"}
         return self.model_dump(mode="json", exclude=beside)
 
     def recorded_trials(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from alphafix.alphanet import combine, sweep
+from alphafix.alphanet.history import log_history
 from alphafix.alphanet.measure import Accuracy, Contest, contest, split_accuracy
 from alphafix.alphanet.network import padding
 from alphafix.alphanet.prepare import Source, hold_out, prepare, renumbered, seen, whole
@@ -440,4 +441,4 @@ def _write_history(run: Run, trials: Trials, destinations: Destinations) -> None
         for epoch in record["history"]
     ]
     write_text(run.path(METRICS), "".join(line + "\n" for line in lines), overwrite=True)
-    destinations.write_trials(trials.settings)
+    log_history(trials, destinations)
