@@ -42,7 +42,7 @@ from alphafix.options.extract import ExtractOptions
 from alphafix.progress import silent
 from alphafix.stages.extract import extract
 
-TURNS = 5
+TURNS = 3
 BATCH = 32
 SIZE = 224
 CLASSES = 10
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", nargs="+", default=["resnet18"])
-    parser.add_argument("--images", type=int, default=320, help="images a turn")
+    parser.add_argument("--images", type=int, default=1024, help="images a turn")
     parser.add_argument("--skip-memory", action="store_true", help="leave out the million rows")
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)  # the process that is measured
     parser.add_argument("--json", action="store_true")
