@@ -24,6 +24,9 @@ DATA: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 6}
 
+# For calls that a type checker would refuse.
+UNTYPED: Any = alphafix
+
 
 @pytest.fixture(autouse=True)
 def silence(capfd: pytest.CaptureFixture[str]) -> Any:
@@ -181,9 +184,9 @@ def test_extract__into_a_run_directory(tmp_path: Path) -> None:
         (lambda: alphafix.train(DATA["train"], HEAD_VALUE, select="constrained"), "go together"),
         (lambda: alphafix.train(DATA["train"], HEAD_VALUE, run="x"), "run does not go together"),
         (lambda: alphafix.train(head=HEAD_VALUE), "head is given without features"),
-        (lambda: alphafix.train(DATA["train"], HEAD_VALUE, tables=1), "tables: Extra inputs"),
+        (lambda: UNTYPED.train(DATA["train"], HEAD_VALUE, tables=1), "tables: Extra inputs"),
         (lambda: alphafix.find_neighbors(DATA["train"], k=9), "too many neighbours"),
-        (lambda: alphafix.find_neighbors(PROBLEM.features["train"]), "these are no features"),
+        (lambda: UNTYPED.find_neighbors(PROBLEM.features["train"]), "these are no features"),
         (lambda: alphafix.find_neighbors((np.zeros((3, 2)), ["a", "b", "c"])), "no class ids"),
         (lambda: alphafix.find_neighbors((np.zeros(3), np.zeros(3, int))), "no matrix"),
         (lambda: alphafix.evaluate(DATA["test"], HEAD_VALUE, TABLE), "correction is needed too"),

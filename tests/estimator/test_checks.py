@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.svm import LinearSVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from alphafix import AlphaNetClassifier, ClassTable
 
@@ -32,17 +31,29 @@ def quick(kind: type[AlphaNetClassifier], estimator: Any) -> AlphaNetClassifier:
     return kind(estimator, n_neighbors=1, rho=2.0, n_trials=2, max_epochs=3, random_state=0)
 
 
-@parametrize_with_checks(
-    [
-        AlphaNetClassifier(random_state=0),
-        quick(AlphaNetClassifier, RidgeClassifier()),
-        quick(FirstIsRare, LogisticRegression()),
-        quick(FirstIsRare, LinearDiscriminantAnalysis()),
-        quick(FirstIsRare, LinearSVC(random_state=0)),
-        quick(FirstIsRare, SGDClassifier(random_state=0)),
-    ]
+CLASSIFIERS = [
+    AlphaNetClassifier(random_state=0),
+    quick(AlphaNetClassifier, RidgeClassifier()),
+    quick(FirstIsRare, LogisticRegression()),
+    quick(FirstIsRare, LinearDiscriminantAnalysis()),
+    quick(FirstIsRare, LinearSVC(random_state=0)),
+    quick(FirstIsRare, SGDClassifier(random_state=0)),
+]
+
+
+def named(value: Any) -> str:
+    """The linear classifier, or the name of the check."""
+    if isinstance(value, AlphaNetClassifier):
+        return f"{type(value).__name__}-{type(value.estimator).__name__}"
+    return str(getattr(value, "func", value).__name__)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [pair for classifier in CLASSIFIERS for pair in estimator_checks_generator(classifier)],
+    ids=named,
 )
-def test_check_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
+def test_check_estimator(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
