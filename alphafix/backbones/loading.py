@@ -18,6 +18,7 @@ from alphafix.backbones.libraries import (
     torchvision_classifier,
 )
 from alphafix.backbones.model import Caught, Classifier
+from alphafix.backbones.oltr_models import oltr_classifier
 from alphafix.backbones.onnx_models import onnx_classifier
 from alphafix.backbones.preprocess import Overrides
 from alphafix.backbones.proof import Reading, find_reading
@@ -35,6 +36,7 @@ KINDS: dict[str, Loader] = {
     "torchvision": torchvision_classifier,
     "python": python_classifier,
     "hf": transformers_classifier,
+    "oltr": oltr_classifier,
     "torchscript": torchscript_classifier,
     "export": export_classifier,
     "onnx": onnx_classifier,
@@ -46,7 +48,7 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
 
     Args:
         spec: ``timm:NAME``, ``torchvision:NAME``, ``python:package.module:function``,
-            ``hf:DIR``, ``torchscript:FILE``, ``export:FILE.pt2`` or ``onnx:FILE``.
+            ``hf:DIR``, ``oltr:DIR``, ``torchscript:FILE``, ``export:FILE.pt2`` or ``onnx:FILE``.
         weights: The checkpoint, where the specification does not name it itself.
         overrides: Changes to the model's own transform.
 
@@ -66,7 +68,7 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
 
 
 # Kinds whose name is a file or a folder.
-_FILES = ("torchscript", "export", "onnx", "hf")
+_FILES = ("torchscript", "export", "onnx", "hf", "oltr")
 
 
 def own_file(spec: str) -> Path | None:

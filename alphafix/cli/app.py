@@ -24,6 +24,7 @@ COMMANDS = {
     "features": "Take features from other tools' files, or write such files.",
     "run": "Run a chain of stages from one file, a recipe.",
     "make-lt": "Draw long-tailed lists from class folders, with open classes and checksums.",
+    "train-oltr": "Train a base model on long-tailed images: OLTR or one of its competitors.",
     "inspect": "Show which tensors of a model file could be the head.",
 }
 

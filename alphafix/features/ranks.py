@@ -69,7 +69,7 @@ def _clear_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise AlphafixError(
-            "another process of this extraction has ended",
+            "another of the processes has ended",
             got=str(error).splitlines()[0],
             todo="see what it said; the same command continues where this one stopped "
             "(torchrun --max-restarts gives it by itself)",
@@ -77,11 +77,14 @@ def _clear_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def join() -> Iterator[Ranks]:
+def join(backend: str = "gloo") -> Iterator[Ranks]:
     """Join the other processes, if `torchrun` started any.
 
-    Only sums of C x D numbers travel between them, once a split, so that gloo serves on
-    machines with GPUs too.
+    In an extraction only sums of C x D numbers travel between them, once a split, so that gloo
+    serves on machines with GPUs too.
+
+    Args:
+        backend: What carries tensors, as torch names it.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -91,7 +94,7 @@ def join() -> Iterator[Ranks]:
     # A process that torchrun restarts must not find the addresses of the try before.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     torch.distributed.init_process_group(
-        "gloo",
+        backend,
         store=PrefixStore(f"attempt-{attempt}", store),
         rank=rank,
         world_size=world,

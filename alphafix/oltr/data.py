@@ -35,9 +35,11 @@ class Images(ABC):
 
     Attributes:
         labels: Class of each, int64 of shape N; -1 for images of no known class.
+        transform: What a test does to an image.
     """
 
     labels: IntArray
+    transform: ImageTransform
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -33,8 +33,8 @@ class ExtractOptions(StageOptions):
         Flag(metavar="SPEC"),
         Field(
             description="The model: timm:NAME, torchvision:NAME, python:package.module:function "
-            "(that returns it), hf:DIR (saved by transformers), torchscript:FILE, "
-            "export:FILE.pt2 or onnx:FILE."
+            "(that returns it), hf:DIR (saved by transformers), oltr:DIR (trained by train-oltr), "
+            "torchscript:FILE, export:FILE.pt2 or onnx:FILE."
         ),
     ]
     data: Annotated[

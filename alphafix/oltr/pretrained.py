@@ -1,0 +1,63 @@
+"""Weights that a training starts from: all of them fit, or what does not is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alphafix.backbones.weights import load_strictly, read_state
+from alphafix.errors import InputError
+from alphafix.oltr.backbones import Backbone
+from alphafix.oltr.model import LongTailModel
+from alphafix.oltr.training import State
+
+
+def load_pretrained(backbone: Backbone, file: Path, name: str) -> None:
+    """Load a classifier's checkpoint into a backbone; its head alone is left out.
+
+    Args:
+        backbone: The backbone.
+        file: A checkpoint of timm or torchvision, of any format.
+        name: The backbone's name, for messages.
+
+    Raises:
+        InputError: If a tensor is missing, unexpected, or of another shape.
+    """
+    body: Any = getattr(backbone.body, "model", backbone.body)  # timm's models are wrapped
+    config = getattr(body, "pretrained_cfg", None) or {}
+    head = config.get("classifier") or "fc"
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    state = {
+        key: tensor
+        for key, tensor in read_state(file).items()
+        if not any(key.startswith(f"{one}.") for one in heads)
+    }
+    load_strictly(body, state, file=file, spec=name)
+
+
+def load_first_stage(
+    model: LongTailModel,
+    state: State,
+    file: Path,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+) -> None:
+    """Load the best weights of another training's first stage.
+
+    Args:
+        model: The first stage's model.
+        state: What `Checkpoints.save` wrote.
+        file: Where that is from.
+        names: Class names of that training and of this one.
+
+    Raises:
+        InputError: If it is of another architecture or other classes.
+    """
+    theirs, ours = names
+    if theirs != ours:
+        raise InputError(
+            f"{file} was trained on other classes, or on classes in another order",
+            got=f"{len(theirs)} classes, {', '.join(theirs[:3])}, ...",
+            expected=f"{len(ours)} classes, {', '.join(ours[:3])}, ...",
+            todo="give a first stage that was trained on the same classes",
+        )
+    load_strictly(model, state["best_weights"], file=file, spec="the first stage")

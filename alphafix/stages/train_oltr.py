@@ -1,0 +1,389 @@
+"""The stage `alphafix train-oltr`: images and a recipe -> a base model, whole and usable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from alphafix.backbones.extractor import Setting as Device
+from alphafix.backbones.weights import load_strictly
+from alphafix.backbones.weights import read_state as read_weights
+from alphafix.classes import ClassTable
+from alphafix.errors import InputError
+from alphafix.features.ranks import Ranks, join
+from alphafix.files import read_json, sha256_file, write_json, write_tensors, write_text
+from alphafix.loggers import Destinations
+from alphafix.oltr.checkpoints import Checkpoints, read_state
+from alphafix.oltr.data import Images, TrainingData
+from alphafix.oltr.export import CONFIG, MODEL, Config, ExportedModel, export, read_config
+from alphafix.oltr.methods import METHODS, MethodSpec, Setting
+from alphafix.oltr.metrics import Running
+from alphafix.oltr.model import LongTailModel
+from alphafix.oltr.pipeline import Trained, train_method
+from alphafix.oltr.pretrained import load_first_stage, load_pretrained
+from alphafix.oltr.recipes import Recipe
+from alphafix.oltr.training import Record, State
+from alphafix.options.train_oltr import TrainOltrOptions
+from alphafix.progress import Progress, silent
+from alphafix.run import METRICS, Provenance
+from alphafix.stages.train_oltr_data import ImageSplits, open_images
+from alphafix.stages.train_oltr_evaluation import Evaluator, evaluate_splits
+from alphafix.stages.train_oltr_head import fit_head, require_validation
+from alphafix.stages.train_oltr_recipe import ablations_of, resolve_recipe
+
+logger = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class TrainOltrResult:
+    """A trained model.
+
+    Attributes:
+        folder: Its output folder.
+        classes: The class table.
+        best: Best epoch of each training stage, from 1.
+        evaluation: Figures of the evaluated splits (see `evaluate_splits`).
+    """
+
+    folder: Path
+    classes: ClassTable
+    best: tuple[int, ...]
+    evaluation: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "output": str(self.folder),
+            "classes": len(self.classes),
+            "best_epochs": list(self.best),
+            "evaluation": self.evaluation,
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a training is made of."""
+
+    options: TrainOltrOptions
+    recipe: Recipe
+    method: MethodSpec
+    images: ImageSplits
+    setting: Setting
+    running: Running
+    ranks: Ranks
+
+    def load(self, split: str) -> Images:
+        """The images of a split."""
+        return self.images.images(split, self.recipe, _workers(self.options, self.ranks))
+
+
+def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> TrainOltrResult:
+    """Train a base model into an output folder.
+
+    What an interrupted command left is used, with the same result as without interruption (on
+    one device); what is finished is left as it is. Under `torchrun` all processes train
+    together.
+
+    Raises:
+        InputError: If data, recipe, checkpoint or options cannot be used.
+        TargetExistsError: If the folder holds another training.
+    """
+    with _joined(options) as ranks:
+        job = _prepare(options, ranks)
+        plan = _plan(job)
+        checkpoints = Checkpoints(options.output / "checkpoint")
+        checkpoints.check(plan, overwrite=options.overwrite)
+        destinations = Destinations.of(options.logger, options.output)
+        destinations.require()
+        ranks.wait()  # nobody writes before everybody has checked
+        if ranks.first:
+            _begin(options.output, checkpoints, plan)
+        ranks.wait()
+        if (options.output / CONFIG).is_file():
+            logger.info("%s is trained already", options.output)
+        else:
+            trained = _train(job, checkpoints, destinations, progress)
+            if ranks.first:
+                _write_model(job, trained, plan)
+        if ranks.first:
+            _evaluate(job, progress)
+        ranks.wait()
+        return _result(options.output)
+
+
+@contextmanager
+def _joined(options: TrainOltrOptions) -> Iterator[Ranks]:
+    on_gpus = options.device in ("auto", "cuda") and torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # NCCL for the tensors on GPUs, gloo for those beside them.
+    with join("cpu:gloo,cuda:nccl" if on_gpus else "gloo") as ranks:
+        yield ranks
+
+
+def _prepare(options: TrainOltrOptions, ranks: Ranks) -> _Job:
+    recipe = resolve_recipe(options)
+    images = open_images(options, recipe)
+    require_validation(METHODS[options.method], tuple(images.sources))
+    device = Device.choose(options.device, options.precision, local_rank=ranks.local_rank)
+    if ranks.first:
+        logger.info("%s", images.classes.describe())
+    if "val" not in images.sources:
+        logger.warning("there is no split val: the last epoch is kept, not the best one")
+    return _Job(
+        options=options,
+        recipe=recipe,
+        method=METHODS[options.method],
+        images=images,
+        setting=Setting(
+            backbone=recipe.backbone,
+            counts=images.classes.counts,
+            input_channels=images.transform.channels,
+            size=images.transform.size,
+            width=recipe.width,
+            preset=options.preset,
+            ablations=ablations_of(options),
+            experts=options.experts,
+        ),
+        running=Running(device.device, device.precision, ranks.rank, ranks.world),
+        ranks=ranks,
+    )
+
+
+def _plan(job: _Job) -> dict[str, Any]:
+    """What is trained, on what and how: what must be the same to go on."""
+    options = job.options
+    weights = {"pretrained": options.pretrained, "first_stage": _first_stage(options)}
+    fingerprints = job.images.fingerprints()
+    provenance = Provenance(
+        stage="train-oltr",
+        options={
+            **options.recorded(),
+            "recipe": asdict(job.recipe),
+            "precision": job.running.precision,
+            "device": job.running.device.type,
+        },
+        inputs={
+            **{name: sha256_file(path) for name, path in weights.items() if path is not None},
+            **{split: fingerprints[split] for split in ("train", "val") if split in fingerprints},
+        },
+    )
+    return {**provenance.to_dict(), "names": list(job.images.classes.names)}
+
+
+def _first_stage(options: TrainOltrOptions) -> Path | None:
+    """The state of the first stage that another training left."""
+    if options.first_stage is None:
+        return None
+    path = Checkpoints(options.first_stage / "checkpoint").path(1)
+    if not path.is_file():
+        raise InputError(
+            f"{options.first_stage} holds no first stage",
+            got=f"no {path}",
+            expected="an output folder of train-oltr",
+            todo="correct --first-stage",
+        )
+    return path
+
+
+def _begin(output: Path, checkpoints: Checkpoints, plan: dict[str, Any]) -> None:
+    """Clear what another training left, results before anything that explains them."""
+    if checkpoints.plan() is None or checkpoints.plan() != json.loads(json.dumps(plan)):
+        for name in (EVALUATION, CONFIG, MODEL, METRICS):
+            (output / name).unlink(missing_ok=True)
+    checkpoints.begin(plan)
+
+
+def _train(
+    job: _Job, checkpoints: Checkpoints, destinations: Destinations, progress: Progress
+) -> Trained:
+    data = TrainingData(
+        job.load("train"),
+        job.load("val") if "val" in job.images.sources else None,
+        job.images.classes,
+    )
+    states = checkpoints.states()
+    if states and job.ranks.first:
+        logger.info("going on after epoch %d of stage %d", *_reached(states))
+    job.ranks.wait()  # everybody has read before anybody writes
+    first = _given_first_stage(job)
+    return train_method(
+        job.method,
+        job.setting,
+        data,
+        job.recipe.stages,
+        seed=job.options.seed,
+        running=job.running,
+        first=first,
+        states=states,
+        save=_saver(job, checkpoints, destinations, states) if job.ranks.first else None,
+        prepare=_preparer(job, states),
+        progress=progress,
+    )
+
+
+def _reached(states: dict[int, State]) -> tuple[int, int]:
+    last = max(states)
+    return states[last]["epoch"], last
+
+
+def _given_first_stage(job: _Job) -> LongTailModel | None:
+    path = _first_stage(job.options)
+    if path is None:
+        return None
+    model = job.method.stages[0].build_model(job.setting)
+    plan = Checkpoints(path.parent).plan() or {}
+    names = tuple(str(name) for name in plan.get("names", ()))
+    load_first_stage(model, read_state(path), path, (names, job.images.classes.names))
+    return model.to(job.running.device)
+
+
+def _preparer(job: _Job, states: dict[int, State]) -> Callable[[LongTailModel], None]:
+    """What is done to a model before it is trained."""
+    file = None if states else job.options.pretrained
+    started: list[LongTailModel] = []
+
+    def prepare(model: LongTailModel) -> None:
+        if file is not None and not started:
+            load_pretrained(model.network.backbone, file, job.setting.backbone)
+        started.append(model)
+        if job.running.device.type == "cuda" and job.running.world > 1:
+            from timm.layers.norm_act import convert_sync_batchnorm
+
+            convert_sync_batchnorm(model)
+        if job.options.compile:
+            model.network.compile()
+
+    return prepare
+
+
+def _saver(
+    job: _Job, checkpoints: Checkpoints, destinations: Destinations, states: dict[int, State]
+) -> Callable[[State], None]:
+    """What is written after every epoch: the state, then the figures so far."""
+    before = {number: list(state["history"]) for number, state in states.items()}
+
+    def save(state: State) -> None:
+        checkpoints.save(state)
+        before[state["stage"]] = list(state["history"])
+        records = [record for number in sorted(before) for record in before[number]]
+        _write_metrics(job.options.output, records)
+        if destinations:
+            _log(destinations, job, records[-1])
+
+    return save
+
+
+def _write_metrics(output: Path, records: list[Record]) -> None:
+    lines = [json.dumps(record, allow_nan=False) for record in records]
+    write_text(output / METRICS, "".join(line + "\n" for line in lines), overwrite=True)
+
+
+def _log(destinations: Destinations, job: _Job, record: Record) -> None:
+    figures = {
+        "loss": record["loss"],
+        **{f"lr/{name}": rate for name, rate in record["lr"].items()},
+        **{f"val/{k}": v for k, v in (record["val"] or {}).items() if v is not None},
+    }
+    with destinations.open(f"{job.method.name}-stage-{record['stage']}", {}) as log:
+        log.add(figures, record["epoch"])
+
+
+def _write_model(job: _Job, trained: Trained, plan: dict[str, Any]) -> None:
+    """Write model.safetensors, then the config that makes the folder a model."""
+    linear = fit_head(
+        job.method,
+        trained.model,
+        job.load,
+        job.images.classes,
+        job.running,
+        seed=job.options.seed,
+    )
+    model = export(trained.model, linear)
+    config = Config(
+        method=job.method.name,
+        setting=job.setting,
+        transform=job.images.transform,
+        names=job.images.classes.names,
+        bias=model.head.bias is not None,
+    )
+    tensors = {name: tensor.numpy() for name, tensor in _state(model).items()}
+    output = job.options.output
+    write_tensors(output / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
+    write_json(
+        output / CONFIG,
+        {
+            **config.to_dict(),
+            "classes": job.images.classes.to_dict(),
+            "best_epochs": list(trained.best),
+            "provenance": {k: v for k, v in plan.items() if k != "names"},
+        },
+        overwrite=True,
+    )
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+
+
+def _evaluate(job: _Job, progress: Progress) -> None:
+    """Evaluate the model as it was written, unless exactly that was done already."""
+    options = job.options
+    path = options.output / EVALUATION
+    asked = {
+        "model": sha256_file(options.output / MODEL),
+        "images": job.images.fingerprints(),
+        "open_threshold": options.open_threshold,
+        "openmax": options.openmax,
+        "odin": options.odin,
+    }
+    if path.is_file() and read_json(path).get("asked") == asked:
+        return
+    evaluator = Evaluator(
+        _written(options.output), job.load, job.images.classes, job.running, progress
+    )
+    found = evaluate_splits(
+        job.method.name,
+        evaluator,
+        tuple(job.images.sources),
+        threshold=options.open_threshold,
+        openmax=options.openmax,
+        odin=options.odin,
+    )
+    write_json(path, {**found, "asked": asked}, overwrite=True)
+
+
+def _written(output: Path) -> ExportedModel:
+    model = read_config(output).build()
+    file = output / MODEL
+    load_strictly(model, read_weights(file), file=file, spec=f"oltr:{output}")
+    return model.eval()
+
+
+def _result(output: Path) -> TrainOltrResult:
+    config, evaluation = read_json(output / CONFIG), read_json(output / EVALUATION)
+    return TrainOltrResult(
+        folder=output,
+        classes=ClassTable.from_dict(config["classes"]),
+        best=tuple(config["best_epochs"]),
+        evaluation={name: value for name, value in evaluation.items() if name != "asked"},
+    )
+
+
+def _workers(options: TrainOltrOptions, ranks: Ranks) -> int:
+    """Loading processes: one a core of this process's share of the machine."""
+    if options.workers is not None:
+        return options.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(16, (cores or 1) // ranks.local_world))
