@@ -63,11 +63,13 @@ class Ranking:
 
     def _counts(self, times: FloatArray64) -> tuple[FloatArray64, FloatArray64]:
         """Known and unknown samples at each step, the least confidence first."""
-        known, unknown = (
-            np.bincount(self.step, weights=times * chosen, minlength=self.steps)
-            for chosen in (self.known, ~self.known)
+        return self._count(times * self.known), self._count(times * ~self.known)
+
+    def _count(self, weights: FloatArray64) -> FloatArray64:
+        counts: FloatArray64 = np.bincount(self.step, weights=weights, minlength=self.steps).astype(
+            np.float64
         )
-        return known, unknown
+        return counts
 
 
 def f_measure(true_positive: float, false_positive: float, false_negative: float) -> float:

@@ -124,7 +124,8 @@ class OpenSetFigures:
                 unknown_accepted / unknown,
             ]
             top1 = (self.right @ times) / (self.members @ times)
-        return 100 * np.r_[figures, top1.ravel()]
+        vector: FloatArray64 = 100 * np.r_[figures, top1.ravel()]
+        return vector
 
 
 def open_set_figures(
