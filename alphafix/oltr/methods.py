@@ -132,6 +132,10 @@ STRONG_DECAY = 5e-3
 
 _SPECS = (
     MethodSpec("plain", "cross-entropy, nothing else"),
+    # The control for the three below it: what class-aware batches do by themselves.
+    MethodSpec(
+        "class-aware", "cross-entropy and class-aware batches", _fine_tuned("cross-entropy")
+    ),
     MethodSpec("lifted", "lifted structure loss and class-aware batches", _fine_tuned("lifted")),
     MethodSpec("focal", "focal loss and class-aware batches", _fine_tuned("focal")),
     MethodSpec("range", "range loss and class-aware batches", _fine_tuned("range")),

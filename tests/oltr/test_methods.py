@@ -74,7 +74,7 @@ def test_method__each_stage_learns_from_the_one_before(name: str) -> None:
         assert any(g is not None and g.abs().sum() > 0 for g in grads)
 
 
-@pytest.mark.parametrize("name", ["lifted", "focal", "range"])
+@pytest.mark.parametrize("name", ["class-aware", "lifted", "focal", "range"])
 def test_competitor__continues_the_first_stage_with_class_aware_batches(name: str) -> None:
     spec = METHODS[name]
     assert spec.two_stage
