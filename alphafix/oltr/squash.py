@@ -20,8 +20,9 @@ def squash(embeddings: Tensor, form: Literal["quadratic", "linear"]) -> Tensor:
         form: How the length depends on n.
 
     Returns:
-        float of shape B x D.
+        float of shape B x D, of 32 bits at least: squares of lengths overflow in fewer.
     """
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     length: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
     if form == "linear":
         return embeddings / (1 + length)

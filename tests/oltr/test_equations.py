@@ -104,6 +104,13 @@ def test_equation_6__zero_squashes_to_zero_with_a_finite_gradient(form: str) -> 
     assert torch.isfinite(zero.grad).all()
 
 
+@pytest.mark.parametrize("form", ["quadratic", "linear"])
+def test_equation_6__long_embeddings_in_half_precision_keep_their_direction(form: str) -> None:
+    # Their squared lengths are beyond float16.
+    squashed = squash(torch.tensor([[3000.0, 4000.0]], dtype=torch.float16), form)  # type: ignore[arg-type]
+    assert squashed.tolist()[0] == pytest.approx([0.6, 0.8], abs=1e-3)
+
+
 def test_equation_6__cosine_classifier_normalises_its_rows() -> None:
     classifier = CosineClassifier(2, 2, scale=16.0)
     with torch.no_grad():

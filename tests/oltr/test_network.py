@@ -207,6 +207,38 @@ def test_model__every_parameter_gets_a_gradient() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("ablations", ABLATIONS.values(), ids=ABLATIONS)
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_model__bf16_stays_near_fp32(preset: Preset, ablations: Ablations) -> None:
+    torch.manual_seed(0)
+    model = small_model(preset=preset, ablations=ablations)
+    model.network.eval()
+    objective = OLTRObjective(model.head)  # type: ignore[arg-type]
+    images, labels = torch.randn(6, 1, 16, 16), torch.tensor([0, 0, 1, 2, 3, 4])
+    exact = objective(model(images), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = objective(model(images), labels)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.02)
+    torch.autograd.backward(rounded)
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_model__is_one_graph_for_the_compiler(preset: Preset) -> None:
+    torch.manual_seed(0)
+    model = small_model(preset=preset).eval()
+    objective = OLTRObjective(model.head)  # type: ignore[arg-type]
+
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = objective(model(images), labels)
+        return loss
+
+    images, labels = torch.randn(3, 1, 16, 16), torch.tensor([0, 0, 1])
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images, labels), step(images, labels))
+
+
 def test_model__plain_head_with_cross_entropy_learns() -> None:
     torch.manual_seed(0)
     network = Network(build_backbone("small", input_channels=1))
