@@ -193,7 +193,8 @@ def distances(given: argparse.Namespace) -> list[Figure]:
     centroids = torch.randn(given.classes, WIDTH, device=given.device)
 
     def expanded() -> Tensor:
-        return (direct[:, None] - centroids[None]).norm(dim=2).amin(1)
+        distance: Tensor = (direct[:, None] - centroids[None]).norm(dim=2).amin(1)
+        return distance
 
     torch.testing.assert_close(expanded(), nearest_distance(direct, centroids))
     ours, theirs = (
