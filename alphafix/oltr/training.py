@@ -66,7 +66,7 @@ def train_stage(
     """Train a model in place by SGD, and give it the weights of its best epoch.
 
     The best epoch is the one with the highest overall closed-set accuracy on validation, the
-    first of equals; the last one where there is no validation set.
+    last of equals; the last of all where there is no validation set.
 
     Args:
         model: Maps images to an `Output`; parameters under ``head.`` have the rate of heads.
@@ -278,7 +278,7 @@ class _Training:
                 evaluate(self.model, self.data.val, self.data.classes, self.running, batch=batch)
             )
         overall = None if found is None else found["overall"]
-        if overall is None or self.best_overall is None or overall > self.best_overall:
+        if overall is None or self.best_overall is None or overall >= self.best_overall:
             self.best, self.best_overall = self.epoch, overall
             self.best_weights = _copied(self.model)
         return found

@@ -107,12 +107,13 @@ def evaluate_splits(
         without samples). With unknown samples "recognition" (rows of Table 3) and "detection"
         (rows of Table 2), with the known samples of test (of val where there is no test).
     """
-    found = {split: evaluator.logits(split) for split in ("val", "test") if split in splits}
+    on_known = [split for split in ("val", "test") if split in splits]
+    found = {split: evaluator.logits(split) for split in on_known}
     closed = {split: dict(evaluator.accuracy(*pair)) for split, pair in found.items()}
     report: dict[str, Any] = {"method": name, "closed": closed}
     if "open" not in splits or not found:
         return report
-    on = "test" if "test" in found else "val"
+    on = on_known[-1]
     known, labels = found[on]
     unknown, _ = evaluator.logits("open")
     pairs: dict[str, tuple[Answers, Answers]] = {
