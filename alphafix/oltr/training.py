@@ -177,7 +177,7 @@ class _Training:
         running: Running,
     ) -> None:
         require_samples(data.train.labels, len(data.classes), data.classes.names)
-        _require_equal_parts(min(stage.batch, len(data.train)), running.world)
+        require_equal_parts(min(stage.batch, len(data.train)), running.world)
         self.data, self.stage, self.sampler = data, stage, sampler
         self.number, self.seed, self.running = number, seed, running
         freeze(model, stage.frozen)
@@ -189,7 +189,10 @@ class _Training:
         self.step: nn.Module = step
         if is_distributed():
             devices = [running.device] if running.device.type == "cuda" else None
-            self.step = DistributedDataParallel(step, device_ids=devices)
+            # Some backbones of timm keep parameters of the head that they are made without.
+            self.step = DistributedDataParallel(
+                step, device_ids=devices, find_unused_parameters=True
+            )
         self.optimiser = torch.optim.SGD(
             parameter_groups(model, objective, stage),
             lr=stage.lr,
@@ -334,7 +337,12 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _require_equal_parts(batch: int, world: int) -> None:
+def require_equal_parts(batch: int, world: int) -> None:
+    """Check that a batch can be shared out.
+
+    Raises:
+        InputError: If it is no multiple of the number of processes.
+    """
     if batch % world:
         raise InputError(
             "a batch cannot be shared out evenly",
