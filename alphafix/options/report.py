@@ -29,6 +29,15 @@ class ReportOptions(StageOptions):
     wordnet_edges: Annotated[
         int, Field(ge=1, description="Longest WordNet path between classes of one group.")
     ] = 4
+    open: Annotated[
+        str | None,
+        Flag(metavar="SPLIT"),
+        Field(description="Stored features of unknown classes (see alphafix evaluate)."),
+    ] = None
+    open_threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="Softmax confidence under which a sample is unknown."),
+    ] = 0.1
     bootstraps: Annotated[
         int, Field(ge=100, description="Draws behind the 95% intervals (samples, by class).")
     ] = 1000

@@ -17,6 +17,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.head import Head
 from alphafix.neighbors import Neighbours
 from alphafix.report.analysis import Pool, neighbour_pools
+from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.pictures import (
     Picture,
     Series,
@@ -78,6 +79,8 @@ def pictures(material: Material) -> list[Picture]:
             found += _distances(material, pool)
     found += _settings(material)
     found.append(class_change_picture(classes, material.evaluation.by_class))
+    if material.evaluation.open_set is not None:
+        found.append(open_curve_picture(material.evaluation.open_set))
     trials = material.correction.trials
     if trials is not None:
         ks = np.array([record["k"] for record in trials.settings])

@@ -45,6 +45,8 @@ def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
             on=options.on,
             groups=options.groups,
             wordnet_edges=options.wordnet_edges,
+            open=options.open,
+            open_threshold=options.open_threshold,
             bootstraps=options.bootstraps,
             seed=options.seed,
         ),
