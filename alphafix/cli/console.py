@@ -53,6 +53,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 @contextlib.contextmanager
 def bar(what: str, total: int | None) -> Iterator[Advance]:
     """Show a progress bar if stderr is a terminal (an `alphafix.progress.Progress`)."""
+    if not stderr.is_terminal:  # where rich would still end the line
+        yield lambda count: None
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -76,7 +79,7 @@ def bar(what: str, total: int | None) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=stderr) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
 
