@@ -20,8 +20,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(
-    epilog="Example: alphafix extract --backbone timm:resnet50 --weights model.safetensors "
-    "--data photos"
+    epilog="Example: alphafix extract --backbone timm:resnet18 --weights model.safetensors "
+    "--data data"
 )
 @takes(ExtractOptions)
 def extract(

@@ -24,7 +24,8 @@ _COLUMNS = ("few", "medium", "many", "overall")
 
 
 @app.command(
-    epilog="Example: alphafix train-oltr --data photos-lt --recipe imagenet-lt --method oltr"
+    epilog="Example: alphafix train-oltr --data photos-lt --root photos --recipe cifar100-lt "
+    "--epochs 10"
 )
 @takes(TrainOltrOptions)
 def train_oltr(

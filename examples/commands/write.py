@@ -1,0 +1,142 @@
+"""Write a page for each command from its own --help; with --check, only say what is stale.
+
+The pages lie beside this file. They are made from what the command line makes its parser of, so
+they say what `alphafix COMMAND --help` says; the tests run this with --check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+
+from alphafix.cli.app import COMMANDS
+
+FOLDER = Path(__file__).parent
+
+
+def main() -> int:
+    """Write the pages, or check them; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="Write nothing; fail if stale.")
+    check = parser.parse_args().check
+    pages = {"README.md": index(), **{f"{name}.md": page(name) for name in COMMANDS}}
+    there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    stale = sorted(name for name in pages | there if pages.get(name) != there.get(name))
+    if check and stale:
+        print(f"stale: {', '.join(stale)}; run python examples/commands/write.py", file=sys.stderr)
+        return 1
+    for name in stale:
+        if name in pages:
+            (FOLDER / name).write_text(pages[name], encoding="utf-8")
+        else:
+            (FOLDER / name).unlink()
+    return 0
+
+
+def index() -> str:
+    """The page that lists the others."""
+    rows = [f"| [{name}]({name}.md) | {what} |" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "# Commands",
+            "",
+            "Each page says what `alphafix COMMAND --help` says. `alphafix --install-completion`",
+            "makes the shell complete commands, flags and their values.",
+            "",
+            "| command | what it does |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def page(name: str) -> str:
+    """The page of a command, with a section for each command in it."""
+    made = importlib.import_module(f"alphafix.cli.{name.replace('-', '_')}").app
+    path = f"alphafix {name}"
+    if made.info.help:  # a group of commands
+        lines = [*_opening(f"# {path}", made.info.help, made.info.epilog)]
+        for command in made.registered_commands:
+            lines += _section(command, f"## {path} {command.name}")
+        return "\n".join(lines)
+    (command,) = made.registered_commands
+    return "\n".join(_section(command, f"# {path}"))
+
+
+def _section(command: Any, title: str) -> Iterator[str]:
+    yield from _opening(title, inspect.getdoc(command.callback) or "", command.epilog)
+    yield from ("| | |", "|---|---|")
+    parameters = inspect.signature(command.callback, eval_str=True).parameters.values()
+    yield from (_row(one) for one in parameters)
+    yield ""
+
+
+def _opening(title: str, text: str, epilog: str) -> Iterator[str]:
+    yield from (title, "")
+    for paragraph in text.split("\n\n"):
+        yield from (" ".join(paragraph.split()), "")
+    yield from ("```text", epilog.removeprefix("Example: "), "```", "")
+
+
+def _row(parameter: inspect.Parameter) -> str:
+    annotation, info = get_args(parameter.annotation)
+    choices = _choices(annotation)
+    names = [info.metavar or parameter.name.upper()]
+    if isinstance(info, typer.models.OptionInfo):
+        value = "" if _is_switch(annotation) else f" {_value(info, annotation, choices)}"
+        names = [f"{name}{value}" for name in _flags(info)]
+    said = " ".join((info.help or "").split()).replace("|", "\\|")
+    if choices:
+        said += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+    if parameter.default is inspect.Parameter.empty or parameter.default is ...:
+        said += " Required."
+    elif info.show_default and parameter.default is not False:
+        said += f" Default: {_default(info, parameter.default)}."
+    if info.envvar:
+        said += f" Environment: `{info.envvar}`."
+    return f"| {', '.join(f'`{name}`' for name in names)} | {said} |"
+
+
+def _flags(info: Any) -> list[str]:
+    """All its names; within Annotated, typer keeps the first one as its default."""
+    declared = [info.default] if isinstance(info.default, str) else []
+    return [name for one in (*declared, *info.param_decls) for name in one.split("/")]
+
+
+def _value(info: Any, annotation: Any, choices: tuple[Any, ...]) -> str:
+    if info.metavar:
+        return str(info.metavar)
+    if choices:
+        return "CHOICE"
+    types = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
+    return next(word for kind, word in types.items() if kind in (annotation, *get_args(annotation)))
+
+
+def _default(info: Any, default: Any) -> str:
+    if default is True:
+        return f"`{_flags(info)[0]}`"
+    return f"`{','.join(map(str, default)) if isinstance(default, list) else default}`"
+
+
+def _is_switch(annotation: Any) -> bool:
+    return bool in (annotation, *get_args(annotation))
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a Literal, or of one that may be None."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    inner = [_choices(one) for one in get_args(annotation) if one is not type(None)]
+    return next((one for one in inner if one), ())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

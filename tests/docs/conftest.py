@@ -1,0 +1,25 @@
+"""The folder in which the documentation's commands run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.world import make_world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make a folder, of a name, with all that a reader has."""
+    original = tmp_path_factory.mktemp("world")
+    make_world(original)
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(original, folder, dirs_exist_ok=True)
+        return folder
+
+    return make

@@ -1,0 +1,104 @@
+"""No code block of any Markdown file is stale.
+
+`sh` and `console` blocks are run, in order, one folder a file; `python` blocks too, in one
+namespace a file; `yaml` and `json` blocks are read. A `text` block is output or shows what cannot
+run here: its `alphafix` commands, extras and scripts must exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docs.blocks import Block, blocks_of, markdown_files, statements
+from tests.docs.commands import (
+    check_alphafix,
+    check_install,
+    check_statement,
+    in_folder,
+    run_shell,
+)
+
+FILES = [path for path in markdown_files() if any(blocks_of(path))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_blocks__run_as_printed(path: Path, world: Callable[[str], Path]) -> None:
+    blocks = list(blocks_of(path))
+    running = any(block.language in ("sh", "console", "python") for block in blocks)
+    folder = world(path.stem) if running else Path()
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks:
+        try:
+            use(block, folder, names)
+        except Exception as error:
+            raise AssertionError(f"{block.place}: {error}") from error
+
+
+def use(block: Block, folder: Path, names: dict[str, Any]) -> None:
+    """Do with a block what its language asks for."""
+    if block.language in ("sh", "console"):
+        run_shell(block.text, folder)
+    elif block.language == "python":
+        with in_folder(folder):
+            exec(compile(block.text, block.place, "exec"), names)
+    elif block.language == "yaml":
+        yaml.safe_load(block.text)
+    elif block.language == "json":
+        json.loads(block.text)
+    elif block.language == "text":
+        for statement in statements(block.text):
+            if shown(statement):
+                check_statement(statement)
+    else:
+        raise ValueError(f"language {block.language!r} is not sh, python, yaml, json or text")
+
+
+def shown(statement: str) -> bool:
+    """Whether a line of a text block is a command of ours and not output."""
+    starts = ("alphafix ", "pip install ", "python ", "torchrun ", "srun ")
+    return statement.startswith(starts)
+
+
+def test_every_file_with_blocks_is_found() -> None:
+    assert {Path("README.md"), Path("CONTRIBUTING.md")} <= set(FILES)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("alphafix train --rho 0.5 --no-such-flag", "NoSuchOption"),
+        ("alphafix no-such-command", "no command"),
+        ("torchrun -m -- alphafix extract --data x", "MissingParameter"),
+        ("alphafix features no-such-command", "no command"),
+        ("pip install '.[cpu,no-such-extra]'", "no extra no-such-extra"),
+        ("python examples/no_such_script.py", "is not there"),
+    ],
+)
+def test_check__finds_stale_lines(line: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_statement(line)
+
+
+def test_check__passes_what_is_right() -> None:
+    check_alphafix(["train", "--rho", "0.5,1", "-k", "3"])
+    check_install([".[cpu,test]"])
+    check_statement(
+        "srun torchrun --nnodes 2 -m -- alphafix extract --backbone ... --data ... && pytest"
+    )
+
+
+def test_blocks__that_fail_are_told_by_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="alphafix train"):
+        use(Block("a.md:1", "sh", "alphafix train --run none\n"), tmp_path, {})
+    with pytest.raises(AssertionError):
+        use(Block("a.md:1", "sh", "false\ntrue\n"), tmp_path, {})
+    with pytest.raises(ZeroDivisionError):
+        use(Block("a.md:1", "python", "1 / 0\n"), tmp_path, {})
+    with pytest.raises(ValueError, match="language"):
+        use(Block("a.md:1", "", "x\n"), tmp_path, {})
