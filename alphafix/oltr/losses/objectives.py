@@ -49,7 +49,7 @@ class Lifted(Objective):
         weight: Factor on the latter.
     """
 
-    def __init__(self, weight: float = 0.01) -> None:
+    def __init__(self, weight: float = 0.1) -> None:
         super().__init__()
         self.weight = weight
 
