@@ -24,7 +24,7 @@ from alphafix.oltr.distributed import add_up, gather, gather_output, is_distribu
 from alphafix.oltr.metrics import ON_CPU, Running, evaluate
 from alphafix.oltr.objectives import Objective
 from alphafix.oltr.recipes import StageRecipe
-from alphafix.oltr.sampling import Sampler, draw_epoch, require_samples
+from alphafix.oltr.sampling import Epoch, Sampler, draw_epoch, require_samples
 from alphafix.progress import Advance, Progress, silent
 
 State = dict[str, Any]
@@ -189,9 +189,10 @@ class _Training:
         self.step: nn.Module = step
         if is_distributed():
             devices = [running.device] if running.device.type == "cuda" else None
-            # Some backbones of timm keep parameters of the head that they are made without.
             self.step = DistributedDataParallel(
-                step, device_ids=devices, find_unused_parameters=True
+                step,
+                device_ids=devices,
+                find_unused_parameters=self._has_unused_parameters(),
             )
         self.optimiser = torch.optim.SGD(
             parameter_groups(model, objective, stage),
@@ -206,7 +207,26 @@ class _Training:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Record] = []
 
-    def draw(self, epoch: int) -> Any:
+    def _has_unused_parameters(self) -> bool:
+        """Whether no gradient reaches some parameter, as DDP has to know.
+
+        Some backbones of timm keep parameters of the head that they are made without.
+        """
+        own = self.objective.parameter_groups()
+        seen = {id(parameter) for group in own for parameter in group["params"]}
+        two = np.arange(min(2, len(self.data.train)), dtype=np.int64)
+        (images, _), *_ = self.data.train.plain(two, 2, self.running.device)
+        self.model.eval()
+        self.running.forward(self.model, images).logits.sum().backward()  # type: ignore[no-untyped-call]
+        unused = [
+            parameter
+            for parameter in self.model.parameters()
+            if parameter.requires_grad and parameter.grad is None and id(parameter) not in seen
+        ]
+        self.model.zero_grad(set_to_none=True)
+        return bool(unused)
+
+    def draw(self, epoch: int) -> Epoch:
         """This process's share of the samples of an epoch."""
         drawn = draw_epoch(
             self.data.train.labels,
@@ -223,7 +243,11 @@ class _Training:
         """Train and validate once."""
         started = time.monotonic()
         device = self.running.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            # The same algorithms each time: going on must give what not stopping had given.
+            torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+        ):
             torch.manual_seed(_mixed(self.seed, self.number, self.epoch, self.running.rank))
             loss = self._train(advance)
         if not np.isfinite(loss):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -12,37 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from alphafix.backbones.extractor import Setting as Device
-from alphafix.backbones.weights import load_strictly
-from alphafix.backbones.weights import read_state as read_weights
 from alphafix.classes import ClassTable
 from alphafix.errors import InputError
 from alphafix.features.ranks import Ranks, join
-from alphafix.files import read_json, sha256_file, write_json, write_tensors, write_text
+from alphafix.files import read_json, sha256_file, write_text
 from alphafix.loggers import Destinations
 from alphafix.oltr.checkpoints import Checkpoints, read_state
-from alphafix.oltr.data import Images, TrainingData
-from alphafix.oltr.export import CONFIG, MODEL, Config, ExportedModel, export, read_config
-from alphafix.oltr.methods import METHODS, MethodSpec, Setting
+from alphafix.oltr.data import TrainingData
+from alphafix.oltr.export import CONFIG, MODEL
+from alphafix.oltr.methods import METHODS, Setting
 from alphafix.oltr.metrics import Running
 from alphafix.oltr.model import LongTailModel
 from alphafix.oltr.pipeline import Trained, train_method
 from alphafix.oltr.pretrained import load_first_stage, load_pretrained
-from alphafix.oltr.recipes import Recipe
 from alphafix.oltr.training import Record, State
 from alphafix.options.train_oltr import TrainOltrOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import METRICS, Provenance
-from alphafix.stages.train_oltr_data import ImageSplits, open_images
-from alphafix.stages.train_oltr_evaluation import Evaluator, evaluate_splits
-from alphafix.stages.train_oltr_head import fit_head, require_validation
+from alphafix.stages.train_oltr_data import open_images
+from alphafix.stages.train_oltr_head import require_validation
+from alphafix.stages.train_oltr_model import EVALUATION, Job, evaluate, write_model
 from alphafix.stages.train_oltr_recipe import ablations_of, resolve_recipe
 
 logger = logging.getLogger(__name__)
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -69,23 +64,6 @@ class TrainOltrResult:
             "best_epochs": list(self.best),
             "evaluation": self.evaluation,
         }
-
-
-@dataclass(frozen=True)
-class _Job:
-    """All that a training is made of."""
-
-    options: TrainOltrOptions
-    recipe: Recipe
-    method: MethodSpec
-    images: ImageSplits
-    setting: Setting
-    running: Running
-    ranks: Ranks
-
-    def load(self, split: str) -> Images:
-        """The images of a split."""
-        return self.images.images(split, self.recipe, _workers(self.options, self.ranks))
 
 
 def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> TrainOltrResult:
@@ -115,9 +93,9 @@ def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> Tra
         else:
             trained = _train(job, checkpoints, destinations, progress)
             if ranks.first:
-                _write_model(job, trained, plan)
+                write_model(job, trained, plan)
         if ranks.first:
-            _evaluate(job, progress)
+            evaluate(job, progress)
         ranks.wait()
         return _result(options.output)
 
@@ -132,7 +110,7 @@ def _joined(options: TrainOltrOptions) -> Iterator[Ranks]:
         yield ranks
 
 
-def _prepare(options: TrainOltrOptions, ranks: Ranks) -> _Job:
+def _prepare(options: TrainOltrOptions, ranks: Ranks) -> Job:
     recipe = resolve_recipe(options)
     images = open_images(options, recipe)
     require_validation(METHODS[options.method], tuple(images.sources))
@@ -141,11 +119,12 @@ def _prepare(options: TrainOltrOptions, ranks: Ranks) -> _Job:
         logger.info("%s", images.classes.describe())
     if "val" not in images.sources:
         logger.warning("there is no split val: the last epoch is kept, not the best one")
-    return _Job(
+    return Job(
         options=options,
         recipe=recipe,
         method=METHODS[options.method],
         images=images,
+        load=functools.cache(lambda split: images.images(split, recipe, _workers(options, ranks))),
         setting=Setting(
             backbone=recipe.backbone,
             counts=images.classes.counts,
@@ -161,7 +140,7 @@ def _prepare(options: TrainOltrOptions, ranks: Ranks) -> _Job:
     )
 
 
-def _plan(job: _Job) -> dict[str, Any]:
+def _plan(job: Job) -> dict[str, Any]:
     """What is trained, on what and how: what must be the same to go on."""
     options = job.options
     weights = {"pretrained": options.pretrained, "first_stage": _first_stage(options)}
@@ -206,7 +185,7 @@ def _begin(output: Path, checkpoints: Checkpoints, plan: dict[str, Any]) -> None
 
 
 def _train(
-    job: _Job, checkpoints: Checkpoints, destinations: Destinations, progress: Progress
+    job: Job, checkpoints: Checkpoints, destinations: Destinations, progress: Progress
 ) -> Trained:
     data = TrainingData(
         job.load("train"),
@@ -238,7 +217,7 @@ def _reached(states: dict[int, State]) -> tuple[int, int]:
     return states[last]["epoch"], last
 
 
-def _given_first_stage(job: _Job) -> LongTailModel | None:
+def _given_first_stage(job: Job) -> LongTailModel | None:
     path = _first_stage(job.options)
     if path is None:
         return None
@@ -249,7 +228,7 @@ def _given_first_stage(job: _Job) -> LongTailModel | None:
     return model.to(job.running.device)
 
 
-def _preparer(job: _Job, states: dict[int, State]) -> Callable[[LongTailModel], None]:
+def _preparer(job: Job, states: dict[int, State]) -> Callable[[LongTailModel], None]:
     """What is done to a model before it is trained."""
     file = None if states else job.options.pretrained
     started: list[LongTailModel] = []
@@ -269,7 +248,7 @@ def _preparer(job: _Job, states: dict[int, State]) -> Callable[[LongTailModel], 
 
 
 def _saver(
-    job: _Job, checkpoints: Checkpoints, destinations: Destinations, states: dict[int, State]
+    job: Job, checkpoints: Checkpoints, destinations: Destinations, states: dict[int, State]
 ) -> Callable[[State], None]:
     """What is written after every epoch: the state, then the figures so far."""
     before = {number: list(state["history"]) for number, state in states.items()}
@@ -290,7 +269,7 @@ def _write_metrics(output: Path, records: list[Record]) -> None:
     write_text(output / METRICS, "".join(line + "\n" for line in lines), overwrite=True)
 
 
-def _log(destinations: Destinations, job: _Job, record: Record) -> None:
+def _log(destinations: Destinations, job: Job, record: Record) -> None:
     figures = {
         "loss": record["loss"],
         **{f"lr/{name}": rate for name, rate in record["lr"].items()},
@@ -298,77 +277,6 @@ def _log(destinations: Destinations, job: _Job, record: Record) -> None:
     }
     with destinations.open(f"{job.method.name}-stage-{record['stage']}", {}) as log:
         log.add(figures, record["epoch"])
-
-
-def _write_model(job: _Job, trained: Trained, plan: dict[str, Any]) -> None:
-    """Write model.safetensors, then the config that makes the folder a model."""
-    linear = fit_head(
-        job.method,
-        trained.model,
-        job.load,
-        job.images.classes,
-        job.running,
-        seed=job.options.seed,
-    )
-    model = export(trained.model, linear)
-    config = Config(
-        method=job.method.name,
-        setting=job.setting,
-        transform=job.images.transform,
-        names=job.images.classes.names,
-        bias=model.head.bias is not None,
-    )
-    tensors = {name: tensor.numpy() for name, tensor in _state(model).items()}
-    output = job.options.output
-    write_tensors(output / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
-    write_json(
-        output / CONFIG,
-        {
-            **config.to_dict(),
-            "classes": job.images.classes.to_dict(),
-            "best_epochs": list(trained.best),
-            "provenance": {k: v for k, v in plan.items() if k != "names"},
-        },
-        overwrite=True,
-    )
-
-
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-
-
-def _evaluate(job: _Job, progress: Progress) -> None:
-    """Evaluate the model as it was written, unless exactly that was done already."""
-    options = job.options
-    path = options.output / EVALUATION
-    asked = {
-        "model": sha256_file(options.output / MODEL),
-        "images": job.images.fingerprints(),
-        "open_threshold": options.open_threshold,
-        "openmax": options.openmax,
-        "odin": options.odin,
-    }
-    if path.is_file() and read_json(path).get("asked") == asked:
-        return
-    evaluator = Evaluator(
-        _written(options.output), job.load, job.images.classes, job.running, progress
-    )
-    found = evaluate_splits(
-        job.method.name,
-        evaluator,
-        tuple(job.images.sources),
-        threshold=options.open_threshold,
-        openmax=options.openmax,
-        odin=options.odin,
-    )
-    write_json(path, {**found, "asked": asked}, overwrite=True)
-
-
-def _written(output: Path) -> ExportedModel:
-    model = read_config(output).build()
-    file = output / MODEL
-    load_strictly(model, read_weights(file), file=file, spec=f"oltr:{output}")
-    return model.eval()
 
 
 def _result(output: Path) -> TrainOltrResult:

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from click.testing import Result
 from safetensors.torch import save_file
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from alphafix.backbones.loading import load_classifier, own_file, without_folder
 from alphafix.backbones.preprocess import Overrides
@@ -178,10 +177,10 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
     line = ["extract", "--backbone", f"oltr:{first}", "--data", str(work / "data")]
     line += ["--workers", "0", "--device", "cpu", "--run", str(tmp_path / "run")]
     fine(runner.invoke(app, line))
-    stores = [FeatureStore.open(tmp_path / "run/features" / split) for split in ("train", "val")]
+    fit, val = (FeatureStore.open(tmp_path / "run/features" / split) for split in ("train", "val"))
     head = Head.load(tmp_path / "run/head.safetensors")
     classes = _classes(tmp_path / "tau")
-    expected = fit_method("tau-norm", Material.of(*stores, head, classes)).apply(head)
+    expected = fit_method("tau-norm", Material.of(fit, val, head, classes)).apply(head)
     found = read_tensors(tmp_path / "tau/model.safetensors")[0]
     np.testing.assert_allclose(found["head.weight"], expected.weight, rtol=1e-4, atol=1e-5)
 
@@ -344,7 +343,7 @@ def test_logger__tensorboard_has_the_figures(train: Command, tmp_path: Path) -> 
 
 def test_arrays__in_grey_are_trained_in_memory(train: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, counts in COUNTS.items():
         labels = np.repeat(np.arange(len(counts)), counts)
         arrays[f"{split}_images"] = np.stack([draw(int(c), rng)[..., 0] for c in labels])

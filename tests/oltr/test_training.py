@@ -269,10 +269,10 @@ def test_a_class_without_samples__is_an_error_before_training(data: TrainingData
 def test_images__that_do_not_fit_are_refused() -> None:
     labels = np.zeros(2, dtype=np.int64)
     for wrong in (
-        np.zeros((2, 3, 8, 8), np.uint8),
-        np.zeros((2, SIDE, SIDE), np.uint8),
-        np.zeros((2, 3, SIDE, SIDE), np.float32),
-        np.zeros((3, 3, SIDE, SIDE), np.uint8),
+        torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(2, SIDE, SIDE, dtype=torch.uint8),
+        torch.zeros(2, 3, SIDE, SIDE),
+        torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8),
     ):
         with pytest.raises(InputError, match="do not fit"):
             TensorImages(wrong, labels, TRANSFORM)

@@ -1,0 +1,117 @@
+"""What `alphafix train-oltr` leaves: the model, its config, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alphafix.backbones.weights import load_strictly, read_state
+from alphafix.features.ranks import Ranks
+from alphafix.files import read_json, sha256_file, write_json, write_tensors
+from alphafix.oltr.data import Images
+from alphafix.oltr.export import CONFIG, MODEL, Config, ExportedModel, export, read_config
+from alphafix.oltr.methods import MethodSpec, Setting
+from alphafix.oltr.metrics import Running
+from alphafix.oltr.pipeline import Trained
+from alphafix.oltr.recipes import Recipe
+from alphafix.options.train_oltr import TrainOltrOptions
+from alphafix.progress import Progress
+from alphafix.stages.train_oltr_data import ImageSplits
+from alphafix.stages.train_oltr_evaluation import Evaluator, evaluate_splits
+from alphafix.stages.train_oltr_head import fit_head
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training is made of.
+
+    Attributes:
+        options: What the user asked for.
+        recipe: The recipe, with what the options say otherwise.
+        method: The method.
+        images: Where the images are.
+        load: Gives the images of a split, the same ones each time.
+        setting: What models are built for.
+        running: Device, precision and this process's place.
+        ranks: The processes.
+    """
+
+    options: TrainOltrOptions
+    recipe: Recipe
+    method: MethodSpec
+    images: ImageSplits
+    load: Callable[[str], Images]
+    setting: Setting
+    running: Running
+    ranks: Ranks
+
+
+def write_model(job: Job, trained: Trained, plan: dict[str, Any]) -> None:
+    """Write model.safetensors, then the config that makes the folder a model."""
+    linear = fit_head(
+        job.method,
+        trained.model,
+        job.load,
+        job.images.classes,
+        job.running,
+        seed=job.options.seed,
+    )
+    model = export(trained.model, linear)
+    config = Config(
+        method=job.method.name,
+        setting=job.setting,
+        transform=job.images.transform,
+        names=job.images.classes.names,
+        bias=model.head.bias is not None,
+    )
+    tensors = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    output = job.options.output
+    write_tensors(output / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
+    write_json(
+        output / CONFIG,
+        {
+            **config.to_dict(),
+            "classes": job.images.classes.to_dict(),
+            "best_epochs": list(trained.best),
+            "provenance": {k: v for k, v in plan.items() if k != "names"},
+        },
+        overwrite=True,
+    )
+
+
+def evaluate(job: Job, progress: Progress) -> None:
+    """Evaluate the model as it was written, unless exactly that was done already."""
+    options = job.options
+    path = options.output / EVALUATION
+    asked = {
+        "model": sha256_file(options.output / MODEL),
+        "images": job.images.fingerprints(),
+        "open_threshold": options.open_threshold,
+        "openmax": options.openmax,
+        "odin": options.odin,
+    }
+    if path.is_file() and read_json(path).get("asked") == asked:
+        return
+    evaluator = Evaluator(
+        _written(options.output), job.load, job.images.classes, job.running, progress
+    )
+    found = evaluate_splits(
+        job.method.name,
+        evaluator,
+        tuple(job.images.sources),
+        threshold=options.open_threshold,
+        openmax=options.openmax,
+        odin=options.odin,
+    )
+    write_json(path, {**found, "asked": asked}, overwrite=True)
+
+
+def _written(output: Path) -> ExportedModel:
+    model = read_config(output).build()
+    file = output / MODEL
+    load_strictly(model, read_state(file), file=file, spec=f"oltr:{output}")
+    return model.eval()
