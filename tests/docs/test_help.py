@@ -57,7 +57,8 @@ def outcomes(world: Callable[[str], Path]) -> dict[str, tuple[int, str]]:
     folder = world("help")
     found = {}
     for command in commands():
-        BEFORE.get(command, lambda folder: None)(folder)
+        if command in BEFORE:
+            BEFORE[command](folder)
         with in_folder(folder):
             done = runner.invoke(app, shlex.split(example_of(command))[1:])
         found[command] = (done.exit_code, f"{done.stderr}{done.exception or ''}")

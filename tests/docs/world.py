@@ -59,7 +59,8 @@ def make_world(folder: Path) -> None:
     arrays: dict[str, Any] = {f"{name}_features": x for name, x in problem.features.items()}
     arrays |= {f"{name}_labels": y for name, y in problem.labels.items()}
     np.savez(folder / "features.npz", **arrays)
-    np.savez(folder / "head.npz", weight=problem.head.weight, bias=problem.head.bias)
+    head: dict[str, Any] = {"weight": problem.head.weight, "bias": problem.head.bias}
+    np.savez(folder / "head.npz", **head)
 
 
 def make_images(folder: Path) -> None:
