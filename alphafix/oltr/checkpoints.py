@@ -7,7 +7,6 @@ tensors and plain values that `torch.load` reads without running any code.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import torch
 
 from alphafix.errors import FileFormatError, TargetExistsError
-from alphafix.files import atomic_path, read_json, write_json
+from alphafix.files import atomic_path, read_json, refuse_existing, write_json
 from alphafix.oltr.training import State
 
 PLAN = "plan.json"
+STAGES = (1, 2)
 
 Plan = Mapping[str, Any]
 
@@ -38,6 +38,10 @@ class Checkpoints:
         path = self.folder / PLAN
         return dict(read_json(path)) if path.is_file() else None
 
+    def is_of(self, plan: Plan) -> bool:
+        """Whether exactly ``plan`` was begun here."""
+        return self.plan() == _plain(plan)
+
     def check(self, plan: Plan, *, overwrite: bool) -> None:
         """Refuse to go on with a training that was begun otherwise.
 
@@ -46,7 +50,11 @@ class Checkpoints:
                 ``overwrite`` is false.
         """
         earlier = self.plan()
-        if overwrite or earlier is None or earlier == _plain(plan):
+        if overwrite or earlier == _plain(plan):
+            return
+        if earlier is None:
+            for stage in STAGES:  # files of that name that are not known to be ours
+                refuse_existing(self.path(stage), overwrite=False)
             return
         raise TargetExistsError(
             f"{self.folder.parent} holds another training",
@@ -56,16 +64,15 @@ class Checkpoints:
         )
 
     def begin(self, plan: Plan) -> None:
-        """Go on if ``plan`` was begun; otherwise clear the folder and write it down."""
-        if self.plan() == _plain(plan):
-            for path in self.folder.glob(".*.tmp"):
-                path.unlink()  # of a process that was killed
+        """Go on if ``plan`` was begun; otherwise remove the states and write it down."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()  # of a process that was killed
+        if self.is_of(plan):
             return
-        if self.folder.is_dir():
-            # The plan first: without it, nothing takes the rest for a training.
-            (self.folder / PLAN).unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
-        write_json(self.folder / PLAN, _plain(plan))
+        # The plan last: without states it is a training that has just begun.
+        for stage in STAGES:
+            self.path(stage).unlink(missing_ok=True)
+        write_json(self.folder / PLAN, _plain(plan), overwrite=True)
 
     def path(self, stage: int) -> Path:
         """File of a stage's state."""
@@ -81,7 +88,7 @@ class Checkpoints:
 
     def states(self) -> dict[int, State]:
         """The last state of each stage that was begun."""
-        return {n: read_state(self.path(n)) for n in (1, 2) if self.path(n).is_file()}
+        return {n: read_state(self.path(n)) for n in STAGES if self.path(n).is_file()}
 
 
 def read_state(path: Path) -> State:

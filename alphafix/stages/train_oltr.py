@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import torch
 from alphafix.backbones.extractor import Setting as Device
 from alphafix.classes import ClassTable
 from alphafix.errors import InputError
+from alphafix.features.ledger import remove_temporary
 from alphafix.features.ranks import Ranks, join
-from alphafix.files import read_json, sha256_file, write_text
-from alphafix.loggers import Destinations
+from alphafix.files import read_json, refuse_existing, sha256_file, write_text
+from alphafix.loggers import Destinations, Log
 from alphafix.oltr.checkpoints import Checkpoints, read_state
 from alphafix.oltr.data import TrainingData
 from alphafix.oltr.export import CONFIG, MODEL
@@ -38,6 +39,9 @@ from alphafix.stages.train_oltr_model import EVALUATION, Job, evaluate, write_mo
 from alphafix.stages.train_oltr_recipe import ablations_of, resolve_recipe
 
 logger = logging.getLogger(__name__)
+
+# What is left beside the checkpoints.
+_RESULTS = (CONFIG, MODEL, EVALUATION, METRICS)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> Tra
         job = _prepare(options, ranks)
         plan = _plan(job)
         checkpoints = Checkpoints(options.output / "checkpoint")
-        checkpoints.check(plan, overwrite=options.overwrite)
+        _check(options, checkpoints, plan)
         destinations = Destinations.of(options.logger, options.output)
         destinations.require()
         ranks.wait()  # nobody writes before everybody has checked
@@ -176,11 +180,20 @@ def _first_stage(options: TrainOltrOptions) -> Path | None:
     return path
 
 
+def _check(options: TrainOltrOptions, checkpoints: Checkpoints, plan: dict[str, Any]) -> None:
+    """Refuse a folder that holds another training, or files that are not known to be ours."""
+    checkpoints.check(plan, overwrite=options.overwrite)
+    if checkpoints.plan() is None:
+        for name in _RESULTS:
+            refuse_existing(options.output / name, overwrite=options.overwrite)
+
+
 def _begin(output: Path, checkpoints: Checkpoints, plan: dict[str, Any]) -> None:
-    """Clear what another training left, results before anything that explains them."""
-    if checkpoints.plan() is None or checkpoints.plan() != json.loads(json.dumps(plan)):
-        for name in (EVALUATION, CONFIG, MODEL, METRICS):
+    """Clear what another training left: what makes the folder a model first."""
+    for name in _RESULTS:
+        if not checkpoints.is_of(plan):
             (output / name).unlink(missing_ok=True)
+        remove_temporary(output, name)
     checkpoints.begin(plan)
 
 
@@ -196,20 +209,21 @@ def _train(
     if states and job.ranks.first:
         logger.info("going on after epoch %d of stage %d", *_reached(states))
     job.ranks.wait()  # everybody has read before anybody writes
-    first = _given_first_stage(job)
-    return train_method(
-        job.method,
-        job.setting,
-        data,
-        job.recipe.stages,
-        seed=job.options.seed,
-        running=job.running,
-        first=first,
-        states=states,
-        save=_saver(job, checkpoints, destinations, states) if job.ranks.first else None,
-        prepare=_preparer(job, states),
-        progress=progress,
-    )
+    with ExitStack() as logs:
+        journal = Journal(job, checkpoints, destinations, logs, states)
+        return train_method(
+            job.method,
+            job.setting,
+            data,
+            job.recipe.stages,
+            seed=job.options.seed,
+            running=job.running,
+            first=_given_first_stage(job),
+            states=states,
+            save=journal.save if job.ranks.first else None,
+            prepare=_preparer(job, states),
+            progress=progress,
+        )
 
 
 def _reached(states: dict[int, State]) -> tuple[int, int]:
@@ -247,36 +261,61 @@ def _preparer(job: Job, states: dict[int, State]) -> Callable[[LongTailModel], N
     return prepare
 
 
-def _saver(
-    job: Job, checkpoints: Checkpoints, destinations: Destinations, states: dict[int, State]
-) -> Callable[[State], None]:
-    """What is written after every epoch: the state, then the figures so far."""
-    before = {number: list(state["history"]) for number, state in states.items()}
+class Journal:
+    """Writes what is known after every epoch: the state, then the figures so far.
 
-    def save(state: State) -> None:
-        checkpoints.save(state)
-        before[state["stage"]] = list(state["history"])
-        records = [record for number in sorted(before) for record in before[number]]
-        _write_metrics(job.options.output, records)
-        if destinations:
-            _log(destinations, job, records[-1])
+    Args:
+        job: The training.
+        checkpoints: Where the states go.
+        destinations: Where the figures go besides metrics.jsonl.
+        logs: Closes these at the end.
+        states: The states that the training goes on from.
+    """
 
-    return save
+    def __init__(
+        self,
+        job: Job,
+        checkpoints: Checkpoints,
+        destinations: Destinations,
+        logs: ExitStack,
+        states: dict[int, State],
+    ) -> None:
+        self._job, self._checkpoints = job, checkpoints
+        self._destinations, self._logs = destinations, logs
+        self._open: dict[int, Log] = {}
+        self._records = {number: list(state["history"]) for number, state in states.items()}
+        if states and job.ranks.first:
+            self._write_metrics()  # a kill may have come between a state and its figures
+
+    def save(self, state: State) -> None:
+        """Write a state and its figures."""
+        self._checkpoints.save(state)
+        self._records[state["stage"]] = list(state["history"])
+        self._write_metrics()
+        if self._destinations:
+            record = state["history"][-1]
+            self._log(state["stage"]).add(_figures(record), record["epoch"])
+
+    def _write_metrics(self) -> None:
+        records = [record for number in sorted(self._records) for record in self._records[number]]
+        lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
+        write_text(self._job.options.output / METRICS, "".join(lines), overwrite=True)
+
+    def _log(self, stage: int) -> Log:
+        if stage not in self._open:
+            name = f"{self._job.method.name}-stage-{stage}"
+            config = self._job.options.recorded()
+            self._open[stage] = self._logs.enter_context(self._destinations.open(name, config))
+        return self._open[stage]
 
 
-def _write_metrics(output: Path, records: list[Record]) -> None:
-    lines = [json.dumps(record, allow_nan=False) for record in records]
-    write_text(output / METRICS, "".join(line + "\n" for line in lines), overwrite=True)
-
-
-def _log(destinations: Destinations, job: Job, record: Record) -> None:
-    figures = {
+def _figures(record: Record) -> dict[str, float]:
+    """The figures of an epoch that a logger takes."""
+    return {
         "loss": record["loss"],
         **{f"lr/{name}": rate for name, rate in record["lr"].items()},
         **{f"val/{k}": v for k, v in (record["val"] or {}).items() if v is not None},
     }
-    with destinations.open(f"{job.method.name}-stage-{record['stage']}", {}) as log:
-        log.add(figures, record["epoch"])
 
 
 def _result(output: Path) -> TrainOltrResult:

@@ -422,6 +422,19 @@ def test_open__with_training_images_is_refused(train: Command, tmp_path: Path, w
     fine(train("--root", str(work / "data"), "--epochs", "1", data=lists))
 
 
+def test_files_of_others__are_never_replaced(train: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "checkpoint").mkdir(parents=True)
+    for name in ("model.safetensors", "config.json", "checkpoint/stage-1.pt"):
+        (folder / name).write_bytes(b"mine")
+        failed(train(), f"{name} exists already", "--overwrite")
+        assert (folder / name).read_bytes() == b"mine"
+        (folder / name).unlink()
+    (folder / "checkpoint/notes.txt").write_text("mine")
+    fine(train("--epochs", "1", "--overwrite"))
+    assert (folder / "checkpoint/notes.txt").read_text() == "mine"
+
+
 def test_class_without_images__is_an_error(train: Command, tmp_path: Path, work: Path) -> None:
     (tmp_path / "names.txt").write_text("\n".join([*NAMES, "gate"]))
     result = train("--class-map", str(tmp_path / "names.txt"))
