@@ -16,7 +16,9 @@ from alphafix.evaluation.predictions import Predictions
 from alphafix.features.store import FeatureStore
 from alphafix.head import Head
 from alphafix.neighbors import Neighbours
+from alphafix.oltr.embedding import Embedding
 from alphafix.report.analysis import Pool, neighbour_pools
+from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.pictures import (
     Picture,
@@ -54,6 +56,7 @@ class Material:
         neighbours: Class means and K.
         groups: The user's class groups, bool C x C, or None.
         comparison: The comparison with other methods, or None.
+        embedding: What the base model's memory does, or None if it has none.
     """
 
     evaluation: Evaluation
@@ -65,6 +68,7 @@ class Material:
     neighbours: Neighbours
     groups: BoolArray | None
     comparison: Comparison | None
+    embedding: Embedding | None = None
 
 
 def pictures(material: Material) -> list[Picture]:
@@ -87,6 +91,8 @@ def pictures(material: Material) -> list[Picture]:
         largest = int(ks.max())
         mine = ks == largest
         found.append(alpha_picture(trials.alphas[mine][:, :, :largest], int(mine.sum())))
+    if material.embedding is not None:
+        found += memory_pictures(material.embedding, classes)
     return found
 
 

@@ -19,6 +19,7 @@ from alphafix.evaluation.text import (
 from alphafix.report.analysis import top_confusions
 from alphafix.report.collect import Material, pictures, trade_off_picture
 from alphafix.report.combinations import Learned, learned
+from alphafix.report.memory_pictures import infused_table
 from alphafix.report.page import Card, ClassColumns, Page, Table
 from alphafix.report.pictures import Picture
 from alphafix.report.style import svg_text
@@ -44,14 +45,16 @@ def page_of(material: Material) -> tuple[Page, list[tuple[Picture, str]]]:
     cards = _Cards(material)
     header, *rows = top1_rows(evaluation)
     others = Table(["all in %", "base", "corrected", "change"], other_rows(evaluation))
+    tables = {
+        "Accuracy": Table(header, rows, interval_note(evaluation)),
+        "All other figures": others,
+        **_memory_table(material),
+    }
     page = Page(
         title="What the correction gains and costs",
         subtitle=heading(evaluation),
         verdict=verdict(evaluation, comparison),
-        tables={
-            "Accuracy": Table(header, rows, interval_note(evaluation)),
-            "All other figures": others,
-        },
+        tables=tables,
         frontier=_frontier(comparison),
         gains=cards.of(gaining=True),
         losses=cards.of(gaining=False),
@@ -61,6 +64,18 @@ def page_of(material: Material) -> tuple[Page, list[tuple[Picture, str]]]:
         provenance=dict(evaluation.provenance),
     )
     return page, [*frontier, *drawn]
+
+
+def _memory_table(material: Material) -> dict[str, Table]:
+    """What the base model's memory gives to the rarest classes, if it has one."""
+    if material.embedding is None or material.embedding.memory is None:
+        return {}
+    note = (
+        "Mean coefficients of the base model's memory over sampled images of the class: its own, "
+        "and the largest of other classes (OLTR, Eq. 1, Figure 14)."
+    )
+    table = infused_table(material.embedding.memory, material.evaluation.classes)
+    return {"What rare classes borrow from others": Table(*table, note)}
 
 
 def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:

@@ -29,6 +29,7 @@ from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.options.extract import ExtractOptions
 from alphafix.progress import Progress, silent
 from alphafix.run import CLASSES, HEAD, Run, State
+from alphafix.stages.extract_memory import keep_embedding
 from alphafix.stages.extract_plan import (
     OF_THE_MODEL,
     Plan,
@@ -116,6 +117,7 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
         if ranks.first:
             _tidy(run, ledgers)
             _write_classes(run, images.names, options)
+            keep_embedding(run, options.backbone)
         ranks.wait()
         return _result(run, tuple(plans))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from alphafix.evaluation.comparison import Comparison
 from alphafix.files import write_text
 from alphafix.neighbors import Neighbours
+from alphafix.oltr.embedding import EMBEDDING, Embedding
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.options.report import ReportOptions
 from alphafix.progress import Progress, silent
@@ -18,7 +19,7 @@ from alphafix.report.page import render
 from alphafix.report.pictures import Picture
 from alphafix.report.style import png_bytes, write_bytes
 from alphafix.run import COMPARISON, NEIGHBORS, REPORT, Run
-from alphafix.stages.evaluate import measure
+from alphafix.stages.evaluate import Measured, measure
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
         Neighbours.load(run.path(NEIGHBORS)),
         found.groups,
         _comparison(run, options),
+        _embedding(run, found),
     )
     page, drawn = page_of(material)
     folder = options.output or run.path("report")
@@ -90,6 +92,22 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
         )
         return None
     return comparison
+
+
+def _embedding(run: Run, found: Measured) -> Embedding | None:
+    """What the memory of the base model does, if train-oltr made that model and it has one."""
+    if not run.has(EMBEDDING):
+        return None
+    embedding = Embedding.load(run.path(EMBEDDING))
+    source = found.head.source
+    if (
+        source is None
+        or embedding.info.get("model") != source.sha256
+        or embedding.names != found.evaluation.classes.names
+    ):
+        logger.warning("%s is of another model and left out", run.path(EMBEDDING))
+        return None
+    return embedding
 
 
 def _write_figures(folder: Path, drawn: Sequence[tuple[Picture, str]], progress: Progress) -> None:

@@ -11,6 +11,7 @@ from alphafix.backbones.weights import load_strictly, read_state
 from alphafix.features.ranks import Ranks
 from alphafix.files import read_json, sha256_file, write_json, write_tensors
 from alphafix.oltr.data import Images
+from alphafix.oltr.embedding import EMBEDDING
 from alphafix.oltr.export import CONFIG, MODEL, Config, ExportedModel, export, read_config
 from alphafix.oltr.methods import MethodSpec, Setting
 from alphafix.oltr.metrics import Running
@@ -19,6 +20,7 @@ from alphafix.oltr.recipes import Recipe
 from alphafix.options.train_oltr import TrainOltrOptions
 from alphafix.progress import Progress
 from alphafix.stages.train_oltr_data import ImageSplits
+from alphafix.stages.train_oltr_embedding import write_embedding
 from alphafix.stages.train_oltr_evaluation import Evaluator, evaluate_splits
 from alphafix.stages.train_oltr_head import fit_head
 
@@ -87,8 +89,9 @@ def evaluate(job: Job, progress: Progress) -> None:
     """Evaluate the model as it was written, unless exactly that was done already."""
     options = job.options
     path = options.output / EVALUATION
+    model_sha256 = sha256_file(options.output / MODEL)
     asked = {
-        "model": sha256_file(options.output / MODEL),
+        "model": model_sha256,
         "images": job.images.fingerprints(),
         "open_threshold": options.open_threshold,
         "openmax": options.openmax,
@@ -107,6 +110,14 @@ def evaluate(job: Job, progress: Progress) -> None:
         openmax=options.openmax,
         odin=options.odin,
     )
+    write_embedding(
+        options.output / EMBEDDING,
+        evaluator,
+        tuple(job.images.sources),
+        seed=options.seed,
+        model_sha256=model_sha256,
+    )
+    # Last of all, as it says that everything asked for was done.
     write_json(path, {**found, "asked": asked}, overwrite=True)
 
 
