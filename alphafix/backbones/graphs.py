@@ -112,7 +112,8 @@ def _catch_in_export(graph: Any, spec: str) -> tuple[Caught, list[Any]]:
     linear = results[0] if isinstance(results, (tuple, list)) and len(results) == 1 else results
     if getattr(linear, "target", None) is not torch.ops.aten.linear.default:
         raise no_linear(spec, str(getattr(linear, "target", results)))
-    features, weight, *bias = linear.args
+    # In a graph that was loaded, torch gives the bias by position or by name, as versions differ.
+    features, weight, bias = (*linear.args, linear.kwargs.get("bias"))[:3]
     shape = list(images.meta["val"].shape)
     # The graph's code unpacks its inputs and packs its outputs; a bare tuple needs neither.
     output.args = ((features, linear),)
@@ -120,7 +121,7 @@ def _catch_in_export(graph: Any, spec: str) -> tuple[Caught, list[Any]]:
     graph.recompile()
     batch = shape[0] if isinstance(shape[0], int) else None
     parameters = dict(graph.named_parameters()) | dict(graph.named_buffers())
-    own = parameters[bias[0].target] if bias and bias[0] is not None else None
+    own = None if bias is None else parameters[bias.target]
     model = FixedBatch(graph, batch) if batch is not None else graph
     return Caught(model, parameters[weight.target], own, weight.target), shape
 

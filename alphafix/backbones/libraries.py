@@ -45,8 +45,7 @@ def timm_classifier(name: str, weights: Path | None, overrides: Overrides) -> Cl
     else:
         file = require_weights(weights, spec)
         state = read_state(file)
-        with torch.device("meta"):
-            sketch = _create(spec, lambda: timm.create_model(name))
+        sketch = _sketch(spec, lambda: timm.create_model(name))
         head = _timm_head(sketch, spec)
         classes = num_classes_in(state, head, file=file, spec=spec)
         model = _create(spec, lambda: timm.create_model(name, num_classes=classes))
@@ -54,6 +53,15 @@ def timm_classifier(name: str, weights: Path | None, overrides: Overrides) -> Cl
     config: Any = model.pretrained_cfg
     preprocess = from_timm_config(config, overrides, origin=f"{spec} data config")
     return Classifier(model.eval(), preprocess, weights, _timm_head(model, spec))
+
+
+def _sketch(spec: str, make: Any) -> nn.Module:
+    """The model without memory for its weights, unless its code computes with them."""
+    try:
+        with torch.device("meta"):
+            return _create(spec, make)
+    except InputError:  # some versions of timm read numbers out of tensors
+        return _create(spec, make)
 
 
 def _create(spec: str, make: Any) -> nn.Module:
@@ -106,8 +114,7 @@ def torchvision_classifier(name: str, weights: Path | None, overrides: Overrides
     spec = f"torchvision:{name}"
     file = require_weights(weights, spec)
     state = read_state(file)
-    with torch.device("meta"):
-        sketch = _create(spec, lambda: models.get_model(name, weights=None))
+    sketch = _sketch(spec, lambda: models.get_model(name, weights=None))
     head = last_linear(sketch, spec)
     classes = num_classes_in(state, head, file=file, spec=spec)
     model = _create(spec, lambda: models.get_model(name, weights=None, num_classes=classes))

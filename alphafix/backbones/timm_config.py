@@ -31,8 +31,8 @@ def from_timm_config(config: Mapping[str, Any], overrides: Overrides, *, origin:
         args["img_size"] = size
     resolve: Any = resolve_data_config
     resolved: dict[str, Any] = resolve(args, pretrained_cfg=dict(config))
-    # use_prefetcher: timm's way of leaving images as uint8, to be normalised on the device.
-    transform = create_transform(**resolved, use_prefetcher=True)
+    # Images stay uint8, to be normalised on the device.
+    transform = create_transform(**resolved, normalize=False)
     record = {key: list(v) if isinstance(v, tuple) else v for key, v in resolved.items()}
     return Preprocess(
         transform=transform,

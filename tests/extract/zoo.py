@@ -157,6 +157,7 @@ def onnx_model(folder: Path) -> Animal:
             model,
             (torch.zeros(2, 3, SIZE, SIZE),),
             path,
+            dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
             external_data=False,
             verbose=False,
