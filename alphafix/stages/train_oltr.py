@@ -23,6 +23,7 @@ from alphafix.files import read_json, refuse_existing, sha256_file, write_text
 from alphafix.loggers import Destinations, Log
 from alphafix.oltr.checkpoints import Checkpoints, read_state
 from alphafix.oltr.data import TrainingData
+from alphafix.oltr.embedding import EMBEDDING
 from alphafix.oltr.export import CONFIG, MODEL
 from alphafix.oltr.methods import METHODS, Setting
 from alphafix.oltr.metrics import Running
@@ -41,7 +42,7 @@ from alphafix.stages.train_oltr_recipe import ablations_of, resolve_recipe
 logger = logging.getLogger(__name__)
 
 # What is left beside the checkpoints.
-_RESULTS = (CONFIG, MODEL, EVALUATION, METRICS)
+_RESULTS = (CONFIG, MODEL, EVALUATION, EMBEDDING, METRICS)
 
 
 @dataclass(frozen=True)
