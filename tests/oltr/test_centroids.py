@@ -207,6 +207,19 @@ def test_class_means__batch_by_batch_are_those_of_all() -> None:
     torch.testing.assert_close(sums.means(), class_means(features, labels, 4))
 
 
+def test_class_means__of_parts_that_are_added_up_are_those_of_all() -> None:
+    # Neither part has a sample of every class.
+    features, labels = torch.arange(8.0).view(4, 2), torch.tensor([0, 0, 1, 0])
+    whole, part, other = ClassMeans(2, 2), ClassMeans(2, 2), ClassMeans(2, 2)
+    whole.add(features, labels)
+    part.add(features[:2], labels[:2])
+    other.add(features[2:3], labels[2:3])
+    rest = iter((other._sums, other._counts))
+    part.combine(lambda mine: mine + next(rest))
+    part.add(features[3:], labels[3:])
+    torch.testing.assert_close(part.means(), whole.means())
+
+
 def test_class_means__names_a_class_without_samples() -> None:
     with pytest.raises(InputError) as caught:
         class_means(torch.zeros(2, 3), torch.tensor([0, 2]), 4)
