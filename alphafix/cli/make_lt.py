@@ -41,7 +41,8 @@ def make_lt(
     made = make_lists(options)
     console.note(made.classes.describe())
     console.stderr.print(_table(made))
-    console.note(f"read them with: --data {made.folder} --root {made.root}")
+    names = made.folder / "classes.txt"
+    console.note(f"read with: --data {made.folder} --root {made.root} --class-map {names}")
     if json:
         console.print_json({"output": str(made.folder), **made.manifest})
     else:
