@@ -47,13 +47,20 @@ def _first_line(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[0][:300]
 
 
-def open_torch(path: Path, *, section: str = "") -> Checkpoint:
+def open_torch(path: Path, *, section: str = "", pass_over: bool = False) -> Checkpoint:
     """Read where a torch file's tensors lie.
+
+    Args:
+        path: The file.
+        section: See `alphafix.checkpoints.opening.open_checkpoint`.
+        pass_over: Whether the file may hold objects that weights_only refuses, like the
+            configuration of a training script. They are passed over: nothing of them is made.
 
     Raises:
         FileFormatError: If it is damaged, refused by weights_only, or holds no state dict.
     """
-    load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
+    if not pass_over:
+        load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
     data, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
     if not isinstance(data, dict):
         _refuse(path, "it holds no state dict", type(data).__name__, "a table of tensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "compare": "Compare AlphaNet with the simpler methods on the same features.",
     "report": "Write a page with the verdict, the trade-off, every class and all figures.",
     "features": "Take features from other tools' files, or write such files.",
+    "import": "Take features, heads and checkpoints of other projects.",
     "run": "Run a chain of stages from one file, a recipe.",
     "make-lt": "Draw long-tailed lists from class folders, with open classes and checksums.",
     "train-oltr": "Train a base model on long-tailed images: OLTR or one of its competitors.",
@@ -40,7 +42,9 @@ class Commands(TyperGroup):
         """Load one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"alphafix.cli.{cmd_name.replace('-', '_')}")
+        name = cmd_name.replace("-", "_")
+        name += "_" if keyword.iskeyword(name) else ""  # a module cannot be called "import"
+        module = importlib.import_module(f"alphafix.cli.{name}")
         return typer.main.get_command(module.app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

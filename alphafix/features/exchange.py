@@ -39,7 +39,7 @@ class FeatureArrays:
         return iter((self.features, self.labels, self.ids))
 
 
-def read_features(path: Path, *, split: str) -> FeatureArrays:
+def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureArrays:
     """Read the features of one split.
 
     .npz and .safetensors hold ``features``, ``labels`` and, if there are any, ``ids``; or the
@@ -47,6 +47,11 @@ def read_features(path: Path, *, split: str) -> FeatureArrays:
     splits. A .npy file holds the features, and ``NAME_labels.npy`` beside it the labels (for
     ``features.npy`` also ``labels.npy``). Parquet has the columns ``features`` (lists),
     ``label`` and ``id``.
+
+    Args:
+        path: The file.
+        split: Name of the split.
+        experts: Whether features may be N x E x D_e, of E experts; they come side by side.
 
     Raises:
         InputError: If the file is of another kind or lacks an array of this split.
@@ -66,6 +71,8 @@ def read_features(path: Path, *, split: str) -> FeatureArrays:
     features = np.asarray(arrays[prefix + "features"])
     labels = np.asarray(arrays[prefix + "labels"])
     ids = arrays.get(prefix + "ids")
+    if experts and features.ndim == 3:
+        features = features.reshape(len(features), -1)
     _check(path, features, labels, ids)
     names = range(len(labels)) if ids is None else ids.tolist()
     return FeatureArrays(

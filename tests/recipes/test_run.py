@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ stages:
 def work(tmp_path: Path) -> Path:
     """A folder with a recipe, features, a head and a model file."""
     problem = make_problem()
-    arrays = {f"{name}_features": array for name, array in problem.features.items()}
+    arrays: dict[str, Any] = {f"{n}_features": x for n, x in problem.features.items()}
     arrays |= {f"{name}_labels": array for name, array in problem.labels.items()}
     np.savez(tmp_path / "features.npz", **arrays)
     weight, bias = problem.head.weight, problem.head.bias_or_zeros

@@ -1,0 +1,43 @@
+"""`alphafix import`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from alphafix.cli import console
+from alphafix.cli.flags import takes
+from alphafix.options.import_ import ForeignOptions
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(
+    epilog="Example: alphafix import alphanet-official ImageNetLT --allow-pickle --run imagenet"
+)
+@takes(ForeignOptions)
+def import_(
+    options: ForeignOptions,
+    json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Take features, heads and checkpoints of other projects.
+
+    Features and a head become a run directory, from which `alphafix neighbors` goes on; a
+    checkpoint becomes a plain model file (for oltr a folder), for `alphafix extract` and
+    `alphafix patch`. Of torch files only tensors are read; nothing in them can run.
+    """
+    from alphafix.stages.import_ import import_foreign
+
+    console.show_log()
+    found = import_foreign(options, progress=console.bar)
+    if json:
+        console.print_json(found.to_dict())
+        return
+    if found.classes is not None:
+        console.note(found.classes.describe())
+    for split, value in (found.accuracy or {}).items():
+        console.note(f"top-1 of the head on {split}: {value:.1f}%")
+    if found.model is not None and found.run is not None:
+        console.note(f"the model in plain form: {found.model}")
+    console.print_result(str(found.run or found.model))

@@ -1,0 +1,164 @@
+"""Checkpoints of classifier-balancing and RIDE as plain models with a linear head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alphafix.checkpoints.opening import file_format, find_file
+from alphafix.checkpoints.sections import without_wrapper
+from alphafix.checkpoints.tensors import Tensor as Stored
+from alphafix.checkpoints.tensors import elements, read_raw
+from alphafix.checkpoints.torch_format import open_torch
+from alphafix.errors import FileFormatError, InputError
+from alphafix.head import HeadSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What RIDE multiplies the cosines of its normalised heads by (its argument `s`).
+RIDE_SCALE = 30.0
+
+FINAL = "final_model_checkpoint.pth"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model under the names of its plain form.
+
+    Attributes:
+        tensors: Its tensors by name.
+        head: Which of them are its head, and how (without the file's name and hash).
+    """
+
+    tensors: dict[str, Tensor]
+    head: HeadSource
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a torch file by dotted name; of any other object in it nothing is made.
+
+    Raises:
+        InputError: If the file is not there.
+        FileFormatError: If it is no torch file, or damaged.
+    """
+    path = find_file(path / FINAL if (path / FINAL).is_file() else path)
+    if file_format(path) != "torch":
+        raise FileFormatError(
+            f"{path} is no checkpoint of torch.save",
+            got=file_format(path),
+            expected="a .pth file, as the project's training script writes it",
+        )
+    checkpoint = open_torch(path, pass_over=True)
+    return {tensor.name: _load(tensor) for tensor in checkpoint.tensors}
+
+
+def _load(stored: Stored) -> Tensor:
+    import torch
+
+    array = elements(stored, read_raw(stored)).copy()
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if stored.dtype == "bfloat16" else tensor
+
+
+def networks(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split a checkpoint of classifier-balancing or OLTR into its two networks.
+
+    Their training scripts save ``state_dict_best`` (or ``state_dict``) with ``feat_model`` and
+    ``classifier``, each under the prefix ``module.`` of a DataParallel wrapper.
+
+    Raises:
+        InputError: If the file has no such parts.
+    """
+    parts = []
+    for part in ("feat_model", "classifier"):
+        pattern = re.compile(rf"(?:(?:state_dict_best|state_dict)\.)?{part}\.(.+)")
+        found = {m[1]: t for name, t in tensors.items() if (m := pattern.fullmatch(name))}
+        if not found:
+            raise InputError(
+                f"{path} has no network {part}",
+                got=f"tensors {_some(tensors)}",
+                expected="state_dict_best with feat_model and classifier",
+                todo="give the final_model_checkpoint.pth of its training script",
+            )
+        bare = without_wrapper(list(found))
+        parts.append({bare[name]: tensor for name, tensor in found.items()})
+    return parts[0], parts[1]
+
+
+def classifier_balancing(path: Path) -> Converted:
+    """Convert a checkpoint of classifier-balancing (cRT, LWS, or jointly trained).
+
+    The result has torchvision's names (``conv1.weight`` to ``fc.bias``). Learned scales s of
+    LWS, with which the model multiplies its logits, are folded into rows and biases.
+
+    Raises:
+        InputError: If its classifier is no linear layer.
+    """
+    body, classifier = networks(read_tensors(path), path)
+    known = {"fc.weight", "fc.bias", "scales"}
+    if "fc.weight" not in classifier or set(classifier) - known:
+        raise InputError(
+            f"the classifier of {path} is no linear layer",
+            got=_some(classifier),
+            expected="fc.weight, fc.bias and, for LWS, scales",
+            todo="OLTR's checkpoints are another kind: alphafix import oltr",
+        )
+    head = {name: tensor for name, tensor in classifier.items() if name != "scales"}
+    if "scales" in classifier:
+        scales = classifier["scales"].reshape(-1)
+        head = {
+            name: (tensor.T * scales).T.contiguous() if tensor.ndim == 2 else tensor * scales
+            for name, tensor in head.items()
+        }
+    biases = ("fc.bias",) if "fc.bias" in head else ()
+    source = HeadSource(file="", sha256="", weights=("fc.weight",), biases=biases)
+    return Converted({**body, **head}, source)
+
+
+def ride(path: Path) -> Converted:
+    """Convert a checkpoint of RIDE with several experts.
+
+    Its heads are ``backbone.linears.E.weight``. Without biases they are its normalised ones:
+    stored as D_e x C, columns divided by their norms, logits times 30; with biases they are
+    plain linear layers. The model's logits are the mean over the experts.
+
+    Raises:
+        InputError: If there are no such heads.
+    """
+    tensors = read_tensors(path)
+    inside = {name.removeprefix("state_dict."): tensor for name, tensor in tensors.items()}
+    bare = without_wrapper(list(inside))
+    model = {bare[name]: tensor for name, tensor in inside.items()}
+    pattern = re.compile(r"(?:.*\.)?linears\.(\d+)\.weight")
+    heads = {int(m[1]): name for name in model if (m := pattern.fullmatch(name))}
+    if len(heads) < 2:
+        raise InputError(
+            f"{path} has no experts",
+            got=f"tensors {_some(model)}",
+            expected="backbone.linears.0.weight, backbone.linears.1.weight, ...",
+            todo="a model with one head needs no conversion: alphafix extract --weights FILE",
+        )
+    weights = tuple(heads[expert] for expert in sorted(heads))
+    names = tuple(name.replace(".weight", ".bias") for name in weights)
+    biases = tuple(name for name in names if name in model)
+    normalised = not biases
+    source = HeadSource(
+        file="",
+        sha256="",
+        kind="experts",
+        weights=weights,
+        biases=biases,
+        transposed=normalised,
+        normalised=normalised,
+        factor=RIDE_SCALE if normalised else 1.0,
+    )
+    return Converted(model, source)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:4]) + (f", ... ({len(names)} in all)" if len(names) > 4 else "")
