@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from wandb.proto.wandb_internal_pb2 import Record
 
 from alphafix.cli.app import app
-from alphafix.errors import InputError, MissingPackageError
+from alphafix.errors import MissingPackageError
 from alphafix.loggers import Destinations, LoggerName
 from alphafix.run import CORRECTION, METRICS, Run
 from tests.common import make_problem, write_run
@@ -163,12 +163,3 @@ def test_destinations__several_logs_get_the_same_figures(
     (logged,) = read_wandb(tmp_path)
     assert (logged["project"], logged["name"]) == ("tails", "one")
     assert [(row["_step"], row["loss"]) for row in logged["rows"]] == [(0, 2.0), (1, 1.0)]
-
-
-def test_destinations__wandb_refuses_a_key_that_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", "short")
-    with pytest.raises(InputError, match="WANDB_MODE=offline"):
-        Destinations.of(("wandb",), tmp_path).require()
