@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,10 @@ UNTYPED: Any = alphafix
 
 
 @pytest.fixture(autouse=True)
-def silence(capfd: pytest.CaptureFixture[str]) -> Any:
+def silence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """No function of the API prints, whatever happens in a test here."""
+    # A command that ran in this process before shows the log.
+    monkeypatch.setattr(logging.getLogger("alphafix"), "handlers", [logging.NullHandler()])
     yield
     assert capfd.readouterr() == ("", "")
 
