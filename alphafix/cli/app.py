@@ -31,6 +31,14 @@ COMMANDS = {
 }
 
 
+def load_command(command: str) -> typer.Typer:
+    """Load the module of a command, one of `COMMANDS`, and give its app."""
+    name = command.replace("-", "_")
+    name += "_" if keyword.iskeyword(name) else ""  # a module cannot be called "import"
+    app: typer.Typer = importlib.import_module(f"alphafix.cli.{name}").app
+    return app
+
+
 class Commands(TyperGroup):
     """Loads a command's module when the command is used, so that --help is instant."""
 
@@ -42,10 +50,7 @@ class Commands(TyperGroup):
         """Load one command."""
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
-        name += "_" if keyword.iskeyword(name) else ""  # a module cannot be called "import"
-        module = importlib.import_module(f"alphafix.cli.{name}")
-        return typer.main.get_command(module.app)
+        return typer.main.get_command(load_command(cmd_name))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without loading them."""

@@ -13,7 +13,9 @@ from alphafix.options.compare import CompareOptions
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(epilog="Example: alphafix compare --methods few-bias,logit-adjustment --rho 0.25,0.5,1")
+@app.command(
+    epilog="Example: alphafix compare --methods few-bias,logit-adjustment --rho 0.25,0.5,1"
+)
 @takes(CompareOptions)
 def compare(
     options: CompareOptions,

@@ -7,7 +7,6 @@ they say what `alphafix COMMAND --help` says; the tests run this with --check.
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from alphafix.cli.app import COMMANDS
+from alphafix.cli.app import COMMANDS, load_command
 
 FOLDER = Path(__file__).parent
 
@@ -60,7 +59,7 @@ def index() -> str:
 
 def page(name: str) -> str:
     """The page of a command, with a section for each command in it."""
-    made = importlib.import_module(f"alphafix.cli.{name.replace('-', '_')}").app
+    made = load_command(name)
     path = f"alphafix {name}"
     if made.info.help:  # a group of commands
         lines = [*_opening(f"# {path}", made.info.help, made.info.epilog)]

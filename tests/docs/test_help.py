@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import COMMANDS, app
+from alphafix.cli.app import COMMANDS, app, load_command
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
 
@@ -25,10 +24,10 @@ def commands() -> Iterator[str]:
     """Every command, and every command of a group, in the order of a user's work."""
     for name in COMMANDS:
         yield name
-        module = importlib.import_module(f"alphafix.cli.{name.replace('-', '_')}")
-        if module.app.info.help:  # a group
+        group = load_command(name)
+        if group.info.help:
             # What is exported can be imported.
-            for inner in reversed(module.app.registered_commands):
+            for inner in reversed(group.registered_commands):
                 yield f"{name} {inner.name}"
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.common import make_problem
+from tests.imports.projects import write_alphanet_folder
 
 BACKBONE = "resnet18"
 NUM_CLASSES = 8
@@ -61,6 +62,8 @@ def make_world(folder: Path) -> None:
     np.savez(folder / "features.npz", **arrays)
     head: dict[str, Any] = {"weight": problem.head.weight, "bias": problem.head.bias}
     np.savez(folder / "head.npz", **head)
+    write_alphanet_folder(folder / "ImageNetLT", problem)
+    write_alphanet_folder(folder / "ImageNetLT", problem)
 
 
 def make_images(folder: Path) -> None:
