@@ -41,8 +41,8 @@ def make_lt(
     made = make_lists(options)
     console.note(made.classes.describe())
     console.stderr.print(_table(made))
-    names = made.folder / "classes.txt"
-    console.note(f"read with: --data {made.folder} --root {made.root} --class-map {names}")
+    listed = made.folder / "classes.txt"
+    console.note(f"read with: --data {made.folder} --root {made.root} --class-map {listed}")
     if json:
         console.print_json({"output": str(made.folder), **made.manifest})
     else:
