@@ -40,4 +40,6 @@ def import_(
         console.note(f"top-1 of the head on {split}: {value:.1f}%")
     if found.model is not None and found.run is not None:
         console.note(f"the model in plain form: {found.model}")
+    if found.kind == "oltr" and found.model is not None:
+        console.note(f"use it with: alphafix extract --backbone oltr:{found.model.parent}")
     console.print_result(str(found.run or found.model))

@@ -35,6 +35,8 @@ def run(
         console.print_json(found.to_dict())
     elif options.dry_run:
         console.print_result(_plan(found.tasks))
+    elif found.beside is not None:
+        console.print_result(found.beside.text())
     else:
         console.print_result(str(found.run))
 

@@ -17,9 +17,10 @@ from alphafix.options.base import CommandOptions, StageOptions
 from alphafix.options.recipe import RecipeOptions
 from alphafix.progress import Progress, silent
 from alphafix.recipes.document import nearest
+from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run import Run, State
-from alphafix.stages.recipe_stages import STAGES, Stage
+from alphafix.stages.recipe_stages import STAGES, Done, Stage
 from alphafix.stages.stamps import stamp_path, stamped_state, write_stamp
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Task:
     @property
     def overwrite(self) -> bool:
         """Whether the recipe itself lets it replace its result."""
-        return isinstance(self.options, StageOptions) and self.options.overwrite
+        return bool(getattr(self.options, "overwrite", False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -73,17 +74,20 @@ class Outcome:
         run: The run directory of its last stage.
         tasks: Its steps, as they were found before they were done.
         results: What each that was done gave, by its label.
+        beside: Expected and measured figures, if they were asked for.
     """
 
     recipe: Recipe
     run: Path
     tasks: tuple[Task, ...]
     results: dict[str, Any]
+    beside: Beside | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
-        return {"recipe": str(self.recipe.file), "run": str(self.run), "stages": steps}
+        found = {"recipe": str(self.recipe.file), "run": str(self.run), "stages": steps}
+        return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
 
 
 def run_recipe(
@@ -110,15 +114,28 @@ def run_recipe(
             todo="extract under torchrun first, then run the recipe: what is there is used",
         )
     recipe = load_recipe(options.file, options.settings)
+    table = None if recipe.expected is None else recipe.expected.absolute()
+    if options.expected and table is None:
+        raise InputError(
+            f"{options.file} names no expected figures",
+            expected="expected: FILE in the recipe",
+            todo="leave out --expected",
+        )
     if options.run_directory is not None:
         recipe = replace(recipe, run=options.run_directory.absolute())
+    results: dict[str, Any] = {}
+    beside = None
     with _folder(options.root or options.file.parent):
         tasks = _plan(_checked(recipe))
         if not options.dry_run:
             _refuse(tasks, overwrite=options.overwrite)
             results = _do(tasks, options.overwrite, progress, say)
+            if options.expected and table is not None:
+                from alphafix.stages.recipe_expected import beside_expected
+
+                beside = beside_expected(table, [task.options for task in tasks])
     place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run.folder))
-    return Outcome(recipe, place, tasks, {} if options.dry_run else results)
+    return Outcome(recipe, place, tasks, results, beside)
 
 
 @contextlib.contextmanager
@@ -239,14 +256,27 @@ def _do(tasks: tuple[Task, ...], overwrite: bool, progress: Progress, say: Say) 
     for number, task in enumerate(tasks, start=1):
         current = _with_state(task)
         title = f"[{number}/{len(tasks)}] {task.label}"
-        if current.state is State.CURRENT:
+        if current.state is State.CURRENT and not task.stage.rechecks:
             say(f"{title}: up to date")
             continue
-        say(title)
-        anew = current.state is State.OTHER and (overwrite or task.overwrite)
-        update = {"overwrite": anew} if isinstance(task.options, StageOptions) else {}
-        done = task.stage.work(task.options.model_copy(update=update), progress)
+        say(title if current.state is not State.CURRENT else f"{title}: checking")
+        done = _work(current, overwrite or task.overwrite, progress)
         if task.stage.state is None:
             write_stamp(task.run, task.label, task.stage, task.options, done.files)
         results[task.label] = done.result
     return results
+
+
+def _work(task: Task, overwrite: bool, progress: Progress) -> Done:
+    """Do a step; what is up to date is never made anew only because it may be."""
+    own = "overwrite" in type(task.options).model_fields
+    careful = task.options.model_copy(update={"overwrite": False}) if own else task.options
+    anew = task.options.model_copy(update={"overwrite": True})
+    if not (own and overwrite):
+        return task.stage.work(careful, progress)
+    if task.state is State.OTHER:
+        return task.stage.work(anew, progress)
+    try:
+        return task.stage.work(careful, progress)
+    except TargetExistsError:
+        return task.stage.work(anew, progress)

@@ -14,10 +14,13 @@ from alphafix.options.compare import CompareOptions
 from alphafix.options.evaluate import EvaluateOptions
 from alphafix.options.extract import ExtractOptions
 from alphafix.options.features import ImportOptions
+from alphafix.options.import_ import ForeignOptions
+from alphafix.options.make_lt import MakeLtOptions
 from alphafix.options.neighbors import NeighborsOptions
 from alphafix.options.patch import PatchOptions
 from alphafix.options.report import ReportOptions
 from alphafix.options.train import TrainOptions
+from alphafix.options.train_oltr import TrainOltrOptions
 from alphafix.progress import Progress
 from alphafix.run import (
     CLASSES,
@@ -56,7 +59,9 @@ class Stage:
         state: Whether its result is there as the options say; None where the result does not
             tell (a stamp does, see `alphafix.stages.stamps`).
         result: File in the run directory that is there once it is done, if there is one.
-        inputs: Results of the run that it reads, for a stamp.
+        inputs: Results of the run that it reads, or `FEATURES`, for a stamp.
+        rechecks: Whether it is called even if its stamp says that it is done, since it reads
+            more than named files (folders of images), and itself leaves what is up to date.
         free: Whether it replaces an earlier result of its own without being told.
         feeds: Whether later stages read what it leaves.
     """
@@ -66,6 +71,7 @@ class Stage:
     state: Callable[[Any], State] | None = None
     result: str | None = None
     inputs: tuple[str, ...] = ()
+    rechecks: bool = False
     free: bool = False
     feeds: bool = True
 
@@ -88,6 +94,31 @@ def _import_features(options: ImportOptions, progress: Progress) -> Done:
     store = import_features(options, progress=progress)
     result = {"split": options.split, "samples": len(store), "width": store.width}
     return Done(result, (store.folder / MANIFEST,))
+
+
+def _import(options: ForeignOptions, progress: Progress) -> Done:
+    from alphafix.stages.import_ import import_foreign
+
+    found = import_foreign(options, progress=progress)
+    return Done(found.to_dict(), found.files)
+
+
+def _make_lt(options: MakeLtOptions, progress: Progress) -> Done:
+    from alphafix.stages.make_lt import make_lists, verify_lists
+
+    if options.verify is not None:
+        return Done({"verified": list(verify_lists(options))})
+    made = make_lists(options)
+    result = {"output": str(made.folder), "classes": made.classes.describe()}
+    return Done(result, tuple(sorted(made.folder.glob("*.txt"))))
+
+
+def _train_oltr(options: TrainOltrOptions, progress: Progress) -> Done:
+    from alphafix.stages.train_oltr import train_oltr
+    from alphafix.stages.train_oltr_model import EVALUATION
+
+    found = train_oltr(options, progress=progress)
+    return Done(found.to_dict(), (found.folder / EVALUATION,))
 
 
 def _neighbors(options: NeighborsOptions, progress: Progress) -> Done:
@@ -158,15 +189,21 @@ def _report(options: ReportOptions, progress: Progress) -> Done:
     return Done({"page": str(page)}, (page,))
 
 
-_ALL = (CLASSES, HEAD, NEIGHBORS, CORRECTION)
+FEATURES = "features"
+"""Among a stage's inputs: the features of all splits."""
+
+_ALL = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION)
 
 STAGES: Mapping[str, Stage] = {
+    "make-lt": Stage(MakeLtOptions, _make_lt),
+    "train-oltr": Stage(TrainOltrOptions, _train_oltr, rechecks=True),
+    "import": Stage(ForeignOptions, _import, rechecks=True),
     "extract": Stage(ExtractOptions, _extract, _extract_state, HEAD),
     "features import": Stage(ImportOptions, _import_features, inputs=(HEAD,)),
     "neighbors": Stage(NeighborsOptions, _neighbors, _neighbors_state, NEIGHBORS),
     "train": Stage(TrainOptions, _train, _train_state, CORRECTION),
-    "patch": Stage(PatchOptions, _patch, inputs=(HEAD, CORRECTION), feeds=False),
+    "patch": Stage(PatchOptions, _patch, inputs=(FEATURES, HEAD, CORRECTION), feeds=False),
     "evaluate": Stage(EvaluateOptions, _evaluate, inputs=_ALL, free=True, feeds=False),
-    "compare": Stage(CompareOptions, _compare, inputs=_ALL[:3], free=True, feeds=False),
+    "compare": Stage(CompareOptions, _compare, inputs=_ALL[:4], free=True, feeds=False),
     "report": Stage(ReportOptions, _report, inputs=(*_ALL, COMPARISON), free=True, feeds=False),
 }

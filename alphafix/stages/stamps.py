@@ -14,7 +14,7 @@ from alphafix.errors import FileFormatError
 from alphafix.files import read_json, sha256_file, write_json
 from alphafix.options.base import CommandOptions
 from alphafix.run import Run, State, digest, versions
-from alphafix.stages.recipe_stages import Stage
+from alphafix.stages.recipe_stages import FEATURES, Stage
 
 
 def stamp_path(run: Run, label: str) -> Path:
@@ -47,8 +47,9 @@ def write_stamp(
 def _stamp(
     run: Run, stage: Stage, options: CommandOptions, files: Iterable[Path]
 ) -> dict[str, Any]:
-    features = sorted(run.path("features").glob("*/manifest.json"))
-    read = [*(run.path(name) for name in stage.inputs), *features, *_named(options)]
+    features = sorted(run.path(FEATURES).glob("*/manifest.json"))
+    read = [*(run.path(name) for name in stage.inputs), *_named(options)]
+    read += features if FEATURES in stage.inputs else []
     return {
         "options": options.model_dump(mode="json", exclude={"overwrite"}),
         "versions": versions(),

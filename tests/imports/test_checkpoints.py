@@ -31,7 +31,8 @@ def take(*arguments: object, code: int = 0) -> Result:
 @pytest.fixture
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    return resnet18(num_classes=5).eval()
+    made: torch.nn.Module = resnet18(num_classes=5).eval()
+    return made
 
 
 def parts(network: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -205,8 +206,8 @@ def test_huggingface__gives_head_and_class_names(tmp_path: Path) -> None:
         model.classifier[1].weight.copy_(torch.from_numpy(problem.head.weight))
         model.classifier[1].bias.copy_(torch.from_numpy(problem.head.bias_or_zeros))
     model.save_pretrained(tmp_path / "model")
-    arrays = {"features": problem.features["train"], "labels": problem.labels["train"]}
-    np.savez(tmp_path / "train.npz", **arrays)  # type: ignore[arg-type]
+    features, labels = problem.features["train"], problem.labels["train"]
+    np.savez(tmp_path / "train.npz", features=features, labels=labels)
     run = tmp_path / "run"
     take("huggingface", tmp_path / "model", "--features", tmp_path / "train.npz", "--run", run)
     assert ClassTable.load(run / "classes.json").names[11] == "name 11"

@@ -1,0 +1,176 @@
+"""What a paper reports, beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alphafix.errors import FileFormatError
+from alphafix.recipes.document import Node, read_document
+
+KEYS = ("source", "on", "columns", "rows", "note")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure.
+
+    Attributes:
+        value: The figure, or a mean over trials.
+        spread: Standard deviation over trials, if there are several.
+    """
+
+    value: float
+    spread: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f}" + ("" if self.spread is None else f"±{self.spread:.2f}")
+
+    @classmethod
+    def parse(cls, value: object) -> Cell | None:
+        """Read ``47.6``, ``47.6±1.60``, or nothing.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        if value is None:
+            return None
+        mean, sign, spread = str(value).partition("±")
+        return cls(float(mean), float(spread) if sign else None)
+
+
+Row = Mapping[str, Cell | None]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A table of a paper.
+
+    Attributes:
+        source: Paper and table.
+        on: The split that its figures are of.
+        columns: Names of its columns.
+        rows: Its rows by name, a figure a column.
+        note: What to know about it.
+    """
+
+    source: str
+    on: str
+    columns: tuple[str, ...]
+    rows: dict[str, Row]
+    note: str = ""
+
+
+def read_expected(path: Path) -> Expected:
+    """Read a table.
+
+    Raises:
+        InputError: If it is not there.
+        FileFormatError: If it is not such a table.
+    """
+    parts = read_document(path).mapping("a table of expected figures")
+    missing = [name for name in ("source", "columns", "rows") if name not in parts]
+    unknown = [name for name in parts if name not in KEYS]
+    if missing or unknown:
+        raise FileFormatError(
+            f"{path} is no table of expected figures",
+            got=f"no {missing[0]}" if missing else f"a part {unknown[0]}",
+            expected=", ".join(KEYS),
+        )
+    columns = tuple(str(name) for name in parts["columns"].plain())
+    return Expected(
+        source=str(parts["source"].plain()),
+        on=str(parts["on"].plain()) if "on" in parts else "test",
+        columns=columns,
+        rows={name: _row(node, columns) for name, node in parts["rows"].mapping("rows").items()},
+        note=str(parts["note"].plain()) if "note" in parts else "",
+    )
+
+
+def _row(node: Node, columns: Sequence[str]) -> Row:
+    values = node.plain()
+    try:
+        if not isinstance(values, list) or len(values) != len(columns):
+            raise ValueError(values)
+        return dict(zip(columns, map(Cell.parse, values), strict=True))
+    except ValueError as error:
+        raise FileFormatError(
+            f"{node.place}: this is no row of the table",
+            got=repr(values)[:80],
+            expected=f"{len(columns)} figures like 47.6 or 47.6±1.60, one for each of "
+            + ", ".join(columns),
+        ) from error
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Expected and measured figures.
+
+    Attributes:
+        expected: The table.
+        measured: Figures by row and column; rows and columns that were not measured lack.
+    """
+
+    expected: Expected
+    measured: Mapping[str, Row]
+
+    def text(self) -> str:
+        """The table: what is expected, measured, and the difference of both."""
+        columns = self.expected.columns
+        first = max(map(len, self.expected.rows), default=0) + 2
+        width = max(12, *(len(name) + 2 for name in columns))
+        lines = [self.expected.source, " " * (first + 12) + _cells(columns, width)]
+        for name, row in self.expected.rows.items():
+            found = self.measured.get(name, {})
+            lines.append(_line(name, "expected", row, columns, first, width))
+            if any(found.get(column) is not None for column in columns):
+                differences = _differences(row, found, columns, width)
+                lines.append(_line("", "measured", found, columns, first, width))
+                lines.append(f"{'':{first}}{'difference':12}" + differences)
+        unmeasured = [name for name in self.expected.rows if name not in self.measured]
+        if unmeasured:
+            lines.append(f"not measured: {', '.join(unmeasured)}")
+        if self.expected.note:
+            lines.append(self.expected.note)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+
+        def plain(row: Row) -> dict[str, Any]:
+            return {name: None if cell is None else vars(cell) for name, cell in row.items()}
+
+        return {
+            "source": self.expected.source,
+            "on": self.expected.on,
+            "rows": [
+                {
+                    "name": name,
+                    "expected": plain(row),
+                    "measured": plain(self.measured[name]) if name in self.measured else None,
+                }
+                for name, row in self.expected.rows.items()
+            ],
+        }
+
+
+def _line(name: str, what: str, row: Row, columns: Sequence[str], first: int, width: int) -> str:
+    cells = ["-" if (cell := row.get(column)) is None else str(cell) for column in columns]
+    return f"{name:{first}}{what:12}" + _cells(cells, width)
+
+
+def _differences(row: Row, found: Row, columns: Sequence[str], width: int) -> str:
+    cells = []
+    for column in columns:
+        wanted, got = row.get(column), found.get(column)
+        if wanted is None or got is None:
+            cells.append("-")
+        else:
+            cells.append(f"{got.value - wanted.value:+.1f}")
+    return _cells(cells, width)
+
+
+def _cells(cells: Sequence[str], width: int) -> str:
+    return "".join(f"{cell:>{width}}" for cell in cells)

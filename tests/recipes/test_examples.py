@@ -1,0 +1,141 @@
+"""Every recipe of examples/recipes on stand-in data, against its expected table."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from alphafix.cli.app import app
+from alphafix.recipes.expected import read_expected
+from alphafix.recipes.recipe import load_recipe
+
+runner = CliRunner()
+
+FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
+NAMES = sorted(p.stem for p in FOLDER.glob("*-*.yaml") if p.stem != "stand-in-oltr")
+
+# What shortens the work: fewer trials, and no processes that load images.
+ALPHANET = ("--set", "train.seeds=2", "--set", "train.epochs=6")
+EXTRACT = ("--set", "extract.workers=0", "--set", "extract.batch_size=256")
+OLTR = ("--set", "train-oltr.1.workers=0", "--set", "train-oltr.2.workers=0")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with stand-in data, in whose place the recipes run."""
+    folder = tmp_path_factory.mktemp("recipes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        stand_in: Any = importlib.import_module("stand_in")
+        patch.setattr(sys, "argv", ["stand_in.py", str(folder / "data")])
+        stand_in.main()
+        patch.setenv("ALPHAFIX_DATA", str(folder / "data"))
+        patch.setenv("ALPHAFIX_BACKBONES", "python:stand_in:")
+        patch.setenv("ALPHAFIX_OLTR", str(FOLDER / "stand-in-oltr.yaml"))
+        yield folder
+    sys.modules.pop("stand_in", None)
+
+
+def invoke(name: str, root: Path, *arguments: str) -> dict[str, Any]:
+    words = ["run", str(FOLDER / f"{name}.yaml"), "--root", str(root), "--json", *arguments]
+    result = runner.invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def shortened(name: str) -> tuple[str, ...]:
+    stages = {step.stage for step in load_recipe(FOLDER / f"{name}.yaml").steps}
+    return (
+        *(ALPHANET if "train" in stages else ()),
+        *(EXTRACT if "extract" in stages else ()),
+        *(OLTR if "train-oltr" in stages else ()),
+    )
+
+
+def test_recipes__are_those_of_both_papers() -> None:
+    assert NAMES == [
+        "cifar-100-lt-ltr",
+        "cifar-100-lt-ride",
+        "imagenet-lt-crt",
+        "imagenet-lt-lws",
+        "imagenet-lt-oltr",
+        "imagenet-lt-ride",
+        "inaturalist-2018-crt",
+        "ms1m-lt-oltr",
+        "places-lt-crt",
+        "places-lt-lws",
+        "places-lt-oltr",
+        "sun-lt-oltr",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe__runs_and_measures_what_is_expected(name: str, root: Path) -> None:
+    found = invoke(name, root, "--expected", *shortened(name))
+    rows = {row["name"]: row for row in found["expected"]["rows"]}
+    first, second = ("plain", "oltr") if name.endswith("oltr") else ("base model", "rho 0.5")
+    for row in (first, second):
+        measured = rows[row]["measured"]
+        assert 0 <= measured["overall"]["value"] <= 100
+        if row == "rho 0.5":
+            assert measured["few"]["spread"] is not None
+    if name in ("imagenet-lt-oltr", "places-lt-oltr"):
+        assert rows["oltr"]["measured"]["F"]["value"] >= 0
+    again = invoke(name, root, "--dry-run", *shortened(name))
+    assert {step["state"] for step in again["stages"]} == {"up to date"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe__names_a_table_that_says_where_it_is_from(name: str) -> None:
+    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    assert recipe.expected is not None
+    table = read_expected(recipe.expected)
+    assert "Table" in table.source or "section" in table.source
+    assert len(table.rows) >= 3
+    if "AlphaNet" in table.source and "Table" in table.source:
+        assert len(table.rows) == 14
+    assert len((FOLDER / f"{name}.yaml").read_text().splitlines()) <= 35
+
+
+def test_expected__is_printed_beside_what_was_measured(root: Path) -> None:
+    words = ["run", str(FOLDER / "cifar-100-lt-ltr.yaml"), "--root", str(root), "--expected"]
+    result = runner.invoke(app, [*words, *ALPHANET])
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("AlphaNet (Chang et al.), Table A7")
+    at = next(i for i, line in enumerate(lines) if line.startswith("rho 0.5 "))
+    assert lines[at].split()[2:] == ["expected", "43.2±1.17", "32.1±4.73", "58.7±3.55", "44.7±2.64"]
+    assert lines[at + 1].split()[0] == "measured"
+    overall = float(lines[at + 1].split()[-1].partition("±")[0])
+    assert lines[at + 2].split()[-1] == f"{overall - 44.7:+.1f}"
+    assert "not measured: rho 0.1, " in result.stdout
+
+
+def test_expected__without_a_table_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("stages: [neighbors]\n")
+    result = runner.invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--expected"])
+    assert result.exit_code == 1
+    assert "names no expected figures" in result.stderr
+
+
+def test_readme__shows_a_recipe_that_is_valid(tmp_path: Path) -> None:
+    blocks = (FOLDER / "README.md").read_text(encoding="utf-8").split("```yaml\n")
+    (tmp_path / "recipe.yaml").write_text(blocks[1].split("```")[0])
+    result = runner.invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.stderr
+    steps = json.loads(result.stdout)["stages"]
+    assert [step["stage"] for step in steps] == [
+        "extract",
+        "neighbors",
+        "train",
+        "evaluate",
+        "patch",
+    ]

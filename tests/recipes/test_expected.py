@@ -1,0 +1,53 @@
+"""Tables of expected figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alphafix.errors import FileFormatError
+from alphafix.recipes.expected import Beside, Cell, read_expected
+
+TABLE = "source: A paper, Table 1\ncolumns: [few, overall]\nrows:\n  base: [1, 2.5±0.25]\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "table.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_table__has_means_deviations_and_gaps(tmp_path: Path) -> None:
+    table = read_expected(write(tmp_path, TABLE + "  other: [null, 3]\nnote: a note\n"))
+    assert table.rows["base"] == {"few": Cell(1.0), "overall": Cell(2.5, 0.25)}
+    assert table.rows["other"]["few"] is None
+    assert (table.on, table.note) == ("test", "a note")
+
+
+def test_beside__shows_differences_of_what_both_have(tmp_path: Path) -> None:
+    table = read_expected(write(tmp_path, TABLE + "  other: [null, 3]\n"))
+    text = Beside(table, {"base": {"few": Cell(2.0, 0.1), "overall": None}}).text()
+    assert [line.split() for line in text.splitlines()[2:5]] == [
+        ["base", "expected", "1.0", "2.5±0.25"],
+        ["measured", "2.0±0.10", "-"],
+        ["difference", "+1.0", "-"],
+    ]
+    assert "not measured: other" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("columns", "colums", "no columns"),
+        ("[1, 2.5±0.25]", "[1]", "line 4"),
+        ("2.5±0.25", "many", "line 4"),
+        ("2.5±0.25", "2.5±", "line 4"),
+        ("rows:", "extra: 1\nrows:", "a part extra"),
+    ],
+)
+def test_table__that_is_malformed_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        read_expected(write(tmp_path, TABLE.replace(old, new)))
