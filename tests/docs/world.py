@@ -63,7 +63,6 @@ def make_world(folder: Path) -> None:
     head: dict[str, Any] = {"weight": problem.head.weight, "bias": problem.head.bias}
     np.savez(folder / "head.npz", **head)
     write_alphanet_folder(folder / "ImageNetLT", problem)
-    write_alphanet_folder(folder / "ImageNetLT", problem)
 
 
 def make_images(folder: Path) -> None:
