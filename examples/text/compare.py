@@ -135,5 +135,5 @@ def mean_and_sd(values: tuple[float, ...]) -> str:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("error")  # a fit that fell back to the linear classifier says so
+    warnings.simplefilter("error", UserWarning)  # a fit that fell back to the linear classifier says so
     main()

@@ -62,7 +62,7 @@ def test_first_is_rare__is_corrected() -> None:
     labels = np.arange(60) % 3
     features = rng.normal(size=(60, 4)) + labels[:, None]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         fitted = quick(FirstIsRare, LogisticRegression()).fit(features, labels)
     assert fitted.n_corrected_ == 1
     assert fitted.few_classes_.tolist() == [0]

@@ -136,7 +136,7 @@ def test_frozen__with_column_names_gets_them() -> None:
     table, test = pandas.DataFrame(X, columns=columns), pandas.DataFrame(TEST_X, columns=columns)
     base = LogisticRegression().fit(table, Y)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         fitted = quick(FrozenEstimator(base)).fit(table, Y)
         fitted.predict(test)
     assert fitted.feature_names_in_.tolist() == columns
