@@ -135,5 +135,6 @@ def mean_and_sd(values: tuple[float, ...]) -> str:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("error", UserWarning)  # a fit that fell back to the linear classifier says so
+    # A fit that did not converge, or fell back to the linear classifier, must not pass for one.
+    warnings.simplefilter("error", UserWarning)
     main()
