@@ -123,6 +123,8 @@ def run_recipe(
         )
     if options.run_directory is not None:
         recipe = replace(recipe, run=options.run_directory.absolute())
+    elif recipe.run is None and (named := os.environ.get("ALPHAFIX_RUN")):
+        recipe = replace(recipe, run=Path(named).absolute())
     results: dict[str, Any] = {}
     beside = None
     with _folder(options.root or options.file.parent):

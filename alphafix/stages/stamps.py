@@ -59,10 +59,15 @@ def _stamp(
 
 
 def _named(options: CommandOptions) -> Iterable[Path]:
-    """Files that the options name."""
+    """Paths that the options name, alone, in a list, or as SPLIT=FILE."""
     for name, value in options:
-        if name not in ("run", "output") and isinstance(value, (Path, str)):
-            yield Path(value)
+        if name in ("run", "output"):
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path):
+                yield item
+            elif isinstance(item, str):
+                yield from (Path(item), Path(item.partition("=")[2]))
 
 
 def _hashes(files: Iterable[Path]) -> dict[str, str]:

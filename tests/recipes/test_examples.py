@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -124,6 +125,31 @@ def test_expected__without_a_table_is_an_error(tmp_path: Path) -> None:
     result = runner.invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--expected"])
     assert result.exit_code == 1
     assert "names no expected figures" in result.stderr
+
+
+def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
+    name, file = "cifar-100-lt-ride", root / "data/RIDE/CIFAR100_LT/train.npz"
+    invoke(name, root, *ALPHANET)
+    arrays = dict(np.load(file))
+    np.savez(file, features=2 * arrays["features"], labels=arrays["labels"])
+    plan = invoke(name, root, "--dry-run", *ALPHANET)["stages"]
+    assert plan[0]["state"] == "made otherwise"
+    again = invoke(name, root, "--overwrite", *ALPHANET)["stages"]
+    assert again[0]["result"]["accuracy"]["train"] > 50
+
+
+def test_training__on_changed_images_is_noticed(root: Path) -> None:
+    name, file = "sun-lt-oltr", root / "data/SUN_LT/SUN_LT_train.txt"
+    invoke(name, root, *OLTR)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[1:]) + "\n")
+    words = ["run", str(FOLDER / f"{name}.yaml"), "--root", str(root), *OLTR]
+    result = runner.invoke(app, words)
+    assert result.exit_code == 1
+    assert "--overwrite" in result.stderr
+    before = (root / "models/sun-lt-plain/model.safetensors").read_bytes()
+    invoke(name, root, "--overwrite", *OLTR)
+    assert (root / "models/sun-lt-plain/model.safetensors").read_bytes() != before
 
 
 def test_readme__shows_a_recipe_that_is_valid(tmp_path: Path) -> None:

@@ -171,6 +171,15 @@ def test_run__of_another_run_directory_and_root(work: Path, tmp_path: Path) -> N
     assert not (work / "results").exists()
 
 
+def test_run__without_a_directory_of_its_own_takes_the_environments(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHAFIX_RUN", str(work / "elsewhere"))
+    assert "run=results" in run(work, "--dry-run").stdout
+    change(work, "run: results\n", "")
+    assert f"run={work / 'elsewhere'}" in run(work, "--dry-run").stdout
+
+
 def test_gate__ends_the_run_with_3_and_later_stages_are_not_done(work: Path) -> None:
     change(work, "      bootstraps: 100", "      bootstraps: 100\n      min_few_gain: 101")
     result = run(work, code=3)
