@@ -112,7 +112,7 @@ def read_head(path: Path, *, scale: float = 1.0) -> Head:
     """Read ``classifiers/NAME.pth``: ``weight`` C x D and ``bias``, or a list of such heads.
 
     A list stands for experts: their rows are concatenated and divided by their number E, and
-    their biases averaged (alphanet.md, part 1).
+    their biases averaged.
 
     Args:
         path: The file.

@@ -53,7 +53,7 @@ def official_oltr(path: Path, names: tuple[str, ...] | None = None) -> Official:
 
     The first stage is a network with a linear classifier. The second one has modulated
     attention, a memory (its centroids lie beside the weights) and a cosine classifier, which
-    is folded into rows 16 w / ‖w‖ (oltr.md).
+    is folded into rows 16 w / ‖w‖.
 
     Args:
         path: The checkpoint, or the folder of its final_model_checkpoint.pth.

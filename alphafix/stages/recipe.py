@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,8 +21,6 @@ from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run import Run, State
 from alphafix.stages.recipe_stages import STAGES, Done, Stage
 from alphafix.stages.stamps import stamp_path, stamped_state, write_stamp
-
-logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
