@@ -35,8 +35,8 @@ def centroid_pull(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor
 
     For the arguments see `attraction`.
     """
-    counts = torch.bincount(labels, minlength=len(centroids))
-    weights = 1 / (1 + counts[labels].to(centroids.dtype))
+    counts = (labels[:, None] == labels).sum(1)  # n_y of each sample
+    weights = 1 / (1 + counts.to(centroids.dtype))
     squares = (features - centroids[labels]).square().sum(1)
     return (weights * squares).sum() / (2 * len(labels))
 

@@ -358,7 +358,7 @@ def _copied(module: nn.Module) -> dict[str, Tensor]:
 
 def _mixed(*numbers: int) -> int:
     """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 def require_equal_parts(batch: int, world: int) -> None:

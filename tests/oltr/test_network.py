@@ -104,7 +104,7 @@ def test_backbone__own_ones_have_no_pretrained_weights() -> None:
 
 def test_backbone__image_size_that_it_does_not_take() -> None:
     with pytest.raises(InputError, match="does not take images of this size"):
-        build_backbone("timm:test_vit_relpos").map_size(64, 64)
+        build_backbone("timm:vit_relpos_small_patch16_224").map_size(64, 64)
 
 
 def test_network__is_the_relu_of_a_layer_on_the_pooled_map() -> None:
