@@ -28,7 +28,7 @@ import numpy.typing as npt
 from oltr_tables import markdown
 
 from alphafix.demo.glyphs import Glyphs, load_glyphs, unpack_images
-from alphafix.files import write_json, write_text
+from alphafix.files import read_json, write_json, write_text
 from alphafix.options.make_lt import MakeLtOptions
 from alphafix.options.train_oltr import TrainOltrOptions
 from alphafix.stages.make_lt import make_lists
@@ -74,13 +74,14 @@ class Row:
 
 
 PLAIN = Row("plain", {"method": "plain"}, distances=True)
+OLTR = Row("OLTR", {"method": "oltr"}, (METHODS, ABLATIONS), distances=True)
 OTHERS = (
     Row("class-aware", {"method": "class-aware"}, distances=True),
     Row("lifted", {"method": "lifted"}),
     Row("focal", {"method": "focal"}),
     Row("range", {"method": "range", "openmax": True}, distances=True),
     Row("FSLwF", {"method": "fslwf"}),
-    Row("OLTR", {"method": "oltr"}, (METHODS, ABLATIONS), distances=True),
+    OLTR,
     Row("without memory feature", {"memory": False}, (ABLATIONS,)),
     Row("without concept selector", {"selector": False}, (ABLATIONS,)),
     Row("without reachability", {"reachability": False}, (ABLATIONS,)),
@@ -150,12 +151,25 @@ def make_data(glyphs: Glyphs, work: Path) -> None:
 
 
 def train(job: Job) -> dict[str, Any]:
-    """Train and evaluate one row, in one thread; return its figures as JSON data."""
+    """Train and evaluate one row, in one thread; return its figures as JSON data.
+
+    They are kept with the model, for a run that goes on after an interruption.
+    """
+    kept = job.output(job.row) / "figures.json"
+    if not kept.is_file():
+        write_json(kept, _train(job))
+    found: dict[str, Any] = read_json(kept)
+    return found
+
+
+def _train(job: Job) -> dict[str, Any]:
     import torch
 
     from alphafix.stages.train_oltr import train_oltr
 
     torch.set_num_threads(1)
+    # A training that was interrupted has taken more time than is seen here.
+    whole = not job.output(job.row).exists()
     started = time.process_time()
     result = train_oltr(job.options())
     more = evaluate_more(job)
@@ -163,7 +177,7 @@ def train(job: Job) -> dict[str, Any]:
         "row": job.row.name,
         "tables": list(job.row.tables),
         "seed": job.seed,
-        "cpu_seconds": round(time.process_time() - started, 1),
+        "cpu_seconds": round(time.process_time() - started, 1) if whole else None,
         "best_epochs": list(result.best),
         **result.evaluation,
         **more,
@@ -218,6 +232,37 @@ def by_distance(name: str, evaluator: Evaluator) -> dict[str, Any]:
         return torch.cat(found).double().numpy()
 
     return vars(detection_row(name, distances("test"), distances("open")))
+
+
+def lengths(job: Job) -> dict[str, Any]:
+    """Medians over known and unknown glyphs of what OLTR tells them apart by.
+
+    The reachability's distance γ, the length of the meta-embedding, which it scales, and that
+    length after the squashing, which is what the classifier sees.
+    """
+    import torch
+
+    from alphafix.oltr.heads import OLTRHead
+    from alphafix.oltr.memory import nearest_distance
+
+    evaluator = evaluator_of(job.options())
+    model = evaluator.model.body
+    if not isinstance(model.head, OLTRHead):
+        raise SystemExit(f"{job.row.name} is no OLTR model")
+    found: dict[str, Any] = {"seed": job.seed}
+    for name, split in (("known", "test"), ("unknown", "open")):
+        images = evaluator.load(split)
+        index = np.arange(len(images), dtype=np.int64)
+        parts = []
+        with torch.inference_mode():
+            for pixels, _ in images.plain(index, 500, evaluator.running.device):
+                output = model(pixels)
+                gamma = nearest_distance(output.direct, model.head.centroids)
+                sizes = [output.meta.norm(dim=1), output.features.norm(dim=1)]
+                parts.append(torch.stack([gamma, *sizes]))
+        medians = torch.cat(parts, dim=1).median(dim=1).values.tolist()
+        found[name] = dict(zip(("gamma", "meta", "squashed"), medians, strict=True))
+    return found
 
 
 def by_openmax(
@@ -287,7 +332,6 @@ def measure(work: Path, seeds: range, processes: int, more: dict[str, Any]) -> d
     """Train and evaluate all rows for all seeds; return everything as JSON data."""
     import torch
 
-    started = time.monotonic()
     runs = []
     for run in train_all(work, seeds, processes, more):
         runs.append(run)
@@ -300,8 +344,7 @@ def measure(work: Path, seeds: range, processes: int, more: dict[str, Any]) -> d
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "processes": processes,
-        "wall_seconds": round(time.monotonic() - started),
-        "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs)),
+        "lengths": [lengths(Job(OLTR, seed, work, more)) for seed in seeds],
         "runs": runs,
     }
 
