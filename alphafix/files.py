@@ -64,7 +64,6 @@ def atomic_path(path: Path, *, overwrite: bool = False, mode: int | None = None)
             mode = stat.S_IMODE(temporary.stat().st_mode)
         temporary.chmod(0o600)
         yield temporary
-        # A library may have put a file of its own in its place, readable by nobody else.
         temporary.chmod(mode)
         _flush(temporary)
         os.replace(temporary, path)
@@ -123,19 +122,17 @@ def write_tensors(
     overwrite: bool = False,
 ) -> None:
     """Write arrays and JSON metadata as one safetensors file, whole or not at all."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
     contiguous = {
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()
     }
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
+    data = save(contiguous, metadata={METADATA_KEY: text})
     with atomic_path(path, overwrite=overwrite) as temporary:
-        try:
-            save_file(contiguous, temporary, metadata={METADATA_KEY: text})
-        except SafetensorError as error:  # its own error type for a full disk
-            raise OSError(str(error)) from error
+        temporary.write_bytes(data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:

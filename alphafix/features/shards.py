@@ -92,8 +92,7 @@ def write_shard(
     """
     # torch, not NumPy, because NumPy has no bfloat16.
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     texts = [text.encode() for text in ids]
     stored = torch.from_numpy(np.ascontiguousarray(features)).to(getattr(torch, dtype))
@@ -103,11 +102,10 @@ def write_shard(
         "id_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
     }
     tensors = {name: torch.from_numpy(array.copy()) for name, array in others.items()}
+    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
+    data = save({**tensors, "features": stored})
     with atomic_path(path, overwrite=True) as temporary:
-        try:
-            save_file({**tensors, "features": stored}, temporary)
-        except SafetensorError as error:  # its own error type for a full disk
-            raise OSError(str(error)) from error
+        temporary.write_bytes(data)
     shard = Shard(file=path.name, samples=len(labels), sha256=sha256_file(path))
     return shard, stored.float().numpy()
 

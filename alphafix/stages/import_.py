@@ -200,13 +200,14 @@ def _write_model(
 ) -> None:
     import json
 
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    # Tensors that share memory in the source are written each for itself.
+    plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {METADATA_KEY: json.dumps(provenance.to_dict(), sort_keys=True)}
+    data = save(plain, metadata=metadata)
     with atomic_path(target, overwrite=overwrite) as temporary:
-        # Tensors that share memory in the source are written each for itself.
-        plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-        metadata = {METADATA_KEY: json.dumps(provenance.to_dict(), sort_keys=True)}
-        save_file(plain, temporary, metadata=metadata)
+        temporary.write_bytes(data)
 
 
 def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
