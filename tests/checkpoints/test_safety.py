@@ -21,10 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from alphafix.checkpoints import find_head
+from alphafix.checkpoints import find_head, writing
 from alphafix.checkpoints.inplace import Undo, revert, undo_path, write_in_place
 from alphafix.checkpoints.splices import Splice
-from alphafix.checkpoints.writing import VerificationError, write_copy
+from alphafix.checkpoints.writing import (
+    PIECE,
+    Span,
+    VerificationError,
+    compare_piece,
+    write_copy,
+)
 from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
 from alphafix.options.patch import PatchOptions
 from alphafix.stages.patch import patch
@@ -271,16 +277,37 @@ def test_write_copy__replaces_exactly_the_splices(
 
 
 def test_write_copy__pieces_and_moved_data(tmp_path: Path) -> None:
-    """More than two pieces of 64 MB, with rows that lie across their borders."""
+    """More than two pieces, with rows that lie across their borders."""
     source, target = tmp_path / "source", tmp_path / "target"
-    size = (128 << 20) + 12_345
-    content = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    content = np.random.default_rng(0).bytes(2 * PIECE + 12_345)
     source.write_bytes(content)
-    border = (64 << 20) - 100
+    border = PIECE - 100
     splices = [Splice(0, 50, b"h" * 4146), Splice(border - 10, 20, b"r" * 20)]
     write_copy(source, target, splices)
     expected = b"h" * 4146 + content[50 : border - 10] + b"r" * 20 + content[border + 10 :]
     assert target.read_bytes() == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_write_copy__many_replacements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Rows of all lengths, next to each other or not, some of which move what follows."""
+    monkeypatch.setattr(writing, "PIECE", 8192)
+    monkeypatch.setattr(writing, "BUFFER", 1000)
+    rng = np.random.default_rng(seed)
+    content = rng.bytes(int(rng.integers(0, 60_000)))
+    splices, parts, end = [], [], 0
+    while (start := end + int(rng.choice([0, 1, 300, 9000]))) + 3000 < len(content):
+        length = int(rng.integers(0, 3000))
+        data = rng.bytes(length if seed % 2 else int(rng.integers(0, 3000)))
+        splices.append(Splice(start, length, data))
+        parts += [content[end:start], data]
+        end = start + length
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(content)
+    write_copy(source, target, splices)
+    assert target.read_bytes() == b"".join(parts) + content[end:]
 
 
 def test_write_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
@@ -292,9 +319,9 @@ def test_write_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
         with copy.open("r+b") as file:
             file.seek(150_000)
             file.write(b"x")
-        from alphafix.checkpoints.writing import Span, compare_piece
-
-        compare_piece(source, copy, Span(0, 0, 200_000), [])
+        with source.open("rb") as original, copy.open("rb") as changed:
+            whole = Span(0, 0, 200_000)
+            compare_piece(original.fileno(), changed.fileno(), whole, [], copy)
 
     with pytest.raises(VerificationError, match="another byte at 150,000"):
         write_copy(source, tmp_path / "target", [], check=spoil)
