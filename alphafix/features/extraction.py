@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alphafix.features.allocator import kept_memory
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.plan import ShardPlan, plan_shards, shard_rows
 from alphafix.features.shards import check_rows, read_shard, write_shard
@@ -86,7 +87,7 @@ def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
     batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
     count = 0
     pending: Future[None] | None = None
-    with ThreadPoolExecutor(max_workers=1) as writer:
+    with kept_memory(), ThreadPoolExecutor(max_workers=1) as writer:
         for plan in job.shards():
             count += 1
             note = done(plan.name)
