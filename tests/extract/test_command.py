@@ -168,6 +168,7 @@ def test_torchrun__restarts_a_process_that_died_and_gives_the_same_features(
         capture_output=True,
         text=True,
         check=False,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'run'}\n"  # one process speaks for all
