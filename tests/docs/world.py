@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.common import make_problem
+from tests.docs.blocks import REPOSITORY
 from tests.imports.projects import write_alphanet_folder
+
+RECIPES = REPOSITORY / "examples" / "recipes"
 
 BACKBONE = "resnet18"
 NUM_CLASSES = 8
@@ -63,6 +67,9 @@ def make_world(folder: Path) -> None:
     head: dict[str, Any] = {"weight": problem.head.weight, "bias": problem.head.bias}
     np.savez(folder / "head.npz", **head)
     write_alphanet_folder(folder / "ImageNetLT", problem)
+    shutil.copytree(
+        RECIPES, folder / "examples" / "recipes", ignore=shutil.ignore_patterns("models", "runs")
+    )
 
 
 def make_images(folder: Path) -> None:
@@ -82,7 +89,7 @@ def make_photos(folder: Path) -> None:
     for label in range(16):
         place = folder / f"class_{label:02d}"
         place.mkdir(parents=True)
-        for index in range(50):
+        for index in range(100):
             draw(label, rng).resize((32, 32)).save(place / f"{index:03d}.png")
 
 
