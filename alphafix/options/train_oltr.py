@@ -17,6 +17,7 @@ _INCIDENTAL = {
     "overwrite",
     "open",
     "openmax",
+    "openmax_rank",
     "odin",
     "open_threshold",
     "workers",
@@ -149,6 +150,14 @@ class TrainOltrOptions(CommandOptions):
     openmax: Annotated[
         bool, Field(description="Evaluate the open set with OpenMax too (Table 3).")
     ] = False
+    openmax_rank: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Classes whose logits OpenMax revises. Its authors' 10 can reject "
+            "everything where there are few classes.",
+        ),
+    ] = 10
     odin: Annotated[bool, Field(description="Evaluate the open set with ODIN too (Table 2).")] = (
         False
     )

@@ -89,7 +89,7 @@ def evaluate_splits(
     splits: tuple[str, ...],
     *,
     threshold: float,
-    openmax: bool,
+    openmax_rank: int | None,
     odin: bool,
 ) -> dict[str, Any]:
     """Figures of a model on the splits that are there, as JSON data.
@@ -99,7 +99,7 @@ def evaluate_splits(
         evaluator: The model and the images.
         splits: Names of the splits that are there.
         threshold: Softmax confidence under which a sample is unknown.
-        openmax: Whether to evaluate OpenMax too.
+        openmax_rank: Rank of OpenMax, or None to leave it out.
         odin: Whether to evaluate ODIN too.
 
     Returns:
@@ -120,8 +120,8 @@ def evaluate_splits(
         name: (softmax_answers(known, threshold), softmax_answers(unknown, threshold))
     }
     scores = {"max-softmax": (softmax_scores(known), softmax_scores(unknown))}
-    if openmax:
-        fitted = OpenMax.fit(*evaluator.logits("train"))
+    if openmax_rank is not None:
+        fitted = OpenMax.fit(*evaluator.logits("train"), rank=openmax_rank)
         pairs[f"{name} + OpenMax"] = (
             openmax_answers(fitted.probabilities(known), threshold),
             openmax_answers(fitted.probabilities(unknown), threshold),

@@ -90,11 +90,12 @@ def evaluate(job: Job, progress: Progress) -> None:
     options = job.options
     path = options.output / EVALUATION
     model_sha256 = sha256_file(options.output / MODEL)
+    openmax_rank = options.openmax_rank if options.openmax else None
     asked = {
         "model": model_sha256,
         "images": job.images.fingerprints(),
         "open_threshold": options.open_threshold,
-        "openmax": options.openmax,
+        "openmax_rank": openmax_rank,
         "odin": options.odin,
     }
     if path.is_file() and read_json(path).get("asked") == asked:
@@ -107,7 +108,7 @@ def evaluate(job: Job, progress: Progress) -> None:
         evaluator,
         tuple(job.images.sources),
         threshold=options.open_threshold,
-        openmax=options.openmax,
+        openmax_rank=openmax_rank,
         odin=options.odin,
     )
     write_embedding(

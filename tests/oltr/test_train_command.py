@@ -330,6 +330,19 @@ def test_json__is_all_of_stdout(train: Command, tmp_path: Path) -> None:
     assert found["evaluation"]["open_on"] == "test"
 
 
+def test_openmax_rank__evaluates_again_and_does_not_train_again(
+    train: Command, tmp_path: Path
+) -> None:
+    fine(train("--epochs", "1", "--openmax"))
+    model = (tmp_path / "out/model.safetensors").read_bytes()
+    every = read_json(tmp_path / "out/evaluation.json")["detection"][1]
+    fine(train("--epochs", "1", "--openmax", "--openmax-rank", "1"))
+    one = read_json(tmp_path / "out/evaluation.json")["detection"][1]
+    assert (tmp_path / "out/model.safetensors").read_bytes() == model
+    assert one["method"] == every["method"] == "OpenMax"
+    assert one["auroc"] != every["auroc"]
+
+
 def test_logger__tensorboard_has_the_figures(train: Command, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
