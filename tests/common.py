@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def make_problem(
         features=features,
         labels=labels,
     )
+
+
+def heed_interrupts() -> None:
+    """For ``preexec_fn``: a shell's background jobs are born deaf to SIGINT, and pass it on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_run(folder: Path, problem: Problem, *, splits: tuple[str, ...] = ()) -> Run:

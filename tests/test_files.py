@@ -16,6 +16,7 @@ import pytest
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.files import atomic_path, read_json, read_tensors, write_json, write_tensors
+from tests.common import heed_interrupts
 
 
 def names(folder: Path) -> list[str]:
@@ -139,6 +140,7 @@ def test_run__has_no_leftover_of_an_interrupted_write(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -30,7 +30,7 @@ from alphafix.options.train import TrainOptions
 from alphafix.run import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
 from alphafix.stages.neighbors import find_neighbors
 from alphafix.stages.train import UNFINISHED, fit, forget_unfinished, plan, train
-from tests.common import make_problem, write_run
+from tests.common import heed_interrupts, make_problem, write_run
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
 
@@ -252,7 +252,9 @@ def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> N
     """Each batch that was done is found again, and the result is that of an unbroken run."""
     arguments = ["train", "--run", str(run.folder), "--rho", "0.5,9", "--seeds", "20"]
     command = [sys.executable, "-m", "alphafix", *arguments, "--epochs", "20"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(run.path(UNFINISHED).glob("*.safetensors")):
             assert process.poll() is None
