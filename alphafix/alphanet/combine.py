@@ -79,7 +79,8 @@ def _mean(trials: Trials, rho: float, k: int, places: Sequence[int]) -> Candidat
         # Different neighbours a trial: all of them, each with its share.
         few = neighbors.shape[1]
         ids = neighbors.transpose(1, 0, 2).reshape(few, -1)
-        combined = (alphas / len(places)).transpose(1, 0, 2).reshape(few, -1)
+        alphas /= len(places)
+        combined = alphas.transpose(1, 0, 2).reshape(few, -1)
     biases = trials.biases[places].mean(0)
     return Candidate(rho, k, tuple(places), ids, combined, biases)
 

@@ -73,7 +73,8 @@ def effective(stored: Stored, source: HeadSource, *, scale: float = 1.0) -> Head
     for weight in stored.weights:
         rows = weight
         if source.normalised:
-            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            rows = np.divide(rows, np.maximum(norms, 1e-12), dtype=np.float32)
         blocks.append(rows * (np.float32(source.factor / experts) * stored.scales[:, None]))
     bias = np.mean(stored.biases, axis=0) * stored.scales if stored.biases else None
     return Head(np.concatenate(blocks, axis=1), bias, scale=scale, source=source)

@@ -137,7 +137,8 @@ def _linear(path: Path, depth: int) -> tuple[Array, Array | None]:
     data: Any = load_torch(path)
     if isinstance(data, list) and data and depth < _MOST_COMBINED:
         parts = [_linear(_named(path, item), depth + 1) for item in data]
-        weight = np.concatenate([part[0] for part in parts], axis=1) / np.float32(len(parts))
+        weight = np.concatenate([part[0] for part in parts], axis=1)
+        weight /= len(parts)
         biases = [part[1] for part in parts if part[1] is not None]
         return weight, np.mean(biases, axis=0, dtype=np.float32) if biases else None
     if not isinstance(data, Mapping) or "weight" not in data:

@@ -60,9 +60,7 @@ def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
-                if exif_rotate:
-                    image = ImageOps.exif_transpose(image)
-                return to_rgb(image)
+                return to_rgb(ImageOps.exif_transpose(image) if exif_rotate else image)
     except UnidentifiedImageError as error:
         start = data[:8]
         raise BadImageError(f"no image format that Pillow knows (begins with {start!r})") from error

@@ -262,7 +262,8 @@ def _entering(arrays: FeatureArrays, head: Head) -> FeatureArrays:
     if source is not None and source.normalised and features.shape[1] % experts == 0:
         blocks = features.reshape(len(features), experts, -1)
         norms = np.linalg.norm(blocks, axis=2, keepdims=True)
-        features = (blocks / np.maximum(norms, 1e-12)).reshape(len(features), -1)
+        blocks = np.divide(blocks, np.maximum(norms, 1e-12), dtype=np.float32)
+        features = blocks.reshape(len(features), -1)
     return replace(arrays, features=features)
 
 

@@ -67,7 +67,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The row of class 1, tilted so that about half of the samples become class 0.
     features = FeatureStore.open(run.features("test")).array()
     center = features.mean(axis=0)
-    tilt = 50 * np.linalg.svd(features - center, full_matrices=False)[2][:1]
+    tilt = np.linalg.svd(features - center, full_matrices=False)[2][:1].astype(np.float32) * 50
     Correction(
         few,
         head.weight[1:2] + tilt,

@@ -124,8 +124,10 @@ def test_ncm__as_scikit_learn(features: str) -> None:
 def test_ncm__cosine_is_the_largest_cosine(features: str) -> None:
     material = small_material()
     found = ncm.fit(material, features=features, distance="cosine")
-    center = material.features.mean(axis=0) if features == "cl2" else 0
-    train, val = material.features - center, material.val_features - center
+    train = material.features.astype(np.float64)
+    val = material.val_features.astype(np.float64)
+    if features == "cl2":
+        train, val = train - train.mean(axis=0), val - train.mean(axis=0)
     if features != "plain":
         train = unit(train)
     means = np.stack([train[material.labels == c].mean(axis=0) for c in range(12)])
