@@ -7,10 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from alphafix.errors import InputError
 
 SMALL_WIDTHS = (24, 48, 96)
+
+# ResNet-32 for CIFAR: 3 stages of 5 blocks of 2 convolutions, one before them and the head.
+CIFAR_WIDTHS = (16, 32, 64)
+CIFAR_BLOCKS = 5
 
 
 class Backbone(nn.Module):
@@ -61,8 +66,8 @@ def build_backbone(name: str, *, input_channels: int = 3, pretrained: bool = Fal
     """Create a backbone.
 
     Args:
-        name: "resnet10" (as OLTR has it), "small" (for images of 16 to 32 pixels) or
-            "timm:NAME".
+        name: "resnet10" (as OLTR has it), "resnet32" (for CIFAR's 32 pixels), "small" (for
+            16 to 32 pixels) or "timm:NAME".
         input_channels: Channels of the images.
         pretrained: Whether timm is to load the weights that it has for NAME.
 
@@ -70,13 +75,17 @@ def build_backbone(name: str, *, input_channels: int = 3, pretrained: bool = Fal
         InputError: If there is no such backbone, or none of its weights.
     """
     kind, _, rest = name.partition(":")
-    makers: dict[str, Callable[[int], Backbone]] = {"resnet10": _resnet10, "small": _small}
+    makers: dict[str, Callable[[int], Backbone]] = {
+        "resnet10": _resnet10,
+        "resnet32": _resnet32,
+        "small": _small,
+    }
     if kind == "timm" and rest:
         return _timm(rest, input_channels, pretrained)
     if name not in makers or pretrained:
         raise InputError(
             f"there is no backbone {name}" + (" with pretrained weights" if pretrained else ""),
-            expected="resnet10, small or timm:NAME",
+            expected="resnet10, resnet32, small or timm:NAME",
             todo='see `python -c "import timm; print(timm.list_models())"`',
         )
     return makers[name](input_channels)
@@ -96,6 +105,37 @@ def _resnet10(input_channels: int) -> Backbone:
         zero_init_last=False,
     )
     return Backbone(body, int(body.num_features), input_channels)
+
+
+class _ZeroPadded(nn.Module):
+    """The shortcut without parameters: every second pixel, and zeros for the new channels.
+
+    Source: He et al. 2016, section 3.3, option A.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map B x C' x h x w to B x 2C' x h/2 x w/2 (rounded up)."""
+        added = features.shape[1] // 2
+        return functional.pad(features[:, :, ::2, ::2], (0, 0, 0, 0, added, added))
+
+
+def _resnet32(input_channels: int) -> Backbone:
+    """ResNet-32 for CIFAR (He et al. 2016, section 4.2): 32 pixels become a map of 8 x 8."""
+    from timm.models.resnet import BasicBlock
+
+    stages, before = [], CIFAR_WIDTHS[0]
+    for width in CIFAR_WIDTHS:
+        halved = width != before
+        first = BasicBlock(before, width, 2 if halved else 1, _ZeroPadded() if halved else None)
+        rest = [BasicBlock(width, width) for _ in range(CIFAR_BLOCKS - 1)]
+        stages.append(nn.Sequential(first, *rest))
+        before = width
+    stem = nn.Conv2d(input_channels, CIFAR_WIDTHS[0], 3, padding=1, bias=False)
+    body = nn.Sequential(stem, nn.BatchNorm2d(CIFAR_WIDTHS[0]), nn.ReLU(inplace=True), *stages)
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return Backbone(body, before, input_channels)
 
 
 def _small(input_channels: int) -> Backbone:

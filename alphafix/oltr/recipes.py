@@ -168,7 +168,7 @@ _OFFICIAL = {
     # warm-up of 5), then OLTR's second stage at its learning rates.
     "cifar100-lt": Recipe(
         name="cifar100-lt",
-        backbone="small",
+        backbone="resnet32",
         channels=3,
         size=32,
         resize=32,

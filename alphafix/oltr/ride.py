@@ -131,7 +131,7 @@ def split_body(body: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
         raise InputError(
             "RIDE cannot split this backbone into shared and own stages",
             got=type(model).__name__,
-            expected='"small", "resnet10" or a ResNet of timm',
+            expected='"small", "resnet10", "resnet32" or a ResNet of timm',
             todo="choose another --backbone",
         )
     return nn.Sequential(*steps[:-OWN_STAGES]), nn.Sequential(*steps[-OWN_STAGES:])

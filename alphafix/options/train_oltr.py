@@ -112,7 +112,10 @@ class TrainOltrOptions(CommandOptions):
     backbone: Annotated[
         str | None,
         Flag(metavar="NAME"),
-        Field(description="resnet10, small (16 to 32 pixels) or timm:NAME  [the recipe's]."),
+        Field(
+            description="resnet10, resnet32 (CIFAR's), small (16 to 32 pixels) or timm:NAME  "
+            "[the recipe's]."
+        ),
     ] = None
     pretrained: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.backbones.weights import load_strictly
@@ -45,6 +45,7 @@ def small_model(
         ("small", 16, (96, 2, 2)),
         ("small", 32, (96, 4, 4)),
         ("resnet10", 224, (512, 7, 7)),
+        ("resnet32", 32, (64, 8, 8)),
         ("timm:test_resnet", 64, (96, 2, 2)),
         ("timm:test_mambaout", 64, (64, 2, 2)),
         ("timm:test_vit", 160, (64, 10, 10)),
@@ -63,9 +64,17 @@ def test_backbone__gives_a_map_with_channels_first(
 
 
 def test_backbone__takes_grey_images() -> None:
-    for name in ("small", "resnet10", "timm:test_resnet"):
+    for name in ("small", "resnet10", "resnet32", "timm:test_resnet"):
         backbone = build_backbone(name, input_channels=1)
         assert backbone.map_size(32, 32)[0] >= 1
+
+
+def test_resnet32__is_that_of_cifar() -> None:
+    """Its parameters are as many as published: 464,154 with a head of 10 classes."""
+    backbone = build_backbone("resnet32")
+    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 31  # and the head
+    assert sum(p.numel() for p in backbone.parameters()) == 464_154 - 650
 
 
 def test_backbone__tokens_lie_as_in_the_image() -> None:
