@@ -23,14 +23,14 @@ if TYPE_CHECKING:
         patch,
         train,
     )
-    from alphafix.classes import ClassTable
-    from alphafix.correction import Correction
     from alphafix.errors import AlphafixError
     from alphafix.estimator import AlphaNetClassifier
-    from alphafix.evaluation.evaluation import Evaluation
     from alphafix.features.store import FeatureStore
-    from alphafix.head import Head
-    from alphafix.neighbors import Neighbours
+    from alphafix.metrics.evaluation import Evaluation
+    from alphafix.values.classes import ClassTable
+    from alphafix.values.correction import Correction
+    from alphafix.values.head import Head
+    from alphafix.values.neighbors import Neighbours
 
 __all__ = [
     "AlphaNetClassifier",
@@ -54,12 +54,12 @@ __all__ = [
 _MODULES = {
     "AlphaNetClassifier": "alphafix.estimator",
     "AlphafixError": "alphafix.errors",
-    "ClassTable": "alphafix.classes",
-    "Correction": "alphafix.correction",
-    "Evaluation": "alphafix.evaluation.evaluation",
+    "ClassTable": "alphafix.values.classes",
+    "Correction": "alphafix.values.correction",
+    "Evaluation": "alphafix.metrics.evaluation",
     "FeatureStore": "alphafix.features.store",
-    "Head": "alphafix.head",
-    "Neighbours": "alphafix.neighbors",
+    "Head": "alphafix.values.head",
+    "Neighbours": "alphafix.values.neighbors",
 }
 """Where each value is defined; everything else is a function of `alphafix.api.functions`."""
 

@@ -1,5 +1,5 @@
 """`python -m alphafix` is the command `alphafix`."""
 
-from alphafix.cli.app import main
+from alphafix.commands.app import main
 
 main()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -20,16 +19,15 @@ from alphafix.api.functions import find_neighbors, train
 from alphafix.api.inputs import options_for_values
 from alphafix.api.keywords import TrainKeywords
 from alphafix.checkpoints.sklearn_models import head_of, with_correction
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction
+from alphafix.commands.neighbors.options import Metric
+from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
 from alphafix.features.memory import MemoryStore
 from alphafix.features.store import FeatureStore
-from alphafix.options.neighbors import Metric
-from alphafix.options.train import TrainOptions
+from alphafix.values.arrays import Array, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
 
-Array = npt.NDArray[Any]
-IntArray = npt.NDArray[np.int64]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import ClassTable
 from alphafix.features.writer import FeatureWriter
-from alphafix.head import Head
-from alphafix.run import CLASSES, HEAD, Provenance, Run
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 
 
 @dataclass(frozen=True)

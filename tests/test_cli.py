@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import COMMANDS, app
-from alphafix.run import NEIGHBORS
+from alphafix.commands.app import COMMANDS, app
+from alphafix.run.directory import NEIGHBORS
 from tests.common import make_problem, write_run
 
 runner = CliRunner()
@@ -22,7 +22,7 @@ runner = CliRunner()
 def test_help__loads_neither_torch_nor_faiss(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from alphafix.cli.app import app\n"
+        "from alphafix.commands.app import app\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit as exit: assert exit.code == 0, exit.code\n"
         "heavy = {'torch', 'faiss', 'timm', 'sklearn', 'torchvision', 'matplotlib'}\n"

@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 from wandb.proto.wandb_internal_pb2 import Record
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.errors import MissingPackageError
 from alphafix.loggers import Destinations, LoggerName
-from alphafix.run import CORRECTION, METRICS, Run
+from alphafix.run.directory import CORRECTION, METRICS, Run
 from tests.common import make_problem, write_run
 
 runner = CliRunner()

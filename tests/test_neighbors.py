@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from alphafix.classes import ClassTable
+from alphafix.alphanet.neighbors import nearest_neighbours
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import (
     FileFormatError,
     InputError,
@@ -19,11 +21,10 @@ from alphafix.errors import (
 )
 from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours, nearest_neighbours
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.run import CLASSES, HEAD, NEIGHBORS, Run
-from alphafix.stages.neighbors import find_neighbors
+from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 from tests.common import Problem, make_problem, write_run
 
 

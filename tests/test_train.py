@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.neighbors.work import find_neighbors
+from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan, train
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -23,13 +25,11 @@ from alphafix.errors import (
     TargetExistsError,
 )
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.options.train import TrainOptions
-from alphafix.run import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
-from alphafix.stages.neighbors import find_neighbors
-from alphafix.stages.train import UNFINISHED, fit, forget_unfinished, plan, train
+from alphafix.run.directory import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 from tests.common import heed_interrupts, make_problem, write_run
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.classes import ClassTable, Thresholds
-from alphafix.correction import Correction, Trials
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors
-from alphafix.head import Head, HeadSource
-from alphafix.neighbors import Neighbours
+from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.correction import Correction, Trials
+from alphafix.values.head import Head, HeadSource
+from alphafix.values.neighbors import Neighbours
 from tests.common import make_problem
 
 
@@ -31,8 +31,8 @@ def test_class_table__round_trips(tmp_path: Path) -> None:
 def test_class_table__splits_at_the_papers_thresholds() -> None:
     table = ClassTable(tuple("abcdef"), np.array([1, 19, 20, 100, 101, 500]))
     assert table.few.tolist() == [0, 1]
-    assert table.split("medium").tolist() == [2, 3]
-    assert table.split("many").tolist() == [4, 5]
+    assert table.tier("medium").tolist() == [2, 3]
+    assert table.tier("many").tolist() == [4, 5]
     assert table.base.tolist() == [2, 3, 4, 5]
     assert "2 few, 2 medium, 2 many (few < 20, medium 20..100, many > 100" in table.describe()
 
@@ -48,7 +48,7 @@ def test_class_table__every_class_is_in_one_split(
 ) -> None:
     names = tuple(str(i) for i in range(len(counts)))
     table = ClassTable(names, np.array(counts), Thresholds(few, few + further))
-    together = np.concatenate([table.split(name) for name in ("few", "medium", "many")])
+    together = np.concatenate([table.tier(name) for name in ("few", "medium", "many")])
     assert sorted(together.tolist()) == list(range(len(counts)))
     assert (
         ClassTable.from_dict(json.loads(json.dumps(table.to_dict()))).to_dict() == table.to_dict()

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.alphanet.calibration import Curve, best_offset, trade_off
-from alphafix.alphanet.measure import Accuracy, Contest, contest, split_accuracy
+from alphafix.alphanet.measure import contest
 from alphafix.alphanet.scores import Layout, Scores
-from alphafix.alphanet.selection import Rule
-from alphafix.classes import ClassTable
-from alphafix.correction import Trials
 from alphafix.errors import InputError
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.selection import Rule
+from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Trials
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def measured(
         if position is None:
             return None
         offset = float(curve.offsets[position])
-    val = split_accuracy(result.correct(offset), result.labels, classes)
+    val = tier_accuracy(result.correct(offset), result.labels, classes)
     if rule.goodness(val) is None:
         return None
     biases = candidate.biases + np.float32(offset / scale)

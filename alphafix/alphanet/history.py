@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from alphafix.correction import Trials
 from alphafix.loggers import Destinations
+from alphafix.values.correction import Trials
 
 FIGURES = ("loss", "val_overall")
 

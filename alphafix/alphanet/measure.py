@@ -1,9 +1,6 @@
-"""Accuracy by split, and finished corrections on reduced scores."""
+"""Finished corrections on reduced scores."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,65 +9,13 @@ from torch import Tensor
 
 from alphafix.alphanet.objective import best_few
 from alphafix.alphanet.scores import Layout, Scores, reduce_scores
-from alphafix.classes import SPLITS, ClassTable
-from alphafix.correction import Trials
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-
-Accuracy = Mapping[str, "float | None"]
-"""Top-1 accuracy in percent of "few", "medium", "many" and "overall"; None without samples."""
-
-
-def split_accuracy(correct: BoolArray, labels: IntArray, classes: ClassTable) -> Accuracy:
-    """Top-1 accuracy in percent of each split and overall, over samples.
-
-    Args:
-        correct: Whether each sample is predicted correctly, bool of shape N.
-        labels: Its class id, int64 of shape N.
-        classes: Which class is in which split.
-    """
-    split_of = classes.splits[labels]
-    found: dict[str, float | None] = {}
-    for code, name in enumerate(SPLITS):
-        mine = correct[split_of == code]
-        found[name] = 100 * float(mine.mean()) if len(mine) else None
-    found["overall"] = 100 * float(correct.mean()) if len(correct) else None
-    return found
-
-
-def harmonic_mean(accuracy: Accuracy) -> float:
-    """Harmonic mean of the accuracies of the splits that have samples."""
-    values = [accuracy[name] for name in SPLITS]
-    known = [value for value in values if value is not None]
-    if not known or min(known) == 0:
-        return 0.0
-    return len(known) / sum(1 / value for value in known)
-
-
-@dataclass(frozen=True)
-class Contest:
-    """For each sample, the best few-split class against the best base class.
-
-    Attributes:
-        gap: Best base score minus best few-split score, float32 of shape n: a few-split class
-            wins where an offset on all few-split scores exceeds it.
-        few_right: Whether the best few-split class is the label, bool of shape n.
-        base_right: Whether the best base class is the label, bool of shape n.
-        labels: Class ids, int64 of shape n.
-    """
-
-    gap: FloatArray
-    few_right: BoolArray
-    base_right: BoolArray
-    labels: IntArray
-
-    def correct(self, offset: float = 0.0) -> BoolArray:
-        """Whether each sample is predicted correctly with ``offset`` on few-split scores."""
-        return np.where(self.gap < offset, self.few_right, self.base_right)
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.trade_off import Contest
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Trials
+from alphafix.values.head import Head
 
 
 def contest(
@@ -129,5 +74,5 @@ def trial_accuracies(
         scaled = biases * np.float32(head.scale)
         near = np.maximum(neighbors, 0)  # padding has alpha 0
         result = contest(scores, layout, near, alphas, scaled)
-        found.append(split_accuracy(result.correct(), result.labels, classes))
+        found.append(tier_accuracy(result.correct(), result.labels, classes))
     return found

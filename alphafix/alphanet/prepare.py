@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alphafix.alphanet.scores import Layout, Scores, reduce_scores
 from alphafix.alphanet.training import Data, Trial
-from alphafix.classes import ClassTable
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
 from alphafix.progress import Progress
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 
 
 @dataclass(frozen=True)

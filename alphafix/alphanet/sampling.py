@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import ClassTable
-
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import IntArray
+from alphafix.values.classes import ClassTable
 
 
 @dataclass(frozen=True)

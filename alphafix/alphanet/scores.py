@@ -6,15 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from alphafix.alphanet.network import padding
-from alphafix.head import Head
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.head import Head
 
 # Bytes of logits computed at a time: large enough for efficient products, small beside
 # everything else that is held.

@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from alphafix.alphanet.measure import split_accuracy
+from alphafix.alphanet.neighbors import nearest_neighbours, random_neighbours
 from alphafix.alphanet.sampling import Pool, draw_epochs, samples_per_epoch
 from alphafix.alphanet.training import Data, Hyper, Outcome, Trial, train_batch
-from alphafix.classes import ClassTable
-from alphafix.correction import Trials
 from alphafix.files import read_tensors, write_tensors
-from alphafix.neighbors import nearest_neighbours, random_neighbours
+from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.progress import Progress
-from alphafix.run import digest
+from alphafix.run.directory import digest
+from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Trials
 
 logger = logging.getLogger(__name__)
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def streams(seed: int) -> tuple[int, int, int]:
 
 
 def neighbors_of(
-    setting: Setting, means: npt.NDArray[np.float64], classes: ClassTable, metric: str
+    setting: Setting, means: FloatArray64, classes: ClassTable, metric: str
 ) -> IntArray:
     """The trial's neighbours, F x K; random ones are drawn for each trial from its seed."""
     if metric == "random":
@@ -137,7 +135,7 @@ def _as_trials(
         record["history"] = outcome.history
         if outcome.correct is not None and data.val is not None:
             labels = data.val.labels.cpu().numpy()
-            record["val"] = dict(split_accuracy(outcome.correct.cpu().numpy(), labels, classes))
+            record["val"] = dict(tier_accuracy(outcome.correct.cpu().numpy(), labels, classes))
         records.append(record)
     return Trials(
         settings=tuple(records),

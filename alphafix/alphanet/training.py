@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
@@ -22,10 +21,7 @@ from alphafix.alphanet.network import (
 from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
 from alphafix.alphanet.scores import Scores
 from alphafix.progress import Advance
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
-
+from alphafix.values.arrays import IntArray
 
 # Steps are padded to this many samples, for the reason given at `network.ALIGNED`: PyTorch's
 # loops take four vector registers at a time and treat what is left differently.

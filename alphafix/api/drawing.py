@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alphafix.neighbors import Neighbours
-from alphafix.options.evaluate import EvaluateOptions
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import measure
 from alphafix.report.collect import Material, pictures
-from alphafix.run import NEIGHBORS, Run
-from alphafix.stages.evaluate import measure
+from alphafix.run.directory import NEIGHBORS, Run
+from alphafix.values.neighbors import Neighbours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.api.inputs import (
     Features,
     means_of,
@@ -21,18 +22,18 @@ from alphafix.api.inputs import (
     store_of,
     temporary_run,
 )
-from alphafix.classes import ClassTable, Thresholds
-from alphafix.correction import Correction
+from alphafix.commands.compare.options import CompareOptions
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.inspect.options import InspectOptions
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours, nearest_neighbours, warn_of_few
-from alphafix.options.compare import CompareOptions
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.options.extract import ExtractOptions
-from alphafix.options.inspect import InspectOptions
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.options.patch import PatchOptions
-from alphafix.options.train import TrainOptions
+from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
         PatchKeywords,
         TrainKeywords,
     )
-    from alphafix.evaluation.comparison import Comparison
-    from alphafix.evaluation.evaluation import Evaluation
+    from alphafix.commands.extract.work import ExtractResult
+    from alphafix.commands.inspect.work import Inspection
+    from alphafix.commands.patch.work import PatchResult
     from alphafix.features.store import FeatureStore
-    from alphafix.stages.extract import ExtractResult
-    from alphafix.stages.inspect import Inspection
-    from alphafix.stages.patch import PatchResult
+    from alphafix.metrics.comparison import Comparison
+    from alphafix.metrics.evaluation import Evaluation
 
 
 def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords]) -> ExtractResult:
@@ -70,7 +71,7 @@ def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords])
         InputError: If the model, its weights or the data cannot be used, or do not fit.
         TargetExistsError: If the run holds features that were made otherwise.
     """
-    from alphafix.stages.extract import extract as run_stage
+    from alphafix.commands.extract.work import extract as run_stage
 
     return run_stage(options_of(ExtractOptions, options, backbone=backbone, data=str(data)))
 
@@ -95,7 +96,7 @@ def find_neighbors(
     """
     if features is None:
         _no_others(head=head, classes=classes)
-        from alphafix.stages.neighbors import find_neighbors as run_stage
+        from alphafix.commands.neighbors.work import find_neighbors as run_stage
 
         return run_stage(options_of(NeighborsOptions, options))[1]
     chosen = options_for_values(NeighborsOptions, options)
@@ -132,8 +133,8 @@ def train(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.stages.train import fit
-    from alphafix.stages.train import train as run_stage
+    from alphafix.commands.train.work import fit
+    from alphafix.commands.train.work import train as run_stage
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
@@ -171,10 +172,10 @@ def evaluate(
     """
     if features is None:
         _no_others(head=head, classes=classes, correction=correction)
-        from alphafix.stages.evaluate import evaluate as run_stage
+        from alphafix.commands.evaluate.work import evaluate as run_stage
 
         return run_stage(options_of(EvaluateOptions, options))
-    from alphafix.stages.evaluate import measure
+    from alphafix.commands.evaluate.work import measure
 
     chosen = options_for_values(EvaluateOptions, options)
     own: Head = required("head", head)
@@ -214,7 +215,7 @@ def compare(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.stages.compare import compare as run_stage
+    from alphafix.commands.compare.work import compare as run_stage
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
@@ -253,7 +254,7 @@ def patch(
         TargetExistsError: If the target is there already.
         MissingStageError: If the run directory has no head or no correction yet.
     """
-    from alphafix.stages.patch import patch as run_stage
+    from alphafix.commands.patch.work import patch as run_stage
 
     if not isinstance(correction, Correction):
         _no_others(of=of)
@@ -278,7 +279,7 @@ def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
         InputError: If the file is not there.
         FileFormatError: If it is damaged or of no known format.
     """
-    from alphafix.stages.inspect import inspect as run_stage
+    from alphafix.commands.inspect.work import inspect as run_stage
 
     return run_stage(options_of(InspectOptions, options, file=file))
 

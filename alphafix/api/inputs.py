@@ -14,17 +14,18 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction
+from alphafix.commands.options import StageOptions
 from alphafix.errors import InputError
 from alphafix.features.means import class_means
-from alphafix.features.memory import FloatArray64, MemoryStore
+from alphafix.features.memory import MemoryStore
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours
-from alphafix.options.base import StageOptions
-from alphafix.run import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.values.arrays import FloatArray64
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 
 Options = TypeVar("Options", bound=StageOptions)
 

@@ -1,6 +1,6 @@
 """The keyword arguments of the functions, for type checkers and editors.
 
-They are fields of the options models in `alphafix.options`, which say what each means, what
+They are fields of the options models in `alphafix.commands`, which say what each means, what
 its default is, and which values it takes. A test holds the names here and there to be the same.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from alphafix.options.neighbors import Metric
-from alphafix.options.train import Rule
+from alphafix.commands.neighbors.options import Metric
+from alphafix.commands.train.options import Rule
 
 Several = float | Sequence[float]
 SeveralWhole = int | Sequence[int]
@@ -25,7 +25,7 @@ class StageKeywords(TypedDict, total=False):
 
 
 class ExtractKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.extract` (`alphafix.options.extract.ExtractOptions`)."""
+    """Keywords of `alphafix.extract` (`alphafix.commands.extract.options.ExtractOptions`)."""
 
     weights: str | Path | None
     split: str
@@ -57,7 +57,7 @@ class ExtractKeywords(StageKeywords, total=False):
 
 
 class NeighborsKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.find_neighbors` (`alphafix.options.neighbors.NeighborsOptions`)."""
+    """Keywords of `alphafix.find_neighbors` (see `NeighborsOptions`)."""
 
     k: int
     metric: Metric
@@ -68,7 +68,7 @@ class NeighborsKeywords(StageKeywords, total=False):
 
 
 class TrainKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.train` (`alphafix.options.train.TrainOptions`)."""
+    """Keywords of `alphafix.train` (`alphafix.commands.train.options.TrainOptions`)."""
 
     method: str
     rho: Several
@@ -97,7 +97,7 @@ class TrainKeywords(StageKeywords, total=False):
 
 
 class PatchKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.patch` (`alphafix.options.patch.PatchOptions`)."""
+    """Keywords of `alphafix.patch` (`alphafix.commands.patch.options.PatchOptions`)."""
 
     output: str | Path | None
     head: str | None
@@ -114,7 +114,7 @@ class PatchKeywords(StageKeywords, total=False):
 
 
 class EvaluateKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.evaluate` (`alphafix.options.evaluate.EvaluateOptions`)."""
+    """Keywords of `alphafix.evaluate` (`alphafix.commands.evaluate.options.EvaluateOptions`)."""
 
     on: Literal["test", "val"]
     bootstraps: int
@@ -129,7 +129,7 @@ class EvaluateKeywords(StageKeywords, total=False):
 
 
 class CompareKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.compare` (`alphafix.options.compare.CompareOptions`)."""
+    """Keywords of `alphafix.compare` (`alphafix.commands.compare.options.CompareOptions`)."""
 
     on: Literal["test", "val"]
     max_overall_drop: float
@@ -145,7 +145,7 @@ class CompareKeywords(StageKeywords, total=False):
 
 
 class InspectKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.inspect` (`alphafix.options.inspect.InspectOptions`)."""
+    """Keywords of `alphafix.inspect` (`alphafix.commands.inspect.options.InspectOptions`)."""
 
     head: str | None
     num_classes: int | None

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from alphafix.correction import Correction
 from alphafix.errors import InputError
-from alphafix.head import Head
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 
 Estimator = TypeVar("Estimator")
 

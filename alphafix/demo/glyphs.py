@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,10 @@ from PIL import Image
 
 from alphafix.errors import TargetExistsError
 from alphafix.progress import Advance, Progress, silent
+from alphafix.values.arrays import Array, ByteArray
 
 ARCHIVE = "glyphs-lt-16px.npz"
-SPLITS = ("train", "val", "test")
+TIERS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GlyphSplit:
         faces: N indices into the data set's font faces.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: ByteArray
     labels: npt.NDArray[np.int16]
     faces: npt.NDArray[np.int16]
 
@@ -66,7 +66,7 @@ class Glyphs:
     train: GlyphSplit
     val: GlyphSplit
     test: GlyphSplit
-    open_images: npt.NDArray[np.uint8]
+    open_images: ByteArray
     open_code_points: npt.NDArray[np.int32]
     code_points: npt.NDArray[np.int32]
     natural_counts: npt.NDArray[np.int32]
@@ -96,10 +96,10 @@ def load_glyphs(path: Path | None = None) -> Glyphs:
         return _from_arrays(arrays)
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Glyphs:
+def _from_arrays(arrays: Mapping[str, Array]) -> Glyphs:
     splits = {
         name: GlyphSplit(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays[f"{name}_face"])
-        for name in SPLITS
+        for name in TIERS
     }
     return Glyphs(
         **splits,
@@ -175,10 +175,10 @@ def _refuse_taken(folder: Path) -> None:
         )
 
 
-def _image_groups(glyphs: Glyphs) -> Iterator[tuple[str, npt.NDArray[np.uint8], list[str]]]:
+def _image_groups(glyphs: Glyphs) -> Iterator[tuple[str, ByteArray, list[str]]]:
     """Yield each split's name, images and the folder name of every image."""
     classes = glyphs.class_folders
-    for name in SPLITS:
+    for name in TIERS:
         split: GlyphSplit = getattr(glyphs, name)
         yield name, split.images, [classes[label] for label in split.labels]
     code_points, labels = np.unique(glyphs.open_code_points, return_inverse=True)
@@ -186,9 +186,7 @@ def _image_groups(glyphs: Glyphs) -> Iterator[tuple[str, npt.NDArray[np.uint8], 
     yield "open", glyphs.open_images, [unknown[label] for label in labels]
 
 
-def _write_split(
-    folder: Path, images: npt.NDArray[np.uint8], names: list[str], advance: Advance
-) -> None:
+def _write_split(folder: Path, images: ByteArray, names: list[str], advance: Advance) -> None:
     for name in sorted(set(names)):
         (folder / name).mkdir(parents=True)
     for row, (pixels, name) in enumerate(zip(images, names, strict=True)):

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import open_safetensors
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import Array, FloatArray, IntArray
 
 SUFFIXES = (".npz", ".npy", ".safetensors", ".parquet")
 
@@ -82,7 +79,7 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
     )
 
 
-def _read_arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+def _read_arrays(path: Path) -> Mapping[str, Array]:
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{path} is not a file of features",
@@ -107,12 +104,12 @@ def _read_arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         ) from error
 
 
-def _read_npz(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+def _read_npz(path: Path) -> Mapping[str, Array]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
-def _read_npy(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+def _read_npy(path: Path) -> Mapping[str, Array]:
     labels = labels_beside(path)
     if not labels.is_file():
         raise InputError(
@@ -144,8 +141,8 @@ def ids_beside(path: Path) -> Path:
     return labels.with_name(labels.name.replace("labels", "ids"))
 
 
-def _read_safetensors(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
+def _read_safetensors(path: Path) -> Mapping[str, Array]:
+    arrays: dict[str, Array] = {}
     with open_safetensors(path) as file:  # torch, because NumPy has no bfloat16
         for name in file.keys():  # noqa: SIM118
             tensor = file.get_tensor(name)
@@ -158,7 +155,7 @@ def _read_safetensors(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _read_parquet(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+def _read_parquet(path: Path) -> Mapping[str, Array]:
     parquet = import_parquet()
     import pyarrow
 
@@ -168,7 +165,7 @@ def _read_parquet(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         raise FileFormatError(
             f"{path} is damaged or not a Parquet file", got=str(error), todo="make it again"
         ) from error
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     for column, name in (("features", "features"), ("label", "labels"), ("id", "ids")):
         if column in table.column_names:
             values = table.column(column).combine_chunks()
@@ -176,12 +173,12 @@ def _read_parquet(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _matrix(values: Any) -> npt.NDArray[Any]:
+def _matrix(values: Any) -> Array:
     flat = values.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat).reshape(len(values), -1)
 
 
-def _column(values: Any) -> npt.NDArray[Any]:
+def _column(values: Any) -> Array:
     return np.asarray(values.to_pylist())
 
 
@@ -203,9 +200,9 @@ def import_parquet() -> Any:
 
 def _check(
     path: Path,
-    features: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    ids: npt.NDArray[Any] | None,
+    features: Array,
+    labels: Array,
+    ids: Array | None,
 ) -> None:
     if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels):
         raise FileFormatError(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import InputError
 from alphafix.features.exchange import ids_beside, import_parquet, labels_beside
 from alphafix.features.store import FeatureStore
 from alphafix.files import atomic_path, refuse_existing
 from alphafix.progress import Advance
+from alphafix.values.arrays import Array
 
 
 def write_features(path: Path, store: FeatureStore, *, overwrite: bool, advance: Advance) -> None:
@@ -83,5 +82,5 @@ def _write_parquet(path: Path, store: FeatureStore, overwrite: bool, advance: Ad
             advance(len(chunk))
 
 
-def _text(ids: tuple[str, ...]) -> npt.NDArray[Any]:
+def _text(ids: tuple[str, ...]) -> Array:
     return np.array(ids, dtype=str)

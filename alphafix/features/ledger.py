@@ -17,7 +17,7 @@ from alphafix.errors import FileFormatError, TargetExistsError
 from alphafix.features.shards import Shard
 from alphafix.features.store import MANIFEST
 from alphafix.files import read_json, sha256_file, write_json
-from alphafix.run import digest
+from alphafix.run.directory import digest
 
 PARTIAL = "partial"
 PLAN = "plan.json"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import InputError
 from alphafix.features.store import STATISTICS, FeatureStore
 from alphafix.files import read_tensors, sha256_file
-
-FloatArray64 = npt.NDArray[np.float64]
+from alphafix.values.arrays import FloatArray64
 
 
 def class_means(store: FeatureStore) -> FloatArray64:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,7 @@ from alphafix.features.exchange import FeatureArrays
 from alphafix.features.shards import check_rows
 from alphafix.features.store import CHUNK_ROWS, FeatureStore
 from alphafix.features.sums import ClassSums
-
-FloatArray = npt.NDArray[np.float32]
-FloatArray64 = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 
 @dataclass(frozen=True)
@@ -113,11 +109,3 @@ def _class_ids(labels: npt.ArrayLike) -> IntArray:
             todo="number the classes, for example with numpy.unique(..., return_inverse=True)",
         )
     return array.astype(np.int64, copy=False)
-
-
-def as_array(values: Any) -> npt.NDArray[Any]:
-    """An array of anything like one; a torch tensor may be on any device and need gradients."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() else values
-    return np.asarray(values)

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
-from alphafix.files import Array, atomic_path, open_safetensors, sha256_file
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.files import atomic_path, open_safetensors, sha256_file
+from alphafix.values.arrays import Array, FloatArray, IntArray
 
 DTYPES = ("float32", "float16", "bfloat16")
 FLOAT16_LARGEST = 65504.0

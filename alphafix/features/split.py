@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from alphafix.distributed import Ranks
 from alphafix.errors import AlphafixError
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger, Note
-from alphafix.features.ranks import Ranks
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import nothing_to_store, write_manifest
 from alphafix.files import write_text
@@ -42,7 +42,7 @@ def extract_split(
     with progress(f"extract {info['split']}", total) as advance:
         sums, count = extract_shards(job, advance)
     count = ranks.total(count)  # this waits for all of them, too
-    ranks.add_up(sums)
+    ranks.add_up(sums.sums, sums.counts)
     if ranks.first:
         notes = _all_notes(job.ledger, count)
         shards = [note.shard for note in notes if note.shard is not None]

@@ -19,10 +19,8 @@ import numpy.typing as npt
 from alphafix.errors import FileFormatError, InputError, MissingStageError
 from alphafix.features.shards import Shard
 from alphafix.files import open_safetensors, read_json, sha256_file
-from alphafix.html import table_html
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.report.html import table_html
+from alphafix.values.arrays import Array, FloatArray, IntArray
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
@@ -146,9 +144,9 @@ class FeatureStore:
             found += [text[a:b].decode() for a, b in zip(starts, ends, strict=True)]
         return tuple(found)
 
-    def _read(self, shard: Shard, name: str) -> npt.NDArray[Any]:
+    def _read(self, shard: Shard, name: str) -> Array:
         with open_safetensors(self.folder / shard.file, framework="numpy") as file:
-            array: npt.NDArray[Any] = file.get_tensor(name)
+            array: Array = file.get_tensor(name)
             return array
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import FloatArray, IntArray
 
 # Rows that are widened to float64 at a time.
 _ROWS = 4096

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.checkpoints.torch_format import load_torch
-from alphafix.classes import SPLITS, Thresholds
+from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.errors import FileFormatError, InputError
 from alphafix.features.exchange import FeatureArrays
 from alphafix.foreign.pickles import read_pickled_features, require_allowed
-from alphafix.head import Head, HeadSource
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import TIERS, Thresholds
+from alphafix.values.head import Head, HeadSource
 
 # Heads of heads of heads would be a circle.
 _MOST_COMBINED = 3
@@ -66,7 +66,7 @@ def open_folder(folder: Path, name: str | None) -> Folder:
     found = {s: tuple(sorted(place.glob(f"{s}*.pkl"))) for s in ("train", "val", "test")}
     if not found["train"]:
         raise InputError(f"{place} has no train*.pkl", expected="features of the training split")
-    splits = {s: folder / "splits" / f"{s}.txt" for s in SPLITS}
+    splits = {s: folder / "splits" / f"{s}.txt" for s in TIERS}
     return Folder(
         {split: files for split, files in found.items() if files},
         folder / "classifiers" / f"{chosen}.pth",
@@ -130,10 +130,7 @@ def read_head(path: Path, *, scale: float = 1.0) -> Head:
     return Head(weight, bias, scale=scale, source=source)
 
 
-Array = npt.NDArray[np.float32]
-
-
-def _linear(path: Path, depth: int) -> tuple[Array, Array | None]:
+def _linear(path: Path, depth: int) -> tuple[FloatArray, FloatArray | None]:
     data: Any = load_torch(path)
     if isinstance(data, list) and data and depth < _MOST_COMBINED:
         parts = [_linear(_named(path, item), depth + 1) for item in data]
@@ -161,7 +158,7 @@ def _named(path: Path, item: Any) -> Path:
     return path.parent / str(item["classifier_file"])
 
 
-def thresholds_of(folder: Folder, counts: npt.NDArray[np.int64]) -> Thresholds:
+def thresholds_of(folder: Folder, counts: IntArray) -> Thresholds:
     """The thresholds that give the folder's splits; the usual ones where they do.
 
     Args:
@@ -171,7 +168,7 @@ def thresholds_of(folder: Folder, counts: npt.NDArray[np.int64]) -> Thresholds:
     Raises:
         InputError: If no thresholds on the training counts give these splits.
     """
-    if set(folder.splits) != set(SPLITS):
+    if set(folder.splits) != set(TIERS):
         return Thresholds()
     wrong = [c for ids in folder.splits.values() for c in ids if not 0 <= c < len(counts)]
     if wrong:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphafix.checkpoints.opening import file_format, find_file
-from alphafix.checkpoints.sections import without_wrapper
-from alphafix.checkpoints.tensors import Tensor as Stored
-from alphafix.checkpoints.tensors import elements, read_raw
-from alphafix.checkpoints.torch_format import open_torch
+from alphafix.checkpoints.formats.opening import file_format, find_file
+from alphafix.checkpoints.formats.tensors import Tensor as Stored
+from alphafix.checkpoints.formats.tensors import elements, read_raw
+from alphafix.checkpoints.formats.torch_format import open_torch
+from alphafix.checkpoints.head.sections import without_wrapper
 from alphafix.errors import FileFormatError, InputError
-from alphafix.head import HeadSource
+from alphafix.values.head import HeadSource
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.backbones.weights import load_strictly
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
 from alphafix.foreign.checkpoints import networks, read_tensors
 from alphafix.oltr.export import Config, ExportedModel

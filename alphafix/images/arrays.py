@@ -6,18 +6,17 @@ import functools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from alphafix.errors import FileFormatError, InputError
-from alphafix.images.source import OPEN, ImageSource, IntArray, Sample, sha256
+from alphafix.images.source import OPEN, ImageSource, Sample, sha256
+from alphafix.values.arrays import Array, IntArray
 
 
 @functools.lru_cache(maxsize=4)
-def read_arrays(path: Path, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def read_arrays(path: Path, split: str) -> tuple[Array, Array | None]:
     """Read the images and labels of a split.
 
     A .npz file has ``images`` and ``labels``, or ``train_images`` and so on. A .npy file holds
@@ -98,7 +97,7 @@ class ArraySource(ImageSource):
             )
 
     @property
-    def _arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    def _arrays(self) -> tuple[Array, Array | None]:
         return read_arrays(self.path, self.split)
 
     def size(self, group: int) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 
 from alphafix.errors import InputError
 from alphafix.images.listing import FileListing
-from alphafix.images.source import OPEN, IntArray
+from alphafix.images.source import OPEN
 from alphafix.images.texts import Texts
+from alphafix.values.arrays import IntArray
 
 # What counts as an image among other files in a folder (lists may name any file).
 SUFFIXES = frozenset(

@@ -11,7 +11,8 @@ import numpy as np
 
 from alphafix.errors import InputError, MissingPackageError
 from alphafix.images.data import ClassNames, ImageData
-from alphafix.images.source import OPEN, BadImageError, ImageSource, IntArray, Sample, sha256
+from alphafix.images.source import OPEN, BadImageError, ImageSource, Sample, sha256
+from alphafix.values.arrays import IntArray
 
 # The hub's names of our splits.
 _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}

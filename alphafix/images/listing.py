@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.images.source import ImageSource, IntArray, Sample, sha256
+from alphafix.images.source import ImageSource, Sample, sha256
 from alphafix.images.texts import Texts
+from alphafix.values.arrays import IntArray
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import IntArray
 
 # The label of samples of no known class (the open split).
 OPEN = -1

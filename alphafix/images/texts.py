@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from alphafix.values.arrays import IntArray
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Texts:
     """
 
     data: bytes
-    ends: npt.NDArray[np.int64]
+    ends: IntArray
 
     @classmethod
     def pack(cls, texts: Iterable[str]) -> Texts:

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import InputError
 from alphafix.images.lists import list_records
-
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import IntArray
 
 
 def pareto_counts(num_classes: int, *, power: float, most: int, least: int) -> IntArray:

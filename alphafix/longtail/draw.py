@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from alphafix.errors import InputError
 from alphafix.images.source import OPEN
 from alphafix.longtail.counts import largest_fitting
 from alphafix.longtail.material import ClassImages, shuffled
+from alphafix.values.arrays import IntArray
 
-IntArray = npt.NDArray[np.int64]
 RankOrder = Literal["id", "random", "size"]
 
 # The order in which lists draw from images that they share: with the same seed, another

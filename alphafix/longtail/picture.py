@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.classes import SPLITS, ClassTable
-from alphafix.report.style import OVERALL, SPLIT_COLORS, figure, png_bytes
+from alphafix.report.style import OVERALL, TIER_COLORS, figure, png_bytes
+from alphafix.values.classes import TIERS, ClassTable
 
 
 def distribution_png(classes: ClassTable) -> bytes:
     """Training images of each class, the largest first, coloured by split (OLTR, Figure 10)."""
     order = np.argsort(-classes.counts, kind="stable")
-    counts, splits = classes.counts[order], classes.splits[order]
+    counts, splits = classes.counts[order], classes.tiers[order]
     with figure(figsize=(6.4, 3.4)) as (made, axes):
-        for split, name in reversed(list(enumerate(SPLITS))):
+        for split, name in reversed(list(enumerate(TIERS))):
             mine = np.flatnonzero(splits == split)
             if len(mine):
                 # One outline instead of a bar a class: thousands of classes stay light.
                 x = np.r_[mine, mine[-1] + 1]
                 y = np.r_[counts[mine], counts[mine[-1]]]
                 label = f"{name}: {len(mine)} classes, {counts[mine].sum():,} images"
-                axes.fill_between(x, y, step="post", color=SPLIT_COLORS[name], lw=0, label=label)
+                axes.fill_between(x, y, step="post", color=TIER_COLORS[name], lw=0, label=label)
         for edge in (classes.thresholds.few, classes.thresholds.many):
             axes.axhline(edge, color=OVERALL, lw=0.6, ls=":")
         axes.set_yscale("log")

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alphafix.classes import ClassTable
 from alphafix.errors import InputError
 from alphafix.images.batches import bad_image
 from alphafix.images.decode import decode
 from alphafix.images.source import BadImageError, ImageSource
 from alphafix.oltr.augmentation import BatchAugmentation, PhotoAugmentation
-from alphafix.oltr.sampling import Epoch, IntArray
+from alphafix.oltr.sampling import Epoch
 from alphafix.oltr.transform import ImageTransform
+from alphafix.values.arrays import ByteArray, IntArray
+from alphafix.values.classes import ClassTable
 
 Batch = tuple[Tensor, Tensor]
 """B x channels x H x W float32, normalised, and B labels, both on the model's device."""
@@ -68,7 +68,7 @@ class TensorImages(Images):
 
     def __init__(
         self,
-        images: Tensor | npt.NDArray[np.uint8],
+        images: Tensor | ByteArray,
         labels: IntArray,
         transform: ImageTransform,
         augmentation: BatchAugmentation | None = None,

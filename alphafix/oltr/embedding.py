@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import SPLITS, ClassTable
 from alphafix.errors import FileFormatError
 from alphafix.files import read_tensors, write_tensors
+from alphafix.values.arrays import Array, ByteArray, FloatArray, IntArray
+from alphafix.values.classes import TIERS, ClassTable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from alphafix.oltr.data import Images
     from alphafix.oltr.metrics import Running
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
 
 EMBEDDING = "embedding.safetensors"
 
@@ -66,11 +63,11 @@ class MemoryFigures:
     infused: IntArray
     infused_values: FloatArray
     shown: IntArray
-    most: Pixels
-    least: Pixels
+    most: ByteArray
+    least: ByteArray
 
     @classmethod
-    def of(cls, coefficients: FloatArray, labels: IntArray, images: Pixels) -> MemoryFigures:
+    def of(cls, coefficients: FloatArray, labels: IntArray, images: ByteArray) -> MemoryFigures:
         """Take the figures of the sampled images.
 
         Args:
@@ -125,7 +122,7 @@ class Embedding:
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write one safetensors file."""
-        tensors: dict[str, npt.NDArray[Any]] = {
+        tensors: dict[str, Array] = {
             "direct": self.direct,
             "features": self.features,
             "labels": self.labels,
@@ -193,7 +190,7 @@ def collect_embedding(
     most = min(SAMPLES, max(2 * PER_CLASS, COEFFICIENTS // len(classes)))
     index = sample_by_class(images.labels, classes, most=most, seed=seed)
     model.eval()
-    parts: dict[str, list[npt.NDArray[Any]]] = {}
+    parts: dict[str, list[Array]] = {}
     with torch.inference_mode():
         for pixels, _ in images.plain(index, 64, running.device):
             output = running.forward(model, pixels)
@@ -233,7 +230,7 @@ def sample_by_class(
         seed: Which classes, and which 20 samples of a larger one.
     """
     rng = np.random.default_rng(seed)
-    shuffled = [rng.permutation(classes.split(name)).tolist() for name in SPLITS]
+    shuffled = [rng.permutation(classes.tier(name)).tolist() for name in TIERS]
     longest = max(len(part) for part in shuffled)
     turns = [part[i] for i in range(longest) for part in shuffled if i < len(part)]
     chosen: list[int] = []
@@ -246,7 +243,7 @@ def sample_by_class(
     return np.sort(np.array(chosen, dtype=np.int64))
 
 
-def _small(pixels: Tensor, transform: Any) -> Pixels:
+def _small(pixels: Tensor, transform: Any) -> ByteArray:
     """Normalised images as small uint8 ones, channels last."""
     import torch
     from torch.nn import functional
@@ -259,12 +256,12 @@ def _small(pixels: Tensor, transform: Any) -> Pixels:
     images = (pixels.float() * std + mean).clamp(0, 1)
     if images.shape[-1] > SIDE:
         images = functional.interpolate(images, size=(SIDE, SIDE), mode="area")
-    small: Pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    small: ByteArray = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return small
 
 
-def _average(images: Pixels, ranks: IntArray) -> Pixels:
+def _average(images: ByteArray, ranks: IntArray) -> ByteArray:
     """Mean of the images ``ranks`` (count x P) of each memory class."""
     averages = [images[ranks[:, i]].mean(axis=0) for i in range(ranks.shape[1])]
-    rounded: Pixels = np.rint(np.stack(averages)).astype(np.uint8)
+    rounded: ByteArray = np.rint(np.stack(averages)).astype(np.uint8)
     return rounded

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import SPLITS, ClassTable
 from alphafix.oltr.embedding import Embedding, MemoryFigures, sample_by_class
-
-FloatArray = npt.NDArray[np.float32]
-FloatArray64 = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.classes import TIERS, ClassTable
 
 # Points of a picture of embeddings: some two dozen classes, told apart by eye.
 POINTS = 480
@@ -76,9 +72,9 @@ def _compactness(
     from sklearn.metrics import silhouette_samples
 
     if len(np.unique(labels)) == len(labels):
-        return dict.fromkeys(SPLITS)  # one image a class has no spread
+        return dict.fromkeys(TIERS)  # one image a class has no spread
     each = silhouette_samples(values, labels)
-    inside = {name: np.isin(labels, classes.split(name)) for name in SPLITS}
+    inside = {name: np.isin(labels, classes.tier(name)) for name in TIERS}
     return {name: float(each[mine].mean()) if mine.any() else None for name, mine in inside.items()}
 
 

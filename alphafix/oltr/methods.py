@@ -10,17 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from alphafix.errors import InputError
 from alphafix.oltr.presets import Ablations
+from alphafix.values.arrays import IntArray
 
 if TYPE_CHECKING:
     from alphafix.oltr.model import LongTailModel
     from alphafix.oltr.objectives import Objective
 
-IntArray = npt.NDArray[np.int64]
 
 PLAIN, CLASS_AWARE = "plain", "class_aware"
 """Samplers: every sample once an epoch, or classes drawn evenly with 4 samples each."""

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alphafix.backbones.device import Precision, autocast
-from alphafix.classes import SPLITS, ClassTable
+from alphafix.devices import Precision, autocast
 from alphafix.oltr.data import Images
 from alphafix.oltr.distributed import add_up
 from alphafix.oltr.output import Output
-from alphafix.oltr.sampling import IntArray
+from alphafix.values.arrays import IntArray
+from alphafix.values.classes import TIERS, ClassTable
 
 Accuracy = Mapping[str, "float | None"]
 """Top-1 accuracy in percent of "few", "medium", "many" and "overall"; None without samples."""
@@ -58,7 +58,7 @@ def in_float32(output: Output) -> Output:
     )
 
 
-def accuracy_by_split(right: IntArray, counts: IntArray, classes: ClassTable) -> Accuracy:
+def accuracy_by_tier(right: IntArray, counts: IntArray, classes: ClassTable) -> Accuracy:
     """Top-1 accuracy in percent of each split and overall, over samples.
 
     Args:
@@ -67,8 +67,8 @@ def accuracy_by_split(right: IntArray, counts: IntArray, classes: ClassTable) ->
         classes: Which class is in which split.
     """
     found: dict[str, float | None] = {}
-    for name in (*SPLITS, "overall"):
-        mine = classes.split(name)
+    for name in (*TIERS, "overall"):
+        mine = classes.tier(name)
         total = int(counts[mine].sum())
         found[name] = 100 * int(right[mine].sum()) / total if total else None
     return found
@@ -92,4 +92,4 @@ def evaluate(
         counts[0].index_add_(0, labels, (predicted == labels).long())
         counts[1].index_add_(0, labels, torch.ones_like(labels))
     right, total = add_up(counts).cpu().numpy()
-    return accuracy_by_split(right, total, classes)
+    return accuracy_by_tier(right, total, classes)

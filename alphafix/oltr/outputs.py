@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from alphafix.oltr.data import Images
 from alphafix.oltr.metrics import ON_CPU, Running
-from alphafix.oltr.sampling import IntArray
 from alphafix.progress import Progress, silent
-
-FloatArray = npt.NDArray[np.float32]
+from alphafix.values.arrays import FloatArray, IntArray
 
 # Images a batch: no gradients are kept.
 BATCH = 256

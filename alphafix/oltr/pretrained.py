@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alphafix.backbones.weights import load_strictly, read_state
+from alphafix.checkpoints.weights import load_strictly, read_state
 from alphafix.errors import InputError
 from alphafix.oltr.backbones import Backbone
 from alphafix.oltr.model import LongTailModel

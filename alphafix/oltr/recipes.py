@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from alphafix.classes import Thresholds
 from alphafix.errors import InputError
+from alphafix.values.classes import Thresholds
 
 AugmentationName = Literal["official", "paper", "cifar", "small", "none"]
 Count = Annotated[int, Field(ge=1)]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
+from alphafix.values.arrays import FloatArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
 SeedArray = npt.NDArray[np.uint64]
 
 Sampler = Literal["plain", "class_aware"]
@@ -115,7 +115,7 @@ def scramble(state: SeedArray) -> SeedArray:
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
 
 
-def uniforms(seeds: SeedArray, count: int) -> npt.NDArray[np.float32]:
+def uniforms(seeds: SeedArray, count: int) -> FloatArray:
     """``count`` numbers from [0, 1) of each seed, float32 of shape len(seeds) x count."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * _STEP
     bits = scramble(seeds[:, None] + steps) >> np.uint64(40)

@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import ClassTable
-
-FloatArray = npt.NDArray[np.float32]
-FloatArray64 = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.values.classes import ClassTable
 
 GROUPS = ("correct", "wrong: as a neighbour", "wrong: otherwise")
 """The prediction groups of Figure 1a."""
@@ -45,7 +40,7 @@ def neighbour_pools(means: FloatArray, classes: ClassTable, k: int) -> list[Pool
 
     Where a pool has fewer than K classes, all of them are neighbours.
     """
-    everything = classes.split("overall")
+    everything = classes.tier("overall")
     wanted = [
         ("few-base", classes.few, classes.base),
         ("base-few", classes.base, classes.few),

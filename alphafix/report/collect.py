@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.alphanet.measure import Accuracy, trial_accuracies
-from alphafix.correction import Correction
-from alphafix.evaluation.comparison import Comparison
-from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.predictions import Predictions
+from alphafix.alphanet.measure import trial_accuracies
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours
+from alphafix.metrics.accuracy import Accuracy
+from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.predictions import Predictions
 from alphafix.oltr.embedding import Embedding
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
@@ -30,9 +27,10 @@ from alphafix.report.pictures import (
     setting_picture,
 )
 from alphafix.report.tradeoff import draw_trade_off
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from alphafix.values.arrays import BoolArray, IntArray
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
     "few-base": "few-split classes, neighbours among the base classes",
@@ -152,7 +150,7 @@ def _group_flows(material: Material) -> list[Picture]:
     for key, own, others in (
         ("few-base", few, base),
         ("base-few", base, few),
-        ("all-all", classes.split("overall"), classes.split("overall")),
+        ("all-all", classes.tier("overall"), classes.tier("overall")),
     ):
         inside = np.isin(labels, own)
         if not inside.any():
@@ -209,7 +207,7 @@ def _settings(material: Material) -> list[Picture]:
     base = {
         name: estimate.value
         for name in ("few", "medium", "many", "overall")
-        if (estimate := material.evaluation.split(name).figures["top1"].base) is not None
+        if (estimate := material.evaluation.tier(name).figures["top1"].base) is not None
     }
     by_rho = _comparison_series(material.comparison, tuple(base))
     trials = material.correction.trials

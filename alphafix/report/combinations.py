@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction, Trials
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction, Trials
 
 # Coefficients nearer to zero than this say nothing to a reader.
 SMALLEST = 0.005

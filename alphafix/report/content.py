@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.evaluation.comparison import Comparison
-from alphafix.evaluation.comparison_text import HEADER, legend, table_row
-from alphafix.evaluation.evaluation import Change, Evaluation
-from alphafix.evaluation.text import (
+from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.evaluation import Change, Evaluation
+from alphafix.report.analysis import top_confusions
+from alphafix.report.collect import Material, pictures, trade_off_picture
+from alphafix.report.combinations import Learned, learned
+from alphafix.report.comparison_text import HEADER, legend, table_row
+from alphafix.report.evaluation_text import (
     estimate,
     heading,
     interval_note,
     other_rows,
     top1_rows,
 )
-from alphafix.report.analysis import top_confusions
-from alphafix.report.collect import Material, pictures, trade_off_picture
-from alphafix.report.combinations import Learned, learned
 from alphafix.report.memory_pictures import infused_table
 from alphafix.report.page import Card, ClassColumns, Page, Table
 from alphafix.report.pictures import Picture
@@ -80,9 +80,9 @@ def _memory_table(material: Material) -> dict[str, Table]:
 
 def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
     """Three sentences: what rare classes gain, what it costs, and what else there is."""
-    few = evaluation.split("few")
+    few = evaluation.tier("few")
     gain = f"On the {few.classes} few-split classes, {_moved(few.figures['top1'])}."
-    base, overall = (evaluation.split(name).figures["top1"] for name in ("base", "overall"))
+    base, overall = (evaluation.tier(name).figures["top1"] for name in ("base", "overall"))
     cost = f"On all other classes {_moved(base)}; over all classes {_moved(overall)}."
     if comparison is None:
         return [gain, cost, NO_COMPARISON]
@@ -170,7 +170,7 @@ def _columns(material: Material) -> ClassColumns:
     rows: list[list[Any]] = [
         [
             classes.names[i],
-            splits[classes.splits[i]],
+            splits[classes.tiers[i]],
             int(classes.counts[i]),
             int(results.samples[i]),
             _number(base[i]),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.classes import SPLITS, ClassTable
 from alphafix.oltr.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.memory_report import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
-from alphafix.report.style import SPLIT_COLORS, figure
+from alphafix.report.style import TIER_COLORS, figure
+from alphafix.values.classes import TIERS, ClassTable
 
 _PANELS = {"direct": "direct features", "features": "meta-embeddings"}
 
@@ -31,7 +31,7 @@ def memory_pictures(embedding: Embedding, classes: ClassTable) -> list[Picture]:
 
 def embedding_picture(projection: Projection, split: str, classes: ClassTable) -> Picture:
     """t-SNE of direct features beside that of meta-embeddings (Figure 3)."""
-    of_split = classes.splits[projection.labels]
+    of_split = classes.tiers[projection.labels]
     shown = np.unique(projection.labels)
     with figure(figsize=(8.6, 4.2), ncols=2) as (made, axes):
         for panel, (kind, words) in zip(axes, _PANELS.items(), strict=True):
@@ -42,19 +42,19 @@ def embedding_picture(projection: Projection, split: str, classes: ClassTable) -
                     *points[mine].T,
                     s=11,
                     marker=_MARKERS[place % len(_MARKERS)],
-                    color=SPLIT_COLORS[SPLITS[classes.splits[label]]],
+                    color=TIER_COLORS[TIERS[classes.tiers[label]]],
                     alpha=0.65,
                     lw=0,
                 )
             panel.set_title(f"{words}\n{_silhouettes(projection, kind)}", fontsize=8)
             panel.set_xticks([])
             panel.set_yticks([])
-        for name, color in SPLIT_COLORS.items():
-            if name in SPLITS:
+        for name, color in TIER_COLORS.items():
+            if name in TIERS:
                 axes[0].scatter([], [], s=11, color=color, label=name)
         axes[0].legend(fontsize=7)
     rows = [
-        [kind, int(label), classes.names[label], SPLITS[of_split[i]], float(x), float(y)]
+        [kind, int(label), classes.names[label], TIERS[of_split[i]], float(x), float(y)]
         for kind in _PANELS
         for i, (label, (x, y)) in enumerate(
             zip(projection.labels, getattr(projection, kind), strict=True)
@@ -85,7 +85,7 @@ def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -
     sides = activated_classes(memory)
     with figure(figsize=(8.6, 3.8), ncols=2) as (made, axes):
         for panel, ids, words in zip(axes, sides, ("most", "least"), strict=True):
-            colors = [SPLIT_COLORS[SPLITS[classes.splits[i]]] for i in ids]
+            colors = [TIER_COLORS[TIERS[classes.tiers[i]]] for i in ids]
             panel.barh(np.arange(len(ids)), memory.mean[ids], color=colors)
             names = [_plain(classes.names[i]) for i in ids]
             panel.set_yticks(np.arange(len(ids)), names, fontsize=7)
@@ -97,7 +97,7 @@ def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -
         [
             int(i),
             classes.names[i],
-            SPLITS[classes.splits[i]],
+            TIERS[classes.tiers[i]],
             int(classes.counts[i]),
             float(memory.mean[i]),
         ]

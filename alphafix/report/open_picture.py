@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alphafix.evaluation.open_curve import CURVES
+from alphafix.openset.curve import CURVES
 from alphafix.report.pictures import Picture
 from alphafix.report.style import FEW, GOLD, MANY, MEDIUM, NEUTRAL, OVERALL, figure
 

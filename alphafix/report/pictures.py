@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.classes import SPLITS, ClassTable
-from alphafix.evaluation.evaluation import ClassResults
+from alphafix.metrics.evaluation import ClassResults
 from alphafix.report.analysis import (
     GROUPS,
     Fit,
@@ -21,11 +19,9 @@ from alphafix.report.analysis import (
     mean_interval,
     prediction_groups,
 )
-from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, SPLIT_COLORS, figure
-
-FloatArray64 = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, TIER_COLORS, figure
+from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.values.classes import TIERS, ClassTable
 
 _GROUP_COLORS = (MANY, FEW, NEUTRAL)
 
@@ -154,14 +150,14 @@ def distance_picture(
     ids, distances, values = ids[known], distances[known], values[known]
     fit = linear_fit(distances, values)
     with figure() as (made, axes):
-        for split, name_of_split in enumerate(SPLITS):
-            mine = classes.splits[ids] == split
+        for split, name_of_split in enumerate(TIERS):
+            mine = classes.tiers[ids] == split
             if mine.any():
                 axes.scatter(
                     distances[mine],
                     values[mine],
                     s=12,
-                    color=SPLIT_COLORS[name_of_split],
+                    color=TIER_COLORS[name_of_split],
                     alpha=0.6,
                     lw=0,
                     label=name_of_split,
@@ -223,7 +219,7 @@ def setting_picture(
     ):
         for panel, (label, settings) in zip(np.atleast_1d(axes), series.items(), strict=True):
             xs = sorted(settings)
-            for split, color in SPLIT_COLORS.items():
+            for split, color in TIER_COLORS.items():
                 if split not in base:
                     continue
                 found = [mean_interval([v - base[split] for v in settings[x][split]]) for x in xs]
@@ -249,8 +245,8 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
     rows: list[list[Any]] = []
     with figure(figsize=(7.2, 3.8)) as (made, axes):
         start = 0
-        for name in SPLITS:
-            ids = classes.split(name)
+        for name in TIERS:
+            ids = classes.tier(name)
             ids = ids[np.isfinite(change[ids])]
             if not len(ids):
                 continue
@@ -258,7 +254,7 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
             x = np.arange(start, start + len(ids) + 1)
             # One outline instead of a bar a class: thousands of classes stay light.
             axes.fill_between(
-                x, np.r_[change[ids], change[ids[-1]]], step="post", color=SPLIT_COLORS[name], lw=0
+                x, np.r_[change[ids], change[ids[-1]]], step="post", color=TIER_COLORS[name], lw=0
             )
             mean = float(change[ids].mean())
             axes.plot([x[0], x[-1]], [mean, mean], color=OVERALL, lw=1.5, ls="--")
@@ -280,7 +276,7 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
     )
 
 
-def alpha_picture(alphas: npt.NDArray[np.float32], trials: int) -> Picture:
+def alpha_picture(alphas: FloatArray, trials: int) -> Picture:
     """Densities of the coefficients by neighbour rank (Figures A2, A13-A15).
 
     Args:
@@ -288,7 +284,7 @@ def alpha_picture(alphas: npt.NDArray[np.float32], trials: int) -> Picture:
         trials: T, for the caption.
     """
     edges = np.linspace(-1, 1, ALPHA_BINS + 1)
-    colors = (FEW, SPLIT_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
+    colors = (FEW, TIER_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
     rows: list[list[Any]] = []
     with figure() as (made, axes):
         for rank in range(alphas.shape[2]):

@@ -20,7 +20,7 @@ ACCENT = "#cc79a7"
 GOLD = "#e69f00"
 SKY = "#56b4e9"
 
-SPLIT_COLORS = {"few": FEW, "medium": MEDIUM, "many": MANY, "overall": OVERALL}
+TIER_COLORS = {"few": FEW, "medium": MEDIUM, "many": MANY, "overall": OVERALL}
 
 _SETTINGS: Any = {
     "figure.figsize": (6.4, 4.0),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.classes import ClassTable
 from alphafix.errors import AlphafixError
 from alphafix.features.store import FeatureStore
+from alphafix.values.classes import ClassTable
 
 logger = logging.getLogger(__name__)
 

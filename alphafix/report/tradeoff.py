@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alphafix.evaluation.comparison import BASE, Comparison, Row
+from alphafix.metrics.comparison import BASE, Comparison, Row
 from alphafix.report.style import ACCENT, FEW, GOLD, MANY, MEDIUM, NEUTRAL, OVERALL, SKY, figure
 
 _LOOKS = {

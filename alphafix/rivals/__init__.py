@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from alphafix.errors import InputError
 
 if TYPE_CHECKING:
-    from alphafix.correction import Correction
     from alphafix.rivals.material import Fitted, Material
+    from alphafix.values.correction import Correction
 
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "few-bias": ("few_bias", {}),

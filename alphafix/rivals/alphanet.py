@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alphafix.alphanet.combine import candidates
@@ -17,12 +16,13 @@ from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import Layout
 from alphafix.alphanet.sweep import make_trial, neighbors_of, run_sweep, settings
 from alphafix.alphanet.training import Hyper
-from alphafix.correction import Correction, Trials
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.progress import Progress, silent
 from alphafix.rivals.few_bias import offset
 from alphafix.rivals.material import Fitted, Material, linear
+from alphafix.values.arrays import FloatArray64
+from alphafix.values.correction import Correction, Trials
 
 # Trials that train together on a CPU; more gain nothing.
 TOGETHER = 10
@@ -131,7 +131,7 @@ def calibrated(found: Fitted, material: Material) -> Fitted:
     head = correction.apply(material.head)
     extra = offset(material, material.val_logits(head.logits))
     changed = np.union1d(correction.classes, material.classes.few)
-    biases: npt.NDArray[np.float64] = head.bias_or_zeros.astype(np.float64) * head.scale
+    biases: FloatArray64 = head.bias_or_zeros.astype(np.float64) * head.scale
     biases[material.classes.few] += extra
     return linear(
         f"{found.method} + few-bias",

@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.correction import Correction
 from alphafix.errors import InputError
-from alphafix.evaluation.bootstrap import interval
-from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.metrics.bootstrap import interval
+from alphafix.metrics.many import COLUMNS, accuracies, bootstrap_accuracies
 from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, fit
 from alphafix.rivals.material import Fitted, Material, predictions
-
-FloatArray64 = npt.NDArray[np.float64]
+from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.values.correction import Correction
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
@@ -120,7 +118,7 @@ def choose(
     return offered[place], choice
 
 
-def _pick(figures: FloatArray64, limit: float) -> npt.NDArray[np.int64]:
+def _pick(figures: FloatArray64, limit: float) -> IntArray:
     """The method chosen in each draw (-1 for none) from draws x (1 + M) x 4 figures."""
     drop = figures[:, :1, OVERALL] - figures[:, 1:, OVERALL]
     few = np.where(drop <= limit + 1e-9, figures[:, 1:, FEW], -np.inf)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import Fitted, FloatArray, Material
+from alphafix.rivals.material import Fitted, Material
 from alphafix.rivals.training import RATES, Recipe, base_parameters, sgd
+from alphafix.values.arrays import FloatArray
 
 RECIPE = Recipe(epochs=10)
 POWER = 1.2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.alphanet.calibration import Curve, best_offset, trade_off
-from alphafix.alphanet.measure import Contest
-from alphafix.rivals.material import CHUNK, Fitted, FloatArray, IntArray, Material, linear
+from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
+from alphafix.rivals.material import CHUNK, Fitted, Material, linear
+from alphafix.values.arrays import FloatArray, IntArray
 
 
 def fit(material: Material) -> Fitted:

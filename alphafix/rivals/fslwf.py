@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import Fitted, IntArray, Material, linear
+from alphafix.rivals.material import Fitted, Material, linear
 from alphafix.rivals.shots import Shots
+from alphafix.values.arrays import IntArray
 
 STEPS = 600
 RATES = (1e-3, 1e-2)

@@ -8,18 +8,14 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.alphanet.measure import Accuracy, split_accuracy
-from alphafix.alphanet.selection import Rule
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-
-FloatArray = npt.NDArray[np.float32]
-FloatArray64 = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.selection import Rule
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 
 Setting = TypeVar("Setting")
 
@@ -110,7 +106,7 @@ class Material:
 
     def accuracy(self, predicted: IntArray) -> Accuracy:
         """Accuracy by split of predictions on the validation samples."""
-        return split_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
+        return tier_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
 
     def best(
         self, settings: Iterable[Setting], predict: Callable[[Setting], IntArray]

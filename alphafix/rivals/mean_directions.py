@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.alphanet.calibration import best_offset
+from alphafix.metrics.trade_off import best_offset
 from alphafix.rivals.few_bias import offset_curve
-from alphafix.rivals.material import Fitted, FloatArray64, Material, linear, unit
+from alphafix.rivals.material import Fitted, Material, linear, unit
+from alphafix.values.arrays import FloatArray64
 
 # Multiples of the strength at which the directions' scores vary as much as the logits do.
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)

@@ -6,15 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from alphafix.rivals.material import (
-    Fitted,
-    FloatArray,
-    FloatArray64,
-    Material,
-    class_sums,
-    linear,
-    unit,
-)
+from alphafix.rivals.material import Fitted, Material, class_sums, linear, unit
+from alphafix.values.arrays import FloatArray, FloatArray64
 
 FEATURES = ("plain", "l2", "cl2")
 DISTANCES = ("euclidean", "cosine")

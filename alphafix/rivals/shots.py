@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import FloatArray64, IntArray, Material
+from alphafix.rivals.material import Material
 from alphafix.rivals.training import PER_CLASS
+from alphafix.values.arrays import FloatArray64, IntArray
 
 # Share of the average variance that is added to each axis. Features of training samples vary
 # little along many axes, which the inverse would blow up.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.rivals.material import Fitted, FloatArray64, Material, linear
+from alphafix.rivals.material import Fitted, Material, linear
+from alphafix.values.arrays import FloatArray64
 
 # Kang et al. search 0..1; the head of a model that was balanced before may need more.
 TAUS = np.linspace(0, 2, 41)

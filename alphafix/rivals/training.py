@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from alphafix.errors import InputError
-from alphafix.rivals.material import FloatArray, IntArray, Material
+from alphafix.rivals.material import Material
+from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """n x D features and n labels -> mean loss, a scalar."""
@@ -152,7 +152,7 @@ def best_rate(
 
 def _mean_class_accuracy(material: Material, rows: FloatArray, biases: FloatArray) -> float:
     predicted = (material.val_features @ rows.T + biases).argmax(axis=1)
-    right: npt.NDArray[np.bool_] = predicted == material.val_labels
+    right: BoolArray = predicted == material.val_labels
     samples = np.bincount(material.val_labels)
     hits = np.bincount(material.val_labels, weights=right)
     return float((hits[samples > 0] / samples[samples > 0]).mean())

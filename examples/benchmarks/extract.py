@@ -29,9 +29,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alphafix.backbones.extractor import Extractor, Setting
-from alphafix.backbones.loading import load_classifier
-from alphafix.backbones.preprocess import Overrides
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
 from alphafix.features.allocator import kept_memory
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
@@ -39,9 +38,10 @@ from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import open_data
 from alphafix.images.splits import open_splits
-from alphafix.options.extract import ExtractOptions
+from alphafix.models.extractor import Extractor, Setting
+from alphafix.models.loading import load_classifier
+from alphafix.models.preprocess import Overrides
 from alphafix.progress import silent
-from alphafix.stages.extract import extract
 
 TURNS = 3
 BATCH = 32

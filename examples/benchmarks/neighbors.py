@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.classes import ClassTable
+from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.features.means import class_means
 from alphafix.features.sums import ClassSums
 from alphafix.features.writer import FeatureWriter
-from alphafix.neighbors import nearest_neighbours
+from alphafix.values.classes import ClassTable
 
 CLASSES, WIDTH, BATCH = 74_500, 512, 16_384
 

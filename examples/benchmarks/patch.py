@@ -31,8 +31,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from alphafix.checkpoints import find_head
-from alphafix.correction import Correction
-from alphafix.run import CORRECTION, HEAD, Run
+from alphafix.run.directory import CORRECTION, HEAD, Run
+from alphafix.values.correction import Correction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ CLASSES, WIDTH, FEW = 1000, 2048, 136
 LAYER_BYTES = 64 << 20
 # Direct writes start and end at blocks; the few bytes that are left over are left out.
 BLOCK, PIECE = 4096, 8 << 20
-COMMAND = [sys.executable, "-c", "from alphafix.cli.app import main; main()"]
+COMMAND = [sys.executable, "-c", "from alphafix.commands.app import main; main()"]
 
 
 @dataclass(frozen=True)

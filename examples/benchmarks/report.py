@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction, Trials
+from alphafix.commands.report.options import ReportOptions
+from alphafix.commands.report.work import report
 from alphafix.features.writer import FeatureWriter
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours
-from alphafix.options.report import ReportOptions
-from alphafix.run import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
-from alphafix.stages.report import report
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction, Trials
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 
 SEEDS, K = 10, 5
 REPORT_SECONDS, BROWSER_SECONDS = 30.0, 2.0

@@ -18,21 +18,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.alphanet import sweep
+from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import Layout, Scores, reduce_scores
 from alphafix.alphanet.training import Data, Hyper, Trial, train_batch
-from alphafix.classes import ClassTable
-from alphafix.head import Head
-from alphafix.neighbors import nearest_neighbours
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 
 TABLE_A1 = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0)
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.classes import ClassTable
+from alphafix.alphanet.neighbors import random_neighbours
 from alphafix.features.writer import FeatureWriter
-from alphafix.head import Head
-from alphafix.neighbors import Neighbours, random_neighbours
-from alphafix.run import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
 
 NUM_CLASSES, WIDTH, FEW, SAMPLES, BATCH = 74_500, 512, 50_000, 887_500, 8192
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from alphafix.cli.app import COMMANDS, load_command
+from alphafix.commands.app import COMMANDS, load_command
 
 FOLDER = Path(__file__).parent
 

@@ -24,20 +24,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from oltr_tables import markdown
 
+from alphafix.commands.make_lt.options import MakeLtOptions
+from alphafix.commands.make_lt.work import make_lists
+from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.demo.glyphs import Glyphs, load_glyphs, unpack_images
 from alphafix.files import read_json, write_json, write_text
-from alphafix.options.make_lt import MakeLtOptions
-from alphafix.options.train_oltr import TrainOltrOptions
-from alphafix.stages.make_lt import make_lists
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 if TYPE_CHECKING:
-    from alphafix.stages.train_oltr_evaluation import Evaluator
+    from alphafix.commands.train_oltr.evaluation import Evaluator
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 RECIPE = Path(__file__).with_name("oltr-recipe.yaml")
 RESULTS = Path(__file__).with_name("results") / "oltr.json"
@@ -165,7 +163,7 @@ def train(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> dict[str, Any]:
     import torch
 
-    from alphafix.stages.train_oltr import train_oltr
+    from alphafix.commands.train_oltr.work import train_oltr
 
     torch.set_num_threads(1)
     # A training that was interrupted has taken more time than is seen here.
@@ -191,8 +189,8 @@ def evaluate_more(job: Job) -> dict[str, Any]:
     unknown glyphs there; the one that 95% of the validation images pass needs no unknown ones
     either.
     """
-    from alphafix.evaluation.open_table import recognition_row, softmax_answers
-    from alphafix.oltr.odin import softmax_scores
+    from alphafix.openset.odin import softmax_scores
+    from alphafix.openset.table import recognition_row, softmax_answers
 
     evaluator = evaluator_of(job.options())
     (known, labels), (unknown, _) = evaluator.logits("test"), evaluator.logits("open")
@@ -215,15 +213,15 @@ def by_distance(name: str, evaluator: Evaluator) -> dict[str, Any]:
     """
     import torch
 
-    from alphafix.evaluation.open_table import detection_row
     from alphafix.oltr.memory import nearest_distance
     from alphafix.oltr.pipeline import direct_means
+    from alphafix.openset.table import detection_row
 
     model = evaluator.model.body
     train = evaluator.load("train")
     means = direct_means(model, train, len(evaluator.classes), evaluator.running)
 
-    def distances(split: str) -> npt.NDArray[np.float64]:
+    def distances(split: str) -> FloatArray64:
         images = evaluator.load(split)
         index = np.arange(len(images), dtype=np.int64)
         batches = images.plain(index, 500, evaluator.running.device)
@@ -276,8 +274,8 @@ def by_openmax(
         labels: Classes of the known images.
         logits: Logits of the known and of the unknown images.
     """
-    from alphafix.evaluation.open_table import detection_row, openmax_answers, recognition_row
-    from alphafix.oltr.openmax import OpenMax
+    from alphafix.openset.openmax import OpenMax
+    from alphafix.openset.table import detection_row, openmax_answers, recognition_row
 
     fitted = OpenMax.fit(*evaluator.logits("train"))
     found = []
@@ -293,12 +291,12 @@ def by_openmax(
 
 def evaluator_of(options: TrainOltrOptions) -> Evaluator:
     """The exported model of a training, on its images."""
-    from alphafix.backbones.weights import load_strictly, read_state
+    from alphafix.checkpoints.weights import load_strictly, read_state
+    from alphafix.commands.train_oltr.data import open_images
+    from alphafix.commands.train_oltr.evaluation import Evaluator
+    from alphafix.commands.train_oltr.recipe import resolve_recipe
     from alphafix.oltr.export import MODEL, read_config
     from alphafix.oltr.metrics import ON_CPU
-    from alphafix.stages.train_oltr_data import open_images
-    from alphafix.stages.train_oltr_evaluation import Evaluator
-    from alphafix.stages.train_oltr_recipe import resolve_recipe
 
     recipe = resolve_recipe(options)
     images = open_images(options, recipe)

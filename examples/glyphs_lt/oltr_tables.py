@@ -16,14 +16,14 @@ from typing import Any
 
 Figures = dict[str, Any]
 
-SPLITS = ("many", "medium", "few", "overall")
+TIERS = ("many", "medium", "few", "overall")
 
 # Titles, and where the figure is in a row.
 Columns = dict[str, tuple[str, ...]]
 
-CLOSED: Columns = {split: ("closed", split) for split in SPLITS}
+CLOSED: Columns = {split: ("closed", split) for split in TIERS}
 OPEN: Columns = {
-    **{split: ("open", split) for split in SPLITS},
+    **{split: ("open", split) for split in TIERS},
     "F": ("f_measure",),
     "F, old form": ("f_measure_old",),
     "AUROC": ("auroc",),

@@ -15,14 +15,15 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from alphafix.alphanet.combine import candidates
-from alphafix.alphanet.measure import Accuracy, split_accuracy, trial_accuracies
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction
+from alphafix.alphanet.measure import trial_accuracies
+from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import fit, forget_unfinished
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.options.train import TrainOptions
-from alphafix.run import CLASSES, HEAD, Run
-from alphafix.stages.train import fit, forget_unfinished
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.run.directory import CLASSES, HEAD, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 
 RHOS = (0.1, 0.25, 0.5, 1.0, 2.0)
 COLUMNS = ("few", "medium", "many", "overall")
@@ -31,7 +32,7 @@ COLUMNS = ("few", "medium", "many", "overall")
 def head_accuracy(head: Head, classes: ClassTable, store: FeatureStore) -> Accuracy:
     """Test accuracy of a head."""
     right = head.logits(store.array()).argmax(1) == store.labels
-    return split_accuracy(right, store.labels, classes)
+    return tier_accuracy(right, store.labels, classes)
 
 
 def rows_of(

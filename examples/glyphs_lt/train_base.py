@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alphafix.classes import ClassTable
 from alphafix.demo.glyphs import ARCHIVE, Glyphs, GlyphSplit, load_glyphs
 from alphafix.demo.model import GlyphNet, normalize
 from alphafix.files import write_json, write_tensors
+from alphafix.values.classes import ClassTable
 
 BATCH = 128
 WARMUP_SHARE = 0.15
@@ -188,7 +188,7 @@ def measure(head: nn.Module, samples: Samples, table: ClassTable) -> dict[str, f
         table: Which classes are few, medium and many.
     """
     correct = (predict(head, samples.inputs) == samples.labels).double()
-    splits = torch.from_numpy(table.splits)[samples.labels]
+    splits = torch.from_numpy(table.tiers)[samples.labels]
     groups = {name: correct[splits == i] for i, name in enumerate(("few", "medium", "many"))}
     groups["overall"] = correct
     return {name: round(100 * hits.mean().item(), 2) for name, hits in groups.items()}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 from torchvision.models.resnet import Bottleneck, ResNet
+
+from alphafix.values.arrays import Array
 
 CLASSES = 12
 COUNTS = {"train": [101, *[24] * 8, *[6] * 3], "val": [3] * 12, "test": [5] * 12}
@@ -25,7 +26,6 @@ SIZE = 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 State = dict[str, torch.Tensor]
-Array = npt.NDArray[Any]
 
 
 def _network(layers: list[int]) -> ResNet:

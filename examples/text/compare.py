@@ -21,15 +21,13 @@ from typing import Any
 import docstrings
 import embeddings
 import numpy as np
-import numpy.typing as npt
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 import alphafix
 from alphafix import AlphaNetClassifier, ClassTable
 from alphafix.checkpoints import head_of, with_correction
-
-Array = npt.NDArray[Any]
+from alphafix.values.arrays import Array
 
 # Weaker regularisation than the default, for vectors of length one.
 C = 10.0
@@ -91,7 +89,7 @@ def accuracies(predicted: Array, labels: Array, table: ClassTable) -> list[float
     """Top-1 in percent of each split and of all samples, and the mean over classes."""
     right = predicted == labels
     ids = np.searchsorted(table.names, labels)
-    splits = [np.isin(ids, table.split(name)) for name in COLUMNS[:4]]
+    splits = [np.isin(ids, table.tier(name)) for name in COLUMNS[:4]]
     classes = [right[ids == label].mean() for label in np.unique(ids)]
     return [100 * float(right[inside].mean()) for inside in splits] + [
         100 * float(np.mean(classes))

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from alphafix.values.arrays import IntArray
+
 # Not part of the documented library, or code of other origin.
 LEFT_OUT = {"test", "tests", "_test", "idlelib", "lib2to3", "turtledemo", "ensurepip"} | {
     "site-packages",
@@ -66,7 +68,7 @@ def _docstrings(root: Path, limit: int | None) -> Iterator[tuple[str, str]]:
 
 def split(
     modules: Texts, seed: int, *, share: float = 0.3, least: int = 2
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[IntArray, IntArray]:
     """Indices of the samples to fit on, and of those held out: a share of each module."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(modules), dtype=bool)

@@ -12,19 +12,19 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
+from alphafix.values.arrays import FloatArray, IntArray
+
 Texts = npt.NDArray[np.str_]
-FloatArray = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 
 # The beginning of a docstring says what an object is for; longer inputs take longer.
 TOKENS = 64
 BATCH = 64
 
 
-def tfidf(texts: Texts) -> Callable[[Indices, Indices], tuple[FloatArray, FloatArray]]:
+def tfidf(texts: Texts) -> Callable[[IntArray, IntArray], tuple[FloatArray, FloatArray]]:
     """256 components of tf-idf, fitted on the training texts alone."""
 
-    def features(train: Indices, test: Indices) -> tuple[FloatArray, FloatArray]:
+    def features(train: IntArray, test: IntArray) -> tuple[FloatArray, FloatArray]:
         steps = make_pipeline(
             TfidfVectorizer(sublinear_tf=True, min_df=2),
             TruncatedSVD(256, random_state=0),
@@ -35,7 +35,7 @@ def tfidf(texts: Texts) -> Callable[[Indices, Indices], tuple[FloatArray, FloatA
     return features
 
 
-def minilm(texts: Texts) -> Callable[[Indices, Indices], tuple[FloatArray, FloatArray]]:
+def minilm(texts: Texts) -> Callable[[IntArray, IntArray], tuple[FloatArray, FloatArray]]:
     """Unit vectors of all-MiniLM-L6-v2: the mean of its last layer (as its card says)."""
     vectors = _encode(texts)
     return lambda train, test: (vectors[train], vectors[test])

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alphafix.alphanet import sweep
 from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import Layout, Scores, reduce_scores
 from alphafix.alphanet.training import Data, Hyper, Trial
-from alphafix.classes import ClassTable
-from alphafix.head import Head
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 
-IntArray = npt.NDArray[np.int64]
 CPU = torch.device("cpu")
 
 
@@ -24,9 +23,9 @@ CPU = torch.device("cpu")
 class Setup:
     """Features, labels, class table and head of a random problem."""
 
-    features: npt.NDArray[np.float32]
+    features: FloatArray
     labels: IntArray
-    val_features: npt.NDArray[np.float32]
+    val_features: FloatArray
     val_labels: IntArray
     classes: ClassTable
     head: Head
@@ -93,7 +92,7 @@ def make_setup(
     val_labels = np.tile(np.arange(num_classes), 8).astype(np.int64)
     centers = rng.normal(size=(num_classes, width))
 
-    def draw(wanted: IntArray) -> npt.NDArray[np.float32]:
+    def draw(wanted: IntArray) -> FloatArray:
         return (centers[wanted] + rng.normal(size=(len(wanted), width))).astype(np.float32)
 
     weight = (centers + 0.3 * rng.normal(size=centers.shape)).astype(np.float32)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.alphanet.training import Hyper, Trial
-from alphafix.head import Head
-
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import IntArray
+from alphafix.values.head import Head
 
 
 class AlphaNetModule(nn.Module):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.alphanet.calibration import best_offset, trade_off
-from alphafix.alphanet.measure import Contest, harmonic_mean, split_accuracy
-from alphafix.alphanet.selection import Rule
-from alphafix.classes import ClassTable
+from alphafix.metrics.accuracy import harmonic_mean, tier_accuracy
+from alphafix.metrics.selection import Rule
+from alphafix.metrics.trade_off import Contest, best_offset, trade_off
+from alphafix.values.classes import ClassTable
 
 CLASSES = ClassTable(("few", "medium", "many"), np.array([5, 50, 500]))
 
@@ -36,7 +36,7 @@ def test_trade_off__is_the_accuracy_at_every_offset(seed: int, size: int) -> Non
     assert (np.diff(curve.offsets) > 0).all()
     assert len(curve.offsets) == len(np.unique(contest.gap)) + 1
     for position, offset in enumerate(curve.offsets):
-        expected = split_accuracy(contest.correct(offset), contest.labels, CLASSES)
+        expected = tier_accuracy(contest.correct(offset), contest.labels, CLASSES)
         got = curve.at(position)
         for name, value in expected.items():
             assert got[name] == (None if value is None else pytest.approx(value))

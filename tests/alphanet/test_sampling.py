@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.alphanet.sampling import Pool, draw_epochs, samples_per_epoch
-from alphafix.classes import ClassTable
-
-IntArray = npt.NDArray[np.int64]
+from alphafix.values.arrays import IntArray
+from alphafix.values.classes import ClassTable
 
 
 def make_labels(seed: int = 0) -> tuple[IntArray, ClassTable]:

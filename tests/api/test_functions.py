@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import alphafix
 from alphafix.errors import InputError, MissingStageError, TargetExistsError
-from alphafix.run import CLASSES, COMPARISON, CORRECTION, HEAD, NEIGHBORS, REPORT
+from alphafix.run.directory import CLASSES, COMPARISON, CORRECTION, HEAD, NEIGHBORS, REPORT
 from tests.common import make_problem, write_run
 
 PROBLEM = make_problem()

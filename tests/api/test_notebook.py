@@ -12,11 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import alphafix
-from alphafix.correction import Correction
 from alphafix.errors import InputError
-from alphafix.evaluation.comparison import Comparison
-from alphafix.head import HeadSource
-from alphafix.html import MOST_ROWS, table_html
+from alphafix.metrics.comparison import Comparison
+from alphafix.report.html import MOST_ROWS, table_html
+from alphafix.values.correction import Correction
+from alphafix.values.head import HeadSource
 from tests.common import make_problem
 
 BASE = make_problem()
@@ -107,7 +107,7 @@ def test_evaluation__shows_what_is_gained_and_what_is_lost(result: alphafix.Eval
     cells = shown(result)
     assert cells.rows[0][3:6] == ["base", "corrected", "change"]
     assert [row[0] for row in cells.rows[1:]] == ["few", "medium", "many", "base", "overall"]
-    change = result.split("overall").figures["top1"].change
+    change = result.tier("overall").figures["top1"].change
     assert change is not None
     assert cells.rows[-1][5].startswith(f"{change.value + 0.0:+.1f} [")
     assert "12 classes: 3 few, 5 medium, 4 many (few < 20" in cells.text

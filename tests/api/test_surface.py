@@ -10,14 +10,14 @@ import pytest
 
 import alphafix
 from alphafix.api import keywords
-from alphafix.options.base import StageOptions
-from alphafix.options.compare import CompareOptions
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.options.extract import ExtractOptions
-from alphafix.options.inspect import InspectOptions
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.options.patch import PatchOptions
-from alphafix.options.train import TrainOptions
+from alphafix.commands.compare.options import CompareOptions
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.inspect.options import InspectOptions
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.options import StageOptions
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.train.options import TrainOptions
 
 # Fields that are arguments of the function, not keywords, or are for the command line alone.
 NOT_KEYWORDS = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alphafix.backbones.preprocess import Normalization
+from alphafix.models.preprocess import Normalization
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

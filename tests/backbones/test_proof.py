@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alphafix.backbones.preprocess import Normalization, Overrides, ResizeCrop
-from alphafix.backbones.proof import find_reading
 from alphafix.errors import InputError
+from alphafix.models.preprocess import Normalization, Overrides, ResizeCrop
+from alphafix.models.proof import find_reading
 
 
 def numbers(seed: int, bias: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

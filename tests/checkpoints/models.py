@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from alphafix.correction import Correction
-from alphafix.head import Head
-from alphafix.run import CORRECTION, HEAD, Run
-
-FloatArray = npt.NDArray[np.float32]
+from alphafix.run.directory import CORRECTION, HEAD, Run
+from alphafix.values.arrays import FloatArray
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 
 CLASSES = 12
 FEW = np.array([3, 7, 11])

@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from alphafix.checkpoints import find_head
-from alphafix.checkpoints.matching import match_head
-from alphafix.checkpoints.opening import open_checkpoint
-from alphafix.cli.app import app
-from alphafix.correction import Correction
+from alphafix.checkpoints.formats.opening import open_checkpoint
+from alphafix.checkpoints.head.matching import match_head
+from alphafix.commands.app import app
+from alphafix.commands.inspect.options import InspectOptions
+from alphafix.commands.inspect.work import inspect
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
-from alphafix.head import Head
-from alphafix.options.inspect import InspectOptions
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.inspect import inspect
-from alphafix.stages.patch import patch
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from tests.checkpoints.models import BUILDERS, CLASSES, build, make_correction, write_stages
 from tests.common import make_problem, write_run
 

@@ -15,13 +15,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from alphafix.checkpoints import find_head
-from alphafix.checkpoints.inplace import write_in_place
-from alphafix.checkpoints.splices import Splice, in_order
-from alphafix.correction import Correction
+from alphafix.checkpoints.patch.inplace import write_in_place
+from alphafix.checkpoints.patch.splices import Splice, in_order
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError, StaleInputError
-from alphafix.options.patch import PatchOptions
-from alphafix.run import HEAD
-from alphafix.stages.patch import patch
+from alphafix.run.directory import HEAD
+from alphafix.values.correction import Correction
 from tests.checkpoints.models import make_correction, write_stages
 
 CLASSES, WIDTH = 20, 8
@@ -75,7 +75,7 @@ def change_delta(work: Path, change: Callable[[dict[str, Any]], None], *, seal: 
     change(tensors)
     metadata = header["__metadata__"]
     if seal:
-        from alphafix.checkpoints.delta import _content
+        from alphafix.checkpoints.patch.delta import _content
 
         inner = json.loads(metadata["alphafix"])
         inner["content"] = _content(list(tensors.values()))

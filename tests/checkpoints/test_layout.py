@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.checkpoints.layout import Stored, effective, invert
-from alphafix.checkpoints.tensors import decode, encode
-from alphafix.correction import Correction
+from alphafix.checkpoints.formats.tensors import decode, encode
+from alphafix.checkpoints.head.layout import Stored, effective, invert
 from alphafix.errors import InputError
-from alphafix.head import HeadSource
+from alphafix.values.correction import Correction
+from alphafix.values.head import HeadSource
 
 C, D = 6, 4
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from alphafix.checkpoints import find_head, load_state_dict
-from alphafix.correction import Correction
-from alphafix.head import Head
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.patch import PatchResult, patch
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import PatchResult, patch
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from tests.checkpoints.models import (
     BUILDERS,
     CLASSES,

@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from alphafix.checkpoints import find_head, open_checkpoint
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
-from alphafix.head import Head
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.patch import patch
+from alphafix.values.head import Head
 from tests.checkpoints.models import make_correction, run_onnx, write_stages
 
 RNG = np.random.default_rng(0)

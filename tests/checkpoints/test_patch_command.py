@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from alphafix.checkpoints.safetensors_format import read_header
-from alphafix.checkpoints.tensors import read_raw
-from alphafix.cli.app import app
-from alphafix.correction import Correction
-from alphafix.head import Head
-from alphafix.run import CORRECTION, HEAD, Provenance
+from alphafix.checkpoints.formats.safetensors_format import read_header
+from alphafix.checkpoints.formats.tensors import read_raw
+from alphafix.commands.app import app
+from alphafix.run.directory import CORRECTION, HEAD, Provenance
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from tests.common import Problem, make_problem, write_run
 
 

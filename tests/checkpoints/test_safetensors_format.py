@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from alphafix.checkpoints.metadata import metadata_splice
-from alphafix.checkpoints.safetensors_format import read_header
-from alphafix.checkpoints.tensors import read_values
-from alphafix.checkpoints.writing import write_copy
+from alphafix.checkpoints.formats.metadata import metadata_splice
+from alphafix.checkpoints.formats.safetensors_format import read_header
+from alphafix.checkpoints.formats.tensors import read_values
+from alphafix.checkpoints.patch.writing import write_copy
 from alphafix.errors import FileFormatError
 
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name != "__metadata__")

@@ -21,19 +21,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from alphafix.checkpoints import find_head, writing
-from alphafix.checkpoints.inplace import Undo, revert, undo_path, write_in_place
-from alphafix.checkpoints.splices import Splice
-from alphafix.checkpoints.writing import (
+from alphafix.checkpoints import find_head
+from alphafix.checkpoints.patch import writing
+from alphafix.checkpoints.patch.inplace import Undo, revert, undo_path, write_in_place
+from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.patch.writing import (
     PIECE,
     Span,
     VerificationError,
     compare_piece,
     write_copy,
 )
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.patch import patch
 from tests.checkpoints.models import make_correction, write_stages
 
 CLASSES, WIDTH = 40, 64
@@ -136,8 +137,8 @@ def test_patch__an_existing_card_is_seen_before_the_first_write(work: Path) -> N
 KILL_AFTER = """
     import os, signal, sys
     from pathlib import Path
-    from alphafix.options.patch import PatchOptions
-    from alphafix.stages.patch import patch
+    from alphafix.commands.patch.options import PatchOptions
+    from alphafix.commands.patch.work import patch
 
     writes = 0
     write = os.pwrite
@@ -180,7 +181,7 @@ def test_patch__killed_at_any_moment(tmp_path: Path) -> None:
     save_file(tensors, model)
     head = find_head(model, name="fc.weight")
     write_stages(tmp_path / "run", head, make_correction(head))
-    script = "from alphafix.cli.app import main; main()"
+    script = "from alphafix.commands.app import main; main()"
     command = [sys.executable, "-c", script, "patch", str(model), "--run", str(tmp_path / "run")]
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.patch import patch
 from tests.checkpoints.models import make_correction, write_stages
 
 INDEX = "model.safetensors.index.json"

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassif
 from sklearn.svm import SVC, LinearSVC
 
 from alphafix.checkpoints import head_of, with_correction
-from alphafix.correction import Correction
 from alphafix.errors import InputError
+from alphafix.values.correction import Correction
 from tests.common import make_problem
 
 PROBLEM = make_problem()

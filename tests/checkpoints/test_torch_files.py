@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
-from alphafix.options.patch import PatchOptions
-from alphafix.stages.patch import patch
 from tests.checkpoints.models import CLASSES, FEW, build, make_correction, write_stages
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import alphafix.demo
-from alphafix.classes import ClassTable
 from alphafix.demo.glyphs import Glyphs, GlyphSplit, load_glyphs
 from alphafix.demo.model import GlyphNet, GlyphTransform, glyph_net, normalize
 from alphafix.files import read_json, read_tensors
+from alphafix.values.classes import ClassTable
 
 DATA = Path(alphafix.demo.__file__).parent / "data"
 NETWORK = DATA / "base-crt.safetensors"
@@ -55,7 +55,7 @@ def features(glyphs: Glyphs) -> dict[str, torch.Tensor]:
 def accuracies(logits: torch.Tensor, split: GlyphSplit, glyphs: Glyphs) -> dict[str, float]:
     """Compute the accuracy, in percent, on each split of the classes."""
     counts = np.bincount(glyphs.train.labels, minlength=glyphs.num_classes)
-    group = ClassTable(glyphs.class_names, counts).splits[split.labels]
+    group = ClassTable(glyphs.class_names, counts).tiers[split.labels]
     right = logits.argmax(dim=1).numpy() == split.labels
     rows = {"few": right[group == 0], "medium": right[group == 1], "many": right[group == 2]}
     return {name: 100 * float(hits.mean()) for name, hits in {**rows, "overall": right}.items()}

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from tests.docs.blocks import REPOSITORY, statements, words
 
 # What .ci/run does for all documentation: these are checked here, not run again.

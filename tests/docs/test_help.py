@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import COMMANDS, app, load_command
+from alphafix.commands.app import COMMANDS, app, load_command
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
 

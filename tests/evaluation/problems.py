@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.correction import Correction
-from alphafix.run import CLASSES, CORRECTION, HEAD, Provenance, Run
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Provenance, Run
+from alphafix.values.correction import Correction
 from tests.common import Problem, make_problem, write_run
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from alphafix.classes import ClassTable
-from alphafix.evaluation.ci import junit_report, markdown_report
-from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.gates import Gates, check_gates
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.run import Run
-from alphafix.stages.evaluate import evaluate
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import evaluate
+from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.gates import Gates, check_gates
+from alphafix.report.ci import junit_report, markdown_report
+from alphafix.run.directory import Run
+from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
 
 GATES = Gates(min_few_gain=90, max_overall_drop=50, max_class_drop=0)
@@ -70,7 +70,7 @@ def test_markdown__table_with_all_splits_and_gates(found: Evaluation) -> None:
 
 def test_gates__stop_a_shell_pipeline(run: Run, tmp_path: Path) -> None:
     arguments = f"--run '{run.folder}' --bootstraps 100 --junit j.xml --markdown s.md"
-    main = "from alphafix.cli.app import main; main()"
+    main = "from alphafix.commands.app import main; main()"
     program = f"'{sys.executable}' -c '{main}' evaluate {arguments}"
     script = f"set -e\n{program} --min-few-gain 1\necho released\n{program} --min-few-gain 99\n"
     script += "echo never"

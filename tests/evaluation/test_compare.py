@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
-from alphafix.correction import Correction
+from alphafix.commands.app import app
+from alphafix.commands.compare.options import CompareOptions
+from alphafix.commands.compare.work import compare
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import evaluate
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import InputError, MissingStageError, StaleInputError
-from alphafix.evaluation.comparison import BASE, Comparison, Measured, Method, verdict
-from alphafix.evaluation.comparison_text import marks
-from alphafix.options.compare import CompareOptions
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.run import COMPARISON, CORRECTION, HEAD, Run
-from alphafix.stages.compare import compare
-from alphafix.stages.evaluate import evaluate
-from alphafix.stages.neighbors import find_neighbors
+from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
+from alphafix.report.comparison_text import marks
+from alphafix.run.directory import COMPARISON, CORRECTION, HEAD, Run
+from alphafix.values.correction import Correction
 from tests.common import make_problem, write_run
 
 PROBLEM = make_problem(num_classes=16, spread=1.5)
@@ -77,7 +77,7 @@ def test_compare__figures_are_those_of_evaluate(
     evaluation = evaluate(EvaluateOptions(run=other.folder, bootstraps=100))
     row = found.row("few-bias")
     for split in ("few", "medium", "many", "overall"):
-        top1 = evaluation.split(split).figures["top1"]
+        top1 = evaluation.tier(split).figures["top1"]
         figure, change = row.figures[split], row.changes[split]
         assert top1.corrected is not None
         assert top1.change is not None

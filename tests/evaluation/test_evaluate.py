@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.classes import ClassTable
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
-from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.gates import Gates, check_gates, failed
-from alphafix.evaluation.text import text_report
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.run import CLASSES, CORRECTION, HEAD, REPORT, Run
-from alphafix.stages.evaluate import evaluate
+from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.gates import Gates, check_gates, failed
+from alphafix.report.evaluation_text import text_report
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Run
+from alphafix.values.classes import ClassTable
 from tests.common import make_problem
 from tests.evaluation.problems import corrected_run
 
@@ -44,7 +44,7 @@ def test_evaluate__counts_are_those_of_the_heads(run: Run, found: Evaluation) ->
     predicted = problem.head.logits(problem.features["test"]).argmax(axis=1)
     right = predicted == problem.labels["test"]
     few = np.isin(problem.labels["test"], problem.classes.few)
-    figure = found.split("few").figures["top1"]
+    figure = found.tier("few").figures["top1"]
     assert figure.base is not None
     assert figure.base.value == pytest.approx(100 * right[few].mean())
     assert found.by_class.base.sum() == right.sum()
@@ -52,7 +52,7 @@ def test_evaluate__counts_are_those_of_the_heads(run: Run, found: Evaluation) ->
 
 
 def test_evaluate__few_up_base_down_and_change_is_the_difference(found: Evaluation) -> None:
-    for split in found.splits:
+    for split in found.tiers:
         for figure in split.figures.values():
             assert figure.base is not None
             assert figure.corrected is not None
@@ -60,7 +60,7 @@ def test_evaluate__few_up_base_down_and_change_is_the_difference(found: Evaluati
             difference = figure.corrected.value - figure.base.value
             assert figure.change.value == pytest.approx(difference)
             assert figure.change.low <= figure.change.high
-    few, base = (found.split(name).figures["top1"].change for name in ("few", "base"))
+    few, base = (found.tier(name).figures["top1"].change for name in ("few", "base"))
     assert few is not None
     assert base is not None
     assert few.low > 0 > base.value
@@ -106,7 +106,7 @@ def test_evaluate__empty_split_is_not_applicable(tmp_path: Path) -> None:
     problem = replace(problem, classes=ClassTable(problem.classes.names, counts))
     run = corrected_run(tmp_path / "run", problem)
     found = evaluate(EvaluateOptions(run=run.folder, bootstraps=FAST))
-    figure = found.split("medium").figures["top1"]
+    figure = found.tier("medium").figures["top1"]
     assert (figure.base, figure.corrected, figure.change) == (None, None, None)
     assert Evaluation.load(run.path(REPORT)).to_dict() == found.to_dict()
     line = next(li for li in text_report(found).splitlines() if li.startswith("medium"))
@@ -160,7 +160,7 @@ def test_command__usage_error_is_2(run: Run) -> None:
 
 
 def test_gates__figure_and_interval_differ(found: Evaluation) -> None:
-    change = found.split("few").figures["top1"].change
+    change = found.tier("few").figures["top1"].change
     assert change is not None
     between = (change.low + change.value) / 2
     assert change.low < between < change.value
@@ -172,7 +172,7 @@ def test_gates__figure_and_interval_differ(found: Evaluation) -> None:
 
 
 def test_gates__drop_holds_the_far_end_of_its_interval(found: Evaluation) -> None:
-    change = found.split("base").figures["top1"].change
+    change = found.tier("base").figures["top1"].change
     assert change is not None
     between = -(change.low + change.value) / 2
     assert not failed(check_gates(found, Gates(max_base_drop=between)))
@@ -180,7 +180,7 @@ def test_gates__drop_holds_the_far_end_of_its_interval(found: Evaluation) -> Non
 
 
 def test_gates__exactly_the_limit_is_met(found: Evaluation) -> None:
-    change = found.split("few").figures["top1"].change
+    change = found.tier("few").figures["top1"].change
     worst = float(-np.nanmin(found.by_class.change))
     assert change is not None
     assert not failed(check_gates(found, Gates(min_few_gain=change.value, max_class_drop=worst)))
@@ -188,9 +188,9 @@ def test_gates__exactly_the_limit_is_met(found: Evaluation) -> None:
 
 
 def test_gates__what_cannot_be_measured_is_not_met(found: Evaluation) -> None:
-    emptied = replace(found.split("few"), figures={"top1": found.split("few").figures["top1"]})
+    emptied = replace(found.tier("few"), figures={"top1": found.tier("few").figures["top1"]})
     figure = replace(emptied.figures["top1"], change=None)
-    splits = (replace(emptied, figures={"top1": figure}), *found.splits[1:])
-    outcome = check_gates(replace(found, splits=splits), Gates(min_few_gain=-50))[0]
+    splits = (replace(emptied, figures={"top1": figure}), *found.tiers[1:])
+    outcome = check_gates(replace(found, tiers=splits), Gates(min_few_gain=-50))[0]
     assert not outcome.met
     assert "n/a" in outcome.line

@@ -13,19 +13,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from alphafix.classes import ClassTable
-from alphafix.cli.app import app
-from alphafix.correction import Correction
+from alphafix.commands.app import app
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import measure
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.options.extract import ExtractOptions
-from alphafix.options.patch import PatchOptions
-from alphafix.run import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
-from alphafix.stages.evaluate import measure
-from alphafix.stages.extract import extract
-from alphafix.stages.patch import patch
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from tests.extract.models import small_net
 
 COUNTS = {"train": (6, 30, 30), "test": (9, 8, 7)}
@@ -103,7 +103,7 @@ def test_model__agrees_with_the_correction_on_stored_features(
         whole = measure(options_for(work)).evaluation
     assert caplog.records == []
     stored = measure(options_for(work, model=None)).evaluation
-    for ours, theirs in zip(whole.splits, stored.splits, strict=True):
+    for ours, theirs in zip(whole.tiers, stored.tiers, strict=True):
         assert ours.figures["top1"] == theirs.figures["top1"]
 
 

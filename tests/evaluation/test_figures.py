@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 
-from alphafix.classes import ClassTable
-from alphafix.evaluation.bootstrap import bootstrap, interval, stratified_draws
-from alphafix.evaluation.figures import MEASURES, SPLIT_ROWS, Layout, SplitFigures
-from alphafix.evaluation.paired import mcnemar
-from alphafix.evaluation.predictions import Predictions, predict, predict_pair, read_logits
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.bootstrap import bootstrap, interval, stratified_draws
+from alphafix.metrics.figures import MEASURES, TIER_ROWS, Layout, TierFigures
+from alphafix.metrics.paired import mcnemar
+from alphafix.metrics.predictions import Predictions, predict, predict_pair, read_logits
+from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
 from tests.evaluation.problems import few_bias_correction
 
@@ -32,11 +32,11 @@ def hand_made(confidence: float = 0.55) -> Predictions:
 def table(
     predictions: Predictions, groups: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
-    figures = SplitFigures(Layout.of(CLASSES, LABELS), predictions, groups)
+    figures = TierFigures(Layout.of(CLASSES, LABELS), predictions, groups)
     rows = figures.table(np.arange(10))
     names = (*MEASURES, "grouped")
     return {
-        name: dict(zip(SPLIT_ROWS, row.tolist(), strict=True))
+        name: dict(zip(TIER_ROWS, row.tolist(), strict=True))
         for name, row in zip(names, rows, strict=False)
     }
 
@@ -86,7 +86,7 @@ def test_figures__macro_f1_as_scikit_learn() -> None:
     labels = np.sort(rng.integers(0, 4, size=200))
     predicted = rng.integers(0, 4, size=200)
     predictions = Predictions(predicted, np.ones(200, bool), np.full(200, 0.5, np.float32))
-    figures = SplitFigures(Layout.of(CLASSES, labels), predictions)
+    figures = TierFigures(Layout.of(CLASSES, labels), predictions)
     found = figures.table(np.arange(200))[MEASURES.index("macro_f1")]
     assert found[-1] == pytest.approx(100 * f1_score(labels, predicted, average="macro"))
 
@@ -95,13 +95,13 @@ def test_figures__empty_split_is_nan_not_zero() -> None:
     classes = ClassTable(("a", "b"), np.array([5, 500]))
     labels = np.array([0, 1])
     predictions = Predictions(labels, np.ones(2, bool), np.full(2, 0.9, np.float32))
-    rows = SplitFigures(Layout.of(classes, labels), predictions).table(np.arange(2))
-    assert np.isnan(rows[:, SPLIT_ROWS.index("medium")]).all()
+    rows = TierFigures(Layout.of(classes, labels), predictions).table(np.arange(2))
+    assert np.isnan(rows[:, TIER_ROWS.index("medium")]).all()
     assert not np.isnan(rows[:, [0, 2, 3, 4]]).any()
 
 
 def test_summaries__worst_class_and_harmonic_mean() -> None:
-    figures = SplitFigures(Layout.of(CLASSES, LABELS), hand_made())
+    figures = TierFigures(Layout.of(CLASSES, LABELS), hand_made())
     index = np.arange(10)
     worst, harmonic = figures.summaries(index, figures.table(index))
     assert worst == 0

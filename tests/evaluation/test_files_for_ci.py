@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from alphafix.commands.evaluate.work import _replace
 from alphafix.errors import TargetExistsError
-from alphafix.stages.evaluate import _replace
 
 
 def test_replace__an_earlier_report_but_no_other_file(tmp_path: Path) -> None:

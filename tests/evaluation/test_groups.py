@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphafix.classes import ClassTable
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import InputError
-from alphafix.evaluation.groups import read_groups
-from alphafix.evaluation.wordnet import parse_nouns, within_edges
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.run import Run
-from alphafix.stages.evaluate import evaluate
+from alphafix.metrics.groups import read_groups
+from alphafix.metrics.wordnet import parse_nouns, within_edges
+from alphafix.run.directory import Run
+from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
 
 CLASSES = ClassTable(("cat", "dog", "car", "bus"), np.array([5, 50, 500, 900]))
@@ -137,7 +137,7 @@ def test_evaluate__grouped_figure_is_at_least_top1(tmp_path: Path) -> None:
     path = tmp_path / "groups.txt"
     path.write_text("".join(f"class {i}\tg{i % 4}\n" for i in range(16)))
     found = evaluate(EvaluateOptions(run=run.folder, bootstraps=100, groups=str(path)))
-    for split in found.splits:
+    for split in found.tiers:
         grouped, top1 = split.figures["grouped"], split.figures["top1"]
         assert grouped.base is not None
         assert top1.base is not None

@@ -9,21 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from alphafix.classes import ClassTable
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import InputError, MissingStageError
-from alphafix.evaluation.evaluation import Evaluation
-from alphafix.evaluation.openset import (
+from alphafix.features.writer import FeatureWriter
+from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.predictions import Predictions
+from alphafix.openset.figures import (
     FIGURES,
     OpenSamples,
     OpenSetFigures,
     open_set_figures,
 )
-from alphafix.evaluation.predictions import Predictions
-from alphafix.features.writer import FeatureWriter
-from alphafix.options.evaluate import EvaluateOptions
-from alphafix.run import REPORT, Run
-from alphafix.stages.evaluate import evaluate
+from alphafix.run.directory import REPORT, Run
+from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
 
 
@@ -176,7 +176,7 @@ def test_evaluate__closed_accuracy_is_that_of_the_main_table(run: Run) -> None:
     assert found.open_set is not None
     for name in ("few", "overall"):
         closed = found.open_set["splits"][name]["closed"]
-        top1 = found.split(name).figures["top1"]
+        top1 = found.tier(name).figures["top1"]
         assert top1.corrected is not None
         assert closed["corrected"]["value"] == pytest.approx(top1.corrected.value)
 

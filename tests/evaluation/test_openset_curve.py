@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.evaluation.open_curve import best_threshold, open_curve, sweep
-from alphafix.evaluation.openset import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.openset.curve import best_threshold, open_curve, sweep
+from alphafix.openset.figures import FIGURES, OpenSamples, OpenSetFigures
 
 
 def samples(confidence: list[float], right: list[int], known: list[int]) -> OpenSamples:

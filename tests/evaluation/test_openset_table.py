@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from alphafix.classes import ClassTable
-from alphafix.evaluation.open_table import (
+from alphafix.metrics.predictions import read_logits
+from alphafix.openset.figures import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.openset.odin import softmax_scores
+from alphafix.openset.table import (
     Answers,
     detection_row,
     detection_text,
@@ -18,9 +20,7 @@ from alphafix.evaluation.open_table import (
     recognition_text,
     softmax_answers,
 )
-from alphafix.evaluation.openset import FIGURES, OpenSamples, OpenSetFigures
-from alphafix.evaluation.predictions import read_logits
-from alphafix.oltr.odin import softmax_scores
+from alphafix.values.classes import ClassTable
 
 CLASSES = ClassTable(("many", "medium", "few"), np.array([200, 50, 5]))
 

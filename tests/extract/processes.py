@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from alphafix.options.extract import ExtractOptions
-from alphafix.stages.extract import extract
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
 from alphafix.features.store import FeatureStore
-from alphafix.options.extract import ExtractOptions
-from alphafix.stages.extract import extract
 from tests.extract.photos import make_photos, write_archives, write_folders
 from tests.extract.processes import contents
 from tests.extract.test_resume import many_photos

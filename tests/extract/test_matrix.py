@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphafix.classes import ClassTable
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
 from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.options.extract import ExtractOptions
-from alphafix.run import Run
-from alphafix.stages.extract import extract
+from alphafix.run.directory import Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 from tests.extract.photos import CLASSES, SIZES, WRITERS, Photos
 from tests.extract.zoo import MAKERS, Animal
 

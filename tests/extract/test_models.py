@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.work import extract
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
-from alphafix.options.extract import ExtractOptions
-from alphafix.stages.extract import extract
+from alphafix.values.arrays import FloatArray
+from alphafix.values.head import Head
 from tests.extract import models
 from tests.extract.models import CosineNet, SmallNet
 from tests.extract.photos import Photos
@@ -45,7 +45,7 @@ def options(tmp_path: Path, data_spec: DataSpec) -> Callable[..., ExtractOptions
     return make
 
 
-def answers(net: SmallNet, photos: Photos, split: str) -> npt.NDArray[np.float32]:
+def answers(net: SmallNet, photos: Photos, split: str) -> FloatArray:
     with torch.inference_mode():
         logits = net.eval()(torch.stack([models.Small()(image) for image, _ in photos[split]]))
     return np.asarray(logits)

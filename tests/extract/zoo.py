@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from alphafix.values.arrays import FloatArray
 from tests.extract.models import MEAN, NUM_CLASSES, SIZE, STD, Small, SmallNet, small_net
 
-Logits = Callable[[list[Image.Image]], npt.NDArray[np.float32]]
+Logits = Callable[[list[Image.Image]], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Animal:
 
 
 def _answer(model: torch.nn.Module, transform: Callable[[Image.Image], torch.Tensor]) -> Logits:
-    def logits(images: list[Image.Image]) -> npt.NDArray[np.float32]:
+    def logits(images: list[Image.Image]) -> FloatArray:
         with torch.inference_mode():
             found = model.eval()(torch.stack([transform(image) for image in images]))
         return np.asarray(getattr(found, "logits", found))

@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from alphafix.classes import ClassTable
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.errors import AlphafixError, FileFormatError, InputError
 from alphafix.features.exchange import read_features
 from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
+from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
 
 

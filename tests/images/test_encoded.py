@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from alphafix.backbones.preprocess import ResizeCrop
 from alphafix.images.batches import Batch, BatchDataset, BatchKey
 from alphafix.images.decode import decode
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
 from alphafix.images.source import ImageSource, Sample
+from alphafix.models.preprocess import ResizeCrop
 
 
 def smooth(width: int, height: int) -> Image.Image:

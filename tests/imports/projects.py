@@ -39,7 +39,7 @@ def write_alphanet_folder(folder: Path, problem: Problem, *, parts: int = 1) -> 
     torch.save(head, folder / "classifiers" / "crt.pth")
     (folder / "splits").mkdir()
     for split in ("few", "medium", "many"):
-        text = "".join(f"{number}\n" for number in problem.classes.split(split))
+        text = "".join(f"{number}\n" for number in problem.classes.tier(split))
         (folder / "splits" / f"{split}.txt").write_text(text)
 
 

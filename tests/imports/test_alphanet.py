@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from alphafix.classes import ClassTable, Thresholds
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
+from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.head import Head
 from tests.common import Problem, make_problem
 from tests.imports.projects import dump_features, write_alphanet_folder
 
@@ -89,11 +89,11 @@ def test_import__takes_thresholds_from_the_split_files(tmp_path: Path, problem: 
     counts = problem.classes.counts
     other = ClassTable(problem.classes.names, counts, Thresholds(few=50, many=120))
     for split in ("few", "medium", "many"):
-        text = "".join(f"{number}\n" for number in other.split(split))
+        text = "".join(f"{number}\n" for number in other.tier(split))
         (folder / "splits" / f"{split}.txt").write_text(text)
     take(folder, "--allow-pickle")
     table = ClassTable.load(tmp_path / "run/classes.json")
-    assert table.splits.tolist() == other.splits.tolist()
+    assert table.tiers.tolist() == other.tiers.tolist()
 
 
 def test_import__refuses_split_files_of_other_features(tmp_path: Path, problem: Problem) -> None:

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 from typer.testing import CliRunner, Result
 
-from alphafix.classes import ClassTable
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.features.store import FeatureStore
-from alphafix.head import Head
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 from tests.common import make_problem
 from tests.imports.projects import RideModel, dump_features, save_networks, save_ride
 

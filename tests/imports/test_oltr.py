@@ -12,9 +12,9 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch.nn import functional
 from typer.testing import CliRunner
 
-from alphafix.backbones.loading import load_classifier
-from alphafix.backbones.preprocess import Overrides
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.models.loading import load_classifier
+from alphafix.models.preprocess import Overrides
 from tests.imports.projects import save_networks
 
 runner = CliRunner()

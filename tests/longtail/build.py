@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alphafix.options.make_lt import MakeLtOptions
-from alphafix.stages.make_lt import MadeLists, make_lists
+from alphafix.commands.make_lt.options import MakeLtOptions
+from alphafix.commands.make_lt.work import MadeLists, make_lists
 
 LETTERS = tuple("abcdefgh")
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.classes import ClassTable
 from alphafix.errors import InputError
 from alphafix.longtail.counts import (
     exponential_counts,
@@ -15,6 +14,7 @@ from alphafix.longtail.counts import (
     largest_fitting,
     pareto_counts,
 )
+from alphafix.values.classes import ClassTable
 
 
 @pytest.mark.parametrize(

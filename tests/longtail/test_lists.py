@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alphafix.commands.make_lt.work import MANIFEST, PICTURE
 from alphafix.errors import InputError, TargetExistsError
 from alphafix.images.spec import open_data
 from alphafix.images.splits import open_splits
-from alphafix.stages.make_lt import MANIFEST, PICTURE
 from tests.longtail.build import LETTERS, class_folders, letters, lines, made
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from alphafix.commands.make_lt.options import MakeLtOptions
+from alphafix.commands.make_lt.work import MANIFEST, verify_lists
 from alphafix.errors import FileFormatError, InputError
 from alphafix.longtail.checksums import read_checksums, verify
-from alphafix.options.make_lt import MakeLtOptions
-from alphafix.stages.make_lt import MANIFEST, verify_lists
 from tests.longtail.build import letters, made
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+
+from alphafix.values.arrays import ByteArray
 
 SIDE = 16
 NAMES = ("apple", "bell", "cup", "door", "ear", "fork")
@@ -23,7 +24,7 @@ stage2: {epochs: 2, lr: 0.05, feature_lr: 0.01, batch: 16, drop_every: 1}
 """
 
 
-def draw(kind: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def draw(kind: int, rng: np.random.Generator) -> ByteArray:
     """A noisy stripe whose place and direction tell its kind, SIDE x SIDE x 3."""
     image = rng.normal(30, 12, size=(SIDE, SIDE, 3))
     at = 2 + 3 * (kind // 2) + int(rng.integers(0, 2))

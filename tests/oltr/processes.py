@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 import timm.models.resnet  # noqa: F401 (so that every process finds it loaded)
 import torch
 
-from alphafix.options.train_oltr import TrainOltrOptions
-from alphafix.stages.train_oltr import train_oltr
+from alphafix.commands.train_oltr.options import TrainOltrOptions
+from alphafix.commands.train_oltr.work import train_oltr
 
 _FORK = multiprocessing.get_context("fork")
 

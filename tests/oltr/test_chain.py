@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
-from alphafix.correction import Correction
+from alphafix.commands.app import app
 from alphafix.features.store import FeatureStore
 from alphafix.files import read_json, read_tensors
-from alphafix.head import Head
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from tests.oltr.drawings import NAMES, write_folders, write_recipe
 
 FEW = [4, 5]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
+from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.errors import InputError
 from alphafix.files import read_tensors
-from alphafix.options.train_oltr import TrainOltrOptions
+from alphafix.values.arrays import Array
 from tests.oltr.drawings import write_folders, write_recipe
 from tests.oltr.processes import run_ranks
-
-Array = npt.NDArray[Any]
 
 # Its LayerNorm sees one sample at a time; BatchNorm is each process's own on CPUs.
 RECIPE = """\

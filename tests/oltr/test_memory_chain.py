@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.commands.extract.memory import keep_embedding
 from alphafix.files import read_json, sha256_file
 from alphafix.oltr.embedding import EMBEDDING, Embedding
-from alphafix.run import Run
-from alphafix.stages.extract_memory import keep_embedding
+from alphafix.run.directory import Run
 from tests.oltr.drawings import NAMES, write_folders, write_recipe
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from alphafix.classes import ClassTable
 from alphafix.errors import FileFormatError
 from alphafix.files import write_tensors
 from alphafix.oltr.data import TensorImages
@@ -25,6 +24,7 @@ from alphafix.oltr.metrics import ON_CPU
 from alphafix.oltr.transform import ImageTransform
 from alphafix.report.memory_pictures import infused_table, memory_pictures
 from alphafix.report.style import svg_text
+from alphafix.values.classes import ClassTable
 
 COUNTS = np.array([200, 150, 120, 60, 40, 30, 8, 5, 4])
 CLASSES = ClassTable((*(f"class {i}" for i in range(8)), "$x$"), COUNTS)

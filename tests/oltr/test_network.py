@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alphafix.backbones.weights import load_strictly
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
 from alphafix.oltr.attention import ModulatedAttention
 from alphafix.oltr.backbones import build_backbone

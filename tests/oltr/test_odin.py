@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from alphafix.oltr.odin import odin_images, odin_scores, softmax_scores
+from alphafix.openset.odin import odin_images, odin_scores, softmax_scores
 
 WEIGHT = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]])
 

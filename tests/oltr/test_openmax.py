@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.stats import weibull_min
 
 from alphafix.errors import InputError
-from alphafix.oltr.openmax import OpenMax, weibull_fit
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from alphafix.openset.openmax import OpenMax, weibull_fit
+from alphafix.values.arrays import FloatArray, IntArray
 
 
 def training(
@@ -123,7 +120,7 @@ def test_probabilities__same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = training([20, 20, 20])
     model = OpenMax.fit(logits, labels)
     whole = model.probabilities(logits)
-    monkeypatch.setattr("alphafix.oltr.openmax.CHUNK_LOGITS", 21)
+    monkeypatch.setattr("alphafix.openset.openmax.CHUNK_LOGITS", 21)
     assert np.allclose(model.probabilities(logits), whole, rtol=1e-12)
 
 

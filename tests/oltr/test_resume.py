@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from alphafix.commands.train_oltr.options import TrainOltrOptions
+from alphafix.commands.train_oltr.work import train_oltr
 from alphafix.errors import FileFormatError, TargetExistsError
 from alphafix.files import read_tensors
 from alphafix.oltr.checkpoints import Checkpoints, read_state
-from alphafix.options.train_oltr import TrainOltrOptions
-from alphafix.stages.train_oltr import train_oltr
 from tests.oltr.drawings import RECIPE, write_folders, write_recipe
 from tests.oltr.processes import start
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from alphafix.backbones.loading import load_classifier, own_file, without_folder
-from alphafix.backbones.preprocess import Overrides
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.files import read_json, read_tensors
+from alphafix.models.loading import load_classifier, own_file, without_folder
+from alphafix.models.preprocess import Overrides
 from alphafix.oltr.export import read_config
 from alphafix.oltr.methods import METHODS
 from alphafix.oltr.pipeline import build_untrained
@@ -167,9 +167,9 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
     from alphafix.features.store import FeatureStore
-    from alphafix.head import Head
     from alphafix.rivals import fit_method
     from alphafix.rivals.material import Material
+    from alphafix.values.head import Head
 
     fine(train("--method", "plain", "--output", str(tmp_path / "plain")))
     first = str(tmp_path / "plain")
@@ -186,7 +186,7 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
 
 
 def _classes(folder: Path) -> Any:
-    from alphafix.classes import ClassTable
+    from alphafix.values.classes import ClassTable
 
     return ClassTable.from_dict(read_json(folder / "config.json")["classes"])
 
@@ -507,7 +507,7 @@ def test_backbone__with_weights_of_another_architecture_names_what_is_missing(
 def test_help__loads_no_torch() -> None:
     code = (
         "import sys\n"
-        "from alphafix.cli.app import app\n"
+        "from alphafix.commands.app import app\n"
         "try: app(['train-oltr', '--help'])\n"
         "except SystemExit as exit: assert exit.code == 0, exit.code\n"
         "assert not {'torch', 'timm', 'torchvision', 'scipy'} & set(sys.modules)\n"

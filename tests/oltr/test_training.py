@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alphafix.classes import ClassTable
 from alphafix.errors import InputError
 from alphafix.images.spec import open_data
 from alphafix.oltr.augmentation import BATCH_AUGMENTATIONS, BatchAugmentation, PhotoAugmentation
 from alphafix.oltr.data import FileImages, TensorImages, TrainingData, labels_of
 from alphafix.oltr.methods import METHODS, Setting
-from alphafix.oltr.metrics import Running, accuracy_by_split, evaluate
+from alphafix.oltr.metrics import Running, accuracy_by_tier, evaluate
 from alphafix.oltr.objectives import CrossEntropy, OLTRObjective
 from alphafix.oltr.pipeline import Trained, start_stage, train_method
 from alphafix.oltr.recipes import StageRecipe
 from alphafix.oltr.sampling import draw_epoch
 from alphafix.oltr.training import State, parameter_groups, train_stage
 from alphafix.oltr.transform import ImageTransform
+from alphafix.values.classes import ClassTable
 from tests.oltr.drawings import COUNTS, NAMES, SIDE, draw, write_folders
 
 CPU = torch.device("cpu")
@@ -247,9 +247,9 @@ def test_selection__without_validation_keeps_the_last_epoch(data: TrainingData) 
 
 def test_accuracy__of_a_split_without_classes_is_none_and_never_nan() -> None:
     counts = np.array([5, 5, 5, 5, 5, 5])
-    found = accuracy_by_split(np.array([5, 5, 5, 5, 0, 1]), counts, CLASSES)
+    found = accuracy_by_tier(np.array([5, 5, 5, 5, 0, 1]), counts, CLASSES)
     assert found == {"few": 10.0, "medium": 100.0, "many": None, "overall": 70.0}
-    nothing = accuracy_by_split(np.zeros(6, np.int64), np.zeros(6, np.int64), CLASSES)
+    nothing = accuracy_by_tier(np.zeros(6, np.int64), np.zeros(6, np.int64), CLASSES)
     assert set(nothing.values()) == {None}
 
 

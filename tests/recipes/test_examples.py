@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from alphafix.recipes.expected import read_expected
 from alphafix.recipes.recipe import load_recipe
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
 from tests.common import make_problem
 
 runner = CliRunner()

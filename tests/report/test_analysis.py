@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from alphafix.classes import ClassTable
-from alphafix.correction import Correction, Trials
 from alphafix.report.analysis import (
     flows,
     linear_fit,
@@ -17,6 +15,8 @@ from alphafix.report.analysis import (
     top_confusions,
 )
 from alphafix.report.combinations import learned
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction, Trials
 
 # Two few-split classes (0, 1) and three base ones, on a line.
 CLASSES = ClassTable(("a", "b", "c", "d", "e"), np.array([5, 6, 50, 60, 500]))

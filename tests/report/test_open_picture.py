@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
-from alphafix.evaluation.open_curve import CURVES, open_curve
-from alphafix.evaluation.openset import OpenSamples
+from alphafix.commands.app import app
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.features.writer import FeatureWriter
-from alphafix.options.neighbors import NeighborsOptions
+from alphafix.openset.curve import CURVES, open_curve
+from alphafix.openset.figures import OpenSamples
 from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.style import svg_text
-from alphafix.stages.neighbors import find_neighbors
 from tests.evaluation.problems import corrected_run
 
 

@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from alphafix.cli.app import app
+from alphafix.commands.app import app
+from alphafix.commands.compare.options import CompareOptions
+from alphafix.commands.compare.work import compare
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.neighbors.work import find_neighbors
+from alphafix.commands.report.options import ReportOptions
+from alphafix.commands.report.work import report
+from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import train
 from alphafix.errors import StaleInputError
-from alphafix.options.compare import CompareOptions
-from alphafix.options.neighbors import NeighborsOptions
-from alphafix.options.report import ReportOptions
-from alphafix.options.train import TrainOptions
 from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Page, Table, render
-from alphafix.run import CORRECTION, HEAD, Run
-from alphafix.stages.compare import compare
-from alphafix.stages.neighbors import find_neighbors
-from alphafix.stages.report import report
-from alphafix.stages.train import train
+from alphafix.run.directory import CORRECTION, HEAD, Run
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
 

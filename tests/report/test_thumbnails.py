@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphafix.classes import ClassTable
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
 from alphafix.images.spec import open_data
 from alphafix.report.thumbnails import SIZE, thumbnails
+from alphafix.values.classes import ClassTable
 
 CLASSES = ClassTable(("blue", "red"), np.array([5, 50]))
 COLORS = {"blue": (0, 0, 255), "red": (255, 0, 0)}

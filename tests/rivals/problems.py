@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.classes import ClassTable
-from alphafix.head import Head
-from alphafix.rivals.material import FloatArray, IntArray, Material
+from alphafix.rivals.material import Material
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 from tests.common import make_problem
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alphafix.correction import Correction
 from alphafix.errors import InputError
-from alphafix.evaluation.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.metrics.many import COLUMNS, accuracies, bootstrap_accuracies
 from alphafix.rivals import fit
 from alphafix.rivals.alphanet import offered
 from alphafix.rivals.auto import choose, fit_auto
 from alphafix.rivals.material import Fitted, Material
+from alphafix.values.correction import Correction
 from tests.rivals.problems import small_material
 
 SIMPLE = ("few-bias", "tau-norm", "logit-adjustment", "ncm-plain")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
 
-from alphafix.head import Head
 from alphafix.rivals import fit, mean_directions, ncm, tau_norm
 from alphafix.rivals.few_bias import contest, offset
 from alphafix.rivals.material import predictions, unit
+from alphafix.values.head import Head
 from tests.common import make_problem
 from tests.rivals.problems import material_of, small_material
 

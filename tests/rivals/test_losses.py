@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alphafix.head import Head
 from alphafix.rivals import crt, disalign, ldam, lws, weight_balancing
 from alphafix.rivals.balanced_softmax import balanced_softmax
 from alphafix.rivals.balanced_softmax import fit as fit_balanced_softmax
@@ -24,6 +23,7 @@ from alphafix.rivals.model_regression import fit as fit_model_regression
 from alphafix.rivals.model_regression import objective
 from alphafix.rivals.shots import SHRINKAGE, Shots
 from alphafix.rivals.training import Recipe, balanced_order, best_rate
+from alphafix.values.head import Head
 from tests.rivals.problems import material_of, small_material
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alphafix.alphanet.measure import split_accuracy
 from alphafix.errors import InputError
+from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.rivals import LINEAR_METHODS, METHODS, NOT_LINEAR, fit, fit_method
 from alphafix.rivals.material import Fitted, Material, predictions
 from tests.rivals.problems import small_material
@@ -45,7 +45,7 @@ def test_method__one_interface(name: str, material: Material) -> None:
     assert np.isfinite(logits).all()
     predicted = predictions(found.logits, material.val_features)
     correct = predicted == material.val_labels
-    assert found.val == split_accuracy(correct, material.val_labels, material.classes)
+    assert found.val == tier_accuracy(correct, material.val_labels, material.classes)
     assert (found.correction is None) == (name in NOT_LINEAR)
     if found.correction is not None:
         fixed = found.correction.apply(material.head).logits(material.val_features)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .classes import BuildOptions, choose_classes, order_by_tail, tail_counts
-from .deal import SPLITS, Stock, take_stock
+from .deal import TIERS, Stock, take_stock
 from .values import Face, Floats, Ints, Mask, Rendering, describe
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
@@ -53,7 +53,7 @@ def build(
         "classes": np.array(classes, np.int32),
         "natural": np.array([stock.total(c) for c in classes], np.int32),
     }
-    for split in SPLITS:
+    for split in TIERS:
         rows, labels = sample_split(stock, split, classes, sizes[split], generator)
         arrays[f"{split}_x"], arrays[f"{split}_y"] = rendering.images[rows], labels
         arrays[f"{split}_face"] = rendering.face_ids[rows]
@@ -108,9 +108,9 @@ def spread(
 
 def number_faces(arrays: Arrays, faces: Sequence[Face], merged: Mapping[str, str]) -> Arrays:
     """Renumber the faces in use from 0 and add their names and merged families."""
-    used = np.unique(np.concatenate([arrays[f"{split}_face"] for split in SPLITS]))
+    used = np.unique(np.concatenate([arrays[f"{split}_face"] for split in TIERS]))
     numbered = dict(arrays)
-    for split in SPLITS:
+    for split in TIERS:
         numbered[f"{split}_face"] = np.searchsorted(used, arrays[f"{split}_face"]).astype(np.int16)
     numbered["face_name"] = np.array([faces[int(i)].name for i in used])
     numbered["face_group"] = np.array([merged[faces[int(i)].group] for i in used])

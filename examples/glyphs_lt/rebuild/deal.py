@@ -11,7 +11,7 @@ import numpy as np
 
 from .values import Face, Mask, Rendering
 
-SPLITS = ("train", "val", "test")
+TIERS = ("train", "val", "test")
 # Families of like size are dealt in blocks of eight, so that every split gets large and
 # small ones in the same proportion.
 BLOCK = ("test", "test", "val", "train", "train", "train", "train", "train")
@@ -40,7 +40,7 @@ class Stock:
 
     def total(self, code_point: int) -> int:
         """Return how many glyphs of a code point there are."""
-        return sum(self.count(code_point, split) for split in SPLITS)
+        return sum(self.count(code_point, split) for split in TIERS)
 
 
 def text_faces(faces: Sequence[Face], known: Sequence[int], min_coverage: int) -> Mask:
@@ -70,7 +70,7 @@ def deal_families(
         generator.shuffle(block)
         splits.update(zip(block, BLOCK, strict=False))
     for family in sorted(sizes.keys() - splits.keys()):
-        splits[family] = generator.choice(SPLITS)
+        splits[family] = generator.choice(TIERS)
     return {f: "train" if f in always_train else split for f, split in splits.items()}
 
 

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alphafix.values.arrays import ByteArray, FloatArray
+
 RENDER_SIZE = 32
 DESCRIPTOR_SIZE = 16
 
-Images = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Rendering:
         unknown: Code points of other scripts, for the open set.
     """
 
-    images: Images
+    images: ByteArray
     code_points: Ints
     face_ids: Ints
     known: Ints
@@ -116,7 +114,7 @@ def load_rendering(folder: Path) -> Rendering:
     return Rendering(images=np.load(folder / "images.npy", mmap_mode="r"), **arrays)
 
 
-def shrink(images: Images, size: int) -> Floats:
+def shrink(images: ByteArray, size: int) -> FloatArray:
     """Average images down to ``size`` x ``size``.
 
     Args:
@@ -128,11 +126,11 @@ def shrink(images: Images, size: int) -> Floats:
     """
     step = images.shape[1] // size
     blocks = images.reshape(len(images), size, step, size, step)
-    means: Floats = blocks.mean(axis=(2, 4), dtype=np.float32)
+    means: FloatArray = blocks.mean(axis=(2, 4), dtype=np.float32)
     return means
 
 
-def describe(images: Images) -> Floats:
+def describe(images: ByteArray) -> FloatArray:
     """Return M x 256 descriptors in [0, 1]: the pixels at 16 x 16.
 
     In chunks, so that memory-mapped images are never in memory as a whole.
@@ -144,8 +142,8 @@ def describe(images: Images) -> Floats:
     return descriptors
 
 
-def squared_distances(first: Floats, second: Floats) -> Floats:
+def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     """Return the matrix of squared Euclidean distances between the rows of two arrays."""
     norms = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
-    distances: Floats = np.maximum(norms - 2 * first @ second.T, 0)
+    distances: FloatArray = np.maximum(norms - 2 * first @ second.T, 0)
     return distances

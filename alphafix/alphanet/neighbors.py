@@ -1,0 +1,138 @@
+"""Finding the base classes nearest to each few-split class, by the distance of class means."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from alphafix.errors import InputError, MissingPackageError
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.neighbors import Neighbours
+
+logger = logging.getLogger(__name__)
+
+# FAISS ranks in float32; this many more candidates than asked for are measured again in
+# float64, so that its rounding cannot decide which of two near-equal neighbours comes first.
+EXTRA_CANDIDATES = 8
+
+# Few-split classes searched at a time, so that memory does not grow with their number.
+SEARCH_ROWS = 4096
+
+
+def nearest_neighbours(
+    means: FloatArray64,
+    classes: ClassTable,
+    *,
+    k: int = 5,
+    metric: str = "euclidean",
+    seed: int = 0,
+) -> Neighbours:
+    """Find the K base classes nearest to each few-split class (AlphaNet, section 3.1).
+
+    Args:
+        means: Class means of the unnormalised training features, float64, C x D. The cosine
+            metric normalises the means, not the features.
+        classes: The class table, which says which classes are few-split.
+        k: K.
+        metric: "euclidean", "cosine", or "random" for the control of Figure 3: K different
+            base classes drawn for each few-split class from ``seed``.
+        seed: Seed of the random neighbours.
+
+    Raises:
+        InputError: If there is nothing to correct (see `ClassTable.require_correctable`), or
+            there are not more than K base classes.
+    """
+    classes.require_correctable()
+    few, base = classes.few, classes.base
+    if k >= len(base):
+        raise InputError(
+            "too many neighbours are asked for",
+            got=f"k = {k} of {len(base)} base classes",
+            expected=f"k in 1..{len(base) - 1}",
+            todo="give a smaller -k",
+        )
+    if metric == "random":
+        ids = random_neighbours(classes, k=k, seed=seed)
+    else:
+        points = _unit_rows(means) if metric == "cosine" else means
+        ids = base[_search(points[base], points, few, k)]
+    distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
+    return Neighbours(few, ids, distances, means.astype(np.float32), metric)
+
+
+def warn_of_few(k: int) -> None:
+    """Log a warning where K is too small for AlphaNet to train well."""
+    if k < 3:
+        why = "alpha can only be +1 or -1" if k == 1 else "training is unstable"
+        logger.warning("with k = %d %s; the paper's choice is 5", k, why)
+
+
+def random_neighbours(classes: ClassTable, *, k: int, seed: int) -> IntArray:
+    """Draw K different base classes for each few-split class, int64 of shape F x K."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(classes.base, size=k, replace=False) for _ in classes.few]
+    return np.stack(drawn).astype(np.int64)
+
+
+def _unit_rows(points: FloatArray64) -> FloatArray64:
+    norms = np.linalg.norm(points, axis=1, keepdims=True)
+    if (norms == 0).any():
+        raise InputError(
+            "a class mean is zero, so it has no direction",
+            got=f"class {int(np.flatnonzero(norms == 0)[0])}",
+            expected="means that are not zero for the cosine metric",
+            todo="use --metric euclidean",
+        )
+    unit: FloatArray64 = points / norms
+    return unit
+
+
+def _search(base: FloatArray64, points: FloatArray64, few: IntArray, k: int) -> IntArray:
+    """For each row ``few`` of ``points``, positions in ``base`` of the K nearest rows.
+
+    Nearest first, ties to the lower position; int64 of shape F x K.
+    """
+    # Far from the origin, float32 would spend its digits on what all means have in common.
+    center = base.mean(axis=0)
+    index = _faiss_index(base.shape[1])
+    index.add(np.ascontiguousarray(base - center, dtype=np.float32))
+    wanted = min(k + EXTRA_CANDIDATES, len(base))
+    order = np.empty((len(few), k), dtype=np.int64)
+    for start in range(0, len(few), SEARCH_ROWS):
+        rows = points[few[start : start + SEARCH_ROWS]]
+        _, found = index.search(np.ascontiguousarray(rows - center, dtype=np.float32), wanted)
+        for place, candidates in enumerate(np.sort(found.astype(np.int64), axis=1), start=start):
+            exact = ((base[candidates] - rows[place - start]) ** 2).sum(axis=1)
+            order[place] = candidates[np.argsort(exact, kind="stable")[:k]]
+    return order
+
+
+def _faiss_index(width: int) -> Any:
+    """An exact index for squared Euclidean distance, on a GPU if FAISS has one."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingPackageError(
+            "finding neighbours needs FAISS, which is not installed",
+            expected="faiss-cpu or faiss-gpu (they install the same module, so choose one)",
+            todo="pip install 'alphafix[cpu]' or pip install 'alphafix[gpu]'",
+        ) from error
+    index: Any = faiss.IndexFlatL2(width)
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    return index
+
+
+def _distances(means: FloatArray64, few: IntArray, ids: IntArray, metric: str) -> FloatArray:
+    """Distances of the named pairs of means in float64, returned as float32, F x K."""
+    out = np.empty(ids.shape, dtype=np.float32)
+    for row, (own, others) in enumerate(zip(few, ids, strict=True)):
+        if metric == "cosine":
+            norms = np.linalg.norm(means[own]) * np.linalg.norm(means[others], axis=1)
+            out[row] = 1 - means[others] @ means[own] / norms
+        else:
+            out[row] = np.linalg.norm(means[others] - means[own], axis=1)
+    return out

@@ -1,0 +1,233 @@
+"""ONNX files: weights inside the file or in external data beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from alphafix.checkpoints.formats.protobuf import (
+    Field,
+    content,
+    encoded,
+    fields,
+    packed,
+    text_entry,
+)
+from alphafix.checkpoints.formats.tensors import BITS, Checkpoint, Tensor
+from alphafix.checkpoints.patch.splices import Splice
+from alphafix.errors import FileFormatError, MissingPackageError
+
+# TensorProto.DataType -> element type (onnx.proto).
+_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+    17: "float8_e4m3fn",
+    19: "float8_e5m2",
+}
+
+# Field numbers (onnx.proto).
+_MODEL_GRAPH, _MODEL_METADATA, _GRAPH_INITIALIZER = 7, 14, 5
+_DIMS, _DATA_TYPE, _FLOAT_DATA, _NAME, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL = 1, 2, 4, 8, 9, 10, 13
+
+
+def open_onnx(path: Path) -> Checkpoint:
+    """Read an ONNX file's graph and where its weights lie.
+
+    Raises:
+        MissingPackageError: If the package onnx is not installed.
+        FileFormatError: If the file is damaged, or its external data is missing, too short or
+            outside of its folder.
+    """
+    from alphafix.checkpoints.formats.onnx_graph import linear_layers, uses
+
+    model = load_model(path)
+    tensors = tuple(_tensors(path))
+    linears = tuple(linear_layers(model.graph, {tensor.name: tensor.shape for tensor in tensors}))
+    shared = uses(model.graph, (tensor.name for tensor in tensors))
+    tensors = tuple(replace(t, users=tuple(shared[t.name][1:])) for t in tensors)
+    files = dict.fromkeys([path, *(tensor.file for tensor in tensors)])
+    return Checkpoint(
+        path,
+        "onnx",
+        tensors,
+        tuple(files),
+        {entry.key: entry.value for entry in model.metadata_props},
+        linears=linears,
+    )
+
+
+def load_model(path: Path) -> Any:
+    """Load the graph, without external data.
+
+    Raises:
+        MissingPackageError: If the package onnx is not installed.
+        FileFormatError: If it is no ONNX file.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise MissingPackageError(
+            "ONNX files need the package onnx",
+            got=error,
+            todo="install it: pip install 'alphafix[onnx]'",
+        ) from error
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        _refuse(path, "it is damaged", error, "a whole ONNX file")
+    if not model.graph.node:
+        _refuse(path, "it holds no graph", "no operations", "an exported model")
+    return model
+
+
+@dataclass
+class _Proto:
+    """The fields of a TensorProto that matter here."""
+
+    name: str = ""
+    dims: tuple[int, ...] = ()
+    data_type: int = 0
+    data: Field | None = None
+    external: tuple[tuple[str, str], ...] = ()
+
+
+def _tensors(path: Path) -> Iterator[Tensor]:
+    with path.open("rb") as file:
+        try:
+            protos = [_read_proto(file, field) for field in _initializers(file, path)]
+        except ValueError as error:
+            _refuse(path, "it is damaged", error, "a whole ONNX file")
+    for proto in protos:
+        dtype = _DTYPES.get(proto.data_type)
+        if dtype is None:
+            continue  # texts and packed small integers are never a head
+        size = prod(proto.dims) * BITS[dtype] // 8
+        if proto.external:
+            file_path, offset = _external_place(path, proto, size)
+            yield Tensor(proto.name, dtype, proto.dims, file_path, offset)
+        elif proto.data is not None and proto.data.value == size:
+            yield Tensor(proto.name, dtype, proto.dims, path, proto.data.offset)
+
+
+def _initializers(file: BinaryIO, path: Path) -> Iterator[Field]:
+    for field in fields(file, 0, path.stat().st_size):
+        if field.number == _MODEL_GRAPH and field.is_bytes:
+            for inner in fields(file, field.offset, field.value):
+                if inner.number == _GRAPH_INITIALIZER and inner.is_bytes:
+                    yield inner
+
+
+def _read_proto(file: BinaryIO, message: Field) -> _Proto:
+    proto = _Proto()
+    for field in fields(file, message.offset, message.value):
+        if field.number == _DIMS:
+            new = packed(content(file, field)) if field.is_bytes else [field.value]
+            proto.dims = (*proto.dims, *new)
+        elif field.number == _DATA_TYPE:
+            proto.data_type = field.value
+        elif field.number == _NAME:
+            proto.name = content(file, field).decode()
+        elif field.number in (_RAW_DATA, _FLOAT_DATA, _DOUBLE_DATA) and field.is_bytes:
+            proto.data = field
+        elif field.number == _EXTERNAL:
+            entry = fields(file, field.offset, field.value)
+            texts = {item.number: content(file, item).decode() for item in entry}
+            proto.external = (*proto.external, (texts.get(1, ""), texts.get(2, "")))
+    return proto
+
+
+def _external_place(path: Path, proto: _Proto, size: int) -> tuple[Path, int]:
+    entries = dict(proto.external)
+    location = entries.get("location", "")
+    where = path.parent / location
+    inside = where.resolve().is_relative_to(path.parent.resolve())
+    if not location or Path(location).is_absolute() or not inside:
+        _refuse(path, "it names external data outside its folder", location, "a file beside it")
+    if not where.is_file():
+        _refuse(path, "its external data is missing", f"no {location}", "the file beside it")
+    offset = int(entries.get("offset", "0"))
+    length = int(entries.get("length", str(size)))
+    if length != size or offset < 0 or offset + size > where.stat().st_size:
+        _refuse(
+            path,
+            f"the external data of {proto.name} does not fit",
+            f"{length:,} bytes at {offset:,} of {location} ({where.stat().st_size:,} bytes)",
+            f"{size:,} bytes inside of it",
+        )
+    return where, offset
+
+
+def metadata_splice(checkpoint: Checkpoint, key: str, value: str) -> Splice:
+    """Return the splice that appends an entry to the metadata; others stay, even of its name."""
+    number, free = 1, key
+    while free in checkpoint.metadata:
+        number += 1
+        free = f"{key}.{number}"
+    # Fields may stand in any order, so that an entry can follow all that is there.
+    return Splice(checkpoint.path.stat().st_size, 0, text_entry(_MODEL_METADATA, free, value))
+
+
+def location_splices(path: Path, names: Mapping[str, str]) -> list[Splice]:
+    """Return the splices that give external data other names (old -> new).
+
+    A longer name makes each message around it longer, and their lengths with it.
+    """
+    found: list[Splice] = []
+    with path.open("rb") as file:
+        for graph in fields(file, 0, path.stat().st_size):
+            if graph.number != _MODEL_GRAPH or not graph.is_bytes:
+                continue
+            growth = 0
+            for tensor in fields(file, graph.offset, graph.value):
+                if tensor.number == _GRAPH_INITIALIZER and tensor.is_bytes:
+                    growth += _relocate(file, tensor, names, found)
+            if growth:
+                _lengthen(graph, growth, found)
+    return found
+
+
+def _relocate(file: BinaryIO, tensor: Field, names: Mapping[str, str], found: list[Splice]) -> int:
+    growth = 0
+    for entry in fields(file, tensor.offset, tensor.value):
+        if entry.number != _EXTERNAL:
+            continue
+        texts = {item.number: item for item in fields(file, entry.offset, entry.value)}
+        if set(texts) != {1, 2} or content(file, texts[1]) != b"location":
+            continue
+        new = names.get(content(file, texts[2]).decode())
+        if new is not None:
+            found.append(Splice(texts[2].offset, texts[2].value, new.encode()))
+            longer = len(new.encode()) - texts[2].value
+            growth += _lengthen(entry, _lengthen(texts[2], longer, found), found)
+    return _lengthen(tensor, growth, found) if growth else 0
+
+
+def _lengthen(field: Field, growth: int, found: list[Splice]) -> int:
+    """Correct a length; return by how much the field grows with it."""
+    old, new = field.offset - field.length_at, encoded(field.value + growth)
+    found.append(Splice(field.length_at, old, new))
+    return growth + len(new) - old
+
+
+def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:
+    raise FileFormatError(
+        f"{path} cannot be used: {what}",
+        got=got,
+        expected=expected,
+        todo="copy all files of the model again, or export it again",
+    )

@@ -1,0 +1,60 @@
+"""A model card for a patched model: what changed, how, and what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alphafix.checkpoints.patch.plan import Plan
+
+
+def model_card(plan: Plan, target: str, provenance: Mapping[str, Any], command: str) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        plan: What was changed.
+        target: Name of the patched file.
+        provenance: How it was made, with the accuracies under "effect" if there are any.
+        command: The command line that patches.
+    """
+    changes = "\n".join(
+        f"| `{change.tensor.name}` | {change.tensor.dtype} | "
+        f"{len(change.rows)} of {change.tensor.shape[1 if change.transposed else 0]} |"
+        for change in plan.changes
+    )
+    original = plan.checkpoint.path.name
+    parts = [
+        "---\ntags:\n- long-tail\n- alphafix\n---",
+        f"# {target}",
+        f"`{original}` with corrected rows for {len(plan.classes)} classes in its last layer, "
+        f"made by alphafix with the method "
+        f"`{provenance.get('method', 'alphanet')}`. Every other byte of every other tensor is "
+        "that of the original.",
+        f"## What changed\n\n| tensor | dtype | rows |\n|---|---|---|\n{changes}",
+        _accuracy(provenance.get("effect")),
+        f"## How\n\n```\n{command}\n```",
+        "## Exact options, versions and hashes\n\n```json\n"
+        f"{json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False)}\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _accuracy(effect: Mapping[str, Any] | None) -> str:
+    if effect is None:
+        return "## Accuracy\n\nNot measured: there were no validation features."
+    lines = [
+        f"| {split} | {_percent(row['base'])} | {_percent(row['written'])} |"
+        for split, row in effect["accuracy"].items()
+    ]
+    return (
+        f"## Accuracy\n\nTop-1 in percent on {effect['samples']:,} {effect['on']} samples. Gains "
+        "on rare classes are paid for with others: read all rows.\n\n"
+        "| split | before | after |\n|---|---|---|\n" + "\n".join(lines) + "\n\n"
+        "Rounding to the file's element type changes the prediction of "
+        f"{effect['changed_by_rounding']} samples."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"

@@ -1,0 +1,158 @@
+"""The changed rows alone, to ship instead of a whole model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphafix.checkpoints.formats.opening import open_checkpoint
+from alphafix.checkpoints.formats.safetensors_format import DTYPES, read_header
+from alphafix.checkpoints.formats.tensors import (
+    Checkpoint,
+    Tensor,
+    elements,
+    encode,
+    read_raw,
+    read_values,
+)
+from alphafix.checkpoints.head.finding import checkpoint_sha256
+from alphafix.checkpoints.patch.plan import Change, Plan, require_own, require_range
+from alphafix.errors import FileFormatError, InputError
+from alphafix.files import METADATA_KEY, atomic_path
+from alphafix.values.arrays import Array
+from alphafix.values.correction import require_class_ids
+from alphafix.values.head import HeadSource
+
+
+def delta_name(path: Path) -> Path:
+    """``model.safetensors`` -> ``model.alphafix-delta.safetensors``."""
+    return path.with_name(f"{path.name.split('.')[0]}.alphafix-delta.safetensors")
+
+
+def save_delta(
+    path: Path, plan: Plan, provenance: dict[str, Any] | None, *, overwrite: bool = False
+) -> None:
+    """Write the changed rows of a plan, in the model's own element type.
+
+    The file holds ``classes`` (R class ids) and for each tensor that changes its new rows
+    under the tensor's name.
+
+    Raises:
+        TargetExistsError: If ``path`` is there and ``overwrite`` is false.
+        InputError: If it cannot be written.
+    """
+    stored = {
+        change.tensor.name: (change.tensor.dtype, encode(change.rows, change.tensor.dtype))
+        for change in plan.changes
+    }
+    tensors = {"classes": ("int64", plan.classes), **stored}
+    metadata = {
+        "value": "delta",
+        "content": _content([np.ascontiguousarray(array) for _, array in tensors.values()]),
+        "model": checkpoint_sha256(plan.checkpoint),
+        "section": plan.checkpoint.section,
+        "source": asdict(plan.source),
+        "provenance": provenance,
+    }
+    data = pack(tensors, {METADATA_KEY: json.dumps(metadata)})
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_delta(path: Path, model: Path) -> tuple[Plan, dict[str, Any] | None]:
+    """Read a delta as a plan for the model that it belongs to.
+
+    Returns:
+        The plan, and the provenance to write.
+
+    Raises:
+        FileFormatError: If the delta is damaged or something else.
+        InputError: If the model is another one.
+    """
+    tensors, metadata = _read(path)
+    checkpoint = open_checkpoint(model, section=metadata["section"])
+    _require_model(path, checkpoint, metadata["model"])
+    source = HeadSource.from_dict(metadata["source"])
+    classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
+    require_class_ids(classes)
+    changes = tuple(
+        Change(checkpoint.tensor(name), _is_turned(source, name), read_values(tensors[name]))
+        for name in (*source.weights, *source.biases)
+        if name in tensors
+    )
+    for change in changes:
+        require_own(checkpoint, change.tensor)
+        require_range(change, classes)
+    return Plan(checkpoint, source, classes, changes), metadata["provenance"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors by name and the metadata of a delta whose content is as it was written."""
+    header = read_header(path)
+    try:
+        metadata = dict(json.loads(header.metadata.get(METADATA_KEY, "{}")))
+    except ValueError:
+        metadata = {}
+    needed = {"content", "model", "section", "source", "provenance"}
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    if metadata.get("value") != "delta" or not needed <= set(metadata) or "classes" not in tensors:
+        raise FileFormatError(
+            f"{path} is no delta",
+            got=f"tensors {', '.join(t.name for t in header.tensors[:5])}",
+            expected="a file that `alphafix patch --delta` wrote",
+            todo="give a whole correction with --correction",
+        )
+    found = _content([elements(tensor, read_raw(tensor)) for tensor in header.tensors])
+    if found != metadata["content"]:
+        raise FileFormatError(
+            f"{path} is damaged",
+            got=f"content {found[:16]}",
+            expected=f"content {metadata['content'][:16]}, as it was written",
+            todo="copy it again, or make it again with `alphafix patch --delta`",
+        )
+    return tensors, metadata
+
+
+def _content(arrays: Sequence[Array]) -> str:
+    """SHA-256 of stored elements, whatever the order of the tensors in the file."""
+    parts = sorted(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _is_turned(source: HeadSource, name: str) -> bool:
+    return source.transposed and name in source.weights
+
+
+def _require_model(path: Path, checkpoint: Checkpoint, expected: str) -> None:
+    found = checkpoint_sha256(checkpoint)
+    if found != expected:
+        raise InputError(
+            f"{path} belongs to another model than {checkpoint.path}",
+            got=f"SHA-256 {found[:16]}",
+            expected=f"SHA-256 {expected[:16]}",
+            todo="give the original that the delta was made for, not patched and not saved again",
+        )
+
+
+def pack(tensors: Mapping[str, tuple[str, Array]], metadata: dict[str, str]) -> bytes:
+    """Return a safetensors file of stored elements (name -> element type, array).
+
+    The safetensors library writes arrays of NumPy, which has no bfloat16.
+    """
+    codes = {name: code for code, name in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    parts: list[bytes] = []
+    for name, (dtype, array) in tensors.items():
+        start = sum(map(len, parts))
+        parts.append(np.ascontiguousarray(array).tobytes())
+        shape, end = list(array.shape), start + len(parts[-1])
+        header[name] = {"dtype": codes[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # aligned, as the format asks
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)

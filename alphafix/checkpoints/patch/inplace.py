@@ -1,0 +1,293 @@
+"""Changing a file in place, with a record beside it that restores the original bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.patch.writing import VerificationError, Verify, Written, write_all
+from alphafix.errors import (
+    AlphafixError,
+    FileFormatError,
+    InputError,
+    MissingStageError,
+    TargetExistsError,
+)
+from alphafix.files import read_tensors, write_tensors
+from alphafix.values.arrays import ByteArray, IntArray
+
+_BUFFER = 4 << 20
+
+
+@dataclass(frozen=True)
+class Undo:
+    """The bytes that a file had before it was patched in place.
+
+    Attributes:
+        size: Size of the file.
+        offsets: Where the P replaced ranges begin, int64.
+        lengths: Their lengths, int64.
+        old: Their bytes before, end to end, uint8.
+        new: Their bytes after, end to end, uint8.
+    """
+
+    size: int
+    offsets: IntArray
+    lengths: IntArray
+    old: ByteArray
+    new: ByteArray
+
+    @classmethod
+    def of(cls, file: Path, splices: Sequence[Splice]) -> Undo:
+        """Read the bytes that ``splices`` would replace."""
+        with file.open("rb") as opened:
+            old = b"".join(os.pread(opened.fileno(), s.length, s.offset) for s in splices)
+        return cls(
+            size=file.stat().st_size,
+            offsets=np.array([s.offset for s in splices], dtype=np.int64),
+            lengths=np.array([s.length for s in splices], dtype=np.int64),
+            old=np.frombuffer(old, dtype=np.uint8),
+            new=np.frombuffer(b"".join(s.data for s in splices), dtype=np.uint8),
+        )
+
+    def splices(self) -> list[Splice]:
+        """The splices that restore the file."""
+        ends = list(accumulate(self.lengths.tolist()))
+        return [
+            Splice(int(offset), int(length), self.old[end - length : end].tobytes())
+            for offset, length, end in zip(self.offsets, self.lengths, ends, strict=True)
+        ]
+
+    def current(self, file: Path) -> ByteArray:
+        """The bytes that the file has in these ranges now."""
+        with file.open("rb") as opened:
+            parts = [os.pread(opened.fileno(), s.length, s.offset) for s in self.splices()]
+        return np.frombuffer(b"".join(parts), dtype=np.uint8)
+
+    def save(self, path: Path) -> None:
+        """Write the record, whole or not at all."""
+        tensors = {name: getattr(self, name) for name in ("offsets", "lengths", "old", "new")}
+        write_tensors(path, tensors, {"value": "undo", "size": self.size})
+
+    @classmethod
+    def load(cls, path: Path) -> Undo:
+        """Read a record.
+
+        Raises:
+            FileFormatError: If it is damaged or something else.
+        """
+        tensors, metadata = read_tensors(path)
+        if metadata.get("value") != "undo":
+            raise FileFormatError(
+                f"{path} is no undo record",
+                got=f"tensors {', '.join(sorted(tensors))}",
+                expected="what `alphafix patch --in-place` wrote",
+            )
+        undo = cls(size=int(metadata["size"]), **tensors)
+        total = int(undo.lengths.sum())
+        outside = (undo.offsets < 0) | (undo.offsets + undo.lengths > undo.size)
+        if total != len(undo.old) or total != len(undo.new) or outside.any():
+            raise FileFormatError(
+                f"{path} is a damaged undo record",
+                got=f"ranges of {total:,} bytes, {len(undo.old):,} kept",
+                expected=f"as many, all within {undo.size:,} bytes",
+            )
+        return undo
+
+
+def undo_path(file: Path) -> Path:
+    """Where the record of a file is."""
+    return file.with_name(file.name + ".alphafix-undo")
+
+
+def write_in_place(
+    splices: Mapping[Path, Sequence[Splice]], *, verify: Verify = "rows"
+) -> list[Path]:
+    """Change files in place; all records are on the disk before the first change.
+
+    Args:
+        splices: Replaced bytes by file, in order; none may change its file's size.
+        verify: "rows" to read the changed bytes again, "full" to hash all others before and
+            after too.
+
+    Returns:
+        The records.
+
+    Raises:
+        TargetExistsError: If a file has a record already.
+        InputError: If a file cannot be written; what was changed until then is restored.
+        VerificationError: If what was read back is not what was to be written.
+    """
+    for file in splices:
+        if undo_path(file).exists():
+            raise TargetExistsError(
+                f"{file} has been patched in place already",
+                got=f"its undo record {undo_path(file).name}",
+                expected="the original",
+                todo=f"restore it first: alphafix patch --revert {file}",
+            )
+        _require_own_name(file)
+        _require_writable(file)
+        size = file.stat().st_size
+        if any(splice.moves or splice.end > size for splice in splices[file]):
+            raise ValueError(f"{file} cannot be changed in place: bytes would move")
+    undos = {file: Undo.of(file, own) for file, own in splices.items()}
+    try:
+        for file, undo in undos.items():
+            undo.save(undo_path(file))
+    except AlphafixError:
+        for file in undos:
+            undo_path(file).unlink(missing_ok=True)
+        raise
+    try:
+        for file, own in splices.items():
+            before = _hash_without(file, own) if verify == "full" else None
+            _write(file, own)
+            if (undos[file].current(file) != undos[file].new).any():
+                raise _wrong(file, "other bytes in the changed rows")
+            if before is not None and _hash_without(file, own) != before:
+                raise _wrong(file, "other bytes outside the changed rows")
+    except OSError as error:
+        _roll_back(undos)
+        raise InputError(
+            f"cannot write {file}",
+            got=error.strerror,
+            expected="a file that can be written",
+            todo="the original bytes are back; leave out --in-place to write a copy",
+        ) from error
+    return [undo_path(file) for file in splices]
+
+
+def _roll_back(undos: Mapping[Path, Undo]) -> None:
+    for file, undo in undos.items():
+        try:
+            _write(file, undo.splices())
+        except OSError as error:
+            raise VerificationError(
+                f"{file} could neither be patched nor restored",
+                got=error.strerror,
+                expected="a disk that can be written",
+                todo="mend the disk, then restore the original with "
+                f"`alphafix patch --revert {file}`; the record is beside it",
+            ) from error
+    for file in undos:
+        undo_path(file).unlink()
+
+
+def _require_own_name(file: Path) -> None:
+    """Refuse a file that others see under another name, and would not know to have changed."""
+    links = file.stat().st_nlink
+    if file.is_symlink() or links > 1:
+        got = f"a link to {file.resolve()}" if file.is_symlink() else f"a file with {links} names"
+        raise InputError(
+            f"{file} is not patched in place",
+            got=got,
+            expected="a file with one name, so that nothing else changes with it",
+            todo="leave out --in-place to write a copy",
+        )
+
+
+def _require_writable(file: Path) -> None:
+    try:
+        with file.open("r+b"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write {file}",
+            got=error.strerror,
+            expected="a file that can be written",
+            todo="nothing was changed; leave out --in-place to write a copy",
+        ) from error
+
+
+def _write(file: Path, splices: Sequence[Splice]) -> None:
+    with file.open("r+b", buffering=0) as opened:
+        for splice in splices:
+            write_all(opened.fileno(), Written(splice.offset, splice.data))
+        os.fsync(opened.fileno())
+
+
+def _hash_without(file: Path, splices: Sequence[Splice]) -> str:
+    """SHA-256 of a file's bytes outside of ``splices``."""
+    digest, at, size = hashlib.sha256(), 0, file.stat().st_size
+    with file.open("rb") as opened:
+        for start, end in [*((s.offset, s.end) for s in splices), (size, size)]:
+            opened.seek(at)
+            while at < start:
+                block = opened.read(min(_BUFFER, start - at))
+                if not block:
+                    break
+                digest.update(block)
+                at += len(block)
+            at = end
+    return digest.hexdigest()
+
+
+def _wrong(file: Path, got: str) -> VerificationError:
+    return VerificationError(
+        f"{file} is not as it was to be after patching",
+        got=got,
+        expected="the corrected rows, and nothing else changed",
+        todo=f"restore it with `alphafix patch --revert {file}` and check the disk",
+    )
+
+
+def revert(files: Sequence[Path]) -> list[Path]:
+    """Restore the original bytes of files that were patched in place.
+
+    A patch that was cut off in the middle is undone just so. The records are deleted once the
+    original bytes are on the disk.
+
+    Args:
+        files: The files of a checkpoint; those without a record are left alone.
+
+    Returns:
+        The restored files.
+
+    Raises:
+        MissingStageError: If none has a record.
+        InputError: If a file has been changed by something else since.
+        FileFormatError: If a record is damaged.
+    """
+    changed = [file for file in files if undo_path(file).is_file()]
+    if not changed:
+        raise MissingStageError(
+            f"{files[0]} has no undo record",
+            expected=undo_path(files[0]).name,
+            todo="only files patched with --in-place can be restored, under the name that they "
+            "were patched by; a copy was written beside an original that is unchanged",
+        )
+    undos = {file: Undo.load(undo_path(file)) for file in changed}
+    for file, undo in undos.items():
+        _require_ours(file, undo)
+    for file, undo in undos.items():
+        _write(file, undo.splices())
+        if (undo.current(file) != undo.old).any():
+            raise _wrong(file, "other bytes than the original's")
+    for file in changed:
+        undo_path(file).unlink()
+    return changed
+
+
+def _require_ours(file: Path, undo: Undo) -> None:
+    size: Any = file.stat().st_size
+    # Cut off in the middle of a row, each byte is still the old or the new one.
+    ours = False
+    if size == undo.size:
+        current = undo.current(file)
+        ours = bool(((current == undo.old) | (current == undo.new)).all())
+    if not ours:
+        raise InputError(
+            f"{file} has been changed since it was patched in place",
+            got=f"{size:,} bytes, or other rows than the patch wrote",
+            expected=f"{undo.size:,} bytes with the patched rows",
+            todo=f"the record {undo_path(file).name} no longer fits; delete it if the file is good",
+        )

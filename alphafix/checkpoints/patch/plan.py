@@ -1,0 +1,186 @@
+"""What a patch would change: decided and checked in full before the first write."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from alphafix.checkpoints.formats.tensors import Checkpoint, Tensor, decode, encode
+from alphafix.checkpoints.head.layout import Stored, effective, invert, read_stored
+from alphafix.checkpoints.head.matching import match_head
+from alphafix.checkpoints.patch.splices import Splice, in_order, row_splices
+from alphafix.errors import InputError
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head, HeadSource
+
+
+@dataclass(frozen=True)
+class Change:
+    """New rows of one tensor.
+
+    Attributes:
+        tensor: The tensor.
+        transposed: Whether its rows are stored as columns.
+        rows: What to store, float32 of shape R x D_e (or R for biases), before rounding.
+    """
+
+    tensor: Tensor
+    transposed: bool
+    rows: FloatArray
+
+    @property
+    def rounded(self) -> FloatArray:
+        """The rows as the file's element type holds them."""
+        return decode(encode(self.rows, self.tensor.dtype), self.tensor.dtype)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All changes of a checkpoint.
+
+    Attributes:
+        checkpoint: The file.
+        source: Where its head is.
+        classes: The R class ids whose rows change.
+        changes: The tensors that change.
+    """
+
+    checkpoint: Checkpoint
+    source: HeadSource
+    classes: IntArray
+    changes: tuple[Change, ...]
+
+    def splices(self) -> dict[Path, tuple[Splice, ...]]:
+        """The bytes to replace, by file."""
+        found: dict[Path, list[Splice]] = defaultdict(list)
+        for change in self.changes:
+            found[change.tensor.file] += row_splices(
+                change.tensor, self.classes, change.rows, transposed=change.transposed
+            )
+        return {file: in_order(splices) for file, splices in found.items()}
+
+    def written(self, correction: Correction) -> Correction:
+        """The correction as the head gives it after rounding to the file's element type."""
+        stored = read_stored(self.checkpoint, self.source)
+        experts = len(self.source.weights)
+        rounded = [change.rounded for change in self.changes]
+        own = Stored(
+            weights=tuple(rounded[:experts]),
+            biases=tuple(rounded[experts:]) or tuple(b[self.classes] for b in stored.biases),
+            scales=np.broadcast_to(stored.scales, len(stored.weights[0]))[self.classes],
+        )
+        head = effective(own, self.source)
+        biases = None if correction.biases is None else head.bias_or_zeros
+        return replace(correction, rows=head.weight, biases=biases)
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    head: Head,
+    correction: Correction,
+    *,
+    name: str | None = None,
+    direction_only: bool = False,
+) -> Plan:
+    """Decide what to write, with all checks.
+
+    Args:
+        checkpoint: The file to patch.
+        head: The head that the correction was made for.
+        correction: The corrected rows and biases.
+        name: Name of the head's layer, if the user gave one.
+        direction_only: See `alphafix.checkpoints.head.layout.invert`.
+
+    Raises:
+        InputError: If the head is not in the file, is shared with another tensor, or cannot
+            hold the correction.
+    """
+    corrected = correction.apply(head)
+    try:
+        source = match_head(checkpoint, head, name=name)
+    except InputError:
+        _refuse_patched(checkpoint, corrected, name)
+        raise
+    stored = read_stored(checkpoint, source)
+    rows, biases = invert(stored, source, correction, direction_only=direction_only)
+    changes = [
+        Change(checkpoint.tensor(tensor), source.transposed, values)
+        for tensor, values in zip(source.weights, rows, strict=True)
+    ]
+    if biases:
+        changes += [
+            Change(checkpoint.tensor(tensor), False, values)
+            for tensor, values in zip(source.biases, biases, strict=True)
+        ]
+    for change in changes:
+        require_own(checkpoint, change.tensor)
+        require_range(change, correction.classes)
+    return Plan(checkpoint, source, correction.classes, tuple(changes))
+
+
+def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -> None:
+    try:
+        match_head(checkpoint, corrected, name=name)
+    except InputError:
+        return  # it is really another model
+    raise InputError(
+        f"{checkpoint.path} holds the corrected rows already",
+        got="a patched file",
+        expected="the original",
+        todo="use it as it is, or give the original (`alphafix patch --revert FILE` restores one "
+        "that was patched --in-place)",
+    )
+
+
+# Names of embeddings, with which language models share the weights of their last layer; a
+# safetensors file then holds only one of the two.
+_EMBEDDING_WORDS = ("embed", "wte", "word_embeddings")
+
+
+def require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
+    """Check that nothing else uses the bytes of a tensor.
+
+    Raises:
+        InputError: If something does.
+    """
+    tied = any(word in tensor.name.lower() for word in _EMBEDDING_WORDS)
+    if tensor.users or tied:
+        users = ", ".join(tensor.users[:3]) or "the embedding of that name"
+        raise InputError(
+            f"tensor {tensor.name} of {checkpoint.path} is shared",
+            got=f"{users} uses the same bytes",
+            expected="a head of its own",
+            todo="changing its rows would change the other one too (an embedding tied to the "
+            "head, perhaps); untie them and save the model again",
+        )
+
+
+def require_range(change: Change, classes: IntArray) -> None:
+    """Check that new rows have the shape of the tensor's and fit its element type.
+
+    Raises:
+        InputError: If they do not.
+    """
+    shape = change.tensor.shape[:1] if change.transposed else change.tensor.shape[1:]
+    wanted = (len(classes), int(np.prod(shape)))
+    if (len(change.rows), change.rows[:1].size) != (wanted[0], wanted[1] if len(classes) else 0):
+        raise InputError(
+            f"new rows do not fit the tensor {change.tensor.name}",
+            got=f"shape {change.rows.shape} for {len(classes)} classes",
+            expected=f"{wanted[0]} rows of {wanted[1]} numbers",
+            todo="the correction or delta is damaged or belongs to another model",
+        )
+    finite = np.isfinite(change.rounded).reshape(len(classes), -1).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InputError(
+            f"a corrected value is not finite, or too large for {change.tensor.dtype}",
+            got=f"{np.abs(change.rows[row]).max():.4g} in {change.tensor.name}, "
+            f"class {classes[row]}",
+            expected="values that the file's element type can hold",
+            todo="patch the float32 or bfloat16 model",
+        )

@@ -1,1 +1,0 @@
-"""The command line: one thin file a command. stdout is the result, stderr everything else."""

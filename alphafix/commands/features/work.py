@@ -1,0 +1,90 @@
+"""The stages `alphafix features import` and `export`: stores from and to other tools' files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from alphafix.commands.features.options import ExportOptions, ImportOptions
+from alphafix.errors import TargetExistsError
+from alphafix.features.exchange import read_features
+from alphafix.features.export import write_features
+from alphafix.features.ledger import Ledger
+from alphafix.features.store import FeatureStore
+from alphafix.features.writer import FeatureWriter
+from alphafix.files import sha256_file
+from alphafix.progress import Progress, silent
+from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
+
+logger = logging.getLogger(__name__)
+
+# Rows that are handed to the writer at a time.
+_ROWS = 4096
+
+
+def export_features(options: ExportOptions, *, progress: Progress = silent) -> FeatureStore:
+    """Write the features of a split to a file of another tool.
+
+    Raises:
+        MissingStageError: If there are no features of the split.
+        TargetExistsError: If the file exists and may not be replaced.
+        InputError: If the file's suffix is of no known format.
+    """
+    store = FeatureStore.open(Run(options.run).features(options.split))
+    with progress(f"export {options.split}", len(store)) as advance:
+        write_features(options.file, store, overwrite=options.overwrite, advance=advance)
+    return store
+
+
+def import_features(options: ImportOptions, *, progress: Progress = silent) -> FeatureStore:
+    """Make a split's store from a file of another tool; the run has its head already.
+
+    Training features set the class counts in classes.json.
+
+    Raises:
+        MissingStageError: If the run has no head or no classes yet.
+        InputError: If the features do not fit the head.
+        TargetExistsError: If the split is there, made otherwise, and may not be replaced.
+    """
+    run = Run(options.run)
+    head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
+    arrays = read_features(options.file, split=options.split)
+    head.require_match(width=arrays.features.shape[1], num_classes=len(classes))
+    plan = _plan(options)
+    ledger = Ledger(run.features(options.split))
+    if ledger.finished(plan):
+        logger.info("%s is up to date", ledger.folder)
+        return FeatureStore.open(ledger.folder)
+    if ledger.folder.is_dir() and not options.overwrite:
+        raise TargetExistsError(
+            f"{ledger.folder} exists already",
+            expected="no features of this split yet",
+            todo="give --overwrite to replace them, or choose another --run",
+        )
+    ledger.begin(plan)
+    writer = FeatureWriter(ledger.folder, num_classes=len(classes), dtype=options.store_dtype)
+    with progress(f"import {options.split}", len(arrays.labels)) as advance:
+        for start in range(0, len(arrays.labels), _ROWS):
+            rows = slice(start, start + _ROWS)
+            writer.add(arrays.features[rows], arrays.labels[rows], arrays.ids[rows])
+            advance(len(arrays.labels[rows]))
+    store = writer.finish({"split": options.split, "skipped": 0, "provenance": plan})
+    ledger.clear()
+    if options.split == "train":
+        counts = np.bincount(arrays.labels[arrays.labels >= 0], minlength=len(classes))
+        replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
+    return store
+
+
+def _plan(options: ImportOptions) -> dict[str, object]:
+    recorded = {
+        "file": options.file.name,
+        "file_sha256": sha256_file(options.file),
+        "split": options.split,
+        "store_dtype": options.store_dtype,
+    }
+    return Provenance(stage="features import", options=recorded, inputs={}).to_dict()

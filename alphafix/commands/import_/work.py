@@ -1,0 +1,330 @@
+"""The stage `alphafix import`: other projects' files -> a run directory, or a plain model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alphafix.checkpoints import find_head, open_checkpoint
+from alphafix.checkpoints.head.finding import checkpoint_sha256
+from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.commands.import_.options import ForeignOptions
+from alphafix.commands.neighbors.start import (
+    made_from,
+    read_head,
+    read_names,
+    refuse_other,
+    split_files,
+    write_run,
+)
+from alphafix.errors import InputError, TargetExistsError
+from alphafix.features.exchange import FeatureArrays, read_features
+from alphafix.features.store import FeatureStore
+from alphafix.files import METADATA_KEY, atomic_path, read_json, sha256_file, write_json
+from alphafix.foreign import alphanet
+from alphafix.foreign.checkpoints import FINAL, Converted, classifier_balancing, ride
+from alphafix.foreign.pickles import read_pickled_features
+from alphafix.progress import Progress, silent
+from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
+from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.head import Head
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Features = dict[str, FeatureArrays]
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What an import wrote.
+
+    Attributes:
+        kind: Where it was from.
+        model: The converted model, if one was written.
+        run: The run directory, if one was written.
+        classes: Its class table.
+        accuracy: Top-1 of the head on each of its splits, in percent.
+    """
+
+    kind: str
+    model: Path | None = None
+    run: Path | None = None
+    classes: ClassTable | None = None
+    accuracy: Mapping[str, float] | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        run = () if self.run is None else (Run(self.run).path(CLASSES), Run(self.run).path(HEAD))
+        return (*run, *(() if self.model is None else (self.model,)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "kind": self.kind,
+            "model": None if self.model is None else str(self.model),
+            "run": None if self.run is None else str(self.run),
+            "classes": None if self.classes is None else self.classes.describe(),
+            "accuracy": None if self.accuracy is None else dict(self.accuracy),
+        }
+
+
+def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> ImportResult:
+    """Read files of another project and write what the other stages take.
+
+    Raises:
+        InputError: If a file is missing, is a pickle and pickles were not allowed, or does not
+            fit the others.
+        FileFormatError: If a file is damaged, or would run code.
+        TargetExistsError: If something else is there already.
+    """
+    if not options.source.exists():
+        raise InputError(
+            f"{options.source} is not there", expected="a file or folder", todo="check the path"
+        )
+    work: Mapping[str, Callable[[ForeignOptions, Progress], ImportResult]] = {
+        "alphanet-official": _alphanet,
+        "classifier-balancing": partial(_checkpoint, classifier_balancing),
+        "ride": partial(_checkpoint, ride),
+        "oltr": _oltr,
+        "huggingface": _huggingface,
+        "features": _features,
+    }
+    return work[options.kind](options, progress)
+
+
+def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
+    folder = alphanet.open_folder(options.source, options.name)
+
+    def read() -> tuple[Head, Features, Thresholds]:
+        found = alphanet.read_features(folder, allowed=options.allow_pickle)
+        head = alphanet.read_head(folder.classifier, scale=options.scale)
+        if head.source is not None:
+            sha256 = sha256_file(folder.classifier)
+            head = replace(head, source=replace(head.source, sha256=sha256))
+        labels = found["train"].labels
+        counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
+        return head, found, alphanet.thresholds_of(folder, counts)
+
+    files = {str(file.relative_to(options.source)): file for file in folder.files}
+    return _to_run(options, files, read, progress)
+
+
+def _features(options: ForeignOptions, progress: Progress) -> ImportResult:
+    files = split_files((str(options.source),))
+
+    def read() -> tuple[Head, Features, Thresholds]:
+        found = {split: read_features(file, split=split) for split, file in files.items()}
+        return replace(read_head(_head(options)), scale=options.scale), found, Thresholds()
+
+    return _to_run(options, {**files, "head": _head(options)}, read, progress)
+
+
+def _head(options: ForeignOptions) -> Path:
+    return options.head or Path()  # the options have checked that it is given
+
+
+def _huggingface(options: ForeignOptions, progress: Progress) -> ImportResult:
+    config = options.source / "config.json"
+    if not config.is_file():
+        raise InputError(f"{options.source} is no saved model", got="no config.json")
+    labels: Mapping[str, str] = read_json(config).get("id2label") or {}
+    names = [str(labels[key]) for key in sorted(labels, key=int)]
+
+    def read() -> tuple[Head, Features, Thresholds]:
+        head = find_head(options.source, num_classes=len(names) or None)
+        return replace(head, scale=options.scale), _given(options, head), Thresholds()
+
+    model = open_checkpoint(options.source)
+    files = {file.name: file for file in (config, *model.files)}
+    return _to_run(options, files | _feature_files(options), read, progress, names or None)
+
+
+def _checkpoint(
+    convert: Callable[[Path], Converted], options: ForeignOptions, progress: Progress
+) -> ImportResult:
+    source = options.source / FINAL if options.source.is_dir() else options.source
+    if not source.is_file():
+        raise InputError(f"{source} is not there", expected="a checkpoint", todo="name the file")
+    target = options.output or source.with_suffix(".safetensors")
+    provenance = _provenance(options, {"checkpoint": source})
+    if _model_made_from(target, provenance) and not options.overwrite:
+        logger.info("%s is up to date", target)
+        head = _converted_head(target, convert(source).head if options.features else None)
+    else:
+        converted = convert(source)
+        _write_model(target, converted.tensors, provenance, overwrite=options.overwrite)
+        head = _converted_head(target, converted.head)
+    if head is None or not options.features:
+        return ImportResult(options.kind, model=target)
+
+    def read() -> tuple[Head, Features, Thresholds]:
+        return replace(head, scale=options.scale), _given(options, head), Thresholds()
+
+    files = {"checkpoint": source, **_feature_files(options)}
+    return replace(_to_run(options, files, read, progress), model=target)
+
+
+def _converted_head(target: Path, source: Any) -> Head | None:
+    """The head in effect of a converted model, with its place there."""
+    if source is None:
+        return None
+    checkpoint = open_checkpoint(target)
+    placed = replace(source, file=target.name, sha256=checkpoint_sha256(checkpoint))
+    return effective(read_stored(checkpoint, placed), placed)
+
+
+def _model_made_from(target: Path, provenance: Provenance) -> bool:
+    if not target.is_file():
+        return False
+    metadata = open_checkpoint(target).metadata
+    import json
+
+    try:
+        return bool(json.loads(metadata.get(METADATA_KEY, "null")) == provenance.to_dict())
+    except ValueError:
+        return False
+
+
+def _write_model(
+    target: Path, tensors: Mapping[str, Tensor], provenance: Provenance, *, overwrite: bool
+) -> None:
+    import json
+
+    from safetensors.torch import save
+
+    # Tensors that share memory in the source are written each for itself.
+    plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {METADATA_KEY: json.dumps(provenance.to_dict(), sort_keys=True)}
+    data = save(plain, metadata=metadata)
+    with atomic_path(target, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
+    from alphafix.foreign.oltr import official_oltr
+    from alphafix.oltr.export import CONFIG, MODEL
+
+    if options.features:
+        raise InputError(
+            "features of OLTR's code are not what enters its last layer",
+            got="--features",
+            expected="the converted model's own features",
+            todo="import the checkpoint, then alphafix extract --backbone oltr:DIR",
+        )
+    source = options.source / FINAL if options.source.is_dir() else options.source
+    folder = options.output or source.with_name(f"{source.stem}-oltr")
+    provenance = _provenance(options, {"checkpoint": source})
+    config = folder / CONFIG
+    if config.is_file() and not options.overwrite:
+        if read_json(config).get("provenance") == provenance.to_dict():
+            logger.info("%s is up to date", folder)
+            return ImportResult(options.kind, model=folder / MODEL)
+        raise TargetExistsError(
+            f"{folder} exists already, made from something else",
+            todo="give --overwrite to replace it, or another -o",
+        )
+    names = None if options.class_names is None else tuple(read_names(options.class_names))
+    found = official_oltr(source, names)
+    # The config makes the folder a model, so it goes last.
+    config.unlink(missing_ok=True)
+    _write_model(folder / MODEL, found.model.state_dict(), provenance, overwrite=options.overwrite)
+    write_json(config, {**found.config.to_dict(), "provenance": provenance.to_dict()})
+    return ImportResult(options.kind, model=folder / MODEL)
+
+
+def _given(options: ForeignOptions, head: Head) -> Features:
+    """The features of --features, as they enter the head."""
+    files = split_files(options.features)
+    found = {
+        split: read_pickled_features(file, allowed=options.allow_pickle)
+        if file.suffix == ".pkl"
+        else read_features(file, split=split, experts=True)
+        for split, file in files.items()
+    }
+    return {split: _entering(arrays, head) for split, arrays in found.items()}
+
+
+def _entering(arrays: FeatureArrays, head: Head) -> FeatureArrays:
+    """Features of E experts side by side; of norm 1 each where the model normalises them."""
+    source = head.source
+    experts = 1 if source is None else len(source.weights)
+    features = arrays.features.reshape(len(arrays.labels), -1)
+    if source is not None and source.normalised and features.shape[1] % experts == 0:
+        blocks = features.reshape(len(features), experts, -1)
+        norms = np.linalg.norm(blocks, axis=2, keepdims=True)
+        blocks = np.divide(blocks, np.maximum(norms, 1e-12), dtype=np.float32)
+        features = blocks.reshape(len(features), -1)
+    return replace(arrays, features=features)
+
+
+def _feature_files(options: ForeignOptions) -> dict[str, Path]:
+    return {f"{split} features": file for split, file in split_files(options.features).items()}
+
+
+def _provenance(options: ForeignOptions, files: Mapping[str, Path]) -> Provenance:
+    if options.class_names is not None:
+        files = {**files, "class names": options.class_names}
+    for name, file in files.items():
+        if not file.is_file():
+            raise InputError(f"{file} is not there", expected=f"the file of {name}")
+    hashes = {name: sha256_file(file) for name, file in files.items()}
+    recorded = {**options.recorded(), "sha256": hashes}
+    return Provenance(stage="import", options=recorded, inputs={})
+
+
+def _to_run(
+    options: ForeignOptions,
+    files: Mapping[str, Path],
+    read: Callable[[], tuple[Head, Features, Thresholds]],
+    progress: Progress,
+    names: list[str] | None = None,
+) -> ImportResult:
+    """Write a run directory, unless the same files have made it already."""
+    run = Run(options.run)
+    provenance = _provenance(options, files)
+    if options.overwrite or not made_from(run, provenance):
+        if not options.overwrite:
+            refuse_other(run, provenance)
+        head, arrays, thresholds = read()
+        if options.class_names is not None:
+            names = read_names(options.class_names)
+        few, many = options.few_below, options.many_above
+        limits = Thresholds(
+            few=thresholds.few if few is None else few,
+            many=thresholds.many if many is None else many,
+        )
+        write_run(run, head, arrays, names, provenance, thresholds=limits, progress=progress)
+    else:
+        logger.info("%s was made from these files already", run.folder)
+    return ImportResult(
+        options.kind,
+        run=run.folder,
+        classes=ClassTable.load(run.path(CLASSES)),
+        accuracy=_accuracy(run),
+    )
+
+
+def _accuracy(run: Run) -> dict[str, float]:
+    """Top-1 on each split: a head and features that do not belong together show here."""
+    head = Head.load(run.path(HEAD))
+    found = {}
+    for split in ("train", "val", "test"):
+        if not run.has(run.manifest(split)):
+            continue
+        store = FeatureStore.open(run.features(split))
+        right = sum(
+            int((head.logits(x).argmax(1) == store.labels[start : start + len(x)]).sum())
+            for start, x in store.chunks()
+        )
+        found[split] = 100 * right / len(store)
+    return found

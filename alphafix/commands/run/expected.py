@@ -1,0 +1,98 @@
+"""The figures of a recipe's results that a paper's table is to be held against."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from alphafix.alphanet.measure import trial_accuracies
+from alphafix.commands.options import CommandOptions
+from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train_oltr.model import EVALUATION
+from alphafix.commands.train_oltr.options import TrainOltrOptions
+from alphafix.features.store import FeatureStore
+from alphafix.files import read_json
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.recipes.expected import Beside, Cell, Row, read_expected
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+
+COLUMNS = ("few", "medium", "many", "overall")
+
+
+def beside_expected(path: Path, steps: Iterable[CommandOptions]) -> Beside:
+    """Hold what the steps of a recipe left against a table.
+
+    Args:
+        path: The table.
+        steps: Options of the steps, which are done.
+
+    Raises:
+        InputError: If the table is not there.
+        FileFormatError: If it is no such table, or a result is damaged.
+    """
+    expected = read_expected(path)
+    measured: dict[str, Row] = {}
+    for options in steps:
+        if isinstance(options, TrainOptions):
+            measured |= _of_trials(Run(options.run), expected.on, options)
+        elif isinstance(options, TrainOltrOptions):
+            measured |= _of_model(options, expected.on)
+    return Beside(expected, measured)
+
+
+def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
+    """The base model, and mean and deviation over the trials of each rho, as AlphaNet reports."""
+    if not (run.has(CORRECTION) and run.has(run.manifest(on))):
+        return {}
+    classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
+    store = FeatureStore.open(run.features(on))
+    predicted = [head.logits(x).argmax(1) for _, x in store.chunks()]
+    base = tier_accuracy(np.concatenate(predicted) == store.labels, store.labels, classes)
+    rows: dict[str, Row] = {"base model": _mean([base])}
+    trials = Correction.load(run.path(CORRECTION)).trials
+    if trials is None:
+        return rows
+    by_rho: dict[str, list[Accuracy]] = defaultdict(list)
+    kind = "random rho" if options.metric == "random" else "rho"
+    found = trial_accuracies(trials, head, classes, store)
+    for record, accuracy in zip(trials.settings, found, strict=True):
+        by_rho[f"{kind} {record['rho']:g}"].append(accuracy)
+    return rows | {name: _mean(accuracies) for name, accuracies in by_rho.items()}
+
+
+def _mean(found: list[Accuracy]) -> Row:
+    row: dict[str, Cell | None] = {}
+    for name in COLUMNS:
+        values = [value for accuracy in found if (value := accuracy[name]) is not None]
+        spread = stdev(values) if len(values) > 1 else None
+        row[name] = Cell(mean(values), spread) if values else None
+    return row
+
+
+def _of_model(options: TrainOltrOptions, on: str) -> dict[str, Row]:
+    """Closed and open figures of a model of train-oltr, as OLTR reports them."""
+    path = options.output / EVALUATION
+    if not path.is_file():
+        return {}
+    data: dict[str, Any] = read_json(path)
+    closed = data["closed"].get(on) or {}
+    rows: dict[str, Row] = {
+        options.method: {name: _cell(closed.get(name)) for name in COLUMNS},
+    }
+    for found in data.get("recognition", ()):
+        own = dict(rows.get(found["method"], {}))
+        own |= {f"open {name}": _cell(found["open"].get(name)) for name in COLUMNS}
+        rows[found["method"]] = {**own, "F": _cell(found["f_measure"])}
+    return rows
+
+
+def _cell(value: float | None) -> Cell | None:
+    return None if value is None else Cell(value)

@@ -1,0 +1,281 @@
+"""The stage `alphafix run`: the stages of a recipe, those that are up to date left out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alphafix.commands.options import CommandOptions, StageOptions
+from alphafix.commands.run.options import RecipeOptions
+from alphafix.commands.run.stages import STAGES, Done, Stage
+from alphafix.commands.run.stamps import stamp_path, stamped_state, write_stamp
+from alphafix.errors import AlphafixError, InputError, TargetExistsError
+from alphafix.progress import Progress, silent
+from alphafix.recipes.document import nearest
+from alphafix.recipes.expected import Beside
+from alphafix.recipes.recipe import Recipe, Step, load_recipe
+from alphafix.run.directory import Run, State
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step of a recipe, checked.
+
+    Attributes:
+        label: Its name in the recipe.
+        step: As it is written.
+        stage: What it is.
+        options: Its options, resolved.
+        run: Its run directory.
+        state: Whether it is done.
+        doubt: Why that could not be told yet, or "".
+    """
+
+    label: str
+    step: Step
+    stage: Stage
+    options: CommandOptions
+    run: Run
+    state: State = State.MISSING
+    doubt: str = ""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether the recipe itself lets it replace its result."""
+        return bool(getattr(self.options, "overwrite", False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "stage": self.label,
+            "state": self.state.value,
+            **({"doubt": self.doubt} if self.doubt else {}),
+            "options": self.options.model_dump(mode="json", exclude_defaults=True),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a recipe.
+
+    Attributes:
+        recipe: The recipe.
+        run: The run directory of its last stage.
+        tasks: Its steps, as they were found before they were done.
+        results: What each that was done gave, by its label.
+        beside: Expected and measured figures, if they were asked for.
+    """
+
+    recipe: Recipe
+    run: Path
+    tasks: tuple[Task, ...]
+    results: dict[str, Any]
+    beside: Beside | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
+        found = {"recipe": str(self.recipe.file), "run": str(self.run), "stages": steps}
+        return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
+
+
+def run_recipe(
+    options: RecipeOptions, *, progress: Progress = silent, say: Say = lambda text: None
+) -> Outcome:
+    """Do what a recipe says, from its folder (or ``options.root``).
+
+    Args:
+        options: Which recipe, and what to change in it.
+        progress: Told of the long work.
+        say: Called with a line for each stage.
+
+    Raises:
+        InputError: If the recipe names an unknown stage or option, or a value is wrong; the
+            line and the nearest valid name are in the message.
+        TargetExistsError: If a stage would replace a result and may not.
+        GateError: If a limit of `evaluate` is not met; later stages are not done.
+        AlphafixError: Whatever else a stage raises.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "a recipe runs in one process",
+            got=f"{os.environ['WORLD_SIZE']} processes of torchrun",
+            todo="extract under torchrun first, then run the recipe: what is there is used",
+        )
+    recipe = load_recipe(options.file, options.settings)
+    table = None if recipe.expected is None else recipe.expected.absolute()
+    if options.expected and table is None:
+        raise InputError(
+            f"{options.file} names no expected figures",
+            expected="expected: FILE in the recipe",
+            todo="leave out --expected",
+        )
+    if options.run_directory is not None:
+        recipe = replace(recipe, run=options.run_directory.absolute())
+    elif recipe.run is None and (named := os.environ.get("ALPHAFIX_RUN")):
+        recipe = replace(recipe, run=Path(named).absolute())
+    results: dict[str, Any] = {}
+    beside = None
+    with _folder(options.root or options.file.parent):
+        tasks = _plan(_checked(recipe))
+        if not options.dry_run:
+            _refuse(tasks, overwrite=options.overwrite)
+            results = _do(tasks, options.overwrite, progress, say)
+            if options.expected and table is not None:
+                from alphafix.commands.run.expected import beside_expected
+
+                beside = beside_expected(table, [task.options for task in tasks])
+    place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run.folder))
+    return Outcome(recipe, place, tasks, results, beside)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Work in ``folder``: there a recipe's words mean what they would on the command line."""
+    earlier = Path.cwd()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(f"{folder} is no folder", got=error.strerror, todo="correct --root") from (
+            error
+        )
+    try:
+        yield
+    finally:
+        os.chdir(earlier)
+
+
+def _checked(recipe: Recipe) -> tuple[Task, ...]:
+    """All steps with their options, before anything is done."""
+    for step in recipe.steps:
+        if step.stage not in STAGES:
+            raise InputError(
+                f"{step.place}: there is no stage {step.stage}",
+                expected=", ".join(STAGES),
+                todo=nearest(step.stage, list(STAGES)),
+            )
+    return tuple(
+        _task(label, step, recipe.run)
+        for label, step in zip(recipe.labels(), recipe.steps, strict=True)
+    )
+
+
+def _task(label: str, step: Step, run: Path | None) -> Task:
+    stage = STAGES[step.stage]
+    options = _options(step, stage, run)
+    default = StageOptions.model_fields["run"].default
+    folder = options.run if isinstance(options, StageOptions) else run or default
+    return Task(label, step, stage, options, Run(folder))
+
+
+def _options(step: Step, stage: Stage, run: Path | None) -> CommandOptions:
+    known = stage.options.model_fields
+    for name, node in step.options.items():
+        if name not in known:
+            raise InputError(
+                f"{node.place}: {step.stage} has no option {name}", todo=nearest(name, list(known))
+            )
+    values = {name: node.plain() for name, node in step.options.items()}
+    if run is not None and "run" in known:
+        values.setdefault("run", run)
+    try:
+        return stage.options(**values)
+    except ValidationError as error:
+        raise _wrong(step, error) from error
+
+
+def _wrong(step: Step, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    if not first["loc"]:  # a rule about several options, which names them itself
+        return InputError(f"{step.place}: {step.stage}: {first['ctx']['error']}")
+    name = str(first["loc"][0])
+    if name not in step.options:
+        return InputError(
+            f"{step.place}: {step.stage} lacks its option {name}",
+            expected=str(STAGES[step.stage].options.model_fields[name].description),
+        )
+    return InputError(
+        f"{step.options[name].place}: {step.stage}.{name} is wrong",
+        got=repr(first["input"]),
+        expected=first["msg"],
+    )
+
+
+def _plan(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """Find out what is done already. What lies behind work that is to be done is to be done."""
+    found: list[Task] = []
+    behind = False
+    for task in tasks:
+        known = _behind(task) if behind else _with_state(task)
+        behind = behind or (task.stage.feeds and known.state is not State.CURRENT)
+        found.append(known)
+    return tuple(found)
+
+
+def _behind(task: Task) -> Task:
+    there = task.stage.result is not None and task.run.has(task.stage.result)
+    stamped = not task.stage.free and stamp_path(task.run, task.label).is_file()
+    return replace(task, state=State.OTHER if there or stamped else State.MISSING)
+
+
+def _with_state(task: Task) -> Task:
+    try:
+        if task.stage.state is None:
+            return replace(
+                task, state=stamped_state(task.run, task.label, task.stage, task.options)
+            )
+        return replace(task, state=task.stage.state(task.options))
+    except AlphafixError as error:  # doing it says the same, and stops there
+        return replace(task, state=State.MISSING, doubt=str(error).splitlines()[0])
+
+
+def _refuse(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
+    """Stop before hours of work if a later stage may not replace its result."""
+    for task in tasks:
+        if task.state is State.OTHER and not (overwrite or task.overwrite):
+            raise TargetExistsError(
+                f"{task.step.place}: {task.label} was made with other options or from other inputs",
+                got=f"another result in {task.run.folder}",
+                expected="no result yet, or one that is up to date",
+                todo="give --overwrite to make anew what has changed, or --run for another run "
+                "directory (--dry-run shows what would be done)",
+            )
+
+
+def _do(tasks: tuple[Task, ...], overwrite: bool, progress: Progress, say: Say) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for number, task in enumerate(tasks, start=1):
+        current = _with_state(task)
+        title = f"[{number}/{len(tasks)}] {task.label}"
+        if current.state is State.CURRENT and not task.stage.rechecks:
+            say(f"{title}: up to date")
+            continue
+        say(title if current.state is not State.CURRENT else f"{title}: checking")
+        done = _work(current, overwrite or task.overwrite, progress)
+        if task.stage.state is None:
+            write_stamp(task.run, task.label, task.stage, task.options, done.files)
+        results[task.label] = done.result
+    return results
+
+
+def _work(task: Task, overwrite: bool, progress: Progress) -> Done:
+    """Do a step; what is up to date is never made anew only because it may be."""
+    own = "overwrite" in type(task.options).model_fields
+    careful = task.options.model_copy(update={"overwrite": False}) if own else task.options
+    anew = task.options.model_copy(update={"overwrite": True})
+    if not (own and overwrite):
+        return task.stage.work(careful, progress)
+    if task.state is State.OTHER:
+        return task.stage.work(anew, progress)
+    try:
+        return task.stage.work(careful, progress)
+    except TargetExistsError:
+        return task.stage.work(anew, progress)

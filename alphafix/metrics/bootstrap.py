@@ -1,0 +1,53 @@
+"""Bootstrap over samples, stratified by class (Efron and Tibshirani 1993, chapter 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from alphafix.progress import Progress, silent
+from alphafix.values.arrays import FloatArray64, IntArray
+
+LEVEL = 0.95
+
+
+def stratified_draws(labels: IntArray, draws: int, seed: int) -> Iterator[IntArray]:
+    """Yield ``draws`` resamplings of N samples: int64 of shape N, class sizes unchanged.
+
+    Each class keeps its number of samples, because a test set fixes it: what varies is which
+    samples of the class were collected.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    for _ in range(draws):
+        yield order[first + (rng.random(len(labels)) * size).astype(np.int64)]
+
+
+def bootstrap(
+    statistic: Callable[[IntArray], FloatArray64],
+    labels: IntArray,
+    *,
+    draws: int,
+    seed: int,
+    progress: Progress = silent,
+) -> FloatArray64:
+    """Return ``statistic`` of each resampling, float64 of shape draws x S."""
+    values = []
+    with progress("bootstrap", draws) as advance:
+        for index in stratified_draws(labels, draws, seed):
+            values.append(statistic(index))
+            advance(1)
+    return np.stack(values)
+
+
+def interval(values: FloatArray64) -> tuple[FloatArray64, FloatArray64]:
+    """Lower and upper end of the central 95% of draws x S bootstrap values, each of shape S.
+
+    Columns of NaN (a figure without classes) stay NaN.
+    """
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
+    return low, high

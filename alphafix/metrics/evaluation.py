@@ -1,0 +1,260 @@
+"""The evaluation: base against corrected on the same samples, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alphafix.errors import FileFormatError
+from alphafix.files import read_json, write_json
+from alphafix.metrics.paired import McNemar
+from alphafix.report.html import table_html
+from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.values.classes import TIERS, ClassTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure in percent with its 95% bootstrap interval.
+
+    Attributes:
+        value: The figure on all samples.
+        low: Lower end of the interval.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure before and after the correction; None where a split has no classes or samples.
+
+    Attributes:
+        base: The base head's figure.
+        corrected: The corrected head's figure.
+        change: Their paired difference, corrected minus base, in percentage points.
+    """
+
+    base: Estimate | None
+    corrected: Estimate | None
+    change: Estimate | None
+
+
+@dataclass(frozen=True)
+class TierResult:
+    """What is known of one split.
+
+    Attributes:
+        name: "few", "medium", "many", "base" (medium and many) or "overall".
+        classes: Its number of classes.
+        samples: Its number of samples in the evaluated data.
+        figures: Figure by measure (`alphafix.metrics.figures.MEASURES`, "grouped").
+        mcnemar: Paired test of top-1, or None without samples.
+    """
+
+    name: str
+    classes: int
+    samples: int
+    figures: Mapping[str, Change]
+    mcnemar: McNemar | None
+
+
+@dataclass(frozen=True)
+class ClassResults:
+    """What is known of each class, arrays of shape C.
+
+    Attributes:
+        samples: Evaluated samples, int64.
+        base: Samples that the base head gets right, int64.
+        corrected: Samples that the corrected head gets right, int64.
+        low: Lower end of the change's interval in points, float64, NaN without samples.
+        high: Upper end.
+    """
+
+    samples: IntArray
+    base: IntArray
+    corrected: IntArray
+    low: FloatArray64
+    high: FloatArray64
+
+    @property
+    def change(self) -> FloatArray64:
+        """Change of each class's accuracy in points, float64, NaN without samples."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            points: FloatArray64 = 100.0 * (self.corrected - self.base) / self.samples
+        return points
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Base against corrected on one set of samples. All figures are in percent.
+
+    Attributes:
+        classes: The class table.
+        on: Which samples: "test", "val" or a description.
+        method: What made the correction.
+        tiers: few, medium, many, base and overall.
+        summaries: "worst_class" and "harmonic_mean" (of the splits' top-1).
+        by_class: Counts and intervals of each class.
+        settings: Number and seed of the bootstrap draws, and the interval's level.
+        open_set: Figures on unknown classes, or None if there were none.
+        provenance: How it was made.
+    """
+
+    classes: ClassTable
+    on: str
+    method: str
+    tiers: tuple[TierResult, ...]
+    summaries: Mapping[str, Change]
+    by_class: ClassResults
+    settings: Mapping[str, Any]
+    open_set: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def tier(self, name: str) -> TierResult:
+        """The result of one split."""
+        return next(tier for tier in self.tiers if tier.name == name)
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return self.tier("overall").samples
+
+    def _repr_html_(self) -> str:
+        from alphafix.report.evaluation_text import heading, interval_note, top1_rows
+
+        title, classes = heading(self)
+        header, *rows = top1_rows(self)
+        return table_html(title, header, rows, classes, interval_note(self))
+
+    def figure(self) -> Figure:
+        """The change of each class's accuracy, sorted within its split, as a Matplotlib figure."""
+        from alphafix.report.pictures import class_change_picture  # drawing is above the figures
+
+        drawn: Figure = class_change_picture(self.classes, self.by_class).drawing
+        return drawn
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data, the format of report.json; n/a is null."""
+        return {
+            "value": "evaluation",
+            "on": self.on,
+            "method": self.method,
+            "unit": "percent",
+            "thresholds": asdict(self.classes.thresholds),
+            "settings": dict(self.settings),
+            "splits": {
+                tier.name: {
+                    "classes": tier.classes,
+                    "samples": tier.samples,
+                    **{name: asdict(change) for name, change in tier.figures.items()},
+                    "mcnemar": None if tier.mcnemar is None else asdict(tier.mcnemar),
+                }
+                for tier in self.tiers
+            },
+            "summaries": {name: asdict(change) for name, change in self.summaries.items()},
+            "open_set": self.open_set,
+            "classes": self._class_records(),
+            "provenance": dict(self.provenance),
+        }
+
+    def _class_records(self) -> list[dict[str, Any]]:
+        found = self.by_class
+        columns = zip(
+            self.classes.names,
+            self.classes.counts.tolist(),
+            self.classes.tiers.tolist(),
+            found.samples.tolist(),
+            found.base.tolist(),
+            found.corrected.tolist(),
+            _optional(found.low),
+            _optional(found.high),
+            strict=True,
+        )
+        return [
+            {
+                "id": i,
+                "name": name,
+                "train": train,
+                "split": TIERS[split],
+                "samples": samples,
+                "base_correct": base,
+                "corrected_correct": corrected,
+                "change_low": low,
+                "change_high": high,
+            }
+            for i, (name, train, split, samples, base, corrected, low, high) in enumerate(columns)
+        ]
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write report.json."""
+        write_json(path, self.to_dict(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            FileFormatError: If it is not an evaluation.
+        """
+        try:
+            return cls.from_dict(read_json(path))
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(
+                f"{path} is not an evaluation",
+                got=repr(error),
+                expected="a file that `alphafix evaluate` wrote",
+                todo="run `alphafix evaluate` again",
+            ) from error
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Evaluation:
+        """Read what `to_dict` gave."""
+        records = data["classes"]
+        return cls(
+            classes=ClassTable.from_dict(data),
+            on=data["on"],
+            method=data["method"],
+            tiers=tuple(_read_tier(name, entry) for name, entry in data["splits"].items()),
+            summaries={name: _read_change(entry) for name, entry in data["summaries"].items()},
+            by_class=ClassResults(
+                samples=np.array([r["samples"] for r in records], dtype=np.int64),
+                base=np.array([r["base_correct"] for r in records], dtype=np.int64),
+                corrected=np.array([r["corrected_correct"] for r in records], dtype=np.int64),
+                low=np.array([r["change_low"] for r in records], dtype=np.float64),
+                high=np.array([r["change_high"] for r in records], dtype=np.float64),
+            ),
+            settings=data["settings"],
+            open_set=data["open_set"],
+            provenance=data["provenance"],
+        )
+
+
+def _optional(values: FloatArray64) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _read_tier(name: str, data: dict[str, Any]) -> TierResult:
+    own = {"classes", "samples", "mcnemar"}
+    return TierResult(
+        name=name,
+        classes=data["classes"],
+        samples=data["samples"],
+        figures={key: _read_change(entry) for key, entry in data.items() if key not in own},
+        mcnemar=None if data["mcnemar"] is None else McNemar(**data["mcnemar"]),
+    )
+
+
+def _read_change(data: dict[str, Any]) -> Change:
+    parts = {key: None if part is None else Estimate(**part) for key, part in data.items()}
+    return Change(**parts)

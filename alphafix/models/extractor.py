@@ -1,0 +1,111 @@
+"""A proven model on its device: batches of images in, features out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alphafix.devices import Precision, autocast, choose_device, choose_precision
+from alphafix.models.loading import prove
+from alphafix.models.model import Classifier
+from alphafix.models.preprocess import Preprocess
+from alphafix.models.proof import Reading
+from alphafix.values.head import Head
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how exactly a model runs.
+
+    Attributes:
+        device: The device.
+        precision: "fp32", "bf16" or "fp16".
+    """
+
+    device: torch.device
+    precision: Precision
+
+    @classmethod
+    def choose(cls, device: str, precision: str, *, local_rank: int = 0) -> Setting:
+        """Resolve "auto" (see `choose_device` and `choose_precision` for what they raise)."""
+        chosen = choose_device(device, local_rank=local_rank)
+        return cls(chosen, choose_precision(precision, chosen))
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Computes features.
+
+    Attributes:
+        model: Maps N images to N x D features and N x C logits, on the device.
+        head: The head in effect, which gives the model's logits of these features.
+        reading: How the logits follow from features and head.
+        preprocess: What makes the model's input.
+        setting: Where and how it runs.
+        class_names: C names in the order of the logits, where the model says so.
+    """
+
+    model: Callable[..., tuple[Tensor, Tensor]]
+    head: Head
+    reading: Reading
+    preprocess: Preprocess
+    setting: Setting
+    class_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def prove(
+        cls,
+        classifier: Classifier,
+        images: Tensor,
+        setting: Setting,
+        *,
+        head: str | None = None,
+        compiled: bool = False,
+    ) -> Extractor:
+        """Move a classifier to its device and prove its head on a first batch.
+
+        Args:
+            classifier: The classifier.
+            images: The first batch, as its transform gives it.
+            setting: Where and how it is to run.
+            head: Name of the head module, if the user gave it.
+            compiled: Whether to compile the model.
+
+        Raises:
+            InputError: If head and features do not give the model's own logits.
+        """
+        # channels_last is the layout that convolutions run fastest in, on CPUs and GPUs.
+        classifier.module.to(setting.device)
+        classifier.module.to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            batch = _to_device(images, setting, classifier.preprocess)
+            with autocast(setting.device, setting.precision):
+                proven = prove(classifier, batch, precision=setting.precision, head=head)
+        model: Callable[..., tuple[Tensor, Tensor]] = proven.model
+        if compiled:
+            model = torch.compile(proven.model)
+        return cls(
+            model=model,
+            head=proven.head,
+            reading=proven.reading,
+            preprocess=classifier.preprocess,
+            setting=setting,
+            class_names=classifier.class_names,
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map N images, as the transform gives them, to N x D features on the device."""
+        with torch.inference_mode():
+            batch = _to_device(images, self.setting, self.preprocess)
+            with autocast(self.setting.device, self.setting.precision):
+                features, _ = self.model(batch)
+            found: Tensor = self.reading.features(features)
+            return found
+
+
+def _to_device(images: Tensor, setting: Setting, preprocess: Preprocess) -> Tensor:
+    moved = preprocess.finish(images.to(setting.device, non_blocking=True))
+    return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved

@@ -1,0 +1,204 @@
+"""Backbones that are graphs: TorchScript, torch.export and ONNX.
+
+A graph shows the linear operation that makes its logits; its input becomes a second output.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alphafix.errors import FileFormatError, InputError
+from alphafix.models.model import Caught, Classifier
+from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
+
+# ImageNet's usual evaluation transform, for what the flags leave open.
+USUAL_CROP = 0.875
+USUAL_INTERPOLATION = "bilinear"
+
+
+def torchscript_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+    """Load a TorchScript archive.
+
+    Raises:
+        FileFormatError: If it is no whole archive.
+        InputError: If its logits are not made by a linear layer.
+    """
+    spec = f"torchscript:{name}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the format is old, and still used
+            module = torch.jit.load(existing_file(name, spec), map_location="cpu")  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise damaged(name, error, "an archive that torch.jit.save wrote") from error
+    module.eval()
+    graph = module.graph.copy()
+    torch._C._jit_pass_inline(graph)
+    caught = _catch_in_script(module, graph, spec)
+    preprocess = described(spec, overrides, None)
+    return Classifier(caught.model, preprocess, weights or Path(name), caught=caught)
+
+
+def _catch_in_script(module: Any, graph: Any, spec: str) -> Caught:
+    outputs = list(graph.outputs())
+    node = outputs[0].node()
+    if len(outputs) != 1 or node.kind() != "aten::linear":
+        raise no_linear(spec, node.kind())
+    features, weight, bias = node.inputs()
+    name = _script_path(weight)
+    graph.registerOutput(features)
+    graph.makeMultiOutputIntoTuple()
+    function = torch._C._create_function_from_graph("forward", graph)
+    parameters = dict(module.named_parameters()) | dict(module.named_buffers())
+    own = None if bias.node().kind() == "prim::Constant" else parameters[_script_path(bias)]
+    return Caught(ScriptModel(module, function), parameters[name], own, name)
+
+
+def _script_path(value: Any) -> str:
+    """Full name of a parameter that a graph reads attribute by attribute."""
+    parts: list[str] = []
+    node = value.node()
+    while node.kind() == "prim::GetAttr":
+        parts.insert(0, node.s("name"))
+        node = next(iter(node.inputs())).node()
+    return ".".join(parts)
+
+
+class ScriptModel(nn.Module):
+    """A TorchScript module under a graph that gives logits and features.
+
+    Args:
+        module: Holds the weights.
+        function: Takes the module and the images.
+    """
+
+    def __init__(self, module: Any, function: Any) -> None:
+        super().__init__()
+        self.module = module
+        self._function = function
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map N images to N x D features and N x C logits."""
+        logits, features = self._function(self.module._c, images)
+        return features, logits
+
+
+def export_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+    """Load a model that torch.export saved.
+
+    Raises:
+        FileFormatError: If it is no such file.
+        InputError: If its logits are not made by a linear layer.
+    """
+    spec = f"export:{name}"
+    try:
+        program = torch.export.load(existing_file(name, spec))
+    except Exception as error:  # torch.export.load raises whatever its parts raise
+        raise damaged(name, error, "a .pt2 file that torch.export.save wrote") from error
+    graph: Any = program.module()
+    caught, shape = _catch_in_export(graph, spec)
+    preprocess = described(spec, overrides, shape)
+    return Classifier(caught.model, preprocess, weights or Path(name), caught=caught)
+
+
+def _catch_in_export(graph: Any, spec: str) -> tuple[Caught, list[Any]]:
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    images = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    results = output.args[0]
+    linear = results[0] if isinstance(results, (tuple, list)) and len(results) == 1 else results
+    if getattr(linear, "target", None) is not torch.ops.aten.linear.default:
+        raise no_linear(spec, str(getattr(linear, "target", results)))
+    # In a graph that was loaded, torch gives the bias by position or by name, as versions differ.
+    features, weight, bias = (*linear.args, linear.kwargs.get("bias"))[:3]
+    shape = list(images.meta["val"].shape)
+    # The graph's code unpacks its inputs and packs its outputs; a bare tuple needs neither.
+    output.args = ((features, linear),)
+    graph.graph.set_codegen(torch.fx.graph.CodeGen())
+    graph.recompile()
+    batch = shape[0] if isinstance(shape[0], int) else None
+    parameters = dict(graph.named_parameters()) | dict(graph.named_buffers())
+    own = None if bias is None else parameters[bias.target]
+    model = FixedBatch(graph, batch) if batch is not None else graph
+    return Caught(model, parameters[weight.target], own, weight.target), shape
+
+
+class FixedBatch(nn.Module):
+    """Runs a graph that takes no other than ``size`` images at once.
+
+    Args:
+        model: The graph; gives tensors with one row an image.
+        size: Its batch size.
+    """
+
+    def __init__(self, model: Any, size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.size = size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map N images, the last part filled up, to N x D features and N x C logits."""
+        parts = []
+        for part in torch.split(images, self.size):
+            missing = self.size - len(part)
+            filled = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+            parts.append([result[: len(part)] for result in self.model(filled)])
+        features, logits = (torch.cat(results) for results in zip(*parts, strict=True))
+        return features, logits
+
+
+def no_linear(spec: str, found: str) -> InputError:
+    """Return the error of a graph whose logits are made otherwise."""
+    return InputError(
+        f"the logits of {spec} are not made by a linear layer",
+        got=found,
+        expected="a linear operation whose result is the graph's only output",
+        todo="export the model so that it returns its logits, without softmax; a head of "
+        "another kind alphafix does not correct",
+    )
+
+
+def existing_file(name: str, spec: str) -> Path:
+    """Return the path of a backbone's file (InputError if it is not there)."""
+    if not Path(name).is_file():
+        raise InputError(f"{spec} is not there", expected="a file", todo="correct --backbone")
+    return Path(name)
+
+
+def damaged(name: str, error: Exception, expected: str) -> FileFormatError:
+    """Return the error of a model file that cannot be loaded."""
+    lines = str(error).strip().splitlines()
+    return FileFormatError(
+        f"{name} cannot be loaded",
+        got=lines[0] if lines else repr(error),
+        expected=expected,
+        todo="copy the file again, or export the model again",
+    )
+
+
+def described(spec: str, overrides: Overrides, shape: list[Any] | None) -> Preprocess:
+    """Return the transform that the flags describe: a graph says of its input at most the size."""
+    given = overrides.given
+    if shape is not None and len(shape) == 4 and isinstance(shape[3], int):
+        given.setdefault("image_size", int(shape[3]))
+    missing = [key for key in ("image_size", "mean", "std") if key not in given]
+    if missing:
+        raise InputError(
+            f"{spec} does not say how images become its input",
+            got="no " + ", no ".join("--" + key.replace("_", "-") for key in missing),
+            expected="the transform that it was trained with",
+            todo="give --image-size, --mean, --std (and --crop-pct, --interpolation if they are "
+            f"not {USUAL_CROP} and {USUAL_INTERPOLATION})",
+        )
+    side = given["image_size"]
+    return resize_crop(
+        resize=resize_of((side, side), given.get("crop_pct", USUAL_CROP)),
+        size=(side, side),
+        interpolation=given.get("interpolation", USUAL_INTERPOLATION),
+        mean=given["mean"],
+        std=given["std"],
+        origin="flags",
+    )

@@ -1,0 +1,89 @@
+"""What the threshold on the softmax does: known accuracy against unknown samples let in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alphafix.openset.figures import OpenSamples
+from alphafix.values.arrays import FloatArray, FloatArray64
+
+CURVES = ("f_measure", "f_measure_old", "known_accepted", "unknown_accepted", "open_top1")
+"""What `open_curve` gives at each threshold, in percent."""
+
+THRESHOLDS: FloatArray64 = np.arange(101) / 100
+
+
+def open_curve(
+    base: OpenSamples, corrected: OpenSamples, thresholds: FloatArray64 = THRESHOLDS
+) -> dict[str, Any]:
+    """Sweep the threshold over both classifiers (OLTR, Figure 8b), as JSON data.
+
+    Args:
+        base: The base head's confidence.
+        corrected: The corrected head's.
+        thresholds: Thresholds, ascending, float64 of shape P.
+
+    Returns:
+        "thresholds", and under "base" and "corrected" each of `CURVES` (P numbers in
+        percent, null where there are no samples) and "best": the threshold of the largest
+        F-measure among all confidences, and that F-measure. The best one was chosen on the
+        very samples that it is measured on.
+    """
+    return {
+        "thresholds": [float(value) for value in thresholds],
+        "base": _of_one(base, thresholds),
+        "corrected": _of_one(corrected, thresholds),
+    }
+
+
+def sweep(samples: OpenSamples, thresholds: FloatArray) -> Mapping[str, FloatArray64]:
+    """`CURVES` at each threshold, in percent; NaN where there are no samples.
+
+    Args:
+        samples: A classifier's confidence on N known and U unknown samples.
+        thresholds: float32 of shape P: less confident samples are called unknown.
+    """
+    known, right = samples.known, samples.right
+    total, others = int(known.sum()), int((~known).sum())
+    hits = _at_least(samples.confidence[known & right], thresholds)
+    accepted = _at_least(samples.confidence[known], thresholds)
+    false = _at_least(samples.confidence[~known], thresholds)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        curves = (
+            2 * hits / (hits + total + false),
+            np.where(hits > 0, 2 * hits / (hits + accepted + false), 0.0),
+            accepted / np.float64(total),
+            false / np.float64(others),
+            hits / np.float64(total),
+        )
+    return {name: 100 * curve for name, curve in zip(CURVES, curves, strict=True)}
+
+
+def best_threshold(samples: OpenSamples) -> tuple[float, float]:
+    """Threshold of the largest F-measure (the least of equals), and that F-measure in percent."""
+    candidates = np.unique(samples.confidence)
+    found = sweep(samples, candidates)["f_measure"]
+    at = int(np.argmax(found))
+    return float(candidates[at]), float(found[at])
+
+
+def _of_one(samples: OpenSamples, thresholds: FloatArray64) -> dict[str, Any]:
+    curves = sweep(samples, thresholds.astype(np.float32))
+    threshold, value = best_threshold(samples)
+    return {
+        **{
+            name: [None if np.isnan(point) else float(point) for point in curve]
+            for name, curve in curves.items()
+        },
+        "best": {"threshold": threshold, "f_measure": value},
+    }
+
+
+def _at_least(confidence: FloatArray, thresholds: FloatArray) -> FloatArray64:
+    """How many samples are accepted at each threshold."""
+    below = np.searchsorted(np.sort(confidence), thresholds, side="left")
+    counts: FloatArray64 = (len(confidence) - below).astype(np.float64)
+    return counts

@@ -1,1 +1,0 @@
-"""One module a command: read the run directory, call the library, write the result."""

@@ -1,0 +1,223 @@
+"""The class table: names, training counts, and the few / medium / many split of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alphafix.errors import FileFormatError, InputError
+from alphafix.files import read_json, write_json
+from alphafix.report.html import table_html
+from alphafix.values.arrays import IntArray
+
+TIERS = ("few", "medium", "many")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the splits end: few < ``few`` <= medium <= ``many`` < many (AlphaNet, section 4.1).
+
+    The OLTR paper's ">= 100 and <= 20" is ``Thresholds(few=21, many=99)``.
+    """
+
+    few: int = 20
+    many: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.few <= self.many + 1:
+            raise InputError(
+                "the split thresholds overlap",
+                got=f"few < {self.few}, many > {self.many}",
+                expected="1 <= few threshold <= many threshold + 1",
+                todo="correct --few-below or --many-above",
+            )
+
+    def __str__(self) -> str:
+        return f"few < {self.few}, medium {self.few}..{self.many}, many > {self.many}"
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The C classes of a classifier, in the order of its logits.
+
+    Attributes:
+        names: C class names.
+        counts: Training samples of each class, int64 of shape C.
+        thresholds: Where few and many end.
+    """
+
+    names: tuple[str, ...]
+    counts: IntArray
+    thresholds: Thresholds = Thresholds()
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.counts, dtype=np.int64)
+        if counts.shape != (len(self.names),):
+            raise InputError(
+                "class names and training counts differ in number",
+                got=f"{len(self.names)} names, counts of shape {counts.shape}",
+                expected="one count a name",
+                todo="check where the class list comes from",
+            )
+        object.__setattr__(self, "counts", counts)
+
+    @classmethod
+    def of(
+        cls,
+        labels: npt.ArrayLike,
+        names: Sequence[str] | None = None,
+        *,
+        num_classes: int | None = None,
+        few_below: int = 20,
+        many_above: int = 100,
+    ) -> ClassTable:
+        """Count training labels.
+
+        Args:
+            labels: Class ids of the N training samples, integers in 0..C-1.
+            names: C class names; "class 0" and so on by default.
+            num_classes: C, if there are neither names nor samples of the last classes.
+            few_below: Classes with fewer training samples are few-split.
+            many_above: Classes with more training samples are many-split.
+
+        Raises:
+            InputError: If a label is no class id, or names and labels do not fit together.
+        """
+        ids = np.asarray(labels)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min(initial=0) < 0:
+            raise InputError(
+                "training labels are no class ids",
+                got=f"shape {ids.shape}, dtype {ids.dtype}",
+                expected="N integers in 0..C-1, in the order of the head's rows",
+                todo="number the classes, for example with numpy.unique(..., return_inverse=True)",
+            )
+        least = num_classes if names is None else len(names)
+        counts = np.bincount(ids, minlength=least or 0)
+        if names is None:
+            names = [f"class {i}" for i in range(len(counts))]
+        return cls(tuple(names), counts, Thresholds(few=few_below, many=many_above))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name in TIERS:
+            counts = self.counts[self.tier(name)]
+            ends = (counts.min(), counts.max()) if len(counts) else ("n/a", "n/a")
+            rows.append([name, len(counts), f"{counts.sum():,}", *ends])
+        header = ["split", "classes", "training samples", "smallest", "largest"]
+        return table_html(self.describe(), header, rows)
+
+    @property
+    def tiers(self) -> npt.NDArray[np.int8]:
+        """Index into `TIERS` for each class, int8 of shape C."""
+        few = self.counts < self.thresholds.few
+        many = self.counts > self.thresholds.many
+        return np.where(few, 0, np.where(many, 2, 1)).astype(np.int8)
+
+    def tier(self, name: str) -> IntArray:
+        """Class ids of the split ``name`` ("few", "medium", "many", "base" or "overall")."""
+        tiers = self.tiers
+        if name == "overall":
+            return np.arange(len(self), dtype=np.int64)
+        if name == "base":
+            return np.flatnonzero(tiers != 0).astype(np.int64)
+        return np.flatnonzero(tiers == TIERS.index(name)).astype(np.int64)
+
+    @property
+    def few(self) -> IntArray:
+        """The F few-split class ids, ascending."""
+        return self.tier("few")
+
+    @property
+    def base(self) -> IntArray:
+        """The B = C - F class ids that are never changed, ascending."""
+        return self.tier("base")
+
+    def describe(self) -> str:
+        """One line: thresholds and the number of classes in each split."""
+        sizes = ", ".join(f"{len(self.tier(name))} {name}" for name in TIERS)
+        return f"{len(self)} classes: {sizes} ({self.thresholds} training samples)"
+
+    def require_correctable(self) -> None:
+        """Check that there is something to correct, and something to correct it with.
+
+        Raises:
+            InputError: If a class has no training sample, or no class is in the few split,
+                or none is outside of it.
+        """
+        empty = np.flatnonzero(self.counts == 0)
+        if len(empty):
+            shown = ", ".join(self.names[i] for i in empty[:5])
+            raise InputError(
+                f"{len(empty)} of {len(self)} classes have no training samples",
+                got=shown + (", ..." if len(empty) > 5 else ""),
+                expected="at least one training sample in every class",
+                todo="add samples, or check the class order of the training data",
+            )
+        if len(self.few) == 0:
+            smallest = ", ".join(
+                f"{self.names[i]} {self.counts[i]}" for i in np.argsort(self.counts)[:5]
+            )
+            raise InputError(
+                f"no class has fewer than {self.thresholds.few} training samples",
+                got=f"smallest counts: {smallest}",
+                expected="at least one few-split class to correct",
+                todo="raise the threshold with --few-below",
+            )
+        if len(self.base) == 0:
+            raise InputError(
+                f"every class has fewer than {self.thresholds.few} training samples",
+                got=f"largest count: {self.counts.max()}",
+                expected="base classes, whose rows correct the few ones",
+                todo="lower the threshold with --few-below",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes; the format of classes.json."""
+        return {
+            "thresholds": {"few": self.thresholds.few, "many": self.thresholds.many},
+            "classes": [
+                {"id": i, "name": name, "train": int(count), "split": TIERS[split]}
+                for i, (name, count, split) in enumerate(
+                    zip(self.names, self.counts, self.tiers, strict=True)
+                )
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ClassTable:
+        """Read what `to_dict` gave (the splits follow from counts and thresholds)."""
+        classes: Sequence[dict[str, Any]] = data["classes"]
+        return cls(
+            names=tuple(str(entry["name"]) for entry in classes),
+            counts=np.array([entry["train"] for entry in classes], dtype=np.int64),
+            thresholds=Thresholds(**data["thresholds"]),
+        )
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write classes.json."""
+        write_json(path, self.to_dict(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> ClassTable:
+        """Read classes.json.
+
+        Raises:
+            FileFormatError: If it is not a class table.
+        """
+        try:
+            return cls.from_dict(read_json(path))
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(
+                f"{path} is not a class table",
+                got=repr(error),
+                expected='"thresholds" and "classes" with "name" and "train"',
+                todo="run `alphafix extract` again",
+            ) from error

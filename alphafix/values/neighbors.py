@@ -1,0 +1,103 @@
+"""The neighbours: the base classes nearest to each few-split class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alphafix.errors import FileFormatError
+from alphafix.files import read_tensors, write_tensors
+from alphafix.report.html import table_html
+from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The K base classes nearest to each of the F few-split classes.
+
+    Attributes:
+        few: Few-split class ids, int64 of shape F, ascending.
+        ids: Their neighbours, nearest first, int64 of shape F x K.
+        distances: Euclidean distance, or 1 - cosine, of the class means, float32, F x K.
+        means: Class means of the training features, float32 of shape C x D.
+        metric: "euclidean", "cosine" or "random" (whose distances are Euclidean).
+        provenance: How it was made, as JSON data.
+    """
+
+    few: IntArray
+    ids: IntArray
+    distances: FloatArray
+    means: FloatArray
+    metric: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def k(self) -> int:
+        """K."""
+        return int(self.ids.shape[1])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [few, *(f"{q} ({d:.3g})" for q, d in zip(ids, distances, strict=True))]
+            for few, ids, distances in zip(self.few, self.ids, self.distances, strict=True)
+        ]
+        header = ["few-split class", *(f"neighbour {rank + 1}" for rank in range(self.k))]
+        title = f"{self.k} nearest base classes of {len(self.few)} few-split classes (distance)"
+        return table_html(title, header, rows, f"metric: {self.metric}")
+
+    def records(self, classes: ClassTable) -> list[dict[str, Any]]:
+        """One record a few-split class, with names, as JSON data."""
+        return [
+            {
+                "class": int(few),
+                "name": classes.names[few],
+                "train": int(classes.counts[few]),
+                "neighbors": [
+                    {"class": int(q), "name": classes.names[q], "distance": float(d)}
+                    for q, d in zip(ids, distances, strict=True)
+                ],
+            }
+            for few, ids, distances in zip(self.few, self.ids, self.distances, strict=True)
+        ]
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write safetensors with ``few``, ``ids``, ``distances`` and ``means``."""
+        tensors: dict[str, Array] = {
+            "few": self.few,
+            "ids": self.ids,
+            "distances": self.distances,
+            "means": self.means,
+        }
+        metadata = {
+            "value": "neighbours",
+            "metric": self.metric,
+            "provenance": self.provenance,
+        }
+        write_tensors(path, tensors, metadata, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> Neighbours:
+        """Read what `save` wrote.
+
+        Raises:
+            FileFormatError: If the file is damaged or holds no neighbours.
+        """
+        tensors, metadata = read_tensors(path)
+        try:
+            return cls(
+                few=tensors["few"],
+                ids=tensors["ids"],
+                distances=tensors["distances"],
+                means=tensors["means"],
+                metric=metadata["metric"],
+                provenance=metadata.get("provenance") or {},
+            )
+        except KeyError as error:
+            raise FileFormatError(
+                f"{path} holds no neighbours",
+                got=f"no entry {error}",
+                expected="a file that `alphafix neighbors` wrote",
+                todo="run `alphafix neighbors --overwrite`",
+            ) from error
