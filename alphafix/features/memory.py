@@ -14,7 +14,7 @@ from alphafix.features.exchange import FeatureArrays
 from alphafix.features.shards import check_rows
 from alphafix.features.store import CHUNK_ROWS, FeatureStore
 from alphafix.features.sums import ClassSums
-from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
 
 
 @dataclass(frozen=True)
