@@ -1,6 +1,81 @@
-"""What can go wrong, as one small tree. Only the command line turns it into exit codes."""
+"""What can go wrong, as one small tree. Only the command line turns it into exit codes.
+
+Words about options are written once and spelt for whom they are shown to: `option` and `call`
+leave a mark, which `AlphafixError.text` replaces. A Python user reads ``few_below=30``, a user of
+the command line ``--few-below 30``, the author of a recipe ``neighbors.few_below``.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# Private-use characters around a mark; no message holds them otherwise.
+_OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
+_MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+
+Spelling = Callable[["str | None", "tuple[tuple[str, str | None], ...]"], str]
+"""Spells a mark: the command (None for an option of the one at hand) and its options."""
+
+
+def option(name: str, value: object = None) -> str:
+    """An option in the words of an error: by its name, with a value where one is meant.
+
+    Args:
+        name: Its name in the options model, like "few_below".
+        value: What it is to be; True for a switch.
+    """
+    return _mark("", (name, value))
+
+
+def call(command: str, **options: object) -> str:
+    """A command that the user can give, with options, in the words of an error.
+
+    Args:
+        command: Its name on the command line, like "extract".
+        **options: Options by name, as in `option`.
+    """
+    return _mark(command, *options.items())
+
+
+def _mark(command: str, *options: tuple[str, object]) -> str:
+    words = [f"{name}={'' if value is None else value}" for name, value in options]
+    return f"{_OPEN}{_SEP.join([command, *words])}{_CLOSE}"
+
+
+def spelt(text: str, spelling: Spelling) -> str:
+    """Replace the marks of `option` and `call` in ``text``."""
+
+    def replaced(mark: re.Match[str]) -> str:
+        command, *words = mark.group(1).split(_SEP)
+        pairs = (word.partition("=") for word in words)
+        return spelling(command or None, tuple((name, value or None) for name, _, value in pairs))
+
+    return _MARK.sub(replaced, text)
+
+
+def in_python(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+    """Spell a mark for a caller of the Python API."""
+    if command is None:
+        (name, value), *_ = options
+        return f"{name}={value or ''}"
+    arguments = ", ".join(f"{name}={'...' if value is None else value}" for name, value in options)
+    function = {"neighbors": "find_neighbors"}.get(command, command.replace("-", "_"))
+    return f"alphafix.{function}({arguments})"
+
+
+def on_command_line(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+    """Spell a mark for a user of the command line."""
+    words = " ".join(_flag(name, value) for name, value in options)
+    return words if command is None else f"`{' '.join(filter(None, ['alphafix', command, words]))}`"
+
+
+def _flag(name: str, value: str | None) -> str:
+    dashed = name.replace("_", "-")
+    long = f"-{dashed}" if len(name) == 1 else f"--{dashed}"
+    if value == "False":
+        return f"--no-{dashed}"
+    return long if value in (None, "True") else f"{long} {value}"
 
 
 class AlphafixError(Exception):
@@ -26,6 +101,13 @@ class AlphafixError(Exception):
         parts += [f"  expected: {expected}"] if expected is not None else []
         parts += [f"  to do:    {todo}"] if todo is not None else []
         super().__init__("\n".join(parts))
+
+    def text(self, spelling: Spelling = in_python) -> str:
+        """The message, with options spelt for whom it is shown to."""
+        return spelt(str(self.args[0]), spelling)
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class InputError(AlphafixError):

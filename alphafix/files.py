@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError, TargetExistsError
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
         raise TargetExistsError(
             f"{path} exists already",
             expected="a path that is free",
-            todo=todo or "give --overwrite to replace it, or choose another path",
+            todo=todo or f"give {option('overwrite', True)} to replace it, or choose another path",
         )
 
 
@@ -78,6 +78,18 @@ def atomic_path(path: Path, *, overwrite: bool = False, mode: int | None = None)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_temporary(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left of a file (of any, or of ``name``) half-written."""
+    for path in folder.glob(f".{name}*.tmp"):
+        path.unlink()
+
+
+def digest(value: object) -> str:
+    """SHA-256 of JSON data in canonical form."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:
@@ -135,6 +147,26 @@ def write_tensors(
         temporary.write_bytes(data)
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the JSON metadata of a safetensors file that alphafix wrote, and no tensor.
+
+    Raises:
+        FileFormatError: If the file is truncated or not such a file.
+    """
+    with open_safetensors(path, framework="numpy") as file:
+        return _metadata(path, file)
+
+
+def _metadata(path: Path, file: Any) -> dict[str, Any]:
+    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise FileFormatError(
+            f"the metadata of {path} is damaged", got=str(error), expected="a JSON object"
+        ) from error
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read all arrays and the JSON metadata of a safetensors file that alphafix wrote.
 
@@ -143,8 +175,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """
     with open_safetensors(path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        text = (file.metadata() or {}).get(METADATA_KEY, "{}")
-    return tensors, dict(json.loads(text))
+        return tensors, _metadata(path, file)
 
 
 @contextlib.contextmanager

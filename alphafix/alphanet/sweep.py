@@ -14,10 +14,9 @@ import torch
 from alphafix.alphanet.neighbors import nearest_neighbours, random_neighbours
 from alphafix.alphanet.sampling import Pool, draw_epochs, samples_per_epoch
 from alphafix.alphanet.training import Data, Hyper, Outcome, Trial, train_batch
-from alphafix.files import read_tensors, write_tensors
+from alphafix.files import digest, read_tensors, write_tensors
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.progress import Progress
-from alphafix.run.directory import digest
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Trials

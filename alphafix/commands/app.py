@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alphafix.errors import AlphafixError, GateError
+from alphafix.errors import AlphafixError, GateError, on_command_line
 
 # Each command is the module of its name in this package; the text is its line in --help.
 COMMANDS = {
@@ -67,7 +67,7 @@ class Commands(TyperGroup):
         except AlphafixError as error:
             if os.environ.get("ALPHAFIX_DEBUG"):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {error.text(on_command_line)}", err=True)
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
 
 

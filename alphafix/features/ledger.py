@@ -16,8 +16,7 @@ from typing import Any
 from alphafix.errors import FileFormatError, TargetExistsError
 from alphafix.features.shards import Shard
 from alphafix.features.store import MANIFEST
-from alphafix.files import read_json, sha256_file, write_json
-from alphafix.run.directory import digest
+from alphafix.files import digest, read_json, remove_temporary, sha256_file, write_json
 
 PARTIAL = "partial"
 PLAN = "plan.json"
@@ -116,12 +115,6 @@ class Ledger:
     def clear(self) -> None:
         """Remove the notes, which the manifest has gathered."""
         shutil.rmtree(self.notes, ignore_errors=True)
-
-
-def remove_temporary(folder: Path, name: str = "") -> None:
-    """Remove what a killed process left of a file (of any, or of ``name``) half-written."""
-    for path in folder.glob(f".{name}*.tmp"):
-        path.unlink()
 
 
 def _read_note(path: Path) -> Note:

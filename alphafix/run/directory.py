@@ -8,18 +8,16 @@ or the machine's name: the same inputs give the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
-from alphafix.files import read_json, read_tensors, sha256_file
+from alphafix.files import digest, sha256_file
+from alphafix.run.artifact import recorded_plan
 
 # What each stage leaves in the run directory, and the command that makes it.
 CLASSES = "classes.json"
@@ -46,14 +44,6 @@ _MADE_BY = {
 }
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
-
-
-class State(Enum):
-    """Whether a result is there as a command would make it."""
-
-    CURRENT = "up to date"
-    MISSING = "to do"
-    OTHER = "made otherwise"
 
 
 def versions() -> dict[str, str]:
@@ -141,13 +131,12 @@ class Run:
         """The provenance that the result ``name`` carries (empty if none)."""
         path = self.require(name)
         try:
-            data = read_json(path) if path.suffix == ".json" else read_tensors(path)[1]
+            return recorded_plan(path)
         except FileFormatError as error:
             raise FileFormatError(
                 f"a result of the run is damaged: {error}",
                 todo=f"run `{_MADE_BY.get(name, 'alphafix extract')} --overwrite` again",
             ) from error
-        return dict(data.get("provenance") or {})
 
     def require_fresh(self, name: str) -> None:
         """Check that ``name`` was made from the files that are there now.
@@ -170,9 +159,3 @@ class Run:
     def is_current(self, name: str, provenance: Provenance) -> bool:
         """Whether ``name`` is there, undamaged, and made exactly as ``provenance`` says."""
         return self.has(name) and digest(self.provenance(name)) == digest(provenance.to_dict())
-
-
-def digest(value: object) -> str:
-    """SHA-256 of JSON data in canonical form."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

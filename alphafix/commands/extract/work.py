@@ -21,10 +21,10 @@ from alphafix.commands.extract.plan import (
 from alphafix.distributed import Ranks, join
 from alphafix.errors import InputError
 from alphafix.features.extraction import Job
-from alphafix.features.ledger import Ledger, remove_temporary
+from alphafix.features.ledger import Ledger
 from alphafix.features.split import extract_split
 from alphafix.features.store import STATISTICS, FeatureStore
-from alphafix.files import read_tensors
+from alphafix.files import read_tensors, remove_temporary
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
@@ -34,7 +34,8 @@ from alphafix.models.extractor import Extractor, Setting
 from alphafix.models.loading import load_classifier
 from alphafix.models.preprocess import Overrides
 from alphafix.progress import Progress, silent
-from alphafix.run.directory import CLASSES, HEAD, Run, State
+from alphafix.run.artifact import State
+from alphafix.run.directory import CLASSES, HEAD, Run
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS, ClassTable, Thresholds
 from alphafix.values.head import Head

@@ -14,7 +14,8 @@ from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.progress import Progress, silent
-from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run, State
+from alphafix.run.artifact import State
+from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run
 from alphafix.values.classes import ClassTable, Thresholds
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours

@@ -22,16 +22,8 @@ from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.errors import GateError
 from alphafix.features.store import MANIFEST
 from alphafix.progress import Progress
-from alphafix.run.directory import (
-    CLASSES,
-    COMPARISON,
-    CORRECTION,
-    HEAD,
-    NEIGHBORS,
-    REPORT,
-    Run,
-    State,
-)
+from alphafix.run.artifact import State
+from alphafix.run.directory import CLASSES, COMPARISON, CORRECTION, HEAD, NEIGHBORS, REPORT, Run
 
 Result = dict[str, Any]
 

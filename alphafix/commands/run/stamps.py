@@ -13,8 +13,9 @@ from typing import Any
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.run.stages import FEATURES, Stage
 from alphafix.errors import FileFormatError
-from alphafix.files import read_json, sha256_file, write_json
-from alphafix.run.directory import Run, State, digest, versions
+from alphafix.files import digest, read_json, sha256_file, write_json
+from alphafix.run.artifact import State
+from alphafix.run.directory import Run, versions
 
 
 def stamp_path(run: Run, label: str) -> Path:

@@ -20,7 +20,8 @@ from alphafix.progress import Progress, silent
 from alphafix.recipes.document import nearest
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
-from alphafix.run.directory import Run, State
+from alphafix.run.artifact import State
+from alphafix.run.directory import Run
 
 Say = Callable[[str], None]
 

@@ -24,12 +24,13 @@ from alphafix.alphanet.training import Data, Hyper, Trial
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError, MissingStageError
 from alphafix.features.store import FeatureStore
-from alphafix.files import refuse_existing, write_text
+from alphafix.files import digest, refuse_existing, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.selection import Rule
 from alphafix.metrics.trade_off import Contest
 from alphafix.progress import Progress, silent
+from alphafix.run.artifact import State
 from alphafix.run.directory import (
     CLASSES,
     CORRECTION,
@@ -39,8 +40,6 @@ from alphafix.run.directory import (
     OTHER_RESULT,
     Provenance,
     Run,
-    State,
-    digest,
 )
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable

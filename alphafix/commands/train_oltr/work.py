@@ -21,8 +21,7 @@ from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.commands.train_oltr.recipe import ablations_of, resolve_recipe
 from alphafix.distributed import Ranks, join
 from alphafix.errors import InputError
-from alphafix.features.ledger import remove_temporary
-from alphafix.files import read_json, refuse_existing, sha256_file, write_text
+from alphafix.files import read_json, refuse_existing, remove_temporary, sha256_file, write_text
 from alphafix.loggers import Destinations, Log
 from alphafix.models.extractor import Setting as Device
 from alphafix.oltr.checkpoints import Checkpoints, read_state

@@ -1,0 +1,191 @@
+"""One answer, for every result, to: is it there, made as asked, from what is there now?
+
+A result says how it was made: in its manifest or metadata, or in a record beside it. Whoever
+makes it first writes down how it *would* be made, its plan; equal plans mean that nothing has
+to be done. A plan holds the hashes of all inputs as they are now, so that a result of changed
+inputs is another one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from alphafix.errors import FileFormatError, TargetExistsError, option
+from alphafix.files import (
+    digest,
+    read_json,
+    read_metadata,
+    remove_temporary,
+    sha256_file,
+    write_json,
+)
+
+PLAN = "plan.json"
+
+Plan = Mapping[str, Any]
+"""How something is made, as JSON data: options, hashes of inputs, versions."""
+
+
+class State(Enum):
+    """Whether a result is there as a command would make it."""
+
+    CURRENT = "up to date"
+    MISSING = "to do"
+    OTHER = "made otherwise"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A result and the plan by which it would be made now.
+
+    Attributes:
+        path: The file that is written last and says how the result was made: JSON with the entry
+            "provenance", or one of our safetensors files.
+        plan: How it would be made now.
+        unfinished: Folder of what an interrupted command leaves for the same command to go on
+            with, or None where the work is one step.
+        owned: What else belongs to the result, and goes with it; a folder with all in it.
+    """
+
+    path: Path
+    plan: Plan
+    unfinished: Path | None = None
+    owned: tuple[Path, ...] = ()
+
+    def recorded(self) -> dict[str, Any] | None:
+        """The plan by which what is there was made; None without one, {} if unsaid.
+
+        Raises:
+            FileFormatError: If the file is damaged.
+        """
+        return recorded_plan(self.path) if self.path.is_file() else None
+
+    @property
+    def state(self) -> State:
+        """Whether the result is there, undamaged, and made exactly as planned."""
+        earlier = self.recorded()
+        if earlier is None:
+            return State.MISSING
+        if digest(earlier) != digest(self.plan):
+            return State.OTHER
+        return State.CURRENT if _as_recorded(self.path) else State.MISSING
+
+    def check(self, *, overwrite: bool, where: str = "run") -> bool:
+        """Whether there is nothing to do; otherwise make sure that there may be.
+
+        Args:
+            overwrite: Whether what was made otherwise may be replaced.
+            where: The option that names another place, for the message.
+
+        Raises:
+            TargetExistsError: If the result, or a part of it, was made otherwise and
+                ``overwrite`` is false; what differs is named.
+        """
+        state = self.state
+        if overwrite or state is State.CURRENT:
+            return state is State.CURRENT
+        for earlier in (self.recorded(), self._begun()):
+            if earlier is not None and digest(earlier) != digest(self.plan):
+                raise TargetExistsError(
+                    f"{self.path} exists already: it was made with other options or from other "
+                    "inputs",
+                    got=difference(earlier, self.plan),
+                    expected="no result yet, or one that is up to date",
+                    todo=f"give {option('overwrite', True)} to replace it, or {option(where)} for "
+                    "another place",
+                )
+        return False
+
+    def begin(self) -> bool:
+        """Clear what is made otherwise, and write down what is begun.
+
+        Returns:
+            Whether this plan was begun before, so that what it left can be used.
+        """
+        begun = self._begun()
+        again = begun is not None and digest(begun) == digest(self.plan)
+        if again:
+            self.path.unlink(missing_ok=True)
+            for folder in {self.path.parent, *filter(None, [self.unfinished]), *self.owned}:
+                remove_temporary(folder)
+        else:
+            self.clear()
+            if self.unfinished is not None:
+                write_json(self.unfinished / PLAN, self.plan)
+        return again
+
+    def finish(self) -> None:
+        """Forget what an interruption would have needed: the result is whole."""
+        if self.unfinished is not None:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove the result: first what says that it is one, then the rest of it."""
+        self.path.unlink(missing_ok=True)
+        for place in (*self.owned, *filter(None, [self.unfinished])):
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+
+    def record(self, outputs: Iterable[Path]) -> None:
+        """Write ``path`` as a record of files that cannot say themselves how they were made."""
+        write_json(
+            self.path,
+            {
+                "value": "record",
+                "outputs": {str(file): sha256_file(file) for file in outputs},
+                "provenance": self.plan,
+            },
+            overwrite=True,
+        )
+
+    def _begun(self) -> dict[str, Any] | None:
+        path = None if self.unfinished is None else self.unfinished / PLAN
+        return None if path is None or not path.is_file() else dict(read_json(path))
+
+
+def recorded_plan(path: Path) -> dict[str, Any]:
+    """How a result says that it was made; {} if it does not.
+
+    Raises:
+        FileFormatError: If the file is damaged.
+    """
+    data = read_json(path) if path.suffix == ".json" else read_metadata(path)
+    if not isinstance(data, dict):
+        raise FileFormatError(f"{path} is damaged", got=type(data).__name__, expected="an object")
+    return dict(data.get("provenance") or {})
+
+
+def _as_recorded(path: Path) -> bool:
+    """Whether the files that a record speaks of are there, unchanged (see `Artifact.record`)."""
+    data = read_json(path) if path.suffix == ".json" else {}
+    outputs = data.get("outputs", {}) if data.get("value") == "record" else {}
+    return all(
+        Path(file).is_file() and sha256_file(Path(file)) == recorded
+        for file, recorded in outputs.items()
+    )
+
+
+def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:
+    """The entries that differ between two plans, in words."""
+    old, new = _flat(earlier), _flat(now)
+    found = [
+        f"{name} {old.get(name)!r}, now {new.get(name)!r}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+    return "; ".join(found[:most]) + ("; ..." if len(found) > most else "") or "something else"
+
+
+def _flat(data: object, prefix: str = "") -> dict[str, Any]:
+    """Nested entries by dotted name; the parts that every plan has ("options", ...) go unsaid."""
+    if not isinstance(data, Mapping) or not data:
+        return {prefix: list(data) if isinstance(data, tuple) else data}
+    parts = [_flat(value, f"{prefix}.{name}".lstrip(".")) for name, value in data.items()]
+    return {name: value for part in parts for name, value in part.items()}
