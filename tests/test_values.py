@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors
 from alphafix.values.classes import ClassTable, Thresholds
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 from alphafix.values.head import Head, HeadSource
 from alphafix.values.neighbors import Neighbours
 from tests.common import make_problem

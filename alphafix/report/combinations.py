@@ -8,7 +8,8 @@ import numpy as np
 
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 
 # Coefficients nearer to zero than this say nothing to a reader.
 SMALLEST = 0.005

@@ -22,7 +22,8 @@ from alphafix.progress import Progress, silent
 from alphafix.rivals.few_bias import offset
 from alphafix.rivals.material import Fitted, Material, linear
 from alphafix.values.arrays import FloatArray64
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 
 # Trials that train together on a CPU; more gain nothing.
 TOGETHER = 10

@@ -26,7 +26,8 @@ from alphafix.commands.report.work import report
 from alphafix.features.writer import FeatureWriter
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 

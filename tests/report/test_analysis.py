@@ -16,7 +16,8 @@ from alphafix.report.analysis import (
 )
 from alphafix.report.combinations import learned
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 
 # Two few-split classes (0, 1) and three base ones, on a line.
 CLASSES = ClassTable(("a", "b", "c", "d", "e"), np.array([5, 6, 50, 60, 500]))

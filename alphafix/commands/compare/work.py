@@ -27,7 +27,7 @@ from alphafix.rivals.few_bias import contest
 from alphafix.rivals.material import Fitted, Material
 from alphafix.run.directory import CLASSES, COMPARISON, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Trials
+from alphafix.values.trials import Trials
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 

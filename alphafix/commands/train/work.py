@@ -43,7 +43,8 @@ from alphafix.run.directory import (
 )
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
