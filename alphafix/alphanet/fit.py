@@ -61,6 +61,7 @@ def fit(
             ``settings.never_worse`` none is as good as the base model.
     """
     task = SweepTask.of(train, val, head, classes, neighbours, settings)
+    task.tell()
     data = task.reduced(progress)
     return _chosen(task, data, run_sweep(task, data, keep, progress), progress)
 
@@ -104,9 +105,7 @@ def _chosen(task: SweepTask, data: SweepData, trials: Trials, progress: Progress
     )
 
 
-def _require_no_worse_in_training(
-    task: SweepTask, chosen: Combination, progress: Progress
-) -> None:
+def _require_no_worse_in_training(task: SweepTask, chosen: Combination, progress: Progress) -> None:
     """Check the chosen trials on the training samples, each as often as they have seen it."""
     samples = task.scores_by_class(task.train, "training", progress)
     drawn = np.concatenate([task.trials[place].samples.ravel() for place in chosen.trials])
@@ -146,6 +145,7 @@ def plan(
 ) -> SweepPlan:
     """What `fit` would do with these arguments, without training."""
     task = SweepTask.of(train, val, head, classes, neighbours, settings)
+    task.tell()
     together = min(task.most_together, len(task.trials))
     inputs = head.width * (max(spec.k for spec in task.specs) + task.hyper.include_self)
     parameters = inputs * task.hyper.hidden[0] * 4 * together

@@ -14,8 +14,8 @@ from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.trade_off import Contest
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.trials import Trials
 from alphafix.values.head import Head
+from alphafix.values.trials import Trials
 
 
 def contest(

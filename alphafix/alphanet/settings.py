@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from alphafix.alphanet.training import Hyper
@@ -47,7 +47,7 @@ class FitSettings:
     preset: Literal["paper", "official"] = "paper"
     include_self: bool | None = None
     learn_bias: bool | None = None
-    hyper: Hyper = Hyper()
+    hyper: Hyper = field(default_factory=Hyper)
     select: RuleName = "overall"
     max_overall_drop: float | None = None
     ensemble: Literal["mean", "single"] = "mean"

@@ -69,9 +69,7 @@ def _as_trials(
         if one.correct is not None and labels is not None:
             val = tier_accuracy(one.correct.cpu().numpy(), labels, task.classes)
         spec = task.specs[place]
-        records.append(
-            TrialRecord(spec.rho, spec.k, spec.seed, one.epoch, val, tuple(one.history))
-        )
+        records.append(TrialRecord(spec.rho, spec.k, spec.seed, one.epoch, val, tuple(one.history)))
     return Trials(
         records=tuple(records),
         neighbors=np.stack([task.trials[place].neighbors for place in batch]),

@@ -44,6 +44,7 @@ class SweepTask:
         device: Where to train.
         specs: The T trials.
         trials: The same, drawn; their samples count among ``train``.
+        pool: What they were drawn from, counted in the whole store.
         train: All training samples that any trial sees.
         val: Validation samples, or None.
         layout: Columns of the scores for the neighbours of all trials.
@@ -56,6 +57,7 @@ class SweepTask:
     device: torch.device
     specs: tuple[TrialSpec, ...]
     trials: list[Trial]
+    pool: Pool
     train: Source
     val: Source | None
     layout: ScoreLayout
@@ -82,16 +84,7 @@ class SweepTask:
         # Positions among the training samples become positions in the store.
         pool = Pool(kept.index[pool.few], kept.index[pool.base], pool.starts, pool.sizes)
         near = _neighbors(specs, neighbours, classes, settings.metric or neighbours.metric)
-        trials = [
-            make_trial(spec, ids, pool, hyper) for spec, ids in zip(specs, near, strict=True)
-        ]
-        logger.info(
-            "%d trials; an epoch of rho %g has %d samples, %d of them few-split",
-            len(trials),
-            specs[0].rho,
-            samples_per_epoch(pool, specs[0].rho),
-            len(pool.few),
-        )
+        trials = [make_trial(spec, ids, pool, hyper) for spec, ids in zip(specs, near, strict=True)]
         index = seen(trials)
         layout = ScoreLayout.of(
             len(classes), classes.few, np.concatenate([ids.ravel() for ids in near])
@@ -104,9 +97,22 @@ class SweepTask:
             device=device,
             specs=specs,
             trials=renumbered(trials, index),
+            pool=pool,
             train=Source(train, index),
             val=held,
             layout=layout,
+        )
+
+    def tell(self) -> None:
+        """Log what there is to do, and a warning where a K is too small."""
+        for k in sorted({spec.k for spec in self.specs}):
+            warn_of_few(k)
+        logger.info(
+            "%d trials; an epoch of rho %g has %d samples, %d of them few-split",
+            len(self.trials),
+            self.specs[0].rho,
+            samples_per_epoch(self.pool, self.specs[0].rho),
+            len(self.pool.few),
         )
 
     @property
@@ -228,8 +234,6 @@ def _neighbors(
     specs: Sequence[TrialSpec], given: Neighbours, classes: ClassTable, metric: str
 ) -> list[IntArray]:
     """The neighbours of each trial, F x K; the same array for trials that share them."""
-    for k in sorted({spec.k for spec in specs}):
-        warn_of_few(k)
     means = given.means.astype(np.float64)
     if metric == "random":
         return [neighbors_of(spec, means, classes, metric) for spec in specs]

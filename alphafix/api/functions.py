@@ -136,8 +136,9 @@ def train(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.train.work import fit
+    from alphafix.commands.train.work import settings_of
     from alphafix.commands.train.work import work as run_stage
+    from alphafix.rivals.correct import correct
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
@@ -145,11 +146,8 @@ def train(
     chosen = options_for_values(TrainOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
-    splits = {"train": store}
-    if val is not None:
-        splits["val"] = store_of(val, num_classes=own.num_classes)
-    with temporary_run(own, classes=table, neighbours=near, splits=splits) as run:
-        return fit(chosen.model_copy(update={"run": run.folder}))
+    held = None if val is None else store_of(val, num_classes=own.num_classes)
+    return correct(chosen.method, store, held, own, table, near, settings_of(chosen))
 
 
 def evaluate(
@@ -218,7 +216,9 @@ def compare(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
+    from alphafix.commands.compare.work import settings_of
     from alphafix.commands.compare.work import work as run_stage
+    from alphafix.rivals.comparing import compare as compare_values
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
@@ -226,14 +226,12 @@ def compare(
     chosen = options_for_values(CompareOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, None)
-    given = {"val": required("val", val)}
+    held = store_of(required("val", val), num_classes=own.num_classes)
+    measured = held
     if chosen.on == "test":
-        given["test"] = required("test", test)
-    splits = {name: store_of(one, num_classes=own.num_classes) for name, one in given.items()}
-    with temporary_run(
-        own, classes=table, neighbours=near, splits={"train": store, **splits}
-    ) as run:
-        return run_stage(chosen.model_copy(update={"run": run.folder}), Watch()).comparison
+        measured = store_of(required("test", test), num_classes=own.num_classes)
+    settings = settings_of(chosen)
+    return compare_values(store, held, measured, own, table, near, settings, on=chosen.on)
 
 
 def patch(

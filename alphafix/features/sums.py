@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 # Rows that are widened to float64 at a time.
 _ROWS = 4096
@@ -22,12 +22,12 @@ class ClassSums:
         self.sums = np.zeros((num_classes, width), dtype=np.float64)
         self.counts = np.zeros(num_classes, dtype=np.int64)
 
-    def add(self, features: FloatArray, labels: IntArray) -> None:
+    def add(self, features: FloatArray | FloatArray64, labels: IntArray) -> None:
         """Add n x D features; samples with a negative label belong to no class."""
         for start in range(0, len(labels), _ROWS):
             self._add(features[start : start + _ROWS], labels[start : start + _ROWS])
 
-    def _add(self, features: FloatArray, labels: IntArray) -> None:
+    def _add(self, features: FloatArray | FloatArray64, labels: IntArray) -> None:
         # Sorted by class, so that each class is summed in one sweep: np.add.at is far slower.
         order = np.argsort(labels, kind="stable")
         order = order[np.searchsorted(labels[order], 0) :]

@@ -16,7 +16,7 @@ from alphafix.oltr.backbones import Backbone, build_backbone
 from alphafix.oltr.heads import CosineClassifier, Head, LinearForm
 from alphafix.oltr.network import Network
 from alphafix.oltr.output import Output
-from alphafix.rivals.ldam import SCALE
+from alphafix.rivals.losses import SCALE
 
 # The stages of a ResNet that each expert has by itself, the last two, as in RIDE.
 OWN_STAGES = 2

@@ -64,7 +64,6 @@ def chosen_trials(correction: Correction, trials: Trials) -> list[int]:
     chosen = correction.chosen
     return [
         place
-        for place, record in enumerate(trials.settings)
-        if all(record[name] == chosen.get(name) for name in ("rho", "k"))
-        and record["seed"] in chosen.get("seeds", ())
+        for place, record in enumerate(trials.records)
+        if (record.rho, record.k) == (chosen.rho, chosen.k) and record.seed in chosen.seeds
     ]

@@ -68,7 +68,7 @@ def test_fit__is_the_training_of_the_python_api() -> None:
     fitted = quick(LogisticRegression()).fit(X, Y)
     assert fitted.correction_ is not None
     assert fitted.correction_.trials is not None
-    seeds = [record["seed"] for record in fitted.correction_.trials.settings]
+    seeds = [record.seed for record in fitted.correction_.trials.records]
     table = alphafix.ClassTable.of(IDS)
     head = head_of(LogisticRegression().fit(X, Y))
     found = alphafix.train((X, IDS), head, table, seeds=2, seed=seeds[0], epochs=6)
@@ -102,7 +102,7 @@ def test_predict_proba__only_where_the_linear_classifier_has_it() -> None:
 def test_holdout__fits_on_the_rest_and_chooses_on_it() -> None:
     fitted = quick(LogisticRegression(), holdout=0.25, rho=[0.1, 2.0]).fit(X, Y)
     assert fitted.correction_ is not None
-    chosen = fitted.correction_.chosen
+    chosen = fitted.correction_.chosen.to_dict()
     assert chosen["rho"] in (0.1, 2.0)
     assert chosen["val"]["few"] is not None
     assert (fitted.base_estimator_.coef_ != LogisticRegression().fit(X, Y).coef_).any()
@@ -113,7 +113,7 @@ def test_holdout__fits_on_the_rest_and_chooses_on_it() -> None:
 def test_max_overall_drop__is_kept_on_the_samples_held_out() -> None:
     fitted = quick(holdout=0.25, rho=[0.1, 1.0], max_overall_drop=1.0).fit(X, Y)
     assert fitted.correction_ is not None
-    chosen = fitted.correction_.chosen
+    chosen = fitted.correction_.chosen.to_dict()
     assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
     assert chosen["val"]["few"] >= chosen["val_base"]["few"]
 

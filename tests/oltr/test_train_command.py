@@ -168,7 +168,7 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
 ) -> None:
     from alphafix.features.store import FeatureStore
     from alphafix.rivals import fit_method
-    from alphafix.rivals.material import Material
+    from alphafix.rivals.data import FitData
     from alphafix.values.head import Head
 
     fine(train("--method", "plain", "--output", str(tmp_path / "plain")))
@@ -180,7 +180,7 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
     fit, val = (FeatureStore.open(tmp_path / "run/features" / split) for split in ("train", "val"))
     head = Head.load(tmp_path / "run/head.safetensors")
     classes = _classes(tmp_path / "tau")
-    expected = fit_method("tau-norm", Material.of(fit, val, head, classes)).apply(head)
+    expected = fit_method("tau-norm", FitData(fit, val, head, classes)).apply(head)
     found = read_tensors(tmp_path / "tau/model.safetensors")[0]
     np.testing.assert_allclose(found["head.weight"], expected.weight, rtol=1e-4, atol=1e-5)
 

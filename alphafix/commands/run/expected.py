@@ -63,8 +63,8 @@ def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
     by_rho: dict[str, list[Accuracy]] = defaultdict(list)
     kind = "random rho" if options.metric == "random" else "rho"
     found = trial_accuracies(trials, head, classes, store)
-    for record, accuracy in zip(trials.settings, found, strict=True):
-        by_rho[f"{kind} {record['rho']:g}"].append(accuracy)
+    for record, accuracy in zip(trials.records, found, strict=True):
+        by_rho[f"{kind} {record.rho:g}"].append(accuracy)
     return rows | {name: _mean(accuracies) for name, accuracies in by_rho.items()}
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from alphafix.errors import InputError
+from alphafix.features.store import FeatureStore
 from alphafix.oltr.data import Images
 from alphafix.oltr.methods import MethodSpec
 from alphafix.oltr.metrics import Running
 from alphafix.oltr.model import LongTailModel
 from alphafix.oltr.outputs import features_of
 from alphafix.rivals import fit_method
-from alphafix.rivals.material import Material
+from alphafix.rivals.data import FitData
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 
@@ -49,16 +50,14 @@ def fit_head(
     train = features_of(model, load("train"), running)
     val = features_of(model, load("val"), running)
     head = linear_head(model)
-    material = Material(
-        features=train.features,
-        labels=train.labels,
-        val_features=val.features,
-        val_labels=val.labels,
-        head=head,
-        classes=classes,
+    data = FitData(
+        FeatureStore.of(train.features, train.labels, num_classes=len(classes)),
+        FeatureStore.of(val.features, val.labels, num_classes=len(classes)),
+        head,
+        classes,
         seed=seed,
     )
-    fitted = fit_method(method.head_only, material).apply(head)
+    fitted = fit_method(method.head_only, data).apply(head)
     scale = np.float32(fitted.scale)
     bias = None if fitted.bias is None else torch.from_numpy(fitted.bias * scale)
     return torch.from_numpy(fitted.weight * scale), bias

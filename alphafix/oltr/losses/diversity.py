@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.ldam import SCALE, ldam_loss
+from alphafix.rivals.losses import SCALE, ldam_loss
 
 TEMPERATURE = 1.0
 REWEIGHT = 0.05

@@ -22,8 +22,7 @@ from alphafix.oltr.losses.range_loss import range_loss
 from alphafix.oltr.objectives import Objective
 from alphafix.oltr.output import Output
 from alphafix.oltr.routing import RoutedRide, needed_later
-from alphafix.rivals.focal import GAMMA, focal_loss
-from alphafix.rivals.ldam import margins
+from alphafix.rivals.losses import GAMMA, focal_loss, margins
 
 
 class Focal(Objective):

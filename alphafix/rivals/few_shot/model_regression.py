@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.material import Fitted, Material, linear
-from alphafix.rivals.shots import CLASSES_A_STEP, Shots
+from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 
 STEPS = 1000
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
 
 
-def fit(material: Material, steps: int = STEPS) -> Fitted:
+def model_regression(data: FitData, steps: int = STEPS) -> Fitted:
     """w_c = T(w0_c), T an MLP with 1/2 ||T(w0_j) - w*_j||^2 + lambda task loss over base classes.
 
     Wang and Hebert 2016, Eq. 2. w0 is a classifier from few samples (`Shots`), w* the head's
@@ -21,21 +21,21 @@ def fit(material: Material, steps: int = STEPS) -> Fitted:
     hinge loss is for one-against-all classifiers). lambda is chosen on validation. Base rows
     do not change.
     """
-    shots = Shots.of(material)
-    found = [_fit(material, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return max(found, key=lambda one: material.goodness(one.val))
+    shots = Shots.of(data)
+    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
+    return max(found, key=lambda one: data.goodness(one.val))
 
 
-def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fitted:
-    rng = np.random.default_rng(material.seed)
-    model = _network(shots.targets.shape[1], material.seed)
+def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
+    rng = np.random.default_rng(data.seed)
+    model = _network(shots.targets.shape[1], data.seed)
     targets = shots.standard(shots.targets)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    few, base = material.classes.few, material.classes.base
+    few, base = data.classes.few, data.classes.base
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         # As many samples as one of the classes has that the mapping is for.
-        count = int(rng.choice(material.counts[few]))
+        count = int(rng.choice(data.counts[few]))
         rows = model(shots.standard(shots.drawn_rows(base[places], count, rng)))
         task_loss = shots.task_loss(shots.original(rows), places, rng)
         loss = objective(rows, targets[places], task_loss, task_weight)
@@ -46,7 +46,7 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
         rows = shots.original(model(shots.standard(shots.few_rows()))).numpy()
     return linear(
         "model-regression",
-        material,
+        data,
         rows[:, :-1],
         rows[:, -1],
         classes=few,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import Fitted, Material, linear
-from alphafix.rivals.shots import Shots
+from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.rivals.few_shot.shots import Shots
 from alphafix.values.arrays import IntArray
 
 STEPS = 600
@@ -63,46 +63,43 @@ class Generator(torch.nn.Module):
         return self.tau * functional.normalize(features) @ functional.normalize(rows).T
 
 
-def fit(material: Material, steps: int = STEPS) -> Fitted:
+def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
     """A cosine head: base rows trained on, few-split rows made by `Generator`.
 
     Trained in episodes in which some base classes play few-split classes (stage 2 of the
     paper; its stage 1 trains the backbone). The length of a feature is common to all classes,
     so that normalised rows rank as the cosine classifier does: a linear head without bias.
     """
-    found = [_fit(material, Shots.of(material), rate, steps) for rate in RATES]
+    found = [_fit(data, Shots.of(data), rate, steps) for rate in RATES]
     return max(found, key=lambda one: one.val["overall"] or 0.0)
 
 
-def _fit(material: Material, shots: Shots, rate: float, steps: int) -> Fitted:
-    base, few = material.classes.base, material.classes.few
-    model = Generator(torch.from_numpy(material.head.weight[base]))
+def _fit(data: FitData, shots: Shots, rate: float, steps: int) -> Fitted:
+    base, few = data.classes.base, data.classes.few
+    model = Generator(torch.from_numpy(data.head.weight[base]))
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    rng = np.random.default_rng(material.seed)
+    rng = np.random.default_rng(data.seed)
     for _ in range(steps):
-        loss = _episode(model, material, shots, rng)
+        loss = _episode(model, data, shots, rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    rows = torch.zeros(len(material.classes), material.head.width)
+    rows = torch.zeros(len(data.classes), data.head.width)
     with torch.no_grad():
         rows[base] = model.base_rows
         for label in few.tolist():
-            mine = shots.order[shots.starts[label] : shots.starts[label + 1]]
-            rows[label] = model(torch.from_numpy(material.features[mine]))
+            rows[label] = model(torch.from_numpy(data.features[shots.groups.samples(label)]))
         rows = model.tau * functional.normalize(rows)
-    return linear("fslwf", material, rows.numpy(), np.zeros(len(rows)), settings={"lr": rate})
+    return linear("fslwf", data, rows.numpy(), np.zeros(len(rows)), settings={"lr": rate})
 
 
-def _episode(
-    model: Generator, material: Material, shots: Shots, rng: np.random.Generator
-) -> Tensor:
+def _episode(model: Generator, data: FitData, shots: Shots, rng: np.random.Generator) -> Tensor:
     """Loss of one episode: base classes, some of them known by few samples only."""
-    base, few = material.classes.base, material.classes.few
+    base, few = data.classes.base, data.classes.few
     novel = rng.choice(len(base), size=max(1, min(NOVEL, len(base) // 2)), replace=False)
     hidden = torch.from_numpy(novel)
-    count = int(rng.choice(material.counts[few]))
-    made = [_draw(material, shots, int(base[p]), count, rng) for p in novel]
+    count = int(rng.choice(data.counts[few]))
+    made = [_draw(data, shots, int(base[p]), count, rng) for p in novel]
     rows = model.base_rows.index_copy(
         0, hidden, torch.stack([model(support, hidden) for support in made])
     )
@@ -110,12 +107,10 @@ def _episode(
     others = rng.integers(len(base), size=QUERIES // 2)
     places = np.concatenate([rng.choice(novel, size=QUERIES - len(others)), others])
     index = np.array([shots.draw(int(base[p]), 1, rng)[0] for p in places])
-    logits = model.logits(torch.from_numpy(material.features[index]), rows)
+    logits = model.logits(torch.from_numpy(data.features[index]), rows)
     return functional.cross_entropy(logits, torch.from_numpy(places))
 
 
-def _draw(
-    material: Material, shots: Shots, label: int, count: int, rng: np.random.Generator
-) -> Tensor:
+def _draw(data: FitData, shots: Shots, label: int, count: int, rng: np.random.Generator) -> Tensor:
     index: IntArray = shots.draw(label, count, rng)
-    return torch.from_numpy(material.features[index])
+    return torch.from_numpy(data.features[index])

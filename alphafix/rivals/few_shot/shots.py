@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import Material
+from alphafix.rivals.data import FitData
 from alphafix.rivals.training import PER_CLASS
 from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.values.labels import ByClass
 
 # Share of the average variance that is added to each axis. Features of training samples vary
 # little along many axes, which the inverse would blow up.
@@ -32,43 +33,33 @@ class Shots:
     the head. Rows and biases are one vector of D + 1.
 
     Attributes:
-        material: Features, labels and head.
+        data: Features, labels and head.
         precision: P, float64 of shape D x D.
         scale: The factor at which few-shot rows of the base classes fit the head's best.
         targets: The head's base rows with their biases, float32 of shape B x (D + 1).
-        order: Training samples grouped by class, int64 of shape N.
-        starts: Where each class begins in ``order``, int64 of shape C + 1.
+        groups: Training samples by class.
     """
 
-    material: Material
+    data: FitData
     precision: FloatArray64
     scale: float
     targets: Tensor
-    order: IntArray
-    starts: IntArray
+    groups: ByClass
 
     @classmethod
-    def of(cls, material: Material) -> Shots:
+    def of(cls, data: FitData) -> Shots:
         """Prepare the covariance, the targets and the scale."""
-        head, base = material.head, material.classes.base
-        centered = material.features - material.means[material.labels]
+        head, base = data.head, data.classes.base
+        centered = data.features - data.means[data.labels]
         covariance = centered.T @ centered / len(centered)
         ridge = SHRINKAGE * np.trace(covariance) / len(covariance)
         precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
         targets = np.c_[head.weight[base], head.bias_or_zeros[base]] * head.scale
-        rows = (material.means[base] - material.means.mean(axis=0)) @ precision
+        rows = (data.means[base] - data.means.mean(axis=0)) @ precision
         own = targets[:, :-1] - targets[:, :-1].mean(axis=0)
         scale = float((rows * own).sum() / (rows**2).sum())
-        order = np.argsort(material.labels, kind="stable").astype(np.int64)
-        starts = np.searchsorted(material.labels[order], np.arange(len(material.classes) + 1))
-        return cls(
-            material,
-            precision,
-            scale,
-            torch.from_numpy(targets.astype(np.float32)),
-            order,
-            starts.astype(np.int64),
-        )
+        groups = ByClass.of(data.labels, len(data.classes))
+        return cls(data, precision, scale, torch.from_numpy(targets.astype(np.float32)), groups)
 
     def standard(self, rows: Tensor) -> Tensor:
         """Rows in units in which the target rows have mean 0 and deviation 1 on every axis."""
@@ -85,22 +76,22 @@ class Shots:
 
     def few_rows(self) -> Tensor:
         """Few-shot rows of the few-split classes from all of their samples, F x (D + 1)."""
-        return self._as_rows(self.material.means[self.material.classes.few])
+        return self._as_rows(self.data.means[self.data.classes.few])
 
     def drawn_rows(self, classes: IntArray, shots: int, rng: np.random.Generator) -> Tensor:
         """Rows of these classes from ``shots`` random samples each, R x (D + 1)."""
         means = [
-            self.material.features[self.draw(c, shots, rng)].mean(axis=0) for c in classes.tolist()
+            self.data.features[self.draw(c, shots, rng)].mean(axis=0) for c in classes.tolist()
         ]
         return self._as_rows(np.stack(means).astype(np.float64))
 
     def draw(self, label: int, count: int, rng: np.random.Generator) -> IntArray:
         """Random samples of one class, without repeats where it has enough."""
-        mine = self.order[self.starts[label] : self.starts[label + 1]]
+        mine = self.groups.samples(label)
         return np.asarray(rng.choice(mine, size=count, replace=len(mine) < count))
 
     def _as_rows(self, means: FloatArray64) -> Tensor:
-        center = self.material.means.mean(axis=0)
+        center = self.data.means.mean(axis=0)
         rows = (means - center) @ self.precision
         found = np.c_[rows, -0.5 * (rows * (means + center)).sum(axis=1)]
         return self.targets.mean(dim=0) + torch.from_numpy((self.scale * found).astype(np.float32))
@@ -113,9 +104,9 @@ class Shots:
             places: Which base classes they are of (positions among the B), int64 of shape R.
             rng: Draws the samples.
         """
-        base = self.material.classes.base
+        base = self.data.classes.base
         index = np.concatenate([self.draw(int(base[p]), PER_CLASS, rng) for p in places])
-        x = torch.from_numpy(self.material.features[index])
+        x = torch.from_numpy(self.data.features[index])
         x = functional.pad(x, (0, 1), value=1.0)
         logits = (x @ self.targets.T).index_copy(1, torch.from_numpy(places), x @ rows.T)
         return functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, PER_CLASS)))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.material import Fitted, Material, linear
-from alphafix.rivals.shots import CLASSES_A_STEP, Shots
+from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 
 STEPS = 300
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -40,32 +40,32 @@ def entry(samples: int) -> int:
     return int(math.log2(samples))
 
 
-def fit(material: Material, steps: int = STEPS) -> Fitted:
+def metamodelnet(data: FitData, steps: int = STEPS) -> Fitted:
     """Few-split rows by the chain, trained on base classes from its last block to its first.
 
     Wang, Ramanan and Hebert 2017, Eq. 3: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 + lambda
     task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
     own row; lambda is chosen on validation. Base rows do not change.
     """
-    shots = Shots.of(material)
-    found = [_fit(material, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return max(found, key=lambda one: material.goodness(one.val))
+    shots = Shots.of(data)
+    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
+    return max(found, key=lambda one: data.goodness(one.val))
 
 
-def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fitted:
-    few = material.classes.few
-    entries = [entry(int(count)) for count in material.counts[few]]
+def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
+    few = data.classes.few
+    entries = [entry(int(count)) for count in data.counts[few]]
     chain = Chain(shots.targets.shape[1], max(entries) + 1)
-    rng = np.random.default_rng(material.seed)
+    rng = np.random.default_rng(data.seed)
     for first in reversed(range(len(chain.blocks))):
-        _train(chain, first, material, shots, task_weight, steps, rng)
+        _train(chain, first, data, shots, task_weight, steps, rng)
     rows = shots.standard(shots.few_rows())
     with torch.no_grad():
         mapped = [chain(row[None], start)[0] for row, start in zip(rows, entries, strict=True)]
     values = shots.original(torch.stack(mapped)).numpy()
     return linear(
         "metamodelnet",
-        material,
+        data,
         values[:, :-1],
         values[:, -1],
         classes=few,
@@ -76,14 +76,14 @@ def _fit(material: Material, shots: Shots, task_weight: float, steps: int) -> Fi
 def _train(
     chain: Chain,
     first: int,
-    material: Material,
+    data: FitData,
     shots: Shots,
     task_weight: float,
     steps: int,
     rng: np.random.Generator,
 ) -> None:
     """Train the blocks from ``first`` on with rows of 2^first samples."""
-    base, targets = material.classes.base, shots.standard(shots.targets)
+    base, targets = data.classes.base, shots.standard(shots.targets)
     parameters = [p for block in list(chain.blocks)[first:] for p in block.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=1e-3)
     for _ in range(steps):

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
 from alphafix.features.store import FeatureStore
+from alphafix.features.sums import ClassSums
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.selection import Rule
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction
+from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
 
-Setting = TypeVar("Setting")
+Knob = TypeVar("Knob")
 
 # Samples whose C logits are held at a time when a setting is tried on validation.
 CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Material:
+class FitData:
     """Features, head and classes: all that a post-hoc method may look at.
 
     Attributes:
-        features: Training features, float32 of shape N x D.
-        labels: Their classes, int64 of shape N.
-        val_features: Validation features, on which hyper-parameters are chosen.
-        val_labels: Their classes.
+        train: Training features and labels.
+        val: Validation features and labels, on which hyper-parameters are chosen.
         head: The head to improve on.
         classes: The class table.
         max_overall_drop: Points of overall validation accuracy that a method with a knob
@@ -39,45 +38,37 @@ class Material:
         seed: Seed of everything random.
     """
 
-    features: FloatArray
-    labels: IntArray
-    val_features: FloatArray
-    val_labels: IntArray
+    train: FeatureStore
+    val: FeatureStore
     head: Head
     classes: ClassTable
     max_overall_drop: float = 2.0
     seed: int = 0
 
-    @classmethod
-    def of(
-        cls,
-        train: FeatureStore,
-        val: FeatureStore,
-        head: Head,
-        classes: ClassTable,
-        *,
-        max_overall_drop: float = 2.0,
-        seed: int = 0,
-    ) -> Material:
-        """Read two stores into memory."""
-        return cls(
-            train.array(),
-            train.labels,
-            val.array(),
-            val.labels,
-            head,
-            classes,
-            max_overall_drop,
-            seed,
-        )
+    @cached_property
+    def features(self) -> FloatArray:
+        """Training features, float32 of shape N x D."""
+        return self.train.array()
+
+    @property
+    def labels(self) -> IntArray:
+        """Their classes, int64 of shape N."""
+        return self.train.labels
+
+    @cached_property
+    def val_features(self) -> FloatArray:
+        """Validation features, float32 of shape n x D."""
+        return self.val.array()
+
+    @property
+    def val_labels(self) -> IntArray:
+        """Their classes, int64 of shape n."""
+        return self.val.labels
 
     @cached_property
     def means(self) -> FloatArray64:
         """Class means of the training features, float64 of shape C x D."""
-        return (
-            class_sums(self.features.astype(np.float64), self.labels, len(self.classes))
-            / (self.counts[:, None])
-        )
+        return class_means(self.features, self.labels, len(self.classes))
 
     @cached_property
     def counts(self) -> FloatArray64:
@@ -96,10 +87,6 @@ class Material:
         base = self.validate(self.head.logits)
         return Rule("constrained", base, self.max_overall_drop)
 
-    def val_logits(self, scorer: Callable[[FloatArray], FloatArray]) -> FloatArray:
-        """Logits of the validation samples, n x C."""
-        return scorer(self.val_features)
-
     def validate(self, scorer: Callable[[FloatArray], FloatArray]) -> Accuracy:
         """Accuracy by split of n x D -> n x C logits on validation."""
         return self.accuracy(predictions(scorer, self.val_features))
@@ -109,8 +96,8 @@ class Material:
         return tier_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
 
     def best(
-        self, settings: Iterable[Setting], predict: Callable[[Setting], IntArray]
-    ) -> tuple[Setting, Accuracy]:
+        self, settings: Iterable[Knob], predict: Callable[[Knob], IntArray]
+    ) -> tuple[Knob, Accuracy]:
         """The setting that `rule` likes best on validation, the first of equals.
 
         Where none is within the allowed drop, the one with the smallest drop.
@@ -148,7 +135,7 @@ class Fitted:
 
 def linear(
     method: str,
-    material: Material,
+    data: FitData,
     rows: FloatArray64 | FloatArray,
     biases: FloatArray64 | FloatArray,
     *,
@@ -159,27 +146,25 @@ def linear(
 
     Args:
         method: Its name.
-        material: What it was fitted on.
+        data: What it was fitted on.
         rows: New rows for logits without scale, R x D.
         biases: New biases, R; where the head has none and all are zero, it gets none.
         classes: The R classes whose rows are given; all C by default.
         settings: The hyper-parameters that were chosen.
     """
-    head = material.head
+    head = data.head
     changed = np.arange(head.num_classes) if classes is None else classes
     biased = head.bias is not None or bool(np.any(biases))
-    chosen = {"method": method, **(settings or {})}
     correction = Correction(
         classes=changed.astype(np.int64),
         rows=(rows / head.scale).astype(np.float32),
         biases=(biases / head.scale).astype(np.float32) if biased else None,
         method=method,
-        chosen=chosen,
     )
     logits = correction.apply(head).logits
-    val = material.validate(logits)
-    chosen |= {"val": dict(val), "val_base": dict(material.rule.base)}
-    return Fitted(method, logits, settings or {}, val, correction)
+    val = data.validate(logits)
+    chosen = Chosen({"method": method, **(settings or {})}, val, data.rule.base)
+    return Fitted(method, logits, settings or {}, val, replace(correction, chosen=chosen))
 
 
 def predictions(scorer: Callable[[FloatArray], FloatArray], features: FloatArray) -> IntArray:
@@ -191,11 +176,13 @@ def predictions(scorer: Callable[[FloatArray], FloatArray], features: FloatArray
     return np.concatenate(parts).astype(np.int64)
 
 
-def class_sums(values: FloatArray64, labels: IntArray, num_classes: int) -> FloatArray64:
-    """Sum of the rows of each class, float64 of shape C x D."""
-    sums = np.zeros((num_classes, values.shape[1]))
-    np.add.at(sums, labels, values)
-    return sums
+def class_means(
+    values: FloatArray | FloatArray64, labels: IntArray, num_classes: int
+) -> FloatArray64:
+    """Mean of the rows of each class, float64 of shape C x D; zeros for one without samples."""
+    found = ClassSums(num_classes, values.shape[1])
+    found.add(values, labels)
+    return np.asarray(found.sums / np.maximum(found.counts, 1)[:, None])
 
 
 def unit(rows: FloatArray64) -> FloatArray64:
