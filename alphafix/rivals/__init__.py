@@ -126,26 +126,17 @@ LINEAR_METHODS = tuple(rival.name for rival in RIVALS.values() if rival.linear)
 """Methods that `fit_method` takes: their heads can be patched into a checkpoint."""
 
 
-def named(name: str) -> Rival:
-    """The method of this name.
-
-    Raises:
-        InputError: If there is none.
-    """
-    if name not in RIVALS:
-        raise InputError(
-            f"there is no method {name}", expected=", ".join(RIVALS), todo="check the name"
-        )
-    return RIVALS[name]
-
-
 def fit(name: str, data: FitData) -> Fitted:
     """Fit a method by name.
 
     Raises:
         InputError: If there is no such method.
     """
-    return named(name).fit(data)
+    if name not in RIVALS:
+        raise InputError(
+            f"there is no method {name}", expected=", ".join(RIVALS), todo="check the name"
+        )
+    return RIVALS[name].fit(data)
 
 
 def fit_method(name: str, data: FitData) -> Correction:

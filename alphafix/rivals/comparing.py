@@ -14,12 +14,13 @@ from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.task import require_fitting
+from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.progress import Progress, silent
-from alphafix.rivals import RIVALS, Rival, alphanet, named
+from alphafix.rivals import RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -48,6 +49,9 @@ class CompareSettings:
             spend on the few split.
         draws: Bootstrap draws.
         seed: Seed of everything random.
+
+    Raises:
+        InputError: If a method is unknown.
     """
 
     methods: tuple[str, ...] = ()
@@ -60,14 +64,14 @@ class CompareSettings:
     draws: int = 1000
     seed: int = 0
 
-    @property
-    def rivals(self) -> list[Rival]:
-        """The rivals to compare with.
-
-        Raises:
-            InputError: If one is unknown.
-        """
-        return [named(name) for name in self.methods or RIVALS]
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in RIVALS]
+        if unknown:
+            raise InputError(
+                f"there is no method {unknown[0]}",
+                got=f"{option('methods')} {unknown[0]}",
+                expected=", ".join(RIVALS),
+            )
 
     def of_alphanet(
         self, rhos: tuple[float, ...], k: int, seeds: int, metric: str = "euclidean"
@@ -109,17 +113,17 @@ def compare(
         progress: Told of long work.
 
     Raises:
-        InputError: If a method is unknown, or the values do not fit together.
+        InputError: If the values do not fit together.
     """
-    rivals = settings.rivals
     for other in (val, test):
         require_fitting(train, other, head, classes)
     data = FitData(train, val, head, classes, settings.max_overall_drop, settings.seed)
     work = _Comparing(data, test, neighbours, settings, progress)
     work.add(Fitted(BASE, head.logits, {}, data.rule.base), "base", 0.0)
     work.fit_alphanet()
-    with progress("fitting methods", len(rivals)) as advance:
-        for rival in rivals:
+    names = settings.methods or tuple(RIVALS)
+    with progress("fitting methods", len(names)) as advance:
+        for rival in map(RIVALS.__getitem__, names):
             found, seconds = _timed(partial(rival.fit, data))
             work.add(found, "trained" if rival.trains else "simple", seconds)
             advance(1)

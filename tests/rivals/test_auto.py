@@ -52,7 +52,7 @@ def test_choose__nothing_within_the_limit(data: FitData) -> None:
     def wrong(features: np.ndarray) -> np.ndarray:
         return -data.head.logits(features)
 
-    with pytest.raises(InputError, match="max-overall-drop"):
+    with pytest.raises(InputError, match="max_overall_drop"):
         choose(data, [Fitted("wrong", wrong, {}, data.validate(wrong))], draws=100)
 
 

@@ -51,6 +51,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         InputError: If the options name an unknown method, or the data do not fit together.
         TargetExistsError: If there is another comparison already.
     """
+    settings = settings_of(options)
     run = Run(options.run)
     artifact = _artifact(options)
     pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
@@ -65,7 +66,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         Head.load(run.require(HEAD)),
         ClassTable.load(run.require(CLASSES)),
         Neighbours.load(run.path(NEIGHBORS)),
-        settings_of(options),
+        settings,
         on=options.on,
         progress=watch.progress,
     )
@@ -84,9 +85,9 @@ def state(options: CompareOptions) -> State:
 
 def _artifact(options: CompareOptions) -> Artifact:
     run = Run(options.run)
-    run.require_fresh(NEIGHBORS)
     splits = sorted({"train", "val", options.on})
-    inputs = run.hashes(CLASSES, HEAD, NEIGHBORS, *map(run.manifest, splits))
+    inputs = run.hashes(*map(run.manifest, splits), CLASSES, HEAD, NEIGHBORS)
+    run.require_fresh(NEIGHBORS)
     return run.artifact(COMPARISON, Provenance("compare", options.recorded(), inputs))
 
 
