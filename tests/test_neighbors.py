@@ -280,7 +280,7 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
 
 
 def test_start__features_without_head_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--features and --head go together"):
+    with pytest.raises(InputError, match="features= and head= go together"):
         find_neighbors(options(Run(tmp_path / "r"), features=("a.npz",)))
 
 

@@ -208,7 +208,8 @@ def require_no_worse(found: Accuracy, rule: Rule, where: str) -> None:
             f"the correction is worse than the base model on {where}",
             got=f"{_text(found)} after, {_text(rule.base)} before",
             expected=f"no less ({rule.describe()})",
-            todo=f"train with other values of {option('rho')} or more neighbours",
+            todo=f"try larger values of {option('rho')}, more neighbours, or what may be lost in "
+            f"{option('max_overall_drop')}",
         )
 
 

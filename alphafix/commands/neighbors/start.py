@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.errors import FileFormatError, InputError, TargetExistsError
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option
 from alphafix.features.exchange import FeatureArrays, read_features
 from alphafix.features.writer import FeatureWriter
 from alphafix.files import open_safetensors, sha256_file
@@ -68,10 +68,10 @@ def made_from(run: Run, provenance: Provenance) -> bool:
 def _require_both(options: NeighborsOptions) -> None:
     if not options.features or options.head is None:
         raise InputError(
-            "--features and --head go together",
-            got="only " + ("--features" if options.features else "--head"),
+            f"{option('features')} and {option('head')} go together",
+            got=f"only {option('features' if options.features else 'head')}",
             expected="both: training features and the head that they enter",
-            todo="give both, or neither to use what `alphafix extract` left",
+            todo=f"give both, or neither to use what {call('extract')} left",
         )
 
 
@@ -116,7 +116,7 @@ def split_files(given: tuple[str, ...]) -> dict[str, Path]:
             "there are no training features",
             got=", ".join(files) or "nothing",
             expected="features of the split train, whose class means the neighbours come from",
-            todo="give --features train=FILE",
+            todo=f"give {option('features', 'train=FILE')}",
         )
     return files
 
@@ -161,7 +161,7 @@ def refuse_other(run: Run, provenance: Provenance) -> None:
         raise TargetExistsError(
             f"{features} exists already, made from something else",
             expected="a run directory without features",
-            todo="give --overwrite to replace them, or another --run",
+            todo=f"give {option('overwrite', True)} to replace them, or another {option('run')}",
         )
 
 
@@ -186,7 +186,7 @@ def read_head(path: Path) -> Head:
             expected=".npz or .safetensors with `weight` and `bias`",
             todo="save the last layer's arrays with safetensors.torch.save_file({'weight': "
             "layer.weight, 'bias': layer.bias}, 'head.safetensors'); a whole model file of any "
-            "format goes to `alphafix extract --weights` and `alphafix patch`",
+            f"format goes to {call('extract', weights=None)} and {call('patch')}",
         )
     if path.suffix == ".npz":
         try:
