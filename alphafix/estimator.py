@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from alphafix.alphanet.combine import NoCorrectionError
 from alphafix.alphanet.fit import fit
+from alphafix.alphanet.given import Given
 from alphafix.api.functions import find_neighbors
 from alphafix.api.inputs import options_for_values
 from alphafix.api.keywords import TrainKeywords
@@ -289,7 +290,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         val = None if held is None else _part(data, held)
         # The samples are held out already, before the linear classifier was fitted.
         settings = replace(settings_of(options), holdout=None, never_worse=True)
-        return fit(features, val, head, table, neighbors, settings)
+        return fit(Given(features, val, head, table, neighbors), settings)
 
 
 def _part(store: FeatureStore, index: IntArray) -> MemoryStore:

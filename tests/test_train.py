@@ -19,7 +19,7 @@ from alphafix.alphanet.kept import FinishedTrials
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import UNFINISHED, settings_of, values_of, work
+from alphafix.commands.train.work import UNFINISHED, given_in, settings_of, work
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -332,7 +332,7 @@ def test_train__a_holdout_of_another_seed_trains_anew(tmp_path: Path) -> None:
 
     def fitted(**more: object) -> Correction:
         settings = settings_of(options(run, holdout=0.2, **more))
-        return fit(*values_of(run), settings, keep=keep)
+        return fit(given_in(run), settings, keep=keep)
 
     fitted(seed=0, seeds=2)  # leaves its finished batch
     after = fitted(seed=1, seeds=1)

@@ -14,6 +14,7 @@ from alphafix.alphanet.combine import (
     combinations,
     require_no_worse,
 )
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.network import padding
 from alphafix.alphanet.scores import bytes_of_table
@@ -21,22 +22,14 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sweep import run_sweep
 from alphafix.alphanet.task import SweepTask
 from alphafix.alphanet.training import SweepData
-from alphafix.features.store import FeatureStore
 from alphafix.metrics.selection import Rule
 from alphafix.progress import Progress, silent
-from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
-from alphafix.values.head import Head
-from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 
 
 def fit(
-    train: FeatureStore,
-    val: FeatureStore | None,
-    head: Head,
-    classes: ClassTable,
-    neighbours: Neighbours,
+    given: Given,
     settings: FitSettings,
     *,
     keep: Keep | None = None,
@@ -45,11 +38,7 @@ def fit(
     """Train AlphaNet and choose a correction of the few-split rows.
 
     Args:
-        train: Training features and labels.
-        val: Validation features and labels, on which epochs and settings are chosen, or None.
-        head: The head to correct.
-        classes: The class table.
-        neighbours: The neighbours of its few-split classes.
+        given: Features, head, class table and neighbours.
         settings: How.
         keep: Where finished trials are kept, so that an interrupted sweep continues.
         progress: Told samples and steps.
@@ -60,24 +49,15 @@ def fit(
         NoCorrectionError: If no trained setting keeps the limit, or with
             ``settings.never_worse`` none is as good as the base model.
     """
-    task = SweepTask.of(train, val, head, classes, neighbours, settings)
+    task = SweepTask.of(given, settings)
     task.tell()
     data = task.reduced(progress)
     return _chosen(task, data, run_sweep(task, data, keep, progress), progress)
 
 
-def train_trials(
-    train: FeatureStore,
-    val: FeatureStore | None,
-    head: Head,
-    classes: ClassTable,
-    neighbours: Neighbours,
-    settings: FitSettings,
-    *,
-    progress: Progress = silent,
-) -> Trials:
+def train_trials(given: Given, settings: FitSettings, *, progress: Progress = silent) -> Trials:
     """Train all trials and choose none (for the arguments see `fit`)."""
-    task = SweepTask.of(train, val, head, classes, neighbours, settings)
+    task = SweepTask.of(given, settings)
     return run_sweep(task, task.reduced(progress), None, progress)
 
 
@@ -135,23 +115,16 @@ class SweepPlan:
         return {**vars(self), "bytes_total": sum(self.bytes.values())}
 
 
-def plan(
-    train: FeatureStore,
-    val: FeatureStore | None,
-    head: Head,
-    classes: ClassTable,
-    neighbours: Neighbours,
-    settings: FitSettings,
-) -> SweepPlan:
+def plan(given: Given, settings: FitSettings) -> SweepPlan:
     """What `fit` would do with these arguments, without training."""
-    task = SweepTask.of(train, val, head, classes, neighbours, settings)
+    task = SweepTask.of(given, settings)
     task.tell()
     together = min(task.most_together, len(task.trials))
+    head, few = given.head, len(given.classes.few)
     inputs = head.width * (max(spec.k for spec in task.specs) + task.hyper.include_self)
     parameters = inputs * task.hyper.hidden[0] * 4 * together
     # Trials with neighbours of their own have inputs of their own.
     shared = all((t.neighbors == task.trials[0].neighbors).all() for t in task.trials)
-    few = len(classes.few)
 
     def held(samples: int) -> int:
         table = bytes_of_table(samples, task.layout)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import warn_of_few
 from alphafix.alphanet.sampling import Pool, samples_per_epoch
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
@@ -63,19 +64,13 @@ class SweepTask:
     layout: ScoreLayout
 
     @classmethod
-    def of(
-        cls,
-        train: FeatureStore,
-        val: FeatureStore | None,
-        head: Head,
-        classes: ClassTable,
-        neighbours: Neighbours,
-        settings: FitSettings,
-    ) -> SweepTask:
+    def of(cls, given: Given, settings: FitSettings) -> SweepTask:
         """Check that the values fit together, and draw all trials (see `alphafix.alphanet.fit`)."""
         device = choose_device(settings.device)
-        require_fitting(train, None if settings.holdout is not None else val, head, classes)
-        kept, held = _samples(train, val, settings)
+        head, classes, neighbours = given.head, given.classes, given.neighbours
+        # Validation features that are not used need not fit.
+        (given if settings.holdout is None else replace(given, val=None)).check()
+        kept, held = _samples(given.train, given.val, settings)
         if held is not None and settings.select != "overall":
             _require_few(held, classes)
         hyper = settings.hyper_for(head)
@@ -98,7 +93,7 @@ class SweepTask:
             specs=specs,
             trials=renumbered(trials, index),
             pool=pool,
-            train=Source(train, index),
+            train=Source(given.train, index),
             val=held,
             layout=layout,
         )
@@ -171,29 +166,6 @@ class SweepTask:
                 memory=self.settings.memory,
                 class_major=class_major,
             )
-
-
-def require_fitting(
-    train: FeatureStore, val: FeatureStore | None, head: Head, classes: ClassTable
-) -> None:
-    """Check that features, head and class table fit together, and that there is work to do.
-
-    Raises:
-        InputError: If not.
-    """
-    classes.require_correctable()
-    head.require_match(width=train.width, num_classes=train.num_classes)
-    train.require_labels()
-    if val is None:
-        return
-    val.require_labels()
-    if (val.width, val.num_classes) != (train.width, train.num_classes):
-        raise InputError(
-            "training and validation features do not fit together",
-            got=f"val: {val.num_classes} classes, width {val.width}",
-            expected=f"train: {train.num_classes} classes, width {train.width}",
-            todo="extract both with the same model and class order",
-        )
 
 
 def _samples(

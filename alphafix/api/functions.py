@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.api.inputs import (
     Features,
@@ -147,7 +148,7 @@ def train(
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
     held = None if val is None else store_of(val, num_classes=own.num_classes)
-    return correct(chosen.method, store, held, own, table, near, settings_of(chosen))
+    return correct(chosen.method, Given(store, held, own, table, near), settings_of(chosen))
 
 
 def evaluate(
@@ -230,8 +231,8 @@ def compare(
     measured = held
     if chosen.on == "test":
         measured = store_of(required("test", test), num_classes=own.num_classes)
-    settings = settings_of(chosen)
-    return compare_values(store, held, measured, own, table, near, settings, on=chosen.on)
+    given = Given(store, held, own, table, near)
+    return compare_values(given, measured, settings_of(chosen), on=chosen.on)
 
 
 def patch(

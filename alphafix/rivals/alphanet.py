@@ -8,6 +8,7 @@ import numpy as np
 
 from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
 from alphafix.rivals.closed_forms import best_few_offset
@@ -82,7 +83,7 @@ def on_top(found: Fitted, data: FitData, neighbours: Neighbours, settings: FitSe
     head = found.correction.apply(data.head)
     # Its own rule is not used: only AlphaNet's choice of an epoch looks at validation.
     inner = replace(data, head=head)
-    trials = train_trials(data.train, data.val, head, data.classes, neighbours, settings)
+    trials = train_trials(Given(data.train, data.val, head, data.classes, neighbours), settings)
     (one,) = fitted("alphanet", inner, trials)
     if one.correction is None:
         raise InputError("AlphaNet gave no correction")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.task import require_fitting
 from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
@@ -22,8 +22,6 @@ from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.progress import Progress, silent
 from alphafix.rivals import RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted
-from alphafix.values.classes import ClassTable
-from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 
@@ -88,12 +86,8 @@ class CompareSettings:
 
 
 def compare(
-    train: FeatureStore,
-    val: FeatureStore,
+    given: Given,
     test: FeatureStore,
-    head: Head,
-    classes: ClassTable,
-    neighbours: Neighbours,
     settings: CompareSettings,
     *,
     on: str = "test",
@@ -102,12 +96,9 @@ def compare(
     """Fit every method on the same features and measure all on the same samples.
 
     Args:
-        train: Training features and labels.
-        val: Validation features and labels, on which hyper-parameters are chosen.
+        given: Training and validation features, the base head, the class table, and AlphaNet's
+            neighbours, whose number is the K of the table.
         test: Features and labels to compare on.
-        head: The base head.
-        classes: The class table.
-        neighbours: AlphaNet's; their number is the K of the table.
         settings: What is compared.
         on: What ``test`` is called.
         progress: Told of long work.
@@ -115,11 +106,20 @@ def compare(
     Raises:
         InputError: If the values do not fit together.
     """
-    for other in (val, test):
-        require_fitting(train, other, head, classes)
-    data = FitData(train, val, head, classes, settings.max_overall_drop, settings.seed)
-    work = _Comparing(data, test, neighbours, settings, progress)
-    work.add(Fitted(BASE, head.logits, {}, data.rule.base), "base", 0.0)
+    given.check()
+    replace(given, val=test).check()
+    if given.val is None:
+        raise InputError("comparing needs validation features, on which settings are chosen")
+    data = FitData(
+        given.train,
+        given.val,
+        given.head,
+        given.classes,
+        settings.max_overall_drop,
+        settings.seed,
+    )
+    work = _Comparing(data, test, given.neighbours, settings, progress)
+    work.add(Fitted(BASE, data.head.logits, {}, data.rule.base), "base", 0.0)
     work.fit_alphanet()
     names = settings.methods or tuple(RIVALS)
     with progress("fitting methods", len(names)) as advance:
@@ -217,15 +217,8 @@ class _Comparing:
 
     def _trials(self, settings: FitSettings) -> Trials:
         data = self.data
-        return train_trials(
-            data.train,
-            data.val,
-            data.head,
-            data.classes,
-            self.neighbours,
-            settings,
-            progress=self.progress,
-        )
+        given = Given(data.train, data.val, data.head, data.classes, self.neighbours)
+        return train_trials(given, settings, progress=self.progress)
 
     def _seed_figures(self, trials: Trials) -> dict[float, dict[str, Any]]:
         """Figures of the single trials by rho, as the paper reports them."""

@@ -6,19 +6,15 @@ import logging
 from dataclasses import replace
 
 from alphafix.alphanet.fit import fit as fit_alphanet
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.task import require_fitting
 from alphafix.errors import InputError, MissingStageError, call, option
-from alphafix.features.store import FeatureStore
 from alphafix.progress import Progress, silent
 from alphafix.rivals import alphanet, fit_method
 from alphafix.rivals.auto import fit_auto
 from alphafix.rivals.data import FitData
-from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
-from alphafix.values.head import Head
-from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +24,7 @@ DEFAULT_DROP = 2.0
 
 def correct(
     method: str,
-    train: FeatureStore,
-    val: FeatureStore | None,
-    head: Head,
-    classes: ClassTable,
-    neighbours: Neighbours,
+    given: Given,
     settings: FitSettings,
     *,
     keep: Keep | None = None,
@@ -43,11 +35,8 @@ def correct(
     Args:
         method: "alphanet", one of `alphafix.rivals.LINEAR_METHODS`, or "auto": the one with the
             largest few-split gain that keeps the limit.
-        train: Training features and labels.
-        val: Validation features and labels; None will do for AlphaNet alone.
-        head: The head to correct.
-        classes: The class table.
-        neighbours: The neighbours of its few-split classes, for AlphaNet.
+        given: Features, head, class table and neighbours; validation features may be missing for
+            AlphaNet alone.
         settings: How AlphaNet is trained; the limit and the first seed hold for all methods.
         keep: Where AlphaNet's finished trials are kept (see `alphafix.alphanet.fit`).
         progress: Told of long work.
@@ -56,24 +45,18 @@ def correct(
         InputError: If the values do not fit together, or no method keeps the limit.
         MissingStageError: If something is to be chosen and there are no validation samples.
     """
-
-    def alphanet_by(settings: FitSettings) -> Correction:
-        return fit_alphanet(
-            train, val, head, classes, neighbours, settings, keep=keep, progress=progress
-        )
-
     if method == "alphanet":
-        return alphanet_by(settings)
-    if val is None:
+        return fit_alphanet(given, settings, keep=keep, progress=progress)
+    if given.val is None:
         raise MissingStageError(
             f"{option('method', method)} chooses its settings on validation features",
             got="training features only",
             expected="features of the split val",
             todo=f"run {call('extract', split='val')}, or use {option('method', 'alphanet')}",
         )
-    require_fitting(train, val, head, classes)
+    given.check()
     drop = DEFAULT_DROP if settings.max_overall_drop is None else settings.max_overall_drop
-    data = FitData(train, val, head, classes, max_overall_drop=drop, seed=settings.seeds[0])
+    data = FitData(given.train, given.val, given.head, given.classes, drop, seed=settings.seeds[0])
     if method != "auto":
         with progress(method, 1) as advance:
             correction = fit_method(method, data)
@@ -81,14 +64,13 @@ def correct(
         return correction
     extra = []
     try:
-        ours = alphanet_by(
-            replace(
-                settings,
-                select="constrained",
-                max_overall_drop=drop,
-                calibrate=head.bias is not None,
-            )
+        limited = replace(
+            settings,
+            select="constrained",
+            max_overall_drop=drop,
+            calibrate=given.head.bias is not None,
         )
+        ours = fit_alphanet(given, limited, keep=keep, progress=progress)
         extra.append(alphanet.offered(ours, data))
     except InputError as error:
         logger.info("AlphaNet is not among the choices: %s", error)

@@ -18,7 +18,7 @@ from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import fit
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import settings_of, values_of
+from alphafix.commands.train.work import given_in, settings_of
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.run.directory import CLASSES, HEAD, Run
@@ -43,7 +43,7 @@ def rows_of(
     options = TrainOptions.model_validate(
         {"run": run.folder, "rho": RHOS, "seeds": seeds, "metric": metric}
     )
-    correction: Correction = fit(*values_of(run), settings_of(options))
+    correction: Correction = fit(given_in(run), settings_of(options))
     if correction.trials is None:
         raise SystemExit("training gave no trials")
     accuracies = trial_accuracies(correction.trials, head, classes, store)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
@@ -35,8 +36,8 @@ def near(data: FitData) -> Neighbours:
 
 
 def trained(data: FitData, near: Neighbours, **settings: Any) -> Trials:
-    values = (data.train, data.val, data.head, data.classes, near)
-    return train_trials(*values, FitSettings(**settings))
+    given = Given(data.train, data.val, data.head, data.classes, near)
+    return train_trials(given, FitSettings(**settings))
 
 
 def test_fitted__rows_are_the_mean_of_the_seeds(data: FitData, near: Neighbours) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
+from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import Comparison
 from alphafix.report.style import png_bytes, svg_text, write_bytes
@@ -16,9 +17,6 @@ from alphafix.report.tradeoff import draw_trade_off
 from alphafix.rivals.comparing import CompareSettings, compare
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, COMPARISON, HEAD, NEIGHBORS, Provenance, Run
-from alphafix.values.classes import ClassTable
-from alphafix.values.head import Head
-from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +57,9 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         return CompareResult(Comparison.load(artifact.path), files)
-    found = compare(
-        FeatureStore.open(run.features("train")),
-        FeatureStore.open(run.features("val")),
-        FeatureStore.open(run.features(options.on)),
-        Head.load(run.require(HEAD)),
-        ClassTable.load(run.require(CLASSES)),
-        Neighbours.load(run.path(NEIGHBORS)),
-        settings,
-        on=options.on,
-        progress=watch.progress,
-    )
+    test = FeatureStore.open(run.features(options.on))
+    given = given_in(run)
+    found = compare(given, test, settings, on=options.on, progress=watch.progress)
     comparison = replace(found, provenance=dict(artifact.plan))
     comparison.save(artifact.path, overwrite=options.overwrite)
     drawn = draw_trade_off(comparison)

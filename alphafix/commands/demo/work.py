@@ -22,7 +22,7 @@ from alphafix.commands.neighbors.work import work as find_neighbors
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import work as patch
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import settings_of, values_of
+from alphafix.commands.train.work import given_in, settings_of
 from alphafix.commands.train.work import work as train
 from alphafix.demo.glyphs import load_glyphs, unpack_images
 from alphafix.errors import TargetExistsError
@@ -102,7 +102,7 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     correction = Correction.load(run.path(CORRECTION))
     clock(f"alphafix train --rho {options.rho:g}: {options.seeds} trials with nearest neighbours")
     random = replace(settings_of(training), metric="random")
-    control = fit(*values_of(run), random, progress=watch.progress)
+    control = fit(given_in(run), random, progress=watch.progress)
     clock("the control: as many trials with random neighbours")
     written = patch(PatchOptions(run=to, overwrite=True, file=model), quiet)
     clock(f"alphafix patch: {len(correction.classes)} rows and biases changed in {written.target}")

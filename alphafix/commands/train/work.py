@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from alphafix.alphanet import fit as alphanet
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.history import history_lines, log_history
 from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.settings import FitSettings
@@ -90,7 +91,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
                 got=option("method", options.method),
             )
         _provenance(run, options)
-        return TrainResult(None, run.path(CORRECTION), alphanet.plan(*values_of(run), settings))
+        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given_in(run), settings))
     artifact = run.artifact(CORRECTION, _provenance(run, options))
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
@@ -98,7 +99,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
     keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
-    found = correct(options.method, *values_of(run), settings, keep=keep, progress=watch.progress)
+    found = correct(options.method, given_in(run), settings, keep=keep, progress=watch.progress)
     correction = replace(found, provenance=dict(artifact.plan))
     correction.save(artifact.path, overwrite=options.overwrite)
     if correction.trials is None:
@@ -118,11 +119,9 @@ def state(options: TrainOptions) -> State:
     return run.artifact(CORRECTION, _provenance(run, options)).state
 
 
-def values_of(
-    run: Run,
-) -> tuple[FeatureStore, FeatureStore | None, Head, ClassTable, Neighbours]:
-    """Training and validation features, head, class table and neighbours of a run."""
-    return (
+def given_in(run: Run) -> Given:
+    """What a run directory gives to fit a correction on."""
+    return Given(
         FeatureStore.open(run.features("train")),
         FeatureStore.open(run.features("val")) if run.has(run.manifest("val")) else None,
         Head.load(run.require(HEAD)),
