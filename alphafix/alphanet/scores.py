@@ -136,7 +136,7 @@ def reduce_scores(
         layout: Which scores to keep.
         device: Where to compute and keep them.
         memory: Bytes that the table of scores may take; above, features are kept.
-        class_major: ScoreLayout of the table (see `Columns`).
+        class_major: Layout of the table (see `Columns`).
     """
     weight = torch.from_numpy(head.weight * np.float32(head.scale)).to(device)
     bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).to(device)
