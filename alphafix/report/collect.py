@@ -13,7 +13,7 @@ from alphafix.metrics.accuracy import Accuracy
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import Predictions
-from alphafix.oltr.embedding import Embedding
+from alphafix.oltr.training.embedding import Embedding
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture

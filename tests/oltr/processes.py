@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 
 import timm.models.resnet  # noqa: F401 (so that every process finds it loaded)
@@ -18,9 +18,12 @@ from tests.stages import train_oltr
 _FORK = multiprocessing.get_context("fork")
 
 
-def _run(options: TrainOltrOptions, environment: Mapping[str, str]) -> None:
+def _run(
+    options: TrainOltrOptions, environment: Mapping[str, str], prepare: Callable[[], None]
+) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
+    prepare()
     try:
         train_oltr(options)
     except BaseException:
@@ -29,9 +32,13 @@ def _run(options: TrainOltrOptions, environment: Mapping[str, str]) -> None:
     os._exit(0)  # pytest's own exit handlers belong to the parent
 
 
-def start(options: TrainOltrOptions, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start a training."""
-    process = _FORK.Process(target=_run, args=(options, environment or {}))
+def start(
+    options: TrainOltrOptions,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] = lambda: None,
+) -> BaseProcess:
+    """Start a training; ``prepare`` is called first, in its process."""
+    process = _FORK.Process(target=_run, args=(options, environment or {}, prepare))
     process.start()
     return process
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from alphafix.files import atomic_path, sha256_file
-from alphafix.oltr.embedding import EMBEDDING
+from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.run.directory import Run
 
 

@@ -9,12 +9,12 @@ from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
 from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.commands.extract.options import ExtractOptions
+from alphafix.devices import Placement
 from alphafix.errors import TargetExistsError
 from alphafix.features.ledger import Ledger
 from alphafix.features.store import MANIFEST
 from alphafix.files import read_json, sha256_file
 from alphafix.images.splits import SplitSources
-from alphafix.models.extractor import Setting
 from alphafix.models.loading import own_file, without_folder
 from alphafix.run.directory import Provenance, Run
 
@@ -37,7 +37,9 @@ OF_THE_MODEL = (
 Plan = dict[str, Any]
 
 
-def make_plans(options: ExtractOptions, images: SplitSources, setting: Setting) -> dict[str, Plan]:
+def make_plans(
+    options: ExtractOptions, images: SplitSources, setting: Placement
+) -> dict[str, Plan]:
     """How each split is made, as its manifest will say."""
     recorded = options.recorded()
     common = {
@@ -57,7 +59,7 @@ def make_plans(options: ExtractOptions, images: SplitSources, setting: Setting) 
     }
 
 
-def choose_decoder(options: ExtractOptions, setting: Setting) -> str:
+def choose_decoder(options: ExtractOptions, setting: Placement) -> str:
     """Resolve ``--decode auto``: torchvision on a GPU, Pillow elsewhere."""
     if options.decode != "auto":
         return options.decode

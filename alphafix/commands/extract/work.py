@@ -20,6 +20,7 @@ from alphafix.commands.extract.plan import (
     choose_decoder,
     make_plans,
 )
+from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join
 from alphafix.errors import InputError
 from alphafix.features.extraction import Job
@@ -32,7 +33,7 @@ from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
-from alphafix.models.extractor import Extractor, Setting
+from alphafix.models.extractor import Extractor
 from alphafix.models.loading import load_classifier
 from alphafix.models.preprocess import Overrides
 from alphafix.run.artifact import State
@@ -101,7 +102,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     run = Run(options.run)
     with join() as ranks:
         images = _open_images(run, options)
-        setting = Setting.choose(options.device, options.precision, local_rank=ranks.local_rank)
+        setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
         plans = make_plans(options, images, setting)
         ledgers = {split: Ledger(run.features(split)) for split in plans}
         todo = {s: ledger for s, ledger in ledgers.items() if not ledger.finished(plans[s])}
@@ -133,7 +134,7 @@ def state(options: ExtractOptions) -> State:
     """Whether the features are there as `work` would make them (see it for errors)."""
     run = Run(options.run)
     images = _open_images(run, options)
-    plans = make_plans(options, images, Setting.choose(options.device, options.precision))
+    plans = make_plans(options, images, Placement.choose(options.device, options.precision))
     ledgers = {split: Ledger(run.features(split)) for split in plans}
     todo = [split for split, ledger in ledgers.items() if not ledger.finished(plans[split])]
     if not todo and run.has(HEAD):
@@ -204,7 +205,7 @@ def _prefixes(options: ExtractOptions) -> dict[str, str]:
     return {old: new for old, _, new in parts}
 
 
-def _load(options: ExtractOptions, source: ImageSource, setting: Setting) -> Extractor:
+def _load(options: ExtractOptions, source: ImageSource, setting: Placement) -> Extractor:
     overrides = Overrides(
         image_size=options.image_size,
         crop_pct=options.crop_pct,

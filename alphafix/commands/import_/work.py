@@ -219,7 +219,7 @@ def _write_model(
 
 def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
     from alphafix.foreign.oltr import official_oltr
-    from alphafix.oltr.export import CONFIG, MODEL
+    from alphafix.oltr.training.folder import CONFIG, MODEL
 
     if options.features:
         raise InputError(

@@ -13,11 +13,11 @@ import numpy as np
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train_oltr.model import EVALUATION
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
 from alphafix.files import read_json
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.oltr.training.folder import EVALUATION
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
