@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
 from alphafix.values.arrays import Array, FloatArray, IntArray
 
@@ -60,7 +59,7 @@ def check_rows(
     if not finite.all():
         raise InputError(
             f"{int((~finite).sum())} samples have features that are not finite (NaN or inf)",
-            got=_some(ids, ~finite),
+            got=some(ids[int(i)] for i in np.flatnonzero(~finite)),
             expected="finite features",
             todo="drop these samples, or extract them with --precision fp32",
         )
@@ -69,15 +68,10 @@ def check_rows(
         if large.any():
             raise InputError(
                 f"{int(large.sum())} samples have features too large for float16",
-                got=f"up to {np.abs(features).max():.6g}: {_some(ids, large)}",
+                got=f"up to {np.abs(features).max():.6g}: {some(ids[int(i)] for i in np.flatnonzero(large))}",
                 expected=f"at most {FLOAT16_LARGEST:g}",
                 todo="store them with --store-dtype bfloat16 or float32",
             )
-
-
-def _some(ids: Sequence[str], chosen: npt.ArrayLike) -> str:
-    bad = [ids[int(i)] for i in np.flatnonzero(chosen)[:6]]
-    return ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
 
 
 def write_shard(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.images.listing import FileListing
 from alphafix.images.source import OPEN
 from alphafix.images.texts import Texts
@@ -54,7 +54,7 @@ def list_folders(folder: Path, classes: tuple[str, ...], *, need_all: bool) -> F
     if unknown:
         raise InputError(
             f"{len(unknown)} class folders of {folder} are no classes of the model's list",
-            got=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
+            got=some(unknown),
             expected=f"the {len(classes)} classes that classes.json or --class-map lists",
             todo="extract other classes as --split open, or start a new run with --run",
         )

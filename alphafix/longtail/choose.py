@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.longtail.draw import Source
 from alphafix.longtail.material import ClassImages, open_images, shuffled
-
-SHOWN = 5
 
 
 def sources(
@@ -77,7 +75,7 @@ def known_and_open(
     if strange:
         raise InputError(
             f"{len(strange)} classes have no training images",
-            got=_shown(strange),
+            got=some(strange),
             expected="classes of train, or open ones",
             todo="give each of them with --open, or remove it",
         )
@@ -113,12 +111,8 @@ def images_from_elsewhere(
     if both:
         raise InputError(
             f"{len(both)} classes of {folder} are classes of {images.root} too",
-            got=_shown(both),
+            got=some(both),
             expected="classes that training never sees",
             todo="remove them from --open-data; rename folders of which only the names are alike",
         )
     return found
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 
 
 def attraction(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
@@ -157,10 +157,9 @@ class ClassMeans:
         """
         empty = torch.nonzero(self._counts == 0).flatten().tolist()
         if empty:
-            more = f", ... ({len(empty)} in all)" if len(empty) > 4 else ""
             raise InputError(
                 "some classes have no sample to start their centroid from",
-                got="none of class " + ", ".join(map(str, empty[:4])) + more,
+                got=f"none of class {some(empty, 4)}",
                 expected="at least one training sample of every class",
                 todo="leave these classes out of the data, or add samples",
             )

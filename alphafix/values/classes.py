@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, some
 from alphafix.files import read_json, write_json
 from alphafix.report.html import table_html
 from alphafix.values.arrays import IntArray
@@ -154,10 +154,9 @@ class ClassTable:
         """
         empty = np.flatnonzero(self.counts == 0)
         if len(empty):
-            shown = ", ".join(self.names[i] for i in empty[:5])
             raise InputError(
                 f"{len(empty)} of {len(self)} classes have no training samples",
-                got=shown + (", ..." if len(empty) > 5 else ""),
+                got=some(self.names[i] for i in empty),
                 expected="at least one training sample in every class",
                 todo="add samples, or check the class order of the training data",
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.errors import FileFormatError, InputError, TargetExistsError
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, some
 from alphafix.features.exchange import FeatureArrays, read_features
 from alphafix.features.writer import FeatureWriter
 from alphafix.files import open_safetensors, sha256_file
@@ -224,7 +224,7 @@ def _check(found: FeatureArrays, split: str, head: Head) -> None:
         bad = [found.ids[int(i)] for i in np.flatnonzero(~finite)]
         raise InputError(
             f"{len(bad)} samples of the split {split} have features that are not finite",
-            got=", ".join(bad[:5]) + (", ..." if len(bad) > 5 else ""),
+            got=some(bad),
             expected="finite numbers, no NaN or inf",
             todo="drop these samples, or extract them in float32",
         )
