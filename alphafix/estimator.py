@@ -22,8 +22,7 @@ from alphafix.checkpoints.sklearn_models import head_of, with_correction
 from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
-from alphafix.features.memory import MemoryStore
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -138,7 +137,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self.correction_ = None
         why_not = self._why_not()
         if why_not is None:
-            data = FeatureStore.of(checked, self._ids(labels), num_classes=len(self.classes_))
+            data = Features.of(checked, self._ids(labels), num_classes=len(self.classes_))
             self.correction_ = self._correct(data, kept, held, options)
         else:
             warnings.warn(f"nothing is corrected: {why_not}", UserWarning, stacklevel=2)
@@ -216,7 +215,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         from alphafix.alphanet.prepare import hold_out
 
         _, ids = np.unique(labels, return_inverse=True)
-        store = FeatureStore.of(np.zeros((len(labels), 1)), ids)
+        store = Features.of(np.zeros((len(labels), 1)), ids)
         kept, held = hold_out(store, options.holdout, seed=options.seed)
         return kept.index, held.index
 
@@ -260,7 +259,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         return None
 
     def _correct(
-        self, data: FeatureStore, kept: IntArray, held: IntArray | None, options: TrainOptions
+        self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
         features, table = _part(data, kept), self.class_table_
         head = head_of(self.base_estimator_)
@@ -273,8 +272,6 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         return train(features, head, table, neighbors, val=val, **keywords)
 
 
-def _part(store: FeatureStore, index: IntArray) -> MemoryStore:
+def _part(store: Features, index: IntArray) -> Features:
     """Some samples of a store, in memory."""
-    return MemoryStore.of_arrays(
-        store.gather(index), store.labels[index], num_classes=store.num_classes
-    )
+    return Features.of(store.gather(index), store.labels[index], num_classes=store.num_classes)

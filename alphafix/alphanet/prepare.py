@@ -10,7 +10,7 @@ import torch
 
 from alphafix.alphanet.scores import Layout, Scores, reduce_scores
 from alphafix.alphanet.training import Data, Trial
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.progress import Progress
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -26,7 +26,7 @@ class Source:
         index: Which of its samples, int64, ascending.
     """
 
-    store: FeatureStore
+    store: Features
     index: IntArray
 
     @property
@@ -44,12 +44,12 @@ class Source:
                 yield chunk[mine - start], labels[mine]
 
 
-def whole(store: FeatureStore) -> Source:
+def whole(store: Features) -> Source:
     """All samples of a store."""
     return Source(store, np.arange(len(store), dtype=np.int64))
 
 
-def hold_out(store: FeatureStore, share: float, *, seed: int) -> tuple[Source, Source]:
+def hold_out(store: Features, share: float, *, seed: int) -> tuple[Source, Source]:
     """Split a store by class into (training, validation) samples.
 
     Every class gives at least one sample and keeps at least one; a class with a single

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.api.inputs import (
     Features,
-    means_of,
     options_for_values,
     options_of,
     required,
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from alphafix.commands.extract.work import ExtractResult
     from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
-    from alphafix.features.store import FeatureStore
+    from alphafix.features.features import Features as FeatureValues
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
 
@@ -106,7 +105,7 @@ def find_neighbors(
         head.require_match(width=store.width, num_classes=len(table))
     warn_of_few(chosen.k)
     return nearest_neighbours(
-        means_of(store), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
+        store.class_means(), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
     )
 
 
@@ -343,7 +342,7 @@ def _number(head: Head | None, classes: ClassTable | None) -> int | None:
     return None if head is None else head.num_classes
 
 
-def _table(store: FeatureStore, classes: ClassTable | None) -> ClassTable:
+def _table(store: FeatureValues, classes: ClassTable | None) -> ClassTable:
     if classes is not None:
         return classes
     return ClassTable.of(store.labels, num_classes=store.num_classes)
@@ -361,14 +360,14 @@ def _training(
     classes: ClassTable | None,
     neighbors: Neighbours | None,
     k: int | None,
-) -> tuple[FeatureStore, ClassTable, Neighbours]:
+) -> tuple[FeatureValues, ClassTable, Neighbours]:
     """Training features with their class table and neighbours."""
     store = store_of(features, num_classes=head.num_classes)
     head.require_match(width=store.width, num_classes=store.num_classes)
     table = _table(store, classes)
     if neighbors is None:
         wanted = NeighborsOptions() if k is None else NeighborsOptions(k=k)
-        neighbors = nearest_neighbours(means_of(store), table, k=wanted.k)
+        neighbors = nearest_neighbours(store.class_means(), table, k=wanted.k)
     elif neighbors.few.tolist() != table.few.tolist():
         raise InputError(
             "the neighbours are not those of this class table's few-split classes",

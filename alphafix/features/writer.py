@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import InputError
-from alphafix.features.shards import Shard, check_rows, write_shard
+from alphafix.features.shards import SHARD_BYTES, Shard, check_rows, write_shard
 from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
 from alphafix.features.sums import ClassSums
 from alphafix.files import sha256_file, write_json, write_tensors
 from alphafix.values.arrays import FloatArray, IntArray
-
-# A shard is written in one piece, so this bounds the memory of an extraction.
-SHARD_BYTES = 64 << 20
 
 
 class FeatureWriter:

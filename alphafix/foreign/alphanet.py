@@ -11,7 +11,7 @@ import numpy as np
 
 from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.errors import FileFormatError, InputError
-from alphafix.features.exchange import FeatureArrays
+from alphafix.features.features import FeatureArrays
 from alphafix.foreign.pickles import read_pickled_features, require_allowed
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import TIERS, Thresholds
@@ -101,7 +101,7 @@ def read_features(folder: Folder, *, allowed: bool) -> dict[str, FeatureArrays]:
 def _joined(parts: list[FeatureArrays]) -> FeatureArrays:
     if len(parts) == 1:
         return parts[0]
-    return FeatureArrays(
+    return FeatureArrays.read(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
         tuple(name for part in parts for name in part.ids),

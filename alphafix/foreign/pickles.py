@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError
-from alphafix.features.exchange import FeatureArrays
+from alphafix.features.features import FeatureArrays
 
 _PLAIN = {
     kind.__name__: kind
@@ -163,4 +163,4 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
             expected="feats N x D of floating-point numbers, and N labels",
         )
     ids = tuple(f"{path.stem}/{row}" for row in range(len(labels)))
-    return FeatureArrays(features.astype(np.float32, copy=False), labels, ids)
+    return FeatureArrays.read(features.astype(np.float32, copy=False), labels, ids)

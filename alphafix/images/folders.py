@@ -11,8 +11,7 @@ import numpy as np
 from alphafix.errors import InputError, some
 from alphafix.images.listing import FileListing
 from alphafix.images.source import OPEN
-from alphafix.images.texts import Texts
-from alphafix.values.arrays import IntArray
+from alphafix.values.texts import Texts
 
 # What counts as an image among other files in a folder (lists may name any file).
 SUFFIXES = frozenset(
@@ -68,20 +67,14 @@ def list_folders(folder: Path, classes: tuple[str, ...], *, need_all: bool) -> F
         packed.append(found)
         labels.append(label)
         sizes.append(len(found))
-    return _joined(folder, packed, np.repeat(np.array(labels, dtype=np.int64), sizes))
+    repeated = np.repeat(np.array(labels, dtype=np.int64), sizes)
+    return FileListing(folder, Texts.join(packed), repeated)
 
 
 def list_open(folder: Path) -> FileListing:
     """List all images under ``folder``, none of them of a known class."""
     found = Texts.pack(_images(folder, ""))
     return FileListing(folder, found, np.full(len(found), OPEN, dtype=np.int64))
-
-
-def _joined(root: Path, packed: list[Texts], labels: IntArray) -> FileListing:
-    starts = np.cumsum([0, *(len(part.data) for part in packed)], dtype=np.int64)
-    ends = [part.ends + start for part, start in zip(packed, starts, strict=False)]
-    texts = Texts(b"".join(part.data for part in packed), np.concatenate(ends))
-    return FileListing(root, texts, labels)
 
 
 def _images(root: Path, below: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from alphafix.errors import InputError
 from alphafix.images.listing import FileListing
 from alphafix.images.source import OPEN
-from alphafix.images.texts import Texts
+from alphafix.values.texts import Texts
 
 # Column names that are understood, the first found is used.
 PATH_COLUMNS = ("path", "file", "filename", "image", "image_path", "filepath")

@@ -17,7 +17,7 @@ from alphafix.alphanet.scores import Layout
 from alphafix.alphanet.sweep import make_trial, neighbors_of, run_sweep, settings
 from alphafix.alphanet.training import Hyper
 from alphafix.errors import InputError
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.progress import Progress, silent
 from alphafix.rivals.few_bias import offset
 from alphafix.rivals.material import Fitted, Material, linear
@@ -32,8 +32,8 @@ MEMORY = 2 << 30
 
 
 def train_trials(
-    train: FeatureStore,
-    val: FeatureStore,
+    train: Features,
+    val: Features,
     material: Material,
     *,
     rhos: Sequence[float],
@@ -145,8 +145,8 @@ def calibrated(found: Fitted, material: Material) -> Fitted:
 
 def on_top(
     found: Fitted,
-    train: FeatureStore,
-    val: FeatureStore,
+    train: Features,
+    val: Features,
     material: Material,
     *,
     rho: float,

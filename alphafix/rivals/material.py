@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.selection import Rule
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
@@ -51,8 +51,8 @@ class Material:
     @classmethod
     def of(
         cls,
-        train: FeatureStore,
-        val: FeatureStore,
+        train: Features,
+        val: Features,
         head: Head,
         classes: ClassTable,
         *,

@@ -18,7 +18,7 @@ from alphafix.images.order import in_order, read_class_map
 from alphafix.images.source import BadImageError, Limited
 from alphafix.images.spec import open_data
 from alphafix.images.splits import choose_splits, open_splits
-from alphafix.images.texts import Texts
+from alphafix.values.texts import Texts
 from tests.extract.photos import CLASSES, add_member, make_photos, write_archives, write_folders
 
 

@@ -24,7 +24,8 @@ from alphafix.commands.neighbors.start import (
     write_run,
 )
 from alphafix.errors import InputError, TargetExistsError
-from alphafix.features.exchange import FeatureArrays, read_features
+from alphafix.features.exchange import read_features
+from alphafix.features.features import FeatureArrays
 from alphafix.features.store import FeatureStore
 from alphafix.files import METADATA_KEY, atomic_path, read_json, sha256_file, write_json
 from alphafix.foreign import alphanet

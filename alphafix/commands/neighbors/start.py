@@ -12,7 +12,8 @@ import numpy as np
 
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, some
-from alphafix.features.exchange import FeatureArrays, read_features
+from alphafix.features.exchange import read_features
+from alphafix.features.features import FeatureArrays
 from alphafix.features.writer import FeatureWriter
 from alphafix.files import open_safetensors, sha256_file
 from alphafix.progress import Progress, silent

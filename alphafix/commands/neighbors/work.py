@@ -10,7 +10,6 @@ from pathlib import Path
 
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.progress import Progress, silent
@@ -88,7 +87,7 @@ def _find(
     refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)
     warn_of_few(options.k)
     found = nearest_neighbours(
-        class_means(store), classes, k=options.k, metric=options.metric, seed=options.seed
+        store.class_means(), classes, k=options.k, metric=options.metric, seed=options.seed
     )
     if changed:
         classes.save(run.path(CLASSES), overwrite=True)
