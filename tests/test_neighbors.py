@@ -124,7 +124,7 @@ def test_find_neighbors__again_with_the_same_options_is_up_to_date(run: Run) -> 
 
 def test_find_neighbors__with_other_options_needs_overwrite(run: Run) -> None:
     find_neighbors(options(run))
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, k=3))
     assert find_neighbors(options(run, k=3, overwrite=True))[1].k == 3
 
@@ -145,7 +145,7 @@ def test_find_neighbors__writes_csv(run: Run, tmp_path: Path) -> None:
 
 
 def test_find_neighbors__without_features_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match="alphafix extract --split train"):
+    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split=train\)"):
         find_neighbors(NeighborsOptions(run=tmp_path / "none"))
 
 
@@ -217,7 +217,7 @@ def test_start__other_files_into_the_same_run_need_overwrite(
     run: Run, problem: Problem, tmp_path: Path
 ) -> None:
     features, head = save_arrays(tmp_path, problem)
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, features=(str(features),), head=head))
 
 
@@ -274,7 +274,7 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
     find_neighbors(options(run, csv=path))
     find_neighbors(options(run, csv=path))
     path.write_text("something else")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, csv=path))
 
 

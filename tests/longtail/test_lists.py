@@ -9,7 +9,7 @@ from PIL import Image
 
 from alphafix.commands.make_lt.work import MANIFEST, PICTURE
 from alphafix.errors import InputError, TargetExistsError
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import open_splits
 from tests.longtail.build import LETTERS, class_folders, letters, lines, made
 
@@ -43,7 +43,7 @@ def test_lists__share_no_image(data: Path, tmp_path: Path) -> None:
 
 def test_lists__are_what_extract_reads(data: Path, tmp_path: Path) -> None:
     made(data, tmp_path / "lt", open_classes=2)
-    opened = open_data(str(tmp_path / "lt"), root=data)
+    opened = open_data(str(tmp_path / "lt"), Details(root=data))
     found = open_splits(
         opened, ("train", "val", "test", "open"), class_map=tmp_path / "lt/classes.txt"
     )

@@ -28,7 +28,7 @@ from alphafix.files import read_tensors, remove_temporary
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.models.extractor import Extractor, Setting
 from alphafix.models.loading import load_classifier
@@ -171,13 +171,7 @@ def _tidy(run: Run, ledgers: dict[str, Ledger]) -> None:
 
 
 def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
-    data = open_data(
-        options.data,
-        root=options.root,
-        prefixes=_prefixes(options),
-        image_key=options.image_key,
-        label_key=options.label_key,
-    )
+    data = open_data(options.data, Details.of(vars(options)))
     splits = choose_splits(data, options.split, options.data)
     fresh = options.overwrite and "train" in splits
     known = ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
@@ -189,14 +183,6 @@ def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
         class_map=options.class_map,
         limit=options.limit,
     )
-
-
-def _prefixes(options: ExtractOptions) -> dict[str, str]:
-    parts = [text.partition("=") for text in options.prefix_map]
-    wrong = [old for old, equals, _ in parts if not equals]
-    if wrong:
-        raise InputError("--prefix-map is not understood", got=wrong[0], expected="OLD=NEW")
-    return {old: new for old, _, new in parts}
 
 
 def _load(options: ExtractOptions, source: ImageSource, setting: Setting) -> Extractor:

@@ -14,11 +14,12 @@ from PIL import Image
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.errors import InputError
 from alphafix.images.batches import bad_image
-from alphafix.images.data import FolderData, ImageData
+from alphafix.images.data import ImageData
+from alphafix.images.folders import FolderData
 from alphafix.images.decode import decode
 from alphafix.images.listing import FileListing
 from alphafix.images.source import BadImageError, Content, ImageSource, spread
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.oltr.augmentation import BATCH_AUGMENTATIONS, BatchAugmentation, PhotoAugmentation
 from alphafix.oltr.data import FileImages, Images, labels_of
@@ -106,7 +107,7 @@ def open_images(options: TrainOltrOptions, recipe: Recipe) -> ImageSplits:
 
 
 def _open(spec: str, options: TrainOltrOptions) -> ImageData:
-    return open_data(spec, root=options.root)
+    return open_data(spec, Details(root=options.root))
 
 
 def _classes(opened: SplitSources, labels: object, recipe: Recipe) -> ClassTable:
