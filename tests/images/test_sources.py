@@ -90,7 +90,7 @@ def test_order__is_the_users_choice_where_two_differ(order: str, expected: tuple
         in_order(names, None)
     assert "class 1 is 'c10' in string order, 'c2' in natural" in str(raised.value)
     assert "class_order=" in str(raised.value)
-    assert "--class-map" in str(raised.value)
+    assert "class_map=" in str(raised.value)
     assert in_order(["b", "a9", "a1"], None) == ("a1", "a9", "b")
 
 
