@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from tests.extract.photos import CLASSES, SIZES, WRITERS, Photos
 from tests.extract.zoo import MAKERS, Animal
+from tests.stages import extract
 
 
 @pytest.mark.parametrize("form", WRITERS)

@@ -15,8 +15,8 @@ from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.errors import InputError
 from alphafix.images.batches import bad_image
 from alphafix.images.data import ImageData
-from alphafix.images.folders import FolderData
 from alphafix.images.decode import decode
+from alphafix.images.folders import FolderData
 from alphafix.images.listing import FileListing
 from alphafix.images.source import BadImageError, Content, ImageSource, spread
 from alphafix.images.spec import Details, open_data
