@@ -8,7 +8,6 @@ are those of the command line, with the same defaults. Nothing here prints.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -103,7 +102,7 @@ def find_neighbors(
         return run_stage(options_of(NeighborsOptions, options), Watch()).neighbours
     chosen = options_for_values(NeighborsOptions, options)
     store = store_of(features, num_classes=_number(head, classes))
-    table = _with_thresholds(_table(store, classes), chosen)
+    table = _table(store, classes).with_thresholds(chosen.few_below, chosen.many_above)
     if head is not None:
         head.require_match(width=store.width, num_classes=len(table))
     warn_of_few(chosen.k)
@@ -359,12 +358,6 @@ def _table(store: FeatureValues, classes: ClassTable | None) -> ClassTable:
     if classes is not None:
         return classes
     return ClassTable.of(store.labels, num_classes=store.num_classes)
-
-
-def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
-    few = classes.thresholds.few if options.few_below is None else options.few_below
-    many = classes.thresholds.many if options.many_above is None else options.many_above
-    return replace(classes, thresholds=Thresholds(few=few, many=many))
 
 
 def _training(

@@ -84,6 +84,10 @@ class Features(ABC):
             float64 of shape C x D; a row of NaN for a class without samples.
         """
 
+    def class_counts(self) -> IntArray:
+        """Samples of each class, int64 of shape C; those of no known class do not count."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
+
     def array(self) -> FloatArray:
         """Return all features as one N x D float32 array (for few samples)."""
         return self.gather(np.arange(len(self), dtype=np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from alphafix.errors import InputError, option
 from alphafix.images.data import SPLITS, ImageData, require_split
 from alphafix.images.order import ClassOrder, in_order, read_class_map
 from alphafix.images.source import ImageSource, Limited
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,20 @@ class SplitSources:
                     expected=f"0..{num_classes - 1}, as the model has {num_classes} classes",
                     todo="check that labels count from 0, and that the model is the right one",
                 )
+
+    def tell(self, num_classes: int) -> None:
+        """Say what was found, before the long work starts."""
+        for split, source in self.sources.items():
+            labels = source.known_labels
+            if labels is None:
+                logger.info("%s: %d archives", split, source.groups)
+                continue
+            counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+            numbers = (len(labels), counts.min(), counts.max(), num_classes)
+            logger.info(
+                "%s: %s images, %s to %s of each of %s classes",
+                *(split, *(f"{number:,}" for number in numbers)),
+            )
 
 
 def _check_own_order(names: tuple[str, ...], own: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, without paying for the import of torch each time."""
+"""Commands in processes of their own, without paying for the import of torch each time."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ import socket
 import traceback
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import timm.models.resnet  # noqa: F401 (so that every process finds it loaded)
 import torch
 
+from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from tests.stages import train_oltr
+from tests.stages import extract, train_oltr
+
+Options = ExtractOptions | TrainOltrOptions
 
 _FORK = multiprocessing.get_context("fork")
 
 
-def _run(options: TrainOltrOptions, environment: Mapping[str, str]) -> None:
+def _run(options: Options, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
     try:
-        train_oltr(options)
+        if isinstance(options, ExtractOptions):
+            extract(options)
+        else:
+            train_oltr(options)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)  # pytest's own exit handlers belong to the parent
 
 
-def start(options: TrainOltrOptions, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start a training."""
+def start(options: Options, environment: Mapping[str, str] | None = None) -> BaseProcess:
+    """Start a command."""
     process = _FORK.Process(target=_run, args=(options, environment or {}))
     process.start()
     return process
 
 
-def run_ranks(options: TrainOltrOptions, world: int) -> list[int | None]:
-    """Run a training in ``world`` processes, as torchrun would; return their exit codes."""
+def run_ranks(options: Options, world: int) -> list[int | None]:
+    """Run a command in ``world`` processes, as torchrun would; return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -52,3 +59,9 @@ def run_ranks(options: TrainOltrOptions, world: int) -> list[int | None]:
     for process in processes:
         process.join(120)
     return [process.exitcode for process in processes]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
