@@ -58,10 +58,17 @@ def in_python(command: str | None, options: tuple[tuple[str, str | None], ...]) 
     """Spell a mark for a caller of the Python API."""
     if command is None:
         (name, value), *_ = options
-        return f"{name}={value or ''}"
-    arguments = ", ".join(f"{name}={'...' if value is None else value}" for name, value in options)
+        return f"{name}={'' if value is None else _literal(value)}"
+    arguments = ", ".join(
+        f"{name}={'...' if value is None else _literal(value)}" for name, value in options
+    )
     function = {"neighbors": "find_neighbors"}.get(command, command.replace("-", "_"))
     return f"alphafix.{function}({arguments})"
+
+
+def _literal(value: str) -> str:
+    """A value as it is written in Python: names and paths in quotes, numbers and switches bare."""
+    return value if re.fullmatch(r"True|False|None|-?[\d.]+(e-?\d+)?", value) else repr(value)
 
 
 def on_command_line(

@@ -169,7 +169,7 @@ def test_require_fresh__stale_neighbours_name_the_command(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     Head(head.weight + 1, head.bias).save(run.path(HEAD), overwrite=True)
     with pytest.raises(
-        StaleInputError, match=r"head\.safetensors has changed(.|\n)*alphafix neighbors"
+        StaleInputError, match=r"head\.safetensors has changed(.|\n)*find_neighbors"
     ):
         run.require_fresh(NEIGHBORS)
 
@@ -263,7 +263,7 @@ def test_find_neighbors__a_damaged_result_names_the_command_and_can_be_replaced(
     find_neighbors(options(run))
     whole = run.path(NEIGHBORS).read_bytes()
     run.path(NEIGHBORS).write_bytes(whole[:100])
-    with pytest.raises(FileFormatError, match="alphafix neighbors --overwrite"):
+    with pytest.raises(FileFormatError, match="overwrite=True"):
         find_neighbors(options(run))
     find_neighbors(options(run, overwrite=True))
     assert run.path(NEIGHBORS).read_bytes() == whole

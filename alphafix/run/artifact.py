@@ -63,7 +63,15 @@ class Artifact:
         Raises:
             FileFormatError: If the file is damaged.
         """
-        return recorded_plan(self.path) if self.path.is_file() else None
+        if not self.path.is_file():
+            return None
+        try:
+            return recorded_plan(self.path)
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"a result is damaged: {error}",
+                todo=f"give {option('overwrite', True)} to make it anew",
+            ) from error
 
     @property
     def state(self) -> State:

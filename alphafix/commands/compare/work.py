@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.work import open_features
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
 from alphafix.metrics.predictions import Scorer, predict
@@ -110,6 +110,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         InputError: If the options name an unknown method, or the data do not fit together.
         TargetExistsError: If there is another comparison already.
     """
+    _require_methods(options.methods)
     run = Run(options.run)
     artifact = _artifact(options)
     pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
@@ -130,10 +131,21 @@ def state(options: CompareOptions) -> State:
     return _artifact(options).state if Run(options.run).has(COMPARISON) else State.MISSING
 
 
+def _require_methods(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise InputError(
+            f"there is no method {unknown[0]}",
+            got=f"{option('methods')} {unknown[0]}",
+            expected=", ".join(METHODS),
+        )
+
+
 def _artifact(options: CompareOptions) -> Artifact:
     run = Run(options.run)
+    plan = _provenance(run, options)
     run.require_fresh(NEIGHBORS)
-    return run.artifact(COMPARISON, _provenance(run, options))
+    return run.artifact(COMPARISON, plan)
 
 
 def compare(run: Run, options: CompareOptions, progress: Progress) -> Comparison:
@@ -173,11 +185,6 @@ def compare(run: Run, options: CompareOptions, progress: Progress) -> Comparison
 
 
 def _task(run: Run, options: CompareOptions) -> _Task:
-    unknown = [name for name in options.methods if name not in METHODS]
-    if unknown:
-        raise InputError(
-            f"there is no method {unknown[0]}", expected=", ".join(METHODS), todo="see --methods"
-        )
     classes = ClassTable.load(run.require(CLASSES))
     classes.require_correctable()
     head = Head.load(run.require(HEAD))
@@ -199,7 +206,7 @@ def _task(run: Run, options: CompareOptions) -> _Task:
 
 def _provenance(run: Run, options: CompareOptions) -> Provenance:
     splits = sorted({"train", "val", options.on})
-    inputs = run.hashes(CLASSES, HEAD, NEIGHBORS, *map(run.manifest, splits))
+    inputs = run.hashes(*map(run.manifest, splits), CLASSES, HEAD, NEIGHBORS)
     return Provenance("compare", options.recorded(), inputs)
 
 

@@ -156,7 +156,8 @@ class TrainOptions(StageOptions):
         if self.select == "few" and self.calibrate:
             raise ValueError(
                 f"{option('calibrate')} with {option('select', 'few')} has no optimum: a larger "
-                f"offset always wins; use {option('select', 'constrained')} {option('max_overall_drop')}"
+                f"offset always wins; use {option('select', 'constrained')} and "
+                f"{option('max_overall_drop')}"
             )
         return self
 
