@@ -145,7 +145,7 @@ def test_find_neighbors__writes_csv(run: Run, tmp_path: Path) -> None:
 
 
 def test_find_neighbors__without_features_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split=train\)"):
+    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split='train'\)"):
         find_neighbors(NeighborsOptions(run=tmp_path / "none"))
 
 
@@ -279,7 +279,7 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
 
 
 def test_start__features_without_head_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--features and --head go together"):
+    with pytest.raises(InputError, match="features= and head= go together"):
         find_neighbors(options(Run(tmp_path / "r"), features=("a.npz",)))
 
 

@@ -134,7 +134,7 @@ def test_writer__refuses_what_is_not_finite_out_of_range_or_too_large(tmp_path: 
 
 
 def test_store__without_manifest_damaged_or_with_a_missing_shard(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split=train\)"):
+    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split='train'\)"):
         FeatureStore.open(tmp_path / "train")
     writer = _writer(tmp_path / "train")
     writer.add(np.ones((2, 3), np.float32), np.zeros(2, np.int64), ["a", "b"])

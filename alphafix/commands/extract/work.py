@@ -15,6 +15,7 @@ from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
 from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.commands.command import Watch
+from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.errors import InputError, option
@@ -237,6 +238,7 @@ def _job(
             keep_encoded=None if decoder is None else is_plain_jpeg,
         ),
         decoder=decoder,
+        around=kept_memory,
         features_of=extractor,
         ledger=Ledger(store.path.parent),
         num_classes=extractor.head.num_classes,
