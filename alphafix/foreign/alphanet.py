@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.checkpoints.formats.torch_format import load_torch
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
 from alphafix.foreign.pickles import read_pickled_features, require_allowed
 from alphafix.values.arrays import FloatArray, IntArray
@@ -60,7 +60,7 @@ def open_folder(folder: Path, name: str | None) -> Folder:
             f"{folder} has {len(known)} models with features" + (f", none {name}" if name else ""),
             got=", ".join(known) or "no features/NAME beside a classifiers/NAME.pth",
             expected="features/NAME/train*.pkl and classifiers/NAME.pth",
-            todo="name one with --name" if known else "give the dataset folder itself",
+            todo=f"name one with {option('name')}" if known else "give the dataset folder itself",
         )
     place = folder / "features" / chosen
     found = {s: tuple(sorted(place.glob(f"{s}*.pkl"))) for s in ("train", "val", "test")}

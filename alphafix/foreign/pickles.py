@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
 
 _PLAIN = {
@@ -92,10 +92,10 @@ def require_allowed(path: Path, *, allowed: bool) -> None:
     if not allowed:
         raise InputError(
             f"{path} is a pickle, which can hold code that runs when it is read",
-            got="a pickle and no --allow-pickle",
+            got=f"a pickle and no {option('allow_pickle', True)}",
             expected="your word that it may be read",
-            todo="give --allow-pickle if you trust where it is from (arrays and plain data alone "
-            "are made of it, and any other name in it is refused), or save the arrays with "
+            todo=f"give {option('allow_pickle', True)} if you trust where it is from (arrays and "
+            "plain data alone are made of it, and any other name in it is refused), or save the arrays with "
             "numpy.savez",
         )
 
