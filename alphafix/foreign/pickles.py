@@ -95,8 +95,8 @@ def require_allowed(path: Path, *, allowed: bool) -> None:
             got=f"a pickle and no {option('allow_pickle', True)}",
             expected="your word that it may be read",
             todo=f"give {option('allow_pickle', True)} if you trust where it is from (arrays and "
-            "plain data alone are made of it, and any other name in it is refused), or save the arrays with "
-            "numpy.savez",
+            "plain data alone are made of it, and any other name in it is refused), or save "
+            "the arrays with numpy.savez",
         )
 
 
