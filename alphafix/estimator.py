@@ -27,8 +27,7 @@ from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import settings_of
 from alphafix.errors import InputError
-from alphafix.features.memory import MemoryStore
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -149,7 +148,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self.correction_ = None
         why_not = self._why_not()
         if why_not is None:
-            data = FeatureStore.of(checked, self._ids(labels), num_classes=len(self.classes_))
+            data = Features.of(checked, self._ids(labels), num_classes=len(self.classes_))
             try:
                 self.correction_ = self._correct(data, kept, held, options)
             except NoCorrectionError as error:
@@ -231,7 +230,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         from alphafix.alphanet.sources import hold_out
 
         _, ids = np.unique(labels, return_inverse=True)
-        store = FeatureStore.of(np.zeros((len(labels), 1)), ids)
+        store = Features.of(np.zeros((len(labels), 1)), ids)
         kept, held = hold_out(store, options.holdout, seed=options.seed)
         return kept.index, held.index
 
@@ -275,7 +274,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         return None
 
     def _correct(
-        self, data: FeatureStore, kept: IntArray, held: IntArray | None, options: TrainOptions
+        self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
         """Train AlphaNet.
 
@@ -293,8 +292,6 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         return fit(Given(features, val, head, table, neighbors), settings)
 
 
-def _part(store: FeatureStore, index: IntArray) -> MemoryStore:
+def _part(store: Features, index: IntArray) -> Features:
     """Some samples of a store, in memory."""
-    return MemoryStore.of_arrays(
-        store.gather(index), store.labels[index], num_classes=store.num_classes
-    )
+    return Features.of(store.gather(index), store.labels[index], num_classes=store.num_classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alphafix.errors import InputError
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -23,8 +23,8 @@ class Given:
         neighbours: The neighbours of its few-split classes.
     """
 
-    train: FeatureStore
-    val: FeatureStore | None
+    train: Features
+    val: Features | None
     head: Head
     classes: ClassTable
     neighbours: Neighbours

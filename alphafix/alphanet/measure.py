@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alphafix.alphanet.objective import best_few
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.trade_off import Contest
 from alphafix.values.arrays import FloatArray, IntArray
@@ -51,7 +51,7 @@ def contest(
 
 
 def trial_accuracies(
-    trials: Trials, head: Head, classes: ClassTable, store: FeatureStore
+    trials: Trials, head: Head, classes: ClassTable, store: Features
 ) -> list[Accuracy]:
     """Accuracy of each trial by itself on stored features, for means and deviations.
 

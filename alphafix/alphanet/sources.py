@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alphafix.alphanet.training import Trial
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.labels import ByClass
 
@@ -22,7 +22,7 @@ class Source:
         index: Which of its samples, int64, ascending.
     """
 
-    store: FeatureStore
+    store: Features
     index: IntArray
 
     @property
@@ -40,12 +40,12 @@ class Source:
                 yield chunk[mine - start], labels[mine]
 
 
-def whole(store: FeatureStore) -> Source:
+def whole(store: Features) -> Source:
     """All samples of a store."""
     return Source(store, np.arange(len(store), dtype=np.int64))
 
 
-def hold_out(store: FeatureStore, share: float, *, seed: int) -> tuple[Source, Source]:
+def hold_out(store: Features, share: float, *, seed: int) -> tuple[Source, Source]:
     """Split a store by class into (training, validation) samples.
 
     Every class gives at least one sample and keeps at least one; a class with a single

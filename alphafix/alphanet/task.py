@@ -19,7 +19,7 @@ from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_
 from alphafix.alphanet.training import Hyper, SweepData, Trial
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, MissingStageError, call, option
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.progress import Progress
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -169,7 +169,7 @@ class SweepTask:
 
 
 def _samples(
-    train: FeatureStore, val: FeatureStore | None, settings: FitSettings
+    train: Features, val: Features | None, settings: FitSettings
 ) -> tuple[Source, Source | None]:
     """Training and validation samples."""
     if settings.holdout is not None:

@@ -24,16 +24,21 @@ class ClassSums:
 
     def add(self, features: FloatArray | FloatArray64, labels: IntArray) -> None:
         """Add n x D features; samples with a negative label belong to no class."""
+        known = labels >= 0
+        if not known.all():
+            features, labels = features[known], labels[known]
+        self.counts += np.bincount(labels, minlength=len(self.counts))
         for start in range(0, len(labels), _ROWS):
-            self._add(features[start : start + _ROWS], labels[start : start + _ROWS])
+            rows = slice(start, start + _ROWS)
+            np.add.at(self.sums, labels[rows], features[rows].astype(np.float64))
 
-    def _add(self, features: FloatArray | FloatArray64, labels: IntArray) -> None:
-        # Sorted by class, so that each class is summed in one sweep: np.add.at is far slower.
-        order = np.argsort(labels, kind="stable")
-        order = order[np.searchsorted(labels[order], 0) :]
-        if len(order) == 0:
-            return
-        classes, starts = np.unique(labels[order], return_index=True)
-        rows = features[order].astype(np.float64)
-        self.sums[classes] += np.add.reduceat(rows, starts, axis=0)
-        self.counts[classes] += np.diff(np.append(starts, len(order)))
+    def means(self) -> FloatArray64:
+        """Mean of each class, float64 of shape C x D; NaN for a class without samples."""
+        return class_means(self.sums, self.counts)
+
+
+def class_means(sums: FloatArray64, counts: IntArray) -> FloatArray64:
+    """Sums of C x D features over the number of samples of each class; NaN for none."""
+    with np.errstate(invalid="ignore"):
+        means: FloatArray64 = sums / counts[:, None]
+    return means

@@ -15,7 +15,7 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, option
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
@@ -87,7 +87,7 @@ class CompareSettings:
 
 def compare(
     given: Given,
-    test: FeatureStore,
+    test: Features,
     settings: CompareSettings,
     *,
     on: str = "test",
@@ -153,7 +153,7 @@ class _Comparing:
     """The methods of a comparison as they are fitted."""
 
     data: FitData
-    test: FeatureStore
+    test: Features
     neighbours: Neighbours
     settings: CompareSettings
     progress: Progress
@@ -249,7 +249,7 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
     return work(), time.perf_counter() - start
 
 
-def _curve(data: FitData, test: FeatureStore) -> dict[str, list[float]]:
+def _curve(data: FitData, test: Features) -> dict[str, list[float]]:
     """Few and overall accuracy of the base head along its few-bias, on the samples compared."""
     contest = Contest.join(
         [

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.features.sums import ClassSums
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.selection import Rule
@@ -38,8 +38,8 @@ class FitData:
         seed: Seed of everything random.
     """
 
-    train: FeatureStore
-    val: FeatureStore
+    train: Features
+    val: Features
     head: Head
     classes: ClassTable
     max_overall_drop: float = 2.0

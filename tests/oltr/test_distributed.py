@@ -14,7 +14,7 @@ from alphafix.errors import InputError
 from alphafix.files import read_json, read_tensors
 from alphafix.values.arrays import Array
 from tests.oltr.drawings import write_folders, write_recipe
-from tests.oltr.processes import run_ranks
+from tests.processes import run_ranks
 
 # Its LayerNorm sees one sample at a time; BatchNorm is each process's own on CPUs.
 RECIPE = """\

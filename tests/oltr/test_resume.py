@@ -18,7 +18,7 @@ from alphafix.oltr.training.checkpoints import Checkpoints, read_checkpoint
 from alphafix.oltr.training.loop import StageState
 from alphafix.run.artifact import State
 from tests.oltr.drawings import RECIPE, write_folders, write_recipe
-from tests.oltr.processes import start
+from tests.processes import start
 from tests.stages import train_oltr
 
 EPOCHS = 5

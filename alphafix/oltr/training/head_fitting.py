@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from alphafix.errors import InputError, call, option
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.oltr.models.heads import LinearForm
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.training.methods import MethodSpec
@@ -37,8 +37,8 @@ def fit_head(
     head = linear_head(*model.head.linear())
     size = len(images.classes)
     data = FitData(
-        FeatureStore.of(train.features, train.labels, num_classes=size),
-        FeatureStore.of(val.features, val.labels, num_classes=size),
+        Features.of(train.features, train.labels, num_classes=size),
+        Features.of(val.features, val.labels, num_classes=size),
         head,
         images.classes,
         seed=seed,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.values.arrays import FloatArray, IntArray
 
 SeedArray = npt.NDArray[np.uint64]
@@ -137,10 +137,9 @@ def require_samples(labels: IntArray, num_classes: int, names: tuple[str, ...]) 
         )
     empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
     if len(empty):
-        shown = ", ".join(names[i] for i in empty[:5])
         raise InputError(
             f"{len(empty)} of {num_classes} classes have no training samples",
-            got=shown + (", ..." if len(empty) > 5 else ""),
+            got=some(names[i] for i in empty),
             expected="at least one training sample in every class",
             todo="add images of these classes, or leave them out of the class list",
         )

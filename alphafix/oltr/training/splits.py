@@ -13,11 +13,12 @@ from PIL import Image
 
 from alphafix.errors import InputError, option
 from alphafix.images.batches import bad_image
-from alphafix.images.data import FolderData, ImageData
+from alphafix.images.data import ImageData
 from alphafix.images.decode import decode
+from alphafix.images.folders import FolderData
 from alphafix.images.listing import FileListing
 from alphafix.images.source import BadImageError, Content, ImageSource, spread
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.oltr.models.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
 from alphafix.oltr.training.augmentation import (
@@ -128,7 +129,7 @@ def open_images(places: ImagePlaces, recipe: TrainingRecipe, workers: int = 0) -
         InputError: If there is no such data, a class has no image, a label is no class, or
             the open set overlaps the known classes.
     """
-    data = open_data(places.data, root=places.root)
+    data = open_data(places.data, Details(root=places.root))
     splits = choose_splits(data, "", places.data)
     opened = open_splits(data, splits, order=places.class_order, class_map=places.class_map)
     sources = dict(opened.sources)
@@ -159,7 +160,7 @@ def _open_set(places: ImagePlaces, data: ImageData) -> ImageSource | None:
     if places.open is None:
         there = not data.single and data.has("open")
         return data.source("open", None) if there else None
-    other = open_data(places.open, root=places.root)
+    other = open_data(places.open, Details(root=places.root))
     if not other.has("open"):
         # The folder itself, without a split's name in its path.
         other = FolderData(places.open)
