@@ -15,6 +15,7 @@ from alphafix.features.shards import check_rows
 from alphafix.features.sums import ClassSums
 from alphafix.report.html import table_html
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
+from alphafix.values.labels import class_counts
 
 # Rows a read when streaming: a few MB for common widths, so that memory stays flat.
 CHUNK_ROWS = 4096
@@ -86,7 +87,7 @@ class Features(ABC):
 
     def class_counts(self) -> IntArray:
         """Samples of each class, int64 of shape C; those of no known class do not count."""
-        return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
+        return class_counts(self.labels, self.num_classes)
 
     def array(self) -> FloatArray:
         """Return all features as one N x D float32 array (for few samples)."""

@@ -15,6 +15,7 @@ from alphafix.files import open_safetensors
 from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import ClassTable, Thresholds
 from alphafix.values.head import Head
+from alphafix.values.labels import class_counts
 
 SPLITS = ("train", "val", "test", "open")
 
@@ -43,7 +44,7 @@ class Given:
     def classes(self) -> ClassTable:
         """The class table; training samples are those of the split "train"."""
         labels = self.splits["train"].labels
-        counts = np.bincount(labels[labels >= 0], minlength=self.head.num_classes)
+        counts = class_counts(labels, self.head.num_classes)
         names = self.names or [f"class {i}" for i in range(self.head.num_classes)]
         return ClassTable(tuple(names), counts, self.thresholds)
 

@@ -13,6 +13,7 @@ from alphafix.errors import InputError, option
 from alphafix.images.data import SPLITS, ImageData, require_split
 from alphafix.images.order import ClassOrder, in_order, read_class_map
 from alphafix.images.source import ImageSource, Limited
+from alphafix.values.labels import class_counts
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class SplitSources:
             if labels is None:
                 logger.info("%s: %d archives", split, source.groups)
                 continue
-            counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+            counts = class_counts(labels, num_classes)
             numbers = (len(labels), counts.min(), counts.max(), num_classes)
             logger.info(
                 "%s: %s images, %s to %s of each of %s classes",

@@ -8,6 +8,7 @@ import numpy as np
 
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.values.labels import ByClass
 
 LEVEL = 0.95
 
@@ -19,11 +20,11 @@ def stratified_draws(labels: IntArray, draws: int, seed: int) -> Iterator[IntArr
     samples of the class were collected.
     """
     rng = np.random.default_rng(seed)
-    order = np.argsort(labels, kind="stable")
-    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    groups = ByClass.of(labels)
+    sizes = groups.sizes
+    first, size = np.repeat(groups.starts[:-1], sizes), np.repeat(sizes, sizes)
     for _ in range(draws):
-        yield order[first + (rng.random(len(labels)) * size).astype(np.int64)]
+        yield groups.order[first + (rng.random(len(labels)) * size).astype(np.int64)]
 
 
 def bootstrap(

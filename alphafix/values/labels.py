@@ -9,6 +9,11 @@ import numpy as np
 from alphafix.values.arrays import IntArray
 
 
+def class_counts(labels: IntArray, num_classes: int) -> IntArray:
+    """Samples of each class, int64 of shape C; a negative label (open set) is of none."""
+    return np.bincount(labels[labels >= 0], minlength=num_classes)
+
+
 @dataclass(frozen=True)
 class ByClass:
     """The N samples grouped by class, in each class in their own order.

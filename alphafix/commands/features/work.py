@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
 from alphafix.commands.records import record_of
@@ -21,6 +19,7 @@ from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
+from alphafix.values.labels import class_counts
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
         progress=watch.progress,
     )
     if options.split == "train":
-        counts = np.bincount(arrays.labels[arrays.labels >= 0], minlength=len(classes))
+        counts = class_counts(arrays.labels, len(classes))
         replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
     return _imported(run, options)
 

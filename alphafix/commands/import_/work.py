@@ -31,6 +31,7 @@ from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
+from alphafix.values.labels import class_counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,7 +169,7 @@ def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
             sha256 = sha256_file(folder.classifier)
             head = replace(head, source=replace(head.source, sha256=sha256))
         labels = found["train"].labels
-        counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
+        counts = class_counts(labels, head.num_classes)
         return Given(head, found, thresholds=alphanet.thresholds_of(folder, counts))
 
     return _to_run(options, read, progress)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from alphafix.errors import InputError, some
 from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.labels import ByClass
 
 SeedArray = npt.NDArray[np.uint64]
 
@@ -93,8 +94,9 @@ def class_aware_order(
         rng: Source of randomness.
         per_class: Samples of a class in a row.
     """
-    by_class = np.argsort(labels, kind="stable")
-    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    groups = ByClass.of(labels)
+    present = groups.sizes > 0
+    starts, sizes = groups.starts[:-1][present], groups.sizes[present]
     turns = -(-draws // (per_class * len(starts)))
     visits = np.concatenate([rng.permutation(len(starts)) for _ in range(turns)])
     drawn = np.repeat(visits, per_class)
@@ -104,7 +106,7 @@ def class_aware_order(
     places = np.argsort(drawn, kind="stable").reshape(len(starts), wanted)
     for place, start, size in zip(places, starts, sizes, strict=True):
         rounds = [rng.permutation(size) for _ in range(-(-wanted // size))]
-        order[place] = by_class[start + np.concatenate(rounds)[:wanted]]
+        order[place] = groups.order[start + np.concatenate(rounds)[:wanted]]
     return order[:draws]
 
 
