@@ -15,5 +15,5 @@ def show(found: EvaluateResult, options: EvaluateOptions) -> Shown:
     failure = None
     if failing := failed(found.outcomes):
         lines = [f"{outcome.gate}: {outcome.line}" for outcome in failing]
-        failure = GateError("\n".join(["a gate is not met", *lines]))
+        failure = GateError("a gate is not met", *lines)
     return Shown(text_report(found.evaluation), failure=failure)
