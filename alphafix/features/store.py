@@ -19,8 +19,8 @@ import numpy.typing as npt
 from alphafix.errors import FileFormatError, InputError, MissingStageError
 from alphafix.features.shards import Shard
 from alphafix.files import open_safetensors, read_json, sha256_file
-from alphafix.report.html import table_html
 from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.display import Displayed
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
@@ -30,7 +30,7 @@ CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureStore(Displayed):
     """N x D features with labels and sample ids, read in pieces.
 
     Attributes:
@@ -113,16 +113,6 @@ class FeatureStore:
         from alphafix.features.memory import MemoryStore
 
         return MemoryStore.of_arrays(features, labels, ids=ids, num_classes=num_classes)
-
-    def _repr_html_(self) -> str:
-        rows: list[list[object]] = [
-            ["samples", f"{len(self):,}"],
-            ["feature width", self.width],
-            ["classes", self.num_classes],
-            ["stored as", self.dtype],
-            ["in", self.folder],
-        ]
-        return table_html("features", [], rows)
 
     def __len__(self) -> int:
         return sum(shard.samples for shard in self.shards)

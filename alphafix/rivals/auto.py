@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import InputError
-from alphafix.metrics.bootstrap import interval
-from alphafix.metrics.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.metrics.accuracy import COLUMNS
+from alphafix.metrics.bootstrap import Resampling, interval
+from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, fit
 from alphafix.rivals.material import Fitted, Material, predictions
@@ -92,7 +93,7 @@ def choose(
             todo="allow a larger --max-overall-drop",
         )
     drawn = bootstrap_accuracies(
-        material.classes, material.val_labels, correct, draws=draws, seed=seed
+        material.classes, material.val_labels, correct, Resampling(draws, seed)
     )
     gains = drawn[:, place + 1] - drawn[:, 0]
     low, high = interval(gains)

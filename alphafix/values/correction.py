@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors, write_tensors
-from alphafix.report.html import table_html
 from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.display import Displayed
 from alphafix.values.head import Head
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None:
@@ -118,14 +115,8 @@ class Trials:
         return rows
 
 
-def _cells(base: float | None, corrected: float | None) -> list[str]:
-    if base is None or corrected is None:
-        return ["n/a"] * 3
-    return [f"{base:.1f}", f"{corrected:.1f}", f"{corrected - base:+.1f}"]
-
-
 @dataclass(frozen=True)
-class Correction:
+class Correction(Displayed):
     """New values for some rows of a head.
 
     Attributes:
@@ -163,46 +154,6 @@ class Correction:
                     expected="finite numbers",
                     todo="train again, with a smaller --lr if it diverged",
                 )
-
-    def _repr_html_(self) -> str:
-        biases = "unchanged" if self.biases is None else "corrected"
-        title = f"{self.method}: {len(self.classes)} corrected rows, biases {biases}"
-        after, before = self.chosen.get("val"), self.chosen.get("val_base")
-        if not after or not before:
-            note = "nothing was measured: there were no validation samples"
-            return table_html(title, [], [[k, v] for k, v in self._settings().items()], note)
-        rows = [
-            [name, *_cells(before[name], after[name])]
-            for name in ("few", "medium", "many", "overall")
-        ]
-        header = ["validation top-1 in %", "base", "corrected", "change"]
-        note = ", ".join(f"{name} {value}" for name, value in self._settings().items())
-        return table_html(title, header, rows, note)
-
-    def _settings(self) -> dict[str, Any]:
-        """What was chosen, without figures and curves."""
-        left_out = ("val", "val_base", "curve", "auto")
-        return {name: value for name, value in self.chosen.items() if name not in left_out}
-
-    def figure(self) -> Figure:
-        """The densities of the trials' coefficients by neighbour rank, as a Matplotlib figure.
-
-        Raises:
-            InputError: If the correction has no trials.
-        """
-        if self.trials is None:
-            raise InputError(
-                f"a correction by {self.method} has no coefficients to draw",
-                expected="a correction by AlphaNet, with its trials",
-            )
-        from alphafix.report.pictures import alpha_picture  # drawing is above the values
-
-        ks = np.array([record["k"] for record in self.trials.settings])
-        mine = ks == ks.max()
-        drawn: Figure = alpha_picture(
-            self.trials.alphas[mine][:, :, : ks.max()], int(mine.sum())
-        ).drawing
-        return drawn
 
     def apply(self, head: Head) -> Head:
         """Return the corrected head.

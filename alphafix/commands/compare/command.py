@@ -27,11 +27,11 @@ def compare(
     the run directory.
     """
     from alphafix.commands.compare.work import compare as run_stage
-    from alphafix.report.comparison_text import comparison_text
+    from alphafix.report.text import text
 
     console.show_log()
     found = run_stage(options, progress=console.bar)
     if json:
         console.print_json(found.to_dict())
     else:
-        console.print_result(comparison_text(found))
+        console.print_result(text(found))

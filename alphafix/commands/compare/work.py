@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,12 +15,14 @@ from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.work import open_features
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
-from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
 from alphafix.metrics.predictions import Scorer, predict
 from alphafix.metrics.trade_off import trade_off
+from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, silent
+from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text, write_bytes
-from alphafix.report.tradeoff import draw_trade_off
 from alphafix.rivals import METHODS, SIMPLE_METHODS, fit
 from alphafix.rivals import alphanet as ours
 from alphafix.rivals.few_bias import contest
@@ -48,7 +50,7 @@ class _Field:
         found: Fitted,
         family: str,
         seconds: float,
-        seeds: Mapping[str, Any] | None = None,
+        seeds: BySeeds | None = None,
     ) -> None:
         method = Method(
             found.method,
@@ -99,29 +101,23 @@ def compare(options: CompareOptions, *, progress: Progress = silent) -> Comparis
     labels = task.test.labels
     predictions = predict(task.test, fitted.scorers, progress=progress)
     correct = np.stack([found.predicted == labels for found in predictions], axis=1)
-    measured = Measured(
-        task.material.classes,
-        labels,
-        fitted.methods,
-        correct,
-        draws=options.bootstraps,
-        seed=options.seed,
-    )
-    rows = measured.rows(options.max_overall_drop)
+    resampling = Resampling(options.bootstraps, options.seed)
+    common = CommonDraws(task.material.classes, labels, fitted.methods, correct, resampling)
+    rows = common.rows(options.max_overall_drop)
     comparison = Comparison(
         classes=task.material.classes,
         on=options.on,
         samples=len(labels),
         max_overall_drop=options.max_overall_drop,
         rows=rows,
-        verdict=verdict(measured, rows),
-        settings={"bootstrap_draws": options.bootstraps, "seed": options.seed},
+        verdict=verdict(common, rows),
+        resampling=resampling,
         curves={"few-bias": _curve(task)},
         by_k=_by_k(task, progress),
         provenance=_provenance(run, options),
     )
     comparison.save(run.path(COMPARISON), overwrite=True)
-    drawn = draw_trade_off(comparison)
+    drawn = figure(comparison)
     write_bytes(run.path("compare.svg"), svg_text(drawn).encode())
     write_bytes(run.path("compare.png"), png_bytes(drawn))
     return comparison
@@ -187,23 +183,18 @@ def _fit_alphanet(task: _Task, fitted: _Field, progress: Progress) -> None:
         fitted.add(found, "calibrated", seconds)
 
 
-def _seed_figures(task: _Task, trials: Trials) -> dict[float, dict[str, Any]]:
+def _seed_figures(task: _Task, trials: Trials) -> dict[float, BySeeds]:
     """Figures of the single trials by rho, as the paper reports them."""
     material = task.material
     figures = trial_accuracies(trials, material.head, material.classes, task.test)
     rhos = [record["rho"] for record in trials.settings]
     return {
-        rho: {
-            name: _over_seeds(
-                [one[name] for one, own in zip(figures, rhos, strict=True) if own == rho]
-            )
-            for name in figures[0]
-        }
+        rho: over_seeds([one for one, own in zip(figures, rhos, strict=True) if own == rho])
         for rho in dict.fromkeys(rhos)
     }
 
 
-def _by_k(task: _Task, progress: Progress) -> dict[str, Any]:
+def _by_k(task: _Task, progress: Progress) -> dict[str, BySeeds]:
     """Figures of single trials by K (the paper's Figure A1)."""
     options, material = task.options, task.material
     found = {}
@@ -219,15 +210,6 @@ def _by_k(task: _Task, progress: Progress) -> dict[str, Any]:
         )
         found[str(k)] = _seed_figures(task, trials)[options.one_rho]
     return found
-
-
-def _over_seeds(values: list[float | None]) -> dict[str, Any] | None:
-    """Values, mean and standard deviation (ddof = 1); None for an empty split."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return {"values": known, "mean": float(np.mean(known)), "std": spread}
 
 
 def _fit_rivals(task: _Task, fitted: _Field, progress: Progress) -> None:

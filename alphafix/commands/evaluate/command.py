@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from alphafix.commands import console
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.flags import takes
-from alphafix.errors import GateError
+from alphafix.errors import GateError, option
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,17 +24,17 @@ def evaluate(
     from alphafix.commands.evaluate.work import evaluate as run_stage
     from alphafix.commands.evaluate.work import gates_of, write_outputs
     from alphafix.metrics.gates import check_gates, failed
-    from alphafix.report.evaluation_text import text_report
+    from alphafix.report.text import text
 
     console.show_log()
     found = run_stage(options, progress=console.bar)
     outcomes = check_gates(found, gates_of(options))
     write_outputs(found, outcomes, options)
     if json:
-        gates = [asdict(outcome) for outcome in outcomes]
+        gates = [outcome.to_dict() for outcome in outcomes]
         console.print_json({**found.to_dict(), "gates": gates})
     else:
-        console.print_result(text_report(found))
+        console.print_result(text(found))
     if failing := failed(outcomes):
-        lines = [f"{outcome.gate}: {outcome.line}" for outcome in failing]
+        lines = [f"{option(outcome.gate)}: {outcome.line}" for outcome in failing]
         raise GateError("\n".join(["a gate is not met", *lines]))

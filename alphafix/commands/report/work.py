@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import Measured, measure
+from alphafix.commands.evaluate.work import Evaluated, measure
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.embedding import EMBEDDING, Embedding
 from alphafix.progress import Progress, silent
-from alphafix.report.collect import Material
+from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
-from alphafix.report.page import render
-from alphafix.report.pictures import Picture
+from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes, write_bytes
 from alphafix.run.directory import COMPARISON, NEIGHBORS, REPORT, Run
 from alphafix.values.neighbors import Neighbours
@@ -53,10 +52,9 @@ def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
         ),
         progress=progress,
     )
-    material = Material(
+    evidence = Evidence(
         found.evaluation,
-        found.before,
-        found.after,
+        found.both,
         found.store,
         found.head,
         found.correction,
@@ -65,9 +63,9 @@ def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
         _comparison(run, options),
         _embedding(run, found),
     )
-    page, drawn = page_of(material)
+    page = page_of(evidence)
     folder = options.output or run.path("report")
-    _write_figures(folder / "figures", drawn, progress)
+    _write_figures(folder / "figures", page.drawn, progress)
     write_text(folder / "index.html", render(page), overwrite=True)
     found.evaluation.save(run.path(REPORT), overwrite=True)
     return folder / "index.html"
@@ -94,7 +92,7 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
     return comparison
 
 
-def _embedding(run: Run, found: Measured) -> Embedding | None:
+def _embedding(run: Run, found: Evaluated) -> Embedding | None:
     """What the memory of the base model does, if train-oltr made that model and it has one."""
     if not run.has(EMBEDDING):
         return None
@@ -110,10 +108,11 @@ def _embedding(run: Run, found: Measured) -> Embedding | None:
     return embedding
 
 
-def _write_figures(folder: Path, drawn: Sequence[tuple[Picture, str]], progress: Progress) -> None:
+def _write_figures(folder: Path, drawn: Sequence[Drawn], progress: Progress) -> None:
     with progress("figures", len(drawn)) as advance:
-        for picture, svg in drawn:
-            write_text(folder / f"{picture.name}.svg", svg, overwrite=True)
+        for one in drawn:
+            picture = one.picture
+            write_text(folder / f"{picture.name}.svg", one.svg, overwrite=True)
             write_bytes(folder / f"{picture.name}.png", png_bytes(picture.drawing))
             write_text(folder / f"{picture.name}.csv", picture.csv(), overwrite=True)
             advance(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from alphafix.errors import GateError
+from alphafix.errors import GateError, option
 from alphafix.features.store import MANIFEST
 from alphafix.progress import Progress
 from alphafix.run.artifact import State
@@ -155,12 +155,12 @@ def _evaluate(options: EvaluateOptions, progress: Progress) -> Done:
     outcomes = check_gates(found, gates_of(options))
     write_outputs(found, outcomes, options)
     if failing := failed(outcomes):
-        lines = [f"{outcome.gate}: {outcome.line}" for outcome in failing]
+        lines = [f"{option(outcome.gate)}: {outcome.line}" for outcome in failing]
         raise GateError("\n".join(["a gate is not met", *lines]))
     result = {
         "on": found.on,
         "splits": found.to_dict()["splits"],
-        "gates": [asdict(outcome) for outcome in outcomes],
+        "gates": [outcome.to_dict() for outcome in outcomes],
     }
     written = (Run(options.run).path(REPORT), options.junit, options.markdown)
     return Done(result, tuple(path for path in written if path is not None))
