@@ -9,6 +9,7 @@ import numpy as np
 
 from alphafix.errors import InputError
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.values.labels import ByClass
 
 # The authors' values: distances behind each Weibull fit, and classes that are revised.
 TAIL = 20
@@ -160,9 +161,9 @@ def weibull_fit(values: FloatArray64) -> tuple[float, float]:
 def _by_class(logits: FloatArray, labels: IntArray) -> Iterator[tuple[FloatArray64, BoolArray]]:
     """Activations of each class's correct samples; of all, none marked, where none is correct."""
     right = logits.argmax(axis=1) == labels
-    order = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=logits.shape[1]))
-    for label, rows in enumerate(np.split(order, ends[:-1])):
+    by_class = ByClass.of(labels, logits.shape[1])
+    for label in range(logits.shape[1]):
+        rows = by_class.samples(label)
         if not len(rows):
             raise InputError(
                 "a class has no training samples to fit OpenMax to",

@@ -123,7 +123,7 @@ near: Neighbours = alphafix.find_neighbors((features, labels), head, classes, k=
 found: Correction = alphafix.train((features, labels), head, classes, near, rho=0.5, seeds=3)
 result: Evaluation = alphafix.evaluate((features, labels), head, classes, found, bootstraps=100)
 text: str = result.tier("few").name
-result.figure().savefig("figure.png")
+alphafix.figure(result).savefig("figure.png")
 alphafix.patch("model.safetensors", found, dry_run=True).target.exists()
 classifier = AlphaNetClassifier(rho=[0.1, 0.5], holdout=0.2).fit(features, labels)
 """

@@ -22,7 +22,8 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import StaleInputError
-from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Page, Table, render
+from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
+from alphafix.report.tables import Table
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
@@ -276,8 +277,8 @@ def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> N
             title=evil,
             subtitle=[evil],
             verdict=[evil],
-            tables={evil: Table([evil], [[evil]], evil)},
-            frontier=([evil], None),
+            tables=[Table(evil, [evil], [[evil]], [evil])],
+            frontier=Frontier([evil]),
             gains=[Card(evil, [evil])],
             losses=[],
             classes=columns,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.predictions import predict
 from alphafix.progress import Progress, silent
 from alphafix.run.directory import CLASSES, Run
-from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
@@ -71,11 +70,14 @@ def measure_effect(
         "written": real == store.labels,
     }
     classes = ClassTable.load(run.path(CLASSES))
-    accuracy: dict[str, dict[str, float | None]] = {}
-    for split in (*TIERS, "overall"):
-        members = np.isin(store.labels, classes.tier(split))
-        accuracy[split] = {
-            name: round(100 * float(hits[members].mean()), 4) if members.any() else None
-            for name, hits in right.items()
+    found_by_name = {
+        name: tier_accuracy(hits, store.labels, classes) for name, hits in right.items()
+    }
+    accuracy = {
+        tier: {
+            name: None if (value := one[tier]) is None else round(value, 4)
+            for name, one in found_by_name.items()
         }
+        for tier in COLUMNS
+    }
     return Effect(len(store), accuracy, int((ideal != real).sum()))
