@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from alphafix.checkpoints import load_state_dict
-from alphafix.errors import InputError
+from alphafix.checkpoints.formats.opening import load_state_dict
+from alphafix.errors import InputError, option
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path, spec: str) -> None:
@@ -44,6 +44,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path,
     module.load_state_dict(state, strict=True)
 
 
+def load_weights(module: nn.Module, file: Path, *, spec: str) -> None:
+    """Load a checkpoint into ``module`` (see `load_state_dict` and `load_strictly`)."""
+    load_strictly(module, load_state_dict(file), file=file, spec=spec)
+
+
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     more = f", ... ({len(names)} in all)" if len(names) > 4 else ""
@@ -59,8 +64,8 @@ def require_weights(weights: Path | None, spec: str) -> Path:
     if weights is None:
         raise InputError(
             f"the weights of {spec} are not given",
-            expected="--weights FILE, the checkpoint of your classifier",
-            todo="add --weights; nothing is downloaded or left at random",
+            expected=f"{option('weights', 'FILE')}, the checkpoint of your classifier",
+            todo=f"add {option('weights')}; nothing is downloaded or left at random",
         )
     return weights
 
@@ -79,8 +84,3 @@ def num_classes_in(state: Mapping[str, Tensor], name: str, *, file: Path, spec: 
             todo="check the name of the backbone",
         )
     return int(state[f"{name}.weight"].shape[0])
-
-
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Read a checkpoint as a flat state dict (see `alphafix.checkpoints.load_state_dict`)."""
-    return load_state_dict(file)

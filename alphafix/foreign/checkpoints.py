@@ -12,7 +12,7 @@ from alphafix.checkpoints.formats.opening import file_format, find_file
 from alphafix.checkpoints.formats.tensors import Tensor as Stored
 from alphafix.checkpoints.formats.tensors import elements, read_raw
 from alphafix.checkpoints.formats.torch_format import open_torch
-from alphafix.checkpoints.head.sections import without_wrapper
+from alphafix.checkpoints.formats.sections import without_wrapper
 from alphafix.errors import FileFormatError, InputError
 from alphafix.values.head import HeadSource
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch.inplace import write_in_place
-from alphafix.checkpoints.patch.splices import Splice, in_order
+from alphafix.checkpoints.formats.splices import Splice, in_order
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError, StaleInputError

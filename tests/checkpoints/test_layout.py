@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.checkpoints.formats.tensors import decode, encode
-from alphafix.checkpoints.head.layout import Stored, effective, invert
+from alphafix.checkpoints.head.stored import Stored, effective, invert
 from alphafix.errors import InputError
 from alphafix.values.correction import Correction
 from alphafix.values.head import HeadSource

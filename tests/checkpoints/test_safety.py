@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch import writing
 from alphafix.checkpoints.patch.inplace import Undo, revert, undo_path, write_in_place
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch.writing import (
     PIECE,
     Span,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,63 +88,6 @@ class Tensor:
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of an array without gaps."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer that a graph names: what a file without module names knows instead.
-
-    Attributes:
-        weight: Name of its weight tensor.
-        bias: Name of its bias tensor, or None.
-        transposed: Whether the weight is stored as D x C.
-        last: Whether nothing but element-wise operations stands between it and an output.
-    """
-
-    weight: str
-    bias: str | None
-    transposed: bool
-    last: bool
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a model file holds.
-
-    Attributes:
-        path: The file that the user named.
-        format: "safetensors", "sharded", "torch", "torchscript" or "onnx".
-        tensors: The model's tensors, in the order of the file.
-        files: All files that it consists of.
-        metadata: Its text metadata.
-        section: The part of a torch file that the model's weights are in ("" for none).
-        linears: The linear layers, for formats that hold a graph (ONNX); None for others.
-    """
-
-    path: Path
-    format: str
-    tensors: tuple[Tensor, ...]
-    files: tuple[Path, ...]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    section: str = ""
-    linears: tuple[Linear, ...] | None = None
-
-    def tensor(self, name: str) -> Tensor:
-        """Return the tensor called ``name``.
-
-        Raises:
-            InputError: If there is none.
-        """
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return tensor
-        raise InputError(
-            f"{self.path} has no tensor {name}",
-            got=f"{len(self.tensors)} other tensors",
-            expected=f"the tensor {name}, in which the head was found",
-            todo="this is likely another model, or another export of it; give the file that "
-            "`alphafix extract` read, or name the head with --head (see `alphafix inspect`)",
-        )
 
 
 def read_raw(tensor: Tensor) -> bytearray:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alphafix.checkpoints.patch.plan import Plan
+from alphafix.checkpoints.patch.planning import Plan
 
 
 def model_card(plan: Plan, target: str, provenance: Mapping[str, Any], command: str) -> str:

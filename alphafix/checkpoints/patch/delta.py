@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.checkpoints.formats.opening import open_checkpoint
-from alphafix.checkpoints.formats.safetensors_format import DTYPES, read_header
+from alphafix.checkpoints.formats.safetensors_header import DTYPES, read_header
 from alphafix.checkpoints.formats.tensors import (
     Checkpoint,
     Tensor,
@@ -22,7 +22,7 @@ from alphafix.checkpoints.formats.tensors import (
     read_values,
 )
 from alphafix.checkpoints.head.finding import checkpoint_sha256
-from alphafix.checkpoints.patch.plan import Change, Plan, require_own, require_range
+from alphafix.checkpoints.patch.planning import Change, Plan, require_own, require_range
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import METADATA_KEY, atomic_path
 from alphafix.values.arrays import Array
@@ -138,21 +138,3 @@ def _require_model(path: Path, checkpoint: Checkpoint, expected: str) -> None:
             expected=f"SHA-256 {expected[:16]}",
             todo="give the original that the delta was made for, not patched and not saved again",
         )
-
-
-def pack(tensors: Mapping[str, tuple[str, Array]], metadata: dict[str, str]) -> bytes:
-    """Return a safetensors file of stored elements (name -> element type, array).
-
-    The safetensors library writes arrays of NumPy, which has no bfloat16.
-    """
-    codes = {name: code for code, name in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": metadata}
-    parts: list[bytes] = []
-    for name, (dtype, array) in tensors.items():
-        start = sum(map(len, parts))
-        parts.append(np.ascontiguousarray(array).tobytes())
-        shape, end = list(array.shape), start + len(parts[-1])
-        header[name] = {"dtype": codes[dtype], "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)  # aligned, as the format asks
-    return len(text).to_bytes(8, "little") + text + b"".join(parts)

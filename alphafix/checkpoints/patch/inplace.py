@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch.writing import VerificationError, Verify, Written, write_all
 from alphafix.errors import (
     AlphafixError,

@@ -13,7 +13,7 @@ import numpy as np
 
 from alphafix.checkpoints import find_head, open_checkpoint
 from alphafix.checkpoints.head.finding import checkpoint_sha256
-from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.checkpoints.head.stored import effective, read_stored
 from alphafix.commands.import_.options import ForeignOptions
 from alphafix.commands.neighbors.start import (
     made_from,

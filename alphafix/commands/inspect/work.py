@@ -11,7 +11,7 @@ from alphafix.checkpoints.formats.opening import open_checkpoint
 from alphafix.checkpoints.formats.tensors import Checkpoint
 from alphafix.checkpoints.head.candidates import Candidate, list_candidates
 from alphafix.checkpoints.head.finding import called, choose
-from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.checkpoints.head.stored import effective, read_stored
 from alphafix.commands.inspect.options import InspectOptions
 from alphafix.errors import InputError
 from alphafix.run.directory import CLASSES, HEAD, Run

@@ -11,7 +11,7 @@ from alphafix.commands.flags import takes
 from alphafix.commands.patch.options import PatchOptions
 
 if TYPE_CHECKING:
-    from alphafix.checkpoints.patch.plan import Plan
+    from alphafix.checkpoints.patch.planning import Plan
     from alphafix.commands.patch.effect import Effect
     from alphafix.commands.patch.work import PatchResult
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alphafix.checkpoints.formats.opening import file_format, find_file, open_checkpoint
-from alphafix.checkpoints.head.sections import section_of
+from alphafix.checkpoints.formats.sections import section_of
 from alphafix.checkpoints.patch.card import model_card
 from alphafix.checkpoints.patch.delta import delta_name, load_delta, save_delta
 from alphafix.checkpoints.patch.inplace import revert, undo_path, write_in_place
-from alphafix.checkpoints.patch.patching import plan_outputs, seal, write_outputs
-from alphafix.checkpoints.patch.plan import Plan, make_plan
+from alphafix.checkpoints.patch.copies import plan_outputs, seal, write_outputs
+from alphafix.checkpoints.patch.planning import Plan, make_plan
 from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import InputError, StaleInputError, TargetExistsError

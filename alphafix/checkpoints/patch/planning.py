@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.checkpoints.formats.tensors import Checkpoint, Tensor, decode, encode
-from alphafix.checkpoints.head.layout import Stored, effective, invert, read_stored
+from alphafix.checkpoints.head.stored import Stored, effective, invert, read_stored
 from alphafix.checkpoints.head.matching import match_head
-from alphafix.checkpoints.patch.splices import Splice, in_order, row_splices
+from alphafix.checkpoints.formats.splices import Splice, in_order, row_splices
 from alphafix.errors import InputError
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.correction import Correction
@@ -93,7 +93,7 @@ def make_plan(
         head: The head that the correction was made for.
         correction: The corrected rows and biases.
         name: Name of the head's layer, if the user gave one.
-        direction_only: See `alphafix.checkpoints.head.layout.invert`.
+        direction_only: See `alphafix.checkpoints.head.stored.invert`.
 
     Raises:
         InputError: If the head is not in the file, is shared with another tensor, or cannot

@@ -8,27 +8,54 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alphafix.checkpoints.formats.tensors import Checkpoint, Tensor
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.format import Checkpoint
+from alphafix.checkpoints.formats.safetensors_format import SafetensorsFormat
+from alphafix.checkpoints.formats.splices import Splice
+from alphafix.checkpoints.formats.tensors import Tensor
 from alphafix.errors import FileFormatError
 from alphafix.files import read_json
 
 
-def open_sharded(path: Path) -> Checkpoint:
-    """Read the shards that ``model.safetensors.index.json`` names.
+class ShardedFormat(SafetensorsFormat):
+    """Several safetensors files under an index of JSON."""
 
-    Raises:
-        FileFormatError: If the index is damaged, names a file that is missing or outside of
-            its folder, or does not list exactly the tensors that the shards hold.
-    """
-    from alphafix.checkpoints.formats.safetensors_format import open_safetensors_file
+    name = "sharded"
 
-    places = read_index(path)
-    shards = [path.parent / name for name in dict.fromkeys(places.values())]
-    opened = [open_safetensors_file(shard) for shard in sorted(shards)]
-    tensors = [tensor for shard in opened for tensor in shard.tensors]
-    _check_listing(path, places, tensors)
-    return Checkpoint(path, "sharded", tuple(tensors), (path, *sorted(shards)))
+    def detect(self, path: Path, front: bytes) -> bool:
+        """Tell the index by its name."""
+        return path.suffix == ".json"
+
+    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+        """Read the shards that ``model.safetensors.index.json`` names.
+
+        Raises:
+            FileFormatError: If the index is damaged, names a file that is missing or outside of
+                its folder, or does not list exactly the tensors that the shards hold.
+        """
+        places = read_index(path)
+        files = self.files(path)
+        single = SafetensorsFormat()
+        tensors = [tensor for shard in files[1:] for tensor in single.open(shard).tensors]
+        _check_listing(path, places, tensors)
+        return Checkpoint(path, self, tuple(tensors), files)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The index and the shards that it names."""
+        return (path, *sorted(path.parent / name for name in set(read_index(path).values())))
+
+    def renaming(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> list[Splice]:
+        """Change the names of shards in the index, each of which must stand once a tensor."""
+        path = checkpoint.path
+        data, places = path.read_bytes(), read_index(path)
+        found: list[Splice] = []
+        for old, new in names.items():
+            text = json.dumps(old).encode()
+            spots = [match.start() for match in re.finditer(re.escape(text), data)]
+            tensors = sum(name == old for name in places.values())
+            if len(spots) != tensors:
+                _refuse(path, f"{old} does not stand once a tensor", len(spots), tensors)
+            found += [Splice(spot, len(text), json.dumps(new).encode()) for spot in spots]
+        return found
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -50,25 +77,6 @@ def read_index(path: Path) -> dict[str, str]:
         if not (path.parent / name).is_file():
             _refuse(path, "a shard that it names is missing", f"no {name}", "all shards beside it")
     return places
-
-
-def shard_splices(path: Path, names: Mapping[str, str]) -> list[Splice]:
-    """Return the splices that give shards other names (old -> new) in an index.
-
-    Raises:
-        FileFormatError: If a shard's name stands elsewhere too, so that it is not clear what
-            to change.
-    """
-    data, places = path.read_bytes(), read_index(path)
-    found: list[Splice] = []
-    for old, new in names.items():
-        text = json.dumps(old).encode()
-        spots = [match.start() for match in re.finditer(re.escape(text), data)]
-        tensors = sum(name == old for name in places.values())
-        if len(spots) != tensors:
-            _refuse(path, f"{old} does not stand once a tensor", len(spots), tensors)
-        found += [Splice(spot, len(text), json.dumps(new).encode()) for spot in spots]
-    return found
 
 
 def _check_listing(path: Path, places: dict[str, str], tensors: list[Tensor]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from alphafix.checkpoints.formats.opening import open_format
 from alphafix.checkpoints.formats.tensors import Checkpoint
-from alphafix.checkpoints.patch.plan import Plan
-from alphafix.checkpoints.patch.splices import Splice, in_order
+from alphafix.checkpoints.patch.planning import Plan
+from alphafix.checkpoints.formats.splices import Splice, in_order
 from alphafix.checkpoints.patch.writing import VerificationError, Verify, write_copy
 from alphafix.errors import InputError
 from alphafix.files import METADATA_KEY, refuse_existing
@@ -61,12 +61,12 @@ def seal(
     sealed = dict(splices)
     note = None if provenance is None else json.dumps(provenance, sort_keys=True, allow_nan=False)
     if checkpoint.format in ("safetensors", "sharded") and note is not None:
-        from alphafix.checkpoints.formats.metadata import metadata_splice
+        from alphafix.checkpoints.formats.safetensors_metadata import metadata_splice
 
         for file, own in splices.items():
             sealed[file] = in_order((metadata_splice(file, METADATA_KEY, note), *own))
     elif checkpoint.format in ("torch", "torchscript"):
-        from alphafix.checkpoints.formats.archive import checksum_splices, is_archive
+        from alphafix.checkpoints.formats._archive import checksum_splices, is_archive
 
         for file, own in splices.items():
             if is_archive(file):  # the older torch files have no checksums
@@ -143,7 +143,7 @@ def _renaming(checkpoint: Checkpoint, names: Mapping[str, str]) -> list[Splice]:
         from alphafix.checkpoints.formats.onnx_format import location_splices
 
         return location_splices(checkpoint.path, names)
-    from alphafix.checkpoints.formats.sharded import shard_splices
+    from alphafix.checkpoints.formats.sharded_format import shard_splices
 
     return shard_splices(checkpoint.path, names)
 
