@@ -11,7 +11,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import (
     FileFormatError,
     InputError,
@@ -26,6 +25,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import Problem, make_problem, write_run
+from tests.stages import find_neighbors
 
 
 def table(counts: list[int]) -> ClassTable:
@@ -125,7 +125,7 @@ def test_find_neighbors__again_with_the_same_options_is_up_to_date(run: Run) -> 
 
 def test_find_neighbors__with_other_options_needs_overwrite(run: Run) -> None:
     find_neighbors(options(run))
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, k=3))
     assert find_neighbors(options(run, k=3, overwrite=True))[1].k == 3
 
@@ -170,7 +170,7 @@ def test_require_fresh__stale_neighbours_name_the_command(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     Head(head.weight + 1, head.bias).save(run.path(HEAD), overwrite=True)
     with pytest.raises(
-        StaleInputError, match=r"head\.safetensors has changed(.|\n)*alphafix neighbors"
+        StaleInputError, match=r"head\.safetensors has changed(.|\n)*find_neighbors"
     ):
         run.require_fresh(NEIGHBORS)
 
@@ -218,7 +218,7 @@ def test_start__other_files_into_the_same_run_need_overwrite(
     run: Run, problem: Problem, tmp_path: Path
 ) -> None:
     features, head = save_arrays(tmp_path, problem)
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, features=(str(features),), head=head))
 
 
@@ -264,7 +264,7 @@ def test_find_neighbors__a_damaged_result_names_the_command_and_can_be_replaced(
     find_neighbors(options(run))
     whole = run.path(NEIGHBORS).read_bytes()
     run.path(NEIGHBORS).write_bytes(whole[:100])
-    with pytest.raises(FileFormatError, match="alphafix neighbors --overwrite"):
+    with pytest.raises(FileFormatError, match="overwrite=True"):
         find_neighbors(options(run))
     find_neighbors(options(run, overwrite=True))
     assert run.path(NEIGHBORS).read_bytes() == whole
@@ -275,7 +275,7 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
     find_neighbors(options(run, csv=path))
     find_neighbors(options(run, csv=path))
     path.write_text("something else")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, csv=path))
 
 

@@ -15,9 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan, train
+from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -31,6 +30,7 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import heed_interrupts, make_problem, write_run
+from tests.stages import find_neighbors, train
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
 
@@ -162,7 +162,7 @@ def test_train__again_is_up_to_date_and_other_options_need_overwrite(run: Run) -
     before = run.path(CORRECTION).read_bytes()
     train(options(run))
     assert run.path(CORRECTION).read_bytes() == before
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         train(options(run, rho=(1.0,)))
 
 
@@ -196,14 +196,14 @@ def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None
 
 def test_train__without_neighbours_names_the_command(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_problem())
-    with pytest.raises(MissingStageError, match="alphafix neighbors"):
+    with pytest.raises(MissingStageError, match="find_neighbors"):
         train(options(run))
 
 
 def test_train__stale_neighbours_are_refused(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     Head(head.weight * 2, head.bias).save(run.path(HEAD), overwrite=True)
-    with pytest.raises(StaleInputError, match="alphafix neighbors --overwrite"):
+    with pytest.raises(StaleInputError, match=r"find_neighbors\(overwrite=True\)"):
         train(options(run))
     assert not run.has(CORRECTION)
 
@@ -224,7 +224,7 @@ def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
         ({"rho": "inf"}, "finite number"),
         ({"lr": float("inf")}, "finite number"),
         ({"memory": float("nan")}, "finite number"),
-        ({"method": "few-bias", "holdout": 0.2}, "--method alphanet only"),
+        ({"method": "few-bias", "holdout": 0.2}, "holdout.*goes with.*method.*only"),
     ],
 )
 def test_options__that_do_not_fit_together(given: dict[str, object], message: str) -> None:

@@ -63,7 +63,15 @@ class Artifact:
         Raises:
             FileFormatError: If the file is damaged.
         """
-        return recorded_plan(self.path) if self.path.is_file() else None
+        if not self.path.is_file():
+            return None
+        try:
+            return recorded_plan(self.path)
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"a result is damaged: {error}",
+                todo=f"give {option('overwrite', True)} to make it anew",
+            ) from error
 
     @property
     def state(self) -> State:
@@ -86,9 +94,10 @@ class Artifact:
             TargetExistsError: If the result, or a part of it, was made otherwise and
                 ``overwrite`` is false; what differs is named.
         """
-        state = self.state
-        if overwrite or state is State.CURRENT:
-            return state is State.CURRENT
+        if overwrite:
+            return False  # even a result that says it is right may be damaged
+        if self.state is State.CURRENT:
+            return True
         for earlier in (self.recorded(), self._begun()):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(
