@@ -18,7 +18,6 @@ from alphafix.errors import (
     StaleInputError,
     TargetExistsError,
 )
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
@@ -102,7 +101,7 @@ def run(tmp_path: Path, problem: Problem) -> Run:
 
 
 def test_class_means__are_those_of_the_training_features(run: Run, problem: Problem) -> None:
-    means = class_means(FeatureStore.open(run.features("train")))
+    means = FeatureStore.open(run.features("train")).class_means()
     features, labels = problem.features["train"].astype(np.float64), problem.labels["train"]
     expected = np.stack([features[labels == c].mean(0) for c in range(20)])
     np.testing.assert_allclose(means, expected, rtol=1e-12)
@@ -146,7 +145,7 @@ def test_find_neighbors__writes_csv(run: Run, tmp_path: Path) -> None:
 
 
 def test_find_neighbors__without_features_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match="alphafix extract --split train"):
+    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split='train'\)"):
         find_neighbors(NeighborsOptions(run=tmp_path / "none"))
 
 
@@ -280,7 +279,7 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
 
 
 def test_start__features_without_head_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--features and --head go together"):
+    with pytest.raises(InputError, match="features= and head= go together"):
         find_neighbors(options(Run(tmp_path / "r"), features=("a.npz",)))
 
 

@@ -66,10 +66,10 @@ def test_compare__figures_are_those_of_evaluate(
     """The few-bias row, fitted again and evaluated as a correction."""
     from alphafix.features.store import FeatureStore
     from alphafix.rivals import fit_method
-    from alphafix.rivals.material import Material
+    from alphafix.rivals.data import FitData
 
     train, val = (FeatureStore.open(run.features(split)) for split in ("train", "val"))
-    correction = fit_method("few-bias", Material.of(train, val, PROBLEM.head, PROBLEM.classes))
+    correction = fit_method("few-bias", FitData(train, val, PROBLEM.head, PROBLEM.classes))
     other = write_run(tmp_path / "run", PROBLEM)
     correction.save(other.path(CORRECTION))
     evaluation = evaluate(EvaluateOptions(run=other.folder, bootstraps=100))
