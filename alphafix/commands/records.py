@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from alphafix.commands.options import CommandOptions
@@ -12,7 +12,13 @@ from alphafix.run.directory import FEATURES, Provenance, Run
 
 
 def record_of(
-    run: Run, command: str, options: CommandOptions, *inputs: str, what: object = None
+    run: Run,
+    command: str,
+    options: CommandOptions,
+    *inputs: str,
+    what: object = None,
+    made: Collection[str] = ("run", "output"),
+    read: Iterable[Path] = (),
 ) -> Artifact:
     """The record of what a command makes, as it would be made now.
 
@@ -22,20 +28,24 @@ def record_of(
         options: Its options; files that they name are inputs too.
         *inputs: Results of the run that it reads, or `FEATURES` for those of all splits.
         what: What tells its results apart, like the path of a target.
+        made: Options that name what it makes, not what it reads.
+        read: What else it reads.
     """
-    read = [run.path(name) for name in inputs if name != FEATURES]
+    read = [*read, *(run.path(name) for name in inputs if name != FEATURES)]
     if FEATURES in inputs:
         read += sorted(run.path(FEATURES).glob("*/manifest.json"))
-    hashes = {str(file): sha256_file(file) for file in [*read, *_named(options)] if file.is_file()}
+    hashes = {
+        str(file): sha256_file(file) for file in [*read, *_named(options, made)] if file.is_file()
+    }
     recorded = options.model_dump(mode="json", exclude={"overwrite"})
     plan = Provenance(command, recorded, hashes)
     return Artifact(run.record(command, what), plan.to_dict())
 
 
-def _named(options: CommandOptions) -> Iterable[Path]:
+def _named(options: CommandOptions, made: Collection[str]) -> Iterable[Path]:
     """Paths that the options name, alone, in a list, or as SPLIT=FILE."""
     for name, value in options:
-        if name in ("run", "output"):
+        if name in made:
             continue
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Path):

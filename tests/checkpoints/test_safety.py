@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from alphafix.checkpoints import find_head
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch import writing
 from alphafix.checkpoints.patch.inplace import Undo, revert, undo_path, write_in_place
-from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch.writing import (
     PIECE,
     Span,

@@ -75,6 +75,12 @@ def format_of(path: Path) -> Format:
     )
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model that ``path`` names (see `open_checkpoint` for what it raises)."""
+    path = find_file(path)
+    return format_of(path).files(path)
+
+
 def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
     """Read what a model file holds and where, without reading the tensors.
 

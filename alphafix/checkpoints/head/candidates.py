@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alphafix.checkpoints.formats.format import Checkpoint
-from alphafix.checkpoints.formats.tensors import REAL, Tensor
 from alphafix.checkpoints.formats.sections import without_wrapper
+from alphafix.checkpoints.formats.tensors import REAL, Tensor
 from alphafix.values.head import HeadSource
 
 # Last parts of the names that timm, torchvision, transformers and research code give to the
@@ -61,7 +61,9 @@ class HeadCandidate:
         return parts[0] if parts else self.source.weights[0]
 
 
-def list_candidates(checkpoint: Checkpoint, *, num_classes: int | None = None) -> list[HeadCandidate]:
+def list_candidates(
+    checkpoint: Checkpoint, *, num_classes: int | None = None
+) -> list[HeadCandidate]:
     """Return all layers that could be a linear head, the likeliest first.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.head.candidates import HeadCandidate
 from alphafix.checkpoints.head.finding import choose, matching
 from alphafix.checkpoints.head.stored import effective, read_stored
-from alphafix.errors import InputError
+from alphafix.errors import InputError, on_command_line
 from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.head import Head
@@ -43,6 +44,7 @@ class Inspection:
         others: Number of candidates that are not shown.
         head: The one that must be the head, or None.
         doubt: Why there is none, or None.
+        files: Nothing is written.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +52,12 @@ class Inspection:
     others: int
     head: HeadCandidate | None
     doubt: InputError | None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def why(self) -> str | None:
+        """The doubt in the words of the command line."""
+        return None if self.doubt is None else self.doubt.text(on_command_line)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -59,7 +67,7 @@ class Inspection:
             "tensors": len(self.checkpoint.tensors),
             "metadata": dict(self.checkpoint.metadata),
             "head": None if self.head is None else self.head.name,
-            "doubt": None if self.doubt is None else str(self.doubt),
+            "doubt": self.why,
             "candidates": [
                 {
                     "name": item.candidate.name,
