@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import find_file
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.files import sha256_file
 from alphafix.models.graphs import export_classifier, torchscript_classifier
 from alphafix.models.hooked import HookedModel, find_head_module, linear_modules
@@ -62,7 +62,7 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
             "the backbone is not understood",
             got=repr(spec),
             expected=", ".join(f"{known}:..." for known in KINDS),
-            todo="for example --backbone timm:resnet50; the library is never guessed",
+            todo=f"for example {option('backbone', 'timm:resnet50')}; the library is never guessed",
         )
     return KINDS[kind](name, weights, overrides)
 
@@ -123,7 +123,7 @@ def prove(
             f"{head} is not the head of the graph",
             got=head,
             expected=f"{classifier.caught.name}, which makes its logits",
-            todo="leave --head out",
+            todo=f"leave {option('head')} out",
         )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
@@ -150,7 +150,7 @@ def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> st
             f"the head {name} is no linear layer of the model",
             got=f"a {type(part).__name__}" if part is not None else "no module of that name",
             expected=f"one of {', '.join(list(linears)[-5:]) or '(the model has none)'}",
-            todo="alphafix corrects the rows of a linear layer; name it with --head",
+            todo=f"alphafix corrects the rows of a linear layer; name it with {option('head')}",
         )
     return name
 

@@ -105,7 +105,7 @@ def test_invert__lost_length_is_refused() -> None:
     source = source_of(stored, normalised=True, factor=16.0)
     base = effective(stored, source)
     correction = Correction(np.array([1]), 1.5 * base.weight[[1]], None)
-    with pytest.raises(InputError, match=r"(?s)divides each row by its norm.*--direction-only"):
+    with pytest.raises(InputError, match=r"(?s)divides each row by its norm.*direction_only=True"):
         invert(stored, source, correction)
     rows, _ = invert(stored, source, correction, direction_only=True)
     np.testing.assert_allclose(rows[0], stored.weights[0][[1]], rtol=1e-5)

@@ -112,7 +112,7 @@ def test_patch__folder_that_cannot_be_written(folder: str, work: Path) -> None:
 def test_patch__target_exists(work: Path) -> None:
     target = work / "model.alphafix.safetensors"
     target.write_text("mine")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         patch(options(work))
     assert target.read_text() == "mine"
     patch(options(work, overwrite=True))
@@ -122,7 +122,7 @@ def test_patch__target_exists(work: Path) -> None:
 def test_patch__onto_the_original_is_refused(work: Path) -> None:
     before = sha256(work / "model.safetensors")
     for output in (work / "model.safetensors", work):
-        with pytest.raises(InputError, match=r"(?s)is the original.*--in-place"):
+        with pytest.raises(InputError, match=r"(?s)is the original.*in_place=True"):
             patch(options(work, output=output, overwrite=True))
     assert sha256(work / "model.safetensors") == before
 
@@ -221,7 +221,7 @@ def test_write_in_place__a_record_is_never_replaced(work: Path) -> None:
     model = work / "model.safetensors"
     write_in_place({model: [Splice(200_000, 2, b"ab")]})
     record = undo_path(model).read_bytes()
-    with pytest.raises(TargetExistsError, match="--revert"):
+    with pytest.raises(TargetExistsError, match="revert=True"):
         write_in_place({model: [Splice(200_100, 2, b"ab")]})
     assert undo_path(model).read_bytes() == record
 

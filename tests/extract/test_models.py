@@ -142,7 +142,7 @@ def test_extract__graph_without_a_transform(
     options: Callable[..., ExtractOptions], animal: Callable[[str], Animal]
 ) -> None:
     script = animal("torchscript").options["backbone"]
-    with pytest.raises(InputError, match=r"no --image-size, no --mean, no --std"):
+    with pytest.raises(InputError, match=r"no image_size=, no mean=, no std="):
         extract(options("small_net", backbone=script, weights=None))
 
 

@@ -97,7 +97,7 @@ def matching(
     width: int | None = None,
     name: str | None = None,
 ) -> list[HeadCandidate]:
-    """The candidates of these sizes and this name, as far as they are known; the likeliest first."""
+    """The candidates of these sizes and name, as far as they are known; the likeliest first."""
     return [
         candidate
         for candidate in list_candidates(checkpoint, num_classes=num_classes)

@@ -287,7 +287,8 @@ def revert(files: Sequence[Path]) -> list[Path]:
             f"{files[0]} has no undo record",
             expected=undo_path(files[0]).name,
             todo=f"only files patched with {option('in_place', True)} can be restored, under the "
-            "name that they were patched by; a copy was written beside an original that is unchanged",
+            "name that they were patched by; a copy was written beside an original, which "
+            "is unchanged",
         )
     undos = {file: Undo.load(undo_path(file)) for file in changed}
     for file, undo in undos.items():
