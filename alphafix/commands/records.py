@@ -17,7 +17,7 @@ def record_of(
     options: CommandOptions,
     *inputs: str,
     what: object = None,
-    made: Collection[str] = ("run", "output"),
+    made: Collection[str] = ("output",),
     read: Iterable[Path] = (),
 ) -> Artifact:
     """The record of what a command makes, as it would be made now.
@@ -45,7 +45,7 @@ def record_of(
 def _named(options: CommandOptions, made: Collection[str]) -> Iterable[Path]:
     """Paths that the options name, alone, in a list, or as SPLIT=FILE."""
     for name, value in options:
-        if name in made:
+        if name == "run" or name in made:
             continue
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Path):

@@ -155,7 +155,7 @@ def _record(options: PatchOptions) -> Artifact:
         options,
         *(FEATURES, HEAD, CORRECTION),
         what=_what(options),
-        made=("run", "output", "file", "card"),
+        made=("output", "file", "card"),
         read=model,
     )
 
