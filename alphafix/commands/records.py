@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from alphafix.commands.options import CommandOptions
-from alphafix.files import sha256_file
+from alphafix.files import fingerprint
 from alphafix.run.artifact import Artifact
 from alphafix.run.directory import FEATURES, Provenance, Run
 
@@ -35,7 +35,7 @@ def record_of(
     if FEATURES in inputs:
         read += sorted(run.path(FEATURES).glob("*/manifest.json"))
     hashes = {
-        str(file): sha256_file(file) for file in [*read, *_named(options, made)] if file.is_file()
+        str(file): fingerprint(file) for file in [*read, *_named(options, made)] if file.is_file()
     }
     recorded = options.model_dump(mode="json", exclude={"overwrite"})
     plan = Provenance(command, recorded, hashes)
