@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,24 +88,9 @@ def without_folder(spec: str) -> str:
     return f"{kind}:{Path(name).name}" if kind in _FILES else spec
 
 
-@dataclass(frozen=True)
-class Proven:
-    """A classifier whose head and features are proven to be its own.
-
-    Attributes:
-        model: Maps N images to N x D features and N x C logits.
-        head: The head in effect.
-        reading: How the logits follow from features and head.
-    """
-
-    model: nn.Module
-    head: Head
-    reading: Reading
-
-
 def prove(
     classifier: Classifier, images: Tensor, *, precision: str, head: str | None = None
-) -> Proven:
+) -> tuple[nn.Module, Head, Reading]:
     """Find the head, and prove on a first batch that it gives the model's own logits.
 
     Args:
@@ -114,6 +98,10 @@ def prove(
         images: The first batch, on that device.
         precision: "fp32", "fp16" or "bf16".
         head: Name of the head module, if the user gave it.
+
+    Returns:
+        A model of N images to N x D features and N x C logits, the head in effect, and how the
+        logits follow from features and head.
 
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
@@ -128,7 +116,7 @@ def prove(
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
     reading = find_reading(features, logits, caught.weight, caught.bias, precision=precision)
-    return Proven(caught.model, _head(classifier, caught, reading), reading)
+    return caught.model, _head(classifier, caught, reading), reading
 
 
 def _catch(classifier: Classifier, images: Tensor, head: str | None) -> Caught:

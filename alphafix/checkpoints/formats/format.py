@@ -48,8 +48,13 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
-        """Read what a file holds and where (see `open_checkpoint`), but no tensor.
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
+        """Read what a file holds and where, but no tensor.
+
+        Args:
+            path: The file.
+            section: See `open_checkpoint`.
+            folder: Where its other files are, for a draft without a name; by default beside it.
 
         Raises:
             FileFormatError: If it is damaged.

@@ -56,7 +56,7 @@ class OnnxFormat(Format):
         """Tell by the name: protobuf messages have no mark of their own."""
         return path.suffix == ".onnx"
 
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
         """Read the graph and where its weights lie.
 
         Raises:
@@ -65,7 +65,7 @@ class OnnxFormat(Format):
                 outside of its folder.
         """
         model = load_model(path)
-        tensors = tuple(_tensors(path))
+        tensors = tuple(_tensors(path, folder or path.parent))
         shapes = {tensor.name: tensor.shape for tensor in tensors}
         shared = uses(model.graph, shapes)
         tensors = tuple(replace(t, users=tuple(shared[t.name][1:])) for t in tensors)
@@ -147,7 +147,7 @@ class _Proto:
     external: tuple[tuple[str, str], ...] = ()
 
 
-def _tensors(path: Path) -> Iterator[Tensor]:
+def _tensors(path: Path, folder: Path) -> Iterator[Tensor]:
     with path.open("rb") as file:
         try:
             protos = [_read_proto(file, field) for field in _initializers(file, path)]
@@ -159,7 +159,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
             continue  # texts and packed small integers are never a head
         size = prod(proto.dims) * BITS[dtype] // 8
         if proto.external:
-            file_path, offset = _external_place(path, proto, size)
+            file_path, offset = _external_place(path, folder, proto, size)
             yield Tensor(proto.name, dtype, proto.dims, file_path, offset)
         elif proto.data is not None and proto.data.value == size:
             yield Tensor(proto.name, dtype, proto.dims, path, proto.data.offset)
@@ -192,11 +192,11 @@ def _read_proto(file: BinaryIO, message: Field) -> _Proto:
     return proto
 
 
-def _external_place(path: Path, proto: _Proto, size: int) -> tuple[Path, int]:
+def _external_place(path: Path, folder: Path, proto: _Proto, size: int) -> tuple[Path, int]:
     entries = dict(proto.external)
     location = entries.get("location", "")
-    where = path.parent / location
-    inside = where.resolve().is_relative_to(path.parent.resolve())
+    where = folder / location
+    inside = where.resolve().is_relative_to(folder.resolve())
     if not location or Path(location).is_absolute() or not inside:
         _refuse(path, "it names external data outside its folder", location, "a file beside it")
     if not where.is_file():

@@ -38,7 +38,7 @@ class SafetensorsFormat(Format):
             )
         return path.suffix == ".safetensors"
 
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
         """Read the header; it must not break any rule of the format."""
         header = read_header(path)
         names = {tensor.name for tensor in header.tensors}

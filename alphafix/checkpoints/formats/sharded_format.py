@@ -25,15 +25,16 @@ class ShardedFormat(SafetensorsFormat):
         """Tell the index by its name."""
         return path.suffix == ".json"
 
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
         """Read the shards that ``model.safetensors.index.json`` names.
 
         Raises:
             FileFormatError: If the index is damaged, names a file that is missing or outside of
                 its folder, or does not list exactly the tensors that the shards hold.
         """
-        places = read_index(path)
-        files = self.files(path)
+        folder = folder or path.parent
+        places = read_index(path, folder)
+        files = (path, *_shards(places, folder))
         single = SafetensorsFormat()
         tensors = [tensor for shard in files[1:] for tensor in single.open(shard).tensors]
         _check_listing(path, places, tensors)
@@ -41,12 +42,12 @@ class ShardedFormat(SafetensorsFormat):
 
     def files(self, path: Path) -> tuple[Path, ...]:
         """The index and the shards that it names."""
-        return (path, *sorted(path.parent / name for name in set(read_index(path).values())))
+        return (path, *_shards(read_index(path, path.parent), path.parent))
 
     def renaming(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> list[Splice]:
         """Change the names of shards in the index, each of which must stand once a tensor."""
         path = checkpoint.path
-        data, places = path.read_bytes(), read_index(path)
+        data, places = path.read_bytes(), read_index(path, path.parent)
         found: list[Splice] = []
         for old, new in names.items():
             text = json.dumps(old).encode()
@@ -58,8 +59,12 @@ class ShardedFormat(SafetensorsFormat):
         return found
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """Return the index's ``weight_map``: the shard of each tensor.
+def _shards(places: Mapping[str, str], folder: Path) -> list[Path]:
+    return sorted(folder / name for name in set(places.values()))
+
+
+def read_index(path: Path, folder: Path) -> dict[str, str]:
+    """Return the index's ``weight_map``: the shard, in ``folder``, of each tensor.
 
     Raises:
         FileFormatError: If it is damaged or names a file it must not or cannot name.
@@ -74,7 +79,7 @@ def read_index(path: Path) -> dict[str, str]:
             _refuse(path, "it names a path outside its folder", name, "names of files beside it")
         if not name.endswith(".safetensors"):
             _refuse(path, "it names a shard that is no safetensors file", name, "*.safetensors")
-        if not (path.parent / name).is_file():
+        if not (folder / name).is_file():
             _refuse(path, "a shard that it names is missing", f"no {name}", "all shards beside it")
     return places
 

@@ -13,29 +13,14 @@ from alphafix.values.arrays import Array, FloatArray
 
 # Element types by their torch name, and their width in bits.
 BITS = {
-    "float64": 64,
-    "float32": 32,
-    "float16": 16,
-    "bfloat16": 16,
-    "int64": 64,
-    "int32": 32,
-    "int16": 16,
-    "int8": 8,
-    "uint64": 64,
-    "uint32": 32,
-    "uint16": 16,
-    "uint8": 8,
-    "bool": 8,
-    "complex64": 64,
-    "complex128": 128,
-    "float8_e4m3fn": 8,
-    "float8_e5m2": 8,
-    "float8_e4m3fnuz": 8,
-    "float8_e5m2fnuz": 8,
-    "float8_e8m0fnu": 8,
-    "float6_e2m3": 6,
-    "float6_e3m2": 6,
-    "float4_e2m1": 4,
+    **dict.fromkeys(("complex128",), 128),
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
+    **dict.fromkeys(("float32", "int32", "uint32"), 32),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
+    **dict.fromkeys(("int8", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"), 8),
+    **dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 8),
+    **dict.fromkeys(("float6_e2m3", "float6_e3m2"), 6),
+    **dict.fromkeys(("float4_e2m1",), 4),
 }
 
 # Element types that a head may have: those that hold float32 rows to a known rounding.

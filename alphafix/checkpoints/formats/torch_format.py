@@ -76,7 +76,7 @@ class TorchFormat(Format):
         """Tell an archive or a pickle by its first bytes."""
         return front.startswith((ARCHIVE, *PICKLES))
 
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
         """Read where the tensors lie.
 
         Raises:

@@ -33,7 +33,7 @@ class TorchScriptFormat(TorchFormat):
         except zipfile.BadZipFile:
             return False
 
-    def open(self, path: Path, *, section: str = "") -> Checkpoint:
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
         """Read where the tensors lie, which must not be compressed."""
         try:
             tensors = (*_tensors(path, "data"), *_tensors(path, "constants"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.sections import without_wrapper
@@ -199,22 +199,15 @@ def _experts(layers: list[HeadCandidate]) -> Iterable[HeadCandidate]:
 
 def _joined(group: list[HeadCandidate]) -> HeadCandidate:
     first = group[0]
-    source = HeadSource(
-        file=first.source.file,
-        sha256="",
+    source = replace(
+        first.source,
         kind="experts",
         weights=tuple(layer.source.weights[0] for layer in group),
         biases=tuple(name for layer in group for name in layer.source.biases),
-        transposed=first.source.transposed,
+        scales=None,
     )
-    return HeadCandidate(
-        source,
-        first.num_classes,
-        first.width * len(group),
-        first.dtype,
-        first.likeness,
-        max(layer.place for layer in group),
-    )
+    width, place = first.width * len(group), max(layer.place for layer in group)
+    return replace(first, source=source, width=width, place=place)
 
 
 def _drop_hidden(candidates: list[HeadCandidate]) -> list[HeadCandidate]:

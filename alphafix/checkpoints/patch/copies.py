@@ -126,14 +126,14 @@ def write_copies(
             copy.splices,
             overwrite=overwrite,
             verify=verify,
-            check=partial(_check_listing, plan.checkpoint) if main else None,
+            check=partial(_check_listing, plan.checkpoint, copy.target.parent) if main else None,
             progress=progress,
         )
 
 
-def _check_listing(original: Checkpoint, written: Path) -> None:
+def _check_listing(original: Checkpoint, folder: Path, written: Path) -> None:
     """Open what was written as any reader would, and compare what it holds."""
-    found = original.format.open(written, section=original.section)
+    found = original.format.open(written, section=original.section, folder=folder)
     expected = [(t.name, t.dtype, t.shape) for t in original.tensors]
     if [(t.name, t.dtype, t.shape) for t in found.tensors] != expected:
         raise VerificationError(
