@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -224,6 +224,25 @@ def test_write_in_place__a_record_is_never_replaced(work: Path) -> None:
     with pytest.raises(TargetExistsError, match="revert=True"):
         write_in_place({model: [Splice(200_100, 2, b"ab")]})
     assert undo_path(model).read_bytes() == record
+
+
+def test_write_in_place__the_record_of_another_patch_stays(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two patches at once: the one that comes second fails, and takes nothing away."""
+    model, of = work / "model.safetensors", Undo.of
+
+    def meanwhile(file: Path, splices: Sequence[Splice]) -> Undo:
+        undo = of(file, splices)
+        undo_path(file).write_bytes(b"the other's")
+        return undo
+
+    monkeypatch.setattr(Undo, "of", meanwhile)
+    before = sha256(model)
+    with pytest.raises(TargetExistsError):
+        write_in_place({model: [Splice(200_000, 2, b"ab")]})
+    assert undo_path(model).read_bytes() == b"the other's"
+    assert sha256(model) == before
 
 
 def test_revert__a_file_that_has_changed_since_is_left_alone(work: Path) -> None:

@@ -164,12 +164,14 @@ def write_in_place(
         if any(splice.moves or splice.end > size for splice in splices[file]):
             raise ValueError(f"{file} cannot be changed in place: bytes would move")
     undos = {file: Undo.of(file, own) for file, own in splices.items()}
+    saved: list[Path] = []
     try:
         for file, undo in undos.items():
             undo.save(undo_path(file))
+            saved.append(undo_path(file))
     except AlphafixError:
-        for file in undos:
-            undo_path(file).unlink(missing_ok=True)
+        for record in saved:  # and no other: one that came in between is another patch's
+            record.unlink()
         raise
     try:
         for file, own in splices.items():
@@ -181,13 +183,17 @@ def write_in_place(
                 raise _wrong(file, "other bytes outside the changed rows")
     except OSError as error:
         _roll_back(undos)
-        raise InputError(
-            f"cannot write {file}",
-            got=error.strerror,
-            expected="a file that can be written",
-            todo=f"the original bytes are back; {_COPY}",
-        ) from error
-    return [undo_path(file) for file in splices]
+        raise _cannot_write(file, error, "the original bytes are back") from error
+    return saved
+
+
+def _cannot_write(file: Path, error: OSError, state: str) -> InputError:
+    return InputError(
+        f"cannot write {file}",
+        got=error.strerror,
+        expected="a file that can be written",
+        todo=f"{state}; {_COPY}",
+    )
 
 
 def _roll_back(undos: Mapping[Path, Undo]) -> None:
@@ -224,12 +230,7 @@ def _require_writable(file: Path) -> None:
         with file.open("r+b"):
             pass
     except OSError as error:
-        raise InputError(
-            f"cannot write {file}",
-            got=error.strerror,
-            expected="a file that can be written",
-            todo=f"nothing was changed; {_COPY}",
-        ) from error
+        raise _cannot_write(file, error, "nothing was changed") from error
 
 
 def _write(file: Path, splices: Sequence[Splice]) -> None:
