@@ -117,7 +117,7 @@ def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
         ({"backbone": "python:tests.extract.models:Small"}, "gave no model"),
         ({"backbone": "hf:nowhere"}, "is not there"),
         ({"backbone": "torchscript:nowhere"}, "is not there"),
-        ({"backbone": "onnx:{weights}"}, "cannot be loaded"),
+        ({"backbone": "onnx:{weights}"}, "cannot be used: it is damaged"),
         ({"backbone": "export:{weights}"}, "cannot be loaded"),
         ({"backbone": "torchscript:{weights}"}, "cannot be loaded"),
         ({"weights": Path("nowhere.safetensors")}, "is not there"),
@@ -142,7 +142,7 @@ def test_extract__graph_without_a_transform(
     options: Callable[..., ExtractOptions], animal: Callable[[str], Animal]
 ) -> None:
     script = animal("torchscript").options["backbone"]
-    with pytest.raises(InputError, match=r"no --image-size, no --mean, no --std"):
+    with pytest.raises(InputError, match=r"no image_size=, no mean=, no std="):
         extract(options("small_net", backbone=script, weights=None))
 
 

@@ -208,9 +208,8 @@ def _provenance(run: Run, options: EvaluateOptions) -> Provenance:
     recorded = options.recorded()
     if options.model is not None:
         from alphafix.checkpoints import open_checkpoint
-        from alphafix.checkpoints.head.finding import checkpoint_sha256
 
-        recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
+        recorded["model_sha256"] = open_checkpoint(options.model).sha256()
     return Provenance("evaluate", recorded, inputs)
 
 
