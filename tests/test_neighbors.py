@@ -11,7 +11,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import (
     FileFormatError,
     InputError,
@@ -26,6 +25,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import Problem, make_problem, write_run
+from tests.stages import find_neighbors
 
 
 def table(counts: list[int]) -> ClassTable:

@@ -15,9 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan, train
+from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -31,6 +30,7 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import heed_interrupts, make_problem, write_run
+from tests.stages import find_neighbors, train
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
 

@@ -22,6 +22,7 @@ from alphafix.api.inputs import (
     store_of,
     temporary_run,
 )
+from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from alphafix.commands.extract.work import ExtractResult
     from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
+    from alphafix.commands.train.work import TrainResult
     from alphafix.features.store import FeatureStore
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
@@ -71,9 +73,10 @@ def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords])
         InputError: If the model, its weights or the data cannot be used, or do not fit.
         TargetExistsError: If the run holds features that were made otherwise.
     """
-    from alphafix.commands.extract.work import extract as run_stage
+    from alphafix.commands.extract.work import work as run_stage
 
-    return run_stage(options_of(ExtractOptions, options, backbone=backbone, data=str(data)))
+    given = options_of(ExtractOptions, options, backbone=backbone, data=str(data))
+    return run_stage(given, Watch())
 
 
 def find_neighbors(
@@ -96,9 +99,9 @@ def find_neighbors(
     """
     if features is None:
         _no_others(head=head, classes=classes)
-        from alphafix.commands.neighbors.work import find_neighbors as run_stage
+        from alphafix.commands.neighbors.work import work as run_stage
 
-        return run_stage(options_of(NeighborsOptions, options))[1]
+        return run_stage(options_of(NeighborsOptions, options), Watch()).neighbours
     chosen = options_for_values(NeighborsOptions, options)
     store = store_of(features, num_classes=_number(head, classes))
     table = _with_thresholds(_table(store, classes), chosen)
@@ -134,11 +137,11 @@ def train(
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
     from alphafix.commands.train.work import fit
-    from alphafix.commands.train.work import train as run_stage
+    from alphafix.commands.train.work import work as run_stage
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
-        return run_stage(options_of(TrainOptions, options))
+        return _trained(run_stage(options_of(TrainOptions, options), Watch()))
     chosen = options_for_values(TrainOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
@@ -172,9 +175,9 @@ def evaluate(
     """
     if features is None:
         _no_others(head=head, classes=classes, correction=correction)
-        from alphafix.commands.evaluate.work import evaluate as run_stage
+        from alphafix.commands.evaluate.work import work as run_stage
 
-        return run_stage(options_of(EvaluateOptions, options))
+        return run_stage(options_of(EvaluateOptions, options), Watch()).evaluation
     from alphafix.commands.evaluate.work import measure
 
     chosen = options_for_values(EvaluateOptions, options)
@@ -215,11 +218,11 @@ def compare(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.compare.work import compare as run_stage
+    from alphafix.commands.compare.work import work as run_stage
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
-        return run_stage(options_of(CompareOptions, options))
+        return run_stage(options_of(CompareOptions, options), Watch()).comparison
     chosen = options_for_values(CompareOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, None)
@@ -230,7 +233,7 @@ def compare(
     with temporary_run(
         own, classes=table, neighbours=near, splits={"train": store, **splits}
     ) as run:
-        return run_stage(chosen.model_copy(update={"run": run.folder}))
+        return run_stage(chosen.model_copy(update={"run": run.folder}), Watch()).comparison
 
 
 def patch(
@@ -254,18 +257,19 @@ def patch(
         TargetExistsError: If the target is there already.
         MissingStageError: If the run directory has no head or no correction yet.
     """
-    from alphafix.commands.patch.work import patch as run_stage
+    from alphafix.commands.patch.work import work as run_stage
 
     if not isinstance(correction, Correction):
         _no_others(of=of)
-        return run_stage(options_of(PatchOptions, options, file=file, correction=correction))
+        given = options_of(PatchOptions, options, file=file, correction=correction)
+        return run_stage(given, Watch())
     if "run" in options:
         raise InputError("run does not go together with a correction that is given as a value")
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
     with temporary_run(own, correction=correction) as run:
-        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder))
+        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder), Watch())
 
 
 def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
@@ -279,9 +283,9 @@ def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
         InputError: If the file is not there.
         FileFormatError: If it is damaged or of no known format.
     """
-    from alphafix.commands.inspect.work import inspect as run_stage
+    from alphafix.commands.inspect.work import work as run_stage
 
-    return run_stage(options_of(InspectOptions, options, file=file))
+    return run_stage(options_of(InspectOptions, options, file=file), Watch())
 
 
 def figures(
@@ -323,6 +327,15 @@ def figures(
         splits={chosen.on: store},
     ) as run:
         return draw(chosen.model_copy(update={"run": run.folder}))
+
+
+def _trained(found: TrainResult) -> Correction:
+    """The correction, where more than a plan was asked for."""
+    if found.correction is None:
+        raise InputError(
+            "nothing was trained", got="plan=True", todo="leave it out, or use the command line"
+        )
+    return found.correction
 
 
 def _no_others(**values: object) -> None:

@@ -55,10 +55,12 @@ def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) 
         return model(**plain)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
+        if not first["loc"]:  # a rule about several keywords, which names them itself
+            raise InputError(str(first["ctx"]["error"])) from error
+        name = str(first["loc"][0])
         raise InputError(
-            f"{name or 'these options'}: {first['msg']}",
-            got=None if not name else repr(first["input"]),
+            f"{name}: {first['msg']}",
+            got=repr(first["input"]),
             expected=f"what {model.__module__}.{model.__name__} says",
         ) from error
 

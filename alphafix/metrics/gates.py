@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ def check_gates(evaluation: Evaluation, gates: Gates) -> list[Outcome]:
     return outcomes
 
 
-def failed(outcomes: list[Outcome]) -> list[Outcome]:
+def failed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes that do not meet their gate."""
     return [outcome for outcome in outcomes if not outcome.met]
 

@@ -86,9 +86,10 @@ class Artifact:
             TargetExistsError: If the result, or a part of it, was made otherwise and
                 ``overwrite`` is false; what differs is named.
         """
-        state = self.state
-        if overwrite or state is State.CURRENT:
-            return state is State.CURRENT
+        if overwrite:
+            return False  # even a result that says it is right may be damaged
+        if self.state is State.CURRENT:
+            return True
         for earlier in (self.recorded(), self._begun()):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(

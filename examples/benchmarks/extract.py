@@ -29,8 +29,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from alphafix.commands.command import Watch
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
+from alphafix.commands.extract.work import work as extract
 from alphafix.features.allocator import kept_memory
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
@@ -312,7 +313,7 @@ def memory_of_rows(rows: int) -> dict[str, float]:
             batch_size=1000,
             store_dtype="float16",
         )
-        extract(options)
+        extract(options, Watch())
         seconds = time.perf_counter() - start
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kib += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

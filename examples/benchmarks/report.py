@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.report.options import ReportOptions
-from alphafix.commands.report.work import report
+from alphafix.commands.report.work import work as report
 from alphafix.features.writer import FeatureWriter
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.values.classes import ClassTable
@@ -101,7 +102,7 @@ def _write_results(
 def report_seconds(run: Run) -> tuple[float, Path]:
     """Time of one report, and its page."""
     start = time.perf_counter()
-    page = report(ReportOptions(run=run.folder))
+    page = report(ReportOptions(run=run.folder), Watch()).page
     return time.perf_counter() - start, page
 
 

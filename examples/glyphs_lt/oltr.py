@@ -163,13 +163,14 @@ def train(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> dict[str, Any]:
     import torch
 
-    from alphafix.commands.train_oltr.work import train_oltr
+    from alphafix.commands.command import Watch
+    from alphafix.commands.train_oltr.work import work as train_oltr
 
     torch.set_num_threads(1)
     # A training that was interrupted has taken more time than is seen here.
     whole = not job.output(job.row).exists()
     started = time.process_time()
-    result = train_oltr(job.options())
+    result = train_oltr(job.options(), Watch())
     more = evaluate_more(job)
     return {
         "row": job.row.name,

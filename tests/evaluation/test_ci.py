@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import Gates, check_gates
 from alphafix.report.ci import junit_report, markdown_report
 from alphafix.run.directory import Run
 from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
+from tests.stages import evaluate
 
 GATES = Gates(min_few_gain=90, max_overall_drop=50, max_class_drop=0)
 

@@ -13,17 +13,15 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.compare.options import CompareOptions
-from alphafix.commands.compare.work import compare
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import InputError, MissingStageError, StaleInputError
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
 from alphafix.report.comparison_text import marks
 from alphafix.run.directory import COMPARISON, CORRECTION, HEAD, Run
 from alphafix.values.correction import Correction
 from tests.common import make_problem, write_run
+from tests.stages import compare, evaluate, find_neighbors
 
 PROBLEM = make_problem(num_classes=16, spread=1.5)
 SMALL: dict[str, Any] = {

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import Gates, check_gates, failed
@@ -19,6 +18,7 @@ from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Run
 from alphafix.values.classes import ClassTable
 from tests.common import make_problem
 from tests.evaluation.problems import corrected_run
+from tests.stages import evaluate
 
 FAST = 100
 

@@ -17,9 +17,7 @@ from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import measure
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
@@ -27,6 +25,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.extract.models import small_net
+from tests.stages import extract, patch
 
 COUNTS = {"train": (6, 30, 30), "test": (9, 8, 7)}
 

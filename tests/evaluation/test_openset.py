@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import InputError, MissingStageError
 from alphafix.features.writer import FeatureWriter
 from alphafix.metrics.evaluation import Evaluation
@@ -25,6 +24,7 @@ from alphafix.openset.figures import (
 from alphafix.run.directory import REPORT, Run
 from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
+from tests.stages import evaluate
 
 
 def predictions(predicted: list[int], confidence: list[float]) -> Predictions:

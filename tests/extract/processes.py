@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
+from tests.stages import extract
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import Run
@@ -17,6 +16,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from tests.extract.photos import CLASSES, SIZES, WRITERS, Photos
 from tests.extract.zoo import MAKERS, Animal
+from tests.stages import extract
 
 
 @pytest.mark.parametrize("form", WRITERS)

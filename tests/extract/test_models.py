@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
 from alphafix.values.arrays import FloatArray
@@ -22,6 +21,7 @@ from tests.extract import models
 from tests.extract.models import CosineNet, SmallNet
 from tests.extract.photos import Photos
 from tests.extract.zoo import Animal
+from tests.stages import extract
 
 DataSpec = Callable[[str], str]
 

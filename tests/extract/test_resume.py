@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.errors import TargetExistsError
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import Run
 from tests.extract.photos import WRITERS, Photos, write_folders
 from tests.extract.processes import contents, run_ranks, start
 from tests.extract.zoo import Animal
+from tests.stages import extract
 
 Make = Callable[..., ExtractOptions]
 

@@ -13,7 +13,7 @@ import timm.models.resnet  # noqa: F401 (so that every process finds it loaded)
 import torch
 
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from alphafix.commands.train_oltr.work import train_oltr
+from tests.stages import train_oltr
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from alphafix.commands.train_oltr.work import train_oltr
 from alphafix.errors import FileFormatError, TargetExistsError
 from alphafix.files import read_tensors
 from alphafix.oltr.checkpoints import Checkpoints, read_state
 from tests.oltr.drawings import RECIPE, write_folders, write_recipe
 from tests.oltr.processes import start
+from tests.stages import train_oltr
 
 EPOCHS = 5
 

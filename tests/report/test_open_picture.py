@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.features.writer import FeatureWriter
 from alphafix.openset.curve import CURVES, open_curve
 from alphafix.openset.figures import OpenSamples
 from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.style import svg_text
 from tests.evaluation.problems import corrected_run
+from tests.stages import find_neighbors
 
 
 def samples(seed: int, unknown: int = 20) -> OpenSamples:

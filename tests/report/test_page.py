@@ -18,18 +18,15 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.compare.options import CompareOptions
-from alphafix.commands.compare.work import compare
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.commands.report.options import ReportOptions
-from alphafix.commands.report.work import report
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import train
 from alphafix.errors import StaleInputError
 from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Page, Table, render
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
+from tests.stages import compare, find_neighbors, report, train
 
 EVIL = "<script>alert(1)</script>"
 

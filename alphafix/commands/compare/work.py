@@ -1,16 +1,19 @@
-"""The stage `alphafix compare`: AlphaNet, its control and all rivals, side by side."""
+"""`alphafix compare`: AlphaNet, its control and all rivals, side by side."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.alphanet.measure import trial_accuracies
+from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.work import open_features
 from alphafix.errors import InputError
@@ -18,18 +21,21 @@ from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
 from alphafix.metrics.predictions import Scorer, predict
 from alphafix.metrics.trade_off import trade_off
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress
 from alphafix.report.style import png_bytes, svg_text, write_bytes
 from alphafix.report.tradeoff import draw_trade_off
 from alphafix.rivals import METHODS, SIMPLE_METHODS, fit
 from alphafix.rivals import alphanet as ours
 from alphafix.rivals.few_bias import contest
 from alphafix.rivals.material import Fitted, Material
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, COMPARISON, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Trials
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
+
+logger = logging.getLogger(__name__)
 
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
@@ -76,18 +82,62 @@ class _Task:
     k: int
 
 
-def compare(options: CompareOptions, *, progress: Progress = silent) -> Comparison:
+@dataclass(frozen=True)
+class CompareResult:
+    """A comparison as it is in the run directory.
+
+    Attributes:
+        comparison: The comparison.
+        files: What was written.
+    """
+
+    comparison: Comparison
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return self.comparison.to_dict()
+
+
+def work(options: CompareOptions, watch: Watch) -> CompareResult:
     """Fit every method on the same features and measure all on the same samples.
 
-    Writes compare.json, compare.svg and compare.png; earlier ones are replaced, as they
-    follow from the run's other files.
+    Writes compare.json, compare.svg and compare.png.
 
     Raises:
         MissingStageError: If features, head or neighbours are not there yet.
         StaleInputError: If the neighbours were made from other features.
         InputError: If the options name an unknown method, or the data do not fit together.
+        TargetExistsError: If there is another comparison already.
     """
     run = Run(options.run)
+    artifact = _artifact(options)
+    pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
+    files = (artifact.path, *pictures)
+    if artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path)
+        return CompareResult(Comparison.load(artifact.path), files)
+    comparison = compare(run, options, watch.progress)
+    comparison.save(artifact.path, overwrite=options.overwrite)
+    drawn = draw_trade_off(comparison)
+    write_bytes(pictures[0], svg_text(drawn).encode())
+    write_bytes(pictures[1], png_bytes(drawn))
+    return CompareResult(comparison, files)
+
+
+def state(options: CompareOptions) -> State:
+    """Whether the comparison is there as `work` would make it."""
+    return _artifact(options).state if Run(options.run).has(COMPARISON) else State.MISSING
+
+
+def _artifact(options: CompareOptions) -> Artifact:
+    run = Run(options.run)
+    run.require_fresh(NEIGHBORS)
+    return run.artifact(COMPARISON, _provenance(run, options))
+
+
+def compare(run: Run, options: CompareOptions, progress: Progress) -> Comparison:
+    """Fit every method on the same features and measure all on the same samples."""
     task = _task(run, options)
     fitted = _Field()
     head = task.material.head
@@ -108,7 +158,7 @@ def compare(options: CompareOptions, *, progress: Progress = silent) -> Comparis
         seed=options.seed,
     )
     rows = measured.rows(options.max_overall_drop)
-    comparison = Comparison(
+    return Comparison(
         classes=task.material.classes,
         on=options.on,
         samples=len(labels),
@@ -118,13 +168,8 @@ def compare(options: CompareOptions, *, progress: Progress = silent) -> Comparis
         settings={"bootstrap_draws": options.bootstraps, "seed": options.seed},
         curves={"few-bias": _curve(task)},
         by_k=_by_k(task, progress),
-        provenance=_provenance(run, options),
+        provenance=_provenance(run, options).to_dict(),
     )
-    comparison.save(run.path(COMPARISON), overwrite=True)
-    drawn = draw_trade_off(comparison)
-    write_bytes(run.path("compare.svg"), svg_text(drawn).encode())
-    write_bytes(run.path("compare.png"), png_bytes(drawn))
-    return comparison
 
 
 def _task(run: Run, options: CompareOptions) -> _Task:
@@ -152,10 +197,10 @@ def _task(run: Run, options: CompareOptions) -> _Task:
     return _Task(options, stores["train"], stores["val"], stores[options.on], material, k)
 
 
-def _provenance(run: Run, options: CompareOptions) -> dict[str, Any]:
+def _provenance(run: Run, options: CompareOptions) -> Provenance:
     splits = sorted({"train", "val", options.on})
     inputs = run.hashes(CLASSES, HEAD, NEIGHBORS, *map(run.manifest, splits))
-    return Provenance("compare", options.recorded(), inputs).to_dict()
+    return Provenance("compare", options.recorded(), inputs)
 
 
 def _fit_alphanet(task: _Task, fitted: _Field, progress: Progress) -> None:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
+from alphafix.commands.extract.work import work as extract
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.predictions import Predictions, predict
@@ -44,7 +45,7 @@ def predict_model(
         # The class order of the run is the order of the logits.
         shutil.copyfile(Run(options.run).require(CLASSES), again.path(CLASSES))
         with _without_warnings():
-            extract(_extraction(options, model, store, again), progress=progress)
+            extract(_extraction(options, model, store, again), Watch(progress))
         made = FeatureStore.open(again.features(options.on))
         if made.ids != store.ids or (made.labels != store.labels).any():
             raise InputError(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import Flag, StageOptions
+from alphafix.errors import option
 
 # Gates and output files say nothing of how the figures were made.
 _INCIDENTAL = {
@@ -120,9 +121,11 @@ class EvaluateOptions(StageOptions):
     @model_validator(mode="after")
     def _model_and_images(self) -> EvaluateOptions:
         if self.model is None and (self.backbone or self.data):
-            raise ValueError("--backbone and --data go with --model")
+            raise ValueError(f"{option('backbone')} and {option('data')} go with {option('model')}")
         if self.model is not None and self.open is not None:
-            raise ValueError("--open is for stored features, so it does not go with --model")
+            raise ValueError(
+                f"{option('open')} is for stored features, so it does not go with {option('model')}"
+            )
         return self
 
     def recorded(self) -> dict[str, Any]:

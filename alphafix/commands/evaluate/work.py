@@ -1,22 +1,23 @@
-"""The stage `alphafix evaluate`: features, head and correction -> report.json."""
+"""`alphafix evaluate`: features, head and correction -> report.json."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.gates import Gates, Outcome
+from alphafix.metrics.gates import Gates, Outcome, check_gates
 from alphafix.metrics.groups import read_groups
 from alphafix.metrics.measure import compare_predictions
 from alphafix.metrics.predictions import Predictions, predict_pair
@@ -24,6 +25,7 @@ from alphafix.openset.curve import open_curve
 from alphafix.openset.figures import OpenSamples, open_set_figures
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import junit_report, markdown_report
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
 from alphafix.values.arrays import BoolArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -56,23 +58,61 @@ class Measured:
     groups: BoolArray | None
 
 
-def evaluate(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluation:
-    """Evaluate a run's correction on stored features and write report.json.
+@dataclass(frozen=True)
+class EvaluateResult:
+    """An evaluation as it is in the run directory, and what became of the gates.
 
-    An earlier report.json is replaced: it is cheap, and follows from what is there.
+    Attributes:
+        evaluation: The figures.
+        outcomes: The gates.
+        files: What was written.
+    """
+
+    evaluation: Evaluation
+    outcomes: tuple[Outcome, ...]
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        gates = [asdict(outcome) for outcome in self.outcomes]
+        return {**self.evaluation.to_dict(), "gates": gates}
+
+
+def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
+    """Evaluate a run's correction on stored features, write report.json, and hold the gates.
 
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
         StaleInputError: If the correction was made from something that has changed since.
         InputError: If features, head, correction and class groups do not fit together.
+        TargetExistsError: If there is another evaluation already.
     """
-    found = measure(options, progress=progress).evaluation
-    found.save(Run(options.run).path(REPORT), overwrite=True)
-    return found
+    artifact = _artifact(options)
+    if artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path)
+        found = Evaluation.load(artifact.path)
+    else:
+        found = measure(options, progress=watch.progress).evaluation
+        found.save(artifact.path, overwrite=options.overwrite)
+    outcomes = check_gates(found, gates_of(options))
+    write_outputs(found, outcomes, options)
+    files = (artifact.path, options.junit, options.markdown)
+    return EvaluateResult(found, tuple(outcomes), tuple(file for file in files if file is not None))
+
+
+def state(options: EvaluateOptions) -> State:
+    """Whether the evaluation is there as `work` would make it."""
+    return _artifact(options).state if Run(options.run).has(REPORT) else State.MISSING
+
+
+def _artifact(options: EvaluateOptions) -> Artifact:
+    run = Run(options.run)
+    run.require_fresh(CORRECTION)
+    return run.artifact(REPORT, _provenance(run, options))
 
 
 def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measured:
-    """Do what `evaluate` does without writing, and return the predictions too."""
+    """Do what `work` does without writing, and return the predictions too."""
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
     store = open_features(run, options.on)
@@ -104,7 +144,7 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
         draws=options.bootstraps,
         seed=options.seed,
         open_set=open_set,
-        provenance=_provenance(run, options),
+        provenance=_provenance(run, options).to_dict(),
         progress=progress,
     )
     return Measured(evaluation, before, after, store, head, correction, groups)
@@ -187,7 +227,7 @@ def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
     return store
 
 
-def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
+def _provenance(run: Run, options: EvaluateOptions) -> Provenance:
     inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
     recorded = options.recorded()
     if options.model is not None:
@@ -195,7 +235,7 @@ def _provenance(run: Run, options: EvaluateOptions) -> dict[str, Any]:
         from alphafix.checkpoints.head.finding import checkpoint_sha256
 
         recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
-    return Provenance("evaluate", recorded, inputs).to_dict()
+    return Provenance("evaluate", recorded, inputs)
 
 
 def write_outputs(

@@ -1,14 +1,16 @@
-"""The stage `alphafix extract`: images and a model -> classes.json, the head, features."""
+"""`alphafix extract`: images and a model -> classes.json, the head, features."""
 
 from __future__ import annotations
 
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.extract.memory import keep_embedding
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.plan import (
@@ -33,7 +35,6 @@ from alphafix.images.splits import SplitSources, choose_splits, open_splits
 from alphafix.models.extractor import Extractor, Setting
 from alphafix.models.loading import load_classifier
 from alphafix.models.preprocess import Overrides
-from alphafix.progress import Progress, silent
 from alphafix.run.artifact import State
 from alphafix.run.directory import CLASSES, HEAD, Run
 from alphafix.values.arrays import IntArray
@@ -53,6 +54,8 @@ class ExtractResult:
         samples: Number of stored samples of each extracted split.
         skipped: Number of images that were left out, of each.
         counts: Samples of each class, int64 of shape C, of each.
+        folder: The run directory.
+        files: What was written.
     """
 
     classes: ClassTable
@@ -60,6 +63,8 @@ class ExtractResult:
     samples: dict[str, int]
     skipped: dict[str, int]
     counts: dict[str, IntArray]
+    folder: Path
+    files: tuple[Path, ...] = ()
 
     def class_sizes(self) -> dict[str, dict[str, int]]:
         """Classes and images of few, medium, many and overall: rows of a table."""
@@ -83,7 +88,7 @@ class ExtractResult:
         }
 
 
-def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractResult:
+def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """Extract features and the head into a run directory.
 
     What an interrupted command left is used; what is finished is left as it is. Under
@@ -113,7 +118,7 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
             for split, ledger in todo.items():
                 job = _job(options, images.sources[split], extractor, ledger, ranks)
                 info = _info(options, split, extractor)
-                extract_split(job, ranks, plans[split], info, progress)
+                extract_split(job, ranks, plans[split], info, watch.progress)
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
@@ -125,7 +130,7 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
 
 
 def state(options: ExtractOptions) -> State:
-    """Whether the features are there as `extract` would make them (see it for errors)."""
+    """Whether the features are there as `work` would make them (see it for errors)."""
     run = Run(options.run)
     images = _open_images(run, options)
     plans = make_plans(options, images, Setting.choose(options.device, options.precision))
@@ -329,4 +334,6 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
         samples={split: len(store) for split, store in stores.items()},
         skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
         counts={split: _counts(run, split) for split in splits},
+        folder=run.folder,
+        files=tuple(map(run.path, (CLASSES, HEAD, *map(run.manifest, splits)))),
     )

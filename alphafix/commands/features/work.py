@@ -1,12 +1,15 @@
-"""The stages `alphafix features import` and `export`: stores from and to other tools' files."""
+"""`alphafix features import` and `export`: stores from and to other tools' files."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
 from alphafix.errors import TargetExistsError
 from alphafix.features.exchange import read_features
@@ -15,7 +18,7 @@ from alphafix.features.ledger import Ledger
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
 from alphafix.files import sha256_file
-from alphafix.progress import Progress, silent
+from alphafix.run.artifact import State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -26,7 +29,32 @@ logger = logging.getLogger(__name__)
 _ROWS = 4096
 
 
-def export_features(options: ExportOptions, *, progress: Progress = silent) -> FeatureStore:
+@dataclass(frozen=True)
+class FeaturesResult:
+    """Features that were taken from a file, or given to one.
+
+    Attributes:
+        store: The store.
+        split: Its split.
+        file: What was written.
+    """
+
+    store: FeatureStore
+    split: str
+    file: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return (self.file,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        store = self.store
+        return {"split": self.split, "samples": len(store), "width": store.width}
+
+
+def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     """Write the features of a split to a file of another tool.
 
     Raises:
@@ -35,12 +63,12 @@ def export_features(options: ExportOptions, *, progress: Progress = silent) -> F
         InputError: If the file's suffix is of no known format.
     """
     store = FeatureStore.open(Run(options.run).features(options.split))
-    with progress(f"export {options.split}", len(store)) as advance:
+    with watch.progress(f"export {options.split}", len(store)) as advance:
         write_features(options.file, store, overwrite=options.overwrite, advance=advance)
-    return store
+    return FeaturesResult(store, options.split, options.file)
 
 
-def import_features(options: ImportOptions, *, progress: Progress = silent) -> FeatureStore:
+def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
     """Make a split's store from a file of another tool; the run has its head already.
 
     Training features set the class counts in classes.json.
@@ -58,7 +86,7 @@ def import_features(options: ImportOptions, *, progress: Progress = silent) -> F
     ledger = Ledger(run.features(options.split))
     if ledger.finished(plan):
         logger.info("%s is up to date", ledger.folder)
-        return FeatureStore.open(ledger.folder)
+        return _imported(run, options)
     if ledger.folder.is_dir() and not options.overwrite:
         raise TargetExistsError(
             f"{ledger.folder} exists already",
@@ -67,17 +95,31 @@ def import_features(options: ImportOptions, *, progress: Progress = silent) -> F
         )
     ledger.begin(plan)
     writer = FeatureWriter(ledger.folder, num_classes=len(classes), dtype=options.store_dtype)
-    with progress(f"import {options.split}", len(arrays.labels)) as advance:
+    with watch.progress(f"import {options.split}", len(arrays.labels)) as advance:
         for start in range(0, len(arrays.labels), _ROWS):
             rows = slice(start, start + _ROWS)
             writer.add(arrays.features[rows], arrays.labels[rows], arrays.ids[rows])
             advance(len(arrays.labels[rows]))
-    store = writer.finish({"split": options.split, "skipped": 0, "provenance": plan})
+    writer.finish({"split": options.split, "skipped": 0, "provenance": plan})
     ledger.clear()
     if options.split == "train":
         counts = np.bincount(arrays.labels[arrays.labels >= 0], minlength=len(classes))
         replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
-    return store
+    return _imported(run, options)
+
+
+def import_state(options: ImportOptions) -> State:
+    """Whether the features are there as `import_work` would make them."""
+    run = Run(options.run)
+    if not run.has(run.manifest(options.split)):
+        return State.MISSING
+    finished = Ledger(run.features(options.split)).finished(_plan(options))
+    return State.CURRENT if finished else State.OTHER
+
+
+def _imported(run: Run, options: ImportOptions) -> FeaturesResult:
+    store = FeatureStore.open(run.features(options.split))
+    return FeaturesResult(store, options.split, run.path(run.manifest(options.split)))
 
 
 def _plan(options: ImportOptions) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import Flag, StageOptions
+from alphafix.errors import option
 
 Kind = Literal[
     "alphanet-official", "classifier-balancing", "ride", "oltr", "huggingface", "features"
@@ -83,16 +84,18 @@ class ForeignOptions(StageOptions):
     @model_validator(mode="after")
     def _fitting(self) -> ForeignOptions:
         if (self.kind == "features") != (self.head is not None):
-            raise ValueError("the kind features and --head go together")
+            raise ValueError(f"the kind features and {option('head')} go together")
         if self.name is not None and self.kind != "alphanet-official":
-            raise ValueError("--name goes with the kind alphanet-official")
+            raise ValueError(f"{option('name')} goes with the kind alphanet-official")
         if self.kind == "huggingface" and not self.features:
             raise ValueError(
-                "the kind huggingface needs --features; from images, "
+                f"the kind huggingface needs {option('features')}; from images, "
                 "`alphafix extract --backbone hf:DIR` reads the model itself"
             )
         if self.kind in ("alphanet-official", "features") and self.features:
-            raise ValueError(f"the kind {self.kind} has its features in SOURCE: no --features")
+            raise ValueError(
+                f"the kind {self.kind} has its features in SOURCE: no {option('features')}"
+            )
         return self
 
     def recorded(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage `alphafix import`: other projects' files -> a run directory, or a plain model."""
+"""`alphafix import`: other projects' files -> a run directory, or a plain model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from alphafix.checkpoints import find_head, open_checkpoint
 from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.commands.command import Watch
 from alphafix.commands.import_.options import ForeignOptions
 from alphafix.commands.neighbors.start import (
     made_from,
@@ -30,7 +31,8 @@ from alphafix.files import METADATA_KEY, atomic_path, read_json, sha256_file, wr
 from alphafix.foreign import alphanet
 from alphafix.foreign.checkpoints import FINAL, Converted, classifier_balancing, ride
 from alphafix.foreign.pickles import read_pickled_features
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress
+from alphafix.run.artifact import State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable, Thresholds
 from alphafix.values.head import Head
@@ -78,7 +80,7 @@ class ImportResult:
         }
 
 
-def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> ImportResult:
+def work(options: ForeignOptions, watch: Watch) -> ImportResult:
     """Read files of another project and write what the other stages take.
 
     Raises:
@@ -91,7 +93,7 @@ def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> I
         raise InputError(
             f"{options.source} is not there", expected="a file or folder", todo="check the path"
         )
-    work: Mapping[str, Callable[[ForeignOptions, Progress], ImportResult]] = {
+    readers: Mapping[str, Callable[[ForeignOptions, Progress], ImportResult]] = {
         "alphanet-official": _alphanet,
         "classifier-balancing": partial(_checkpoint, classifier_balancing),
         "ride": partial(_checkpoint, ride),
@@ -99,7 +101,12 @@ def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> I
         "huggingface": _huggingface,
         "features": _features,
     }
-    return work[options.kind](options, progress)
+    return readers[options.kind](options, watch.progress)
+
+
+def state(options: ForeignOptions) -> State:
+    """To do: `work` itself tells what of it is up to date."""
+    return State.MISSING
 
 
 def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import CommandOptions, Flag
+from alphafix.errors import option
 
 Part = Literal["train", "val", "test"]
 
@@ -110,12 +111,12 @@ class MakeLtOptions(CommandOptions):
     @model_validator(mode="after")
     def _fit_together(self) -> MakeLtOptions:
         if self.data is None and self.verify is None:
-            raise ValueError("give --data, or --verify")
+            raise ValueError(f"give {option('data')}, or {option('verify')}")
         most = self.max_images
         if most is not None and self.counts is not None:
-            raise ValueError("--max does not go with --counts")
+            raise ValueError(f"{option('max_images')} does not go with {option('counts')}")
         if most is not None and self.distribution == "pareto" and most < self.min_images:
-            raise ValueError("--max is less than --min")
+            raise ValueError(f"{option('max_images')} is less than {option('min_images')}")
         return self
 
     def recorded(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import Flag, StageOptions
+from alphafix.errors import option
 
 Metric = Literal["euclidean", "cosine", "random"]
 
@@ -61,7 +62,7 @@ class NeighborsOptions(StageOptions):
     @model_validator(mode="after")
     def _names_of_arrays(self) -> NeighborsOptions:
         if self.class_names is not None and not self.features:
-            raise ValueError("--class-names goes with --features")
+            raise ValueError(f"{option('class_names')} goes with {option('features')}")
         return self
 
     def recorded(self) -> dict[str, Any]:

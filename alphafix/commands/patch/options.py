@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import Flag, StageOptions
+from alphafix.errors import option
 
 
 class PatchOptions(StageOptions):
@@ -88,18 +89,21 @@ class PatchOptions(StageOptions):
     @model_validator(mode="after")
     def _one_action(self) -> PatchOptions:
         given = {
-            "--in-place": self.in_place,
-            "--revert": self.revert,
-            "--delta": self.delta,
-            "--apply": self.apply is not None,
+            option("in_place"): self.in_place,
+            option("revert"): self.revert,
+            option("delta"): self.delta,
+            option("apply"): self.apply is not None,
         }
         actions = [name for name, there in given.items() if there]
-        if len(actions) > 1 and actions != ["--in-place", "--apply"]:
+        if len(actions) > 1 and actions != [option("in_place"), option("apply")]:
             raise ValueError(f"{' and '.join(actions)} do not go together")
         if self.output is not None and (self.in_place or self.revert):
-            raise ValueError(f"--output does not go together with {actions[0]}")
+            raise ValueError(f"{option('output')} does not go together with {actions[0]}")
         if self.apply is not None and (self.correction is not None or self.head is not None):
-            raise ValueError("--apply brings its own rows: leave out --correction and --head")
+            raise ValueError(
+                f"{option('apply')} brings its own rows: leave out {option('correction')} and "
+                f"{option('head')}"
+            )
         return self
 
     def recorded(self) -> dict[str, Any]:

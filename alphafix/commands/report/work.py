@@ -1,58 +1,92 @@
-"""The stage `alphafix report`: the run's results -> a page to look at, and its figures."""
+"""`alphafix report`: the run's results -> a page to look at, and its figures."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import Measured, measure
+from alphafix.commands.evaluate.work import state as evaluation_state
+from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import write_text
+from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.embedding import EMBEDDING, Embedding
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress
 from alphafix.report.collect import Material
 from alphafix.report.content import page_of
 from alphafix.report.page import render
 from alphafix.report.pictures import Picture
 from alphafix.report.style import png_bytes, write_bytes
-from alphafix.run.directory import COMPARISON, NEIGHBORS, REPORT, Run
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import (
+    CLASSES,
+    COMPARISON,
+    CORRECTION,
+    FEATURES,
+    HEAD,
+    NEIGHBORS,
+    REPORT,
+    Run,
+)
 from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
 
-def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
-    """Write the page, each of its figures as SVG, PNG and CSV, and report.json.
+@dataclass(frozen=True)
+class ReportResult:
+    """A page that was written.
 
-    An earlier report is replaced: it follows from the run's other files. The comparison is in
-    it if `alphafix compare` has made one from the files that are there now.
+    Attributes:
+        page: The page.
+        files: It, and its figures.
+    """
 
-    Returns:
-        Path of the page.
+    page: Path
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"page": str(self.page)}
+
+
+def work(options: ReportOptions, watch: Watch) -> ReportResult:
+    """Write the page and each of its figures as SVG, PNG and CSV.
+
+    The comparison is in it if `alphafix compare` has made one from the files that are there now.
+    The evaluation of the page is written to report.json, unless another one is there.
 
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
         StaleInputError: If a result was made from something that has changed since.
         InputError: If a folder cannot be written, or the class groups do not fit.
+        TargetExistsError: If there is another page already.
     """
-    run = Run(options.run)
+    run, page = Run(options.run), _page(options)
     run.require_fresh(NEIGHBORS)
-    found = measure(
-        EvaluateOptions(
-            run=options.run,
-            on=options.on,
-            groups=options.groups,
-            wordnet_edges=options.wordnet_edges,
-            open=options.open,
-            open_threshold=options.open_threshold,
-            bootstraps=options.bootstraps,
-            seed=options.seed,
-        ),
-        progress=progress,
+    record = _record(options)
+    if record.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", page)
+        return ReportResult(page, tuple(Path(file) for file in read_json(record.path)["outputs"]))
+    if not record.path.is_file():
+        refuse_existing(page, overwrite=options.overwrite)
+    evaluation = EvaluateOptions(
+        run=options.run,
+        on=options.on,
+        groups=options.groups,
+        wordnet_edges=options.wordnet_edges,
+        open=options.open,
+        open_threshold=options.open_threshold,
+        bootstraps=options.bootstraps,
+        seed=options.seed,
     )
+    found = measure(evaluation, progress=watch.progress)
     material = Material(
         found.evaluation,
         found.before,
@@ -65,12 +99,27 @@ def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
         _comparison(run, options),
         _embedding(run, found),
     )
-    page, drawn = page_of(material)
-    folder = options.output or run.path("report")
-    _write_figures(folder / "figures", drawn, progress)
-    write_text(folder / "index.html", render(page), overwrite=True)
-    found.evaluation.save(run.path(REPORT), overwrite=True)
-    return folder / "index.html"
+    content, drawn = page_of(material)
+    written = _write_figures(page.parent / "figures", drawn, watch.progress)
+    write_text(page, render(content), overwrite=True)
+    if evaluation_state(evaluation) is State.MISSING:
+        found.evaluation.save(run.path(REPORT))
+    record.record([page, *written])
+    return ReportResult(page, (page, *written))
+
+
+def state(options: ReportOptions) -> State:
+    """Whether the page is there as `work` would make it."""
+    return _record(options).state
+
+
+def _page(options: ReportOptions) -> Path:
+    return (options.output or Run(options.run).path("report")) / "index.html"
+
+
+def _record(options: ReportOptions) -> Artifact:
+    inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
+    return record_of(Run(options.run), "report", options, *inputs, what=_page(options))
 
 
 def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
@@ -110,10 +159,16 @@ def _embedding(run: Run, found: Measured) -> Embedding | None:
     return embedding
 
 
-def _write_figures(folder: Path, drawn: Sequence[tuple[Picture, str]], progress: Progress) -> None:
+def _write_figures(
+    folder: Path, drawn: Sequence[tuple[Picture, str]], progress: Progress
+) -> list[Path]:
+    written = []
     with progress("figures", len(drawn)) as advance:
         for picture, svg in drawn:
-            write_text(folder / f"{picture.name}.svg", svg, overwrite=True)
-            write_bytes(folder / f"{picture.name}.png", png_bytes(picture.drawing))
-            write_text(folder / f"{picture.name}.csv", picture.csv(), overwrite=True)
+            files = [folder / f"{picture.name}.{suffix}" for suffix in ("svg", "png", "csv")]
+            write_text(files[0], svg, overwrite=True)
+            write_bytes(files[1], png_bytes(picture.drawing))
+            write_text(files[2], picture.csv(), overwrite=True)
+            written += files
             advance(1)
+    return written

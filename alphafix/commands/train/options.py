@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.options import Flag, Several, StageOptions
+from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.rivals import LINEAR_METHODS
 
@@ -133,21 +134,29 @@ class TrainOptions(StageOptions):
         Field(description="As --logger tensorboard, into this folder."),
     ] = None
 
+    plan: Annotated[
+        bool, Field(description="Print bytes and steps of the run, and do not train.")
+    ] = False
+
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:
-            raise ValueError(f"--method is one of {', '.join(known)}")
+            raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
             if self.holdout is not None:
-                raise ValueError("--holdout goes with --method alphanet only")
+                raise ValueError(
+                    f"{option('holdout')} goes with {option('method', 'alphanet')} only"
+                )
             return self
         if (self.select == "constrained") != (self.max_overall_drop is not None):
-            raise ValueError("--select constrained and --max-overall-drop go together")
+            raise ValueError(
+                f"{option('select', 'constrained')} and {option('max_overall_drop')} go together"
+            )
         if self.select == "few" and self.calibrate:
             raise ValueError(
-                "--calibrate with --select few has no optimum: a larger offset always wins; "
-                "use --select constrained --max-overall-drop"
+                f"{option('calibrate')} with {option('select', 'few')} has no optimum: a larger "
+                f"offset always wins; use {option('select', 'constrained')} {option('max_overall_drop')}"
             )
         return self
 
@@ -158,7 +167,7 @@ class TrainOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        beside = {"run", "overwrite", "logger", "tensorboard", "memory"}
+        beside = {"run", "overwrite", "logger", "tensorboard", "memory", "plan"}
         return self.model_dump(mode="json", exclude=beside)
 
     def recorded_trials(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage `alphafix train`: features, head and neighbours -> corrected rows."""
+"""`alphafix train`: features, head and neighbours -> corrected rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -21,33 +23,35 @@ from alphafix.alphanet.prepare import Source, hold_out, prepare, renumbered, see
 from alphafix.alphanet.sampling import Pool, samples_per_epoch
 from alphafix.alphanet.scores import Layout, bytes_of_table
 from alphafix.alphanet.training import Data, Hyper, Trial
+from alphafix.commands.command import Watch
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError, MissingStageError
 from alphafix.features.store import FeatureStore
-from alphafix.files import digest, refuse_existing, write_text
+from alphafix.files import digest, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.selection import Rule
 from alphafix.metrics.trade_off import Contest
 from alphafix.progress import Progress, silent
-from alphafix.run.artifact import State
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
     CLASSES,
     CORRECTION,
     HEAD,
     METRICS,
     NEIGHBORS,
-    OTHER_RESULT,
     Provenance,
     Run,
 )
 from alphafix.values.arrays import IntArray
-from alphafix.values.classes import ClassTable
+from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction, Trials
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
+
+COLUMNS = (*TIERS, "overall")
 
 # Where finished batches of an unfinished sweep wait.
 UNFINISHED = "unfinished-trials"
@@ -96,7 +100,33 @@ class _Task:
     provenance: Provenance
 
 
-def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
+@dataclass(frozen=True)
+class TrainResult:
+    """A correction as it is in the run directory, or what training would take.
+
+    Attributes:
+        correction: The correction; None if nothing was to be trained.
+        file: Where it is, or would be.
+        plan: What a sweep will take, if that alone was asked for.
+    """
+
+    correction: Correction | None
+    file: Path
+    plan: Plan | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return () if self.correction is None else (self.file,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was trained, measured on validation and chosen, or planned, as JSON data."""
+        if self.correction is None:
+            return {} if self.plan is None else self.plan.to_dict()
+        return summary(self.correction)
+
+
+def work(options: TrainOptions, watch: Watch) -> TrainResult:
     """Train AlphaNet and save the correction of the few-split rows.
 
     Raises:
@@ -106,30 +136,32 @@ def train(options: TrainOptions, *, progress: Progress = silent) -> Correction:
         TargetExistsError: If there is another correction already.
     """
     run = Run(options.run)
-    provenance = _provenance(run, options, _device(options.device))
-    if not options.overwrite and run.is_current(CORRECTION, provenance):
-        logger.info("%s is up to date", run.path(CORRECTION))
-        return Correction.load(run.path(CORRECTION))
-    refuse_existing(run.path(CORRECTION), overwrite=options.overwrite, todo=OTHER_RESULT)
+    if options.plan:
+        return TrainResult(None, run.path(CORRECTION), plan(options))
+    artifact = _artifact(run, options)
+    if artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path)
+        return TrainResult(Correction.load(artifact.path), artifact.path)
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
-    correction = fit(options, progress=progress)
-    correction.save(run.path(CORRECTION), overwrite=options.overwrite)
+    correction = fit(options, progress=watch.progress)
+    correction.save(artifact.path, overwrite=options.overwrite)
     if correction.trials is not None:
         _write_history(run, correction.trials, destinations)
     else:
         run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
     forget_unfinished(run)
-    return correction
+    return TrainResult(correction, artifact.path)
 
 
 def state(options: TrainOptions) -> State:
-    """Whether the correction is there as `train` would make it."""
+    """Whether the correction is there as `work` would make it."""
     run = Run(options.run)
-    if not run.has(CORRECTION):
-        return State.MISSING
-    provenance = _provenance(run, options, _device(options.device))
-    return State.CURRENT if run.is_current(CORRECTION, provenance) else State.OTHER
+    return _artifact(run, options).state if run.has(CORRECTION) else State.MISSING
+
+
+def _artifact(run: Run, options: TrainOptions) -> Artifact:
+    return run.artifact(CORRECTION, _provenance(run, options, _device(options.device)))
 
 
 def forget_unfinished(run: Run) -> None:
@@ -442,3 +474,32 @@ def _write_history(run: Run, trials: Trials, destinations: Destinations) -> None
     ]
     write_text(run.path(METRICS), "".join(line + "\n" for line in lines), overwrite=True)
     log_history(trials, destinations)
+
+
+def summary(correction: Correction) -> dict[str, Any]:
+    """What was trained, measured on validation and chosen, as JSON data."""
+    settings: dict[tuple[float, int], list[dict[str, Any]]] = {}
+    for record in correction.trials.settings if correction.trials else ():
+        settings.setdefault((record["rho"], record["k"]), []).append(record)
+    return {
+        "method": correction.method,
+        "chosen": correction.chosen,
+        "settings": [
+            {"rho": rho, "k": k, "trials": len(records), "val": _over_seeds(records)}
+            for (rho, k), records in settings.items()
+        ],
+    }
+
+
+def _over_seeds(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Mean and standard deviation (ddof = 1) of each accuracy over the seeds."""
+    if records[0]["val"] is None:
+        return None
+    found: dict[str, Any] = {}
+    for name in COLUMNS:
+        values = [record["val"][name] for record in records]
+        if None in values:
+            found[name] = None
+            continue
+        found[name] = {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
+    return found

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.options import CommandOptions, Flag, Several
+from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.oltr.methods import METHODS
 
@@ -206,12 +207,14 @@ class TrainOltrOptions(CommandOptions):
     @model_validator(mode="after")
     def _known_method(self) -> TrainOltrOptions:
         if self.method not in METHODS:
-            raise ValueError(f"--method {self.method} is none of {', '.join(METHODS)}")
+            raise ValueError(f"{option('method')} {self.method} is none of {', '.join(METHODS)}")
         for name in ("epochs", "lr", "feature_lr"):
             if len(getattr(self, name)) > 2:
-                raise ValueError(f"--{name.replace('_', '-')} takes one value, or one a stage")
+                raise ValueError(f"{option(name)} takes one value, or one a stage")
         if self.pretrained is not None and self.from_scratch:
-            raise ValueError("--pretrained and --from-scratch exclude each other")
+            raise ValueError(
+                f"{option('pretrained')} and {option('from_scratch')} exclude each other"
+            )
         return self
 
     def recorded(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage `alphafix train-oltr`: images and a recipe -> a base model, whole and usable."""
+"""`alphafix train-oltr`: images and a recipe -> a base model, whole and usable."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from alphafix.commands.command import Watch
 from alphafix.commands.train_oltr.data import open_images
 from alphafix.commands.train_oltr.head import require_validation
 from alphafix.commands.train_oltr.model import EVALUATION, Job, evaluate, write_model
@@ -33,8 +34,10 @@ from alphafix.oltr.metrics import Running
 from alphafix.oltr.model import LongTailModel
 from alphafix.oltr.pipeline import Trained, train_method
 from alphafix.oltr.pretrained import load_first_stage, load_pretrained
-from alphafix.oltr.training import Record, State
-from alphafix.progress import Progress, silent
+from alphafix.oltr.training import Record
+from alphafix.oltr.training import State as TrainingState
+from alphafix.progress import Progress
+from alphafix.run.artifact import State
 from alphafix.run.directory import METRICS, Provenance
 from alphafix.values.classes import ClassTable
 
@@ -60,6 +63,11 @@ class TrainOltrResult:
     best: tuple[int, ...]
     evaluation: dict[str, Any]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return (self.folder / MODEL, self.folder / CONFIG, self.folder / EVALUATION)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {
@@ -70,7 +78,7 @@ class TrainOltrResult:
         }
 
 
-def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> TrainOltrResult:
+def work(options: TrainOltrOptions, watch: Watch) -> TrainOltrResult:
     """Train a base model into an output folder.
 
     What an interrupted command left is used, with the same result as without interruption (on
@@ -95,13 +103,18 @@ def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> Tra
         if (options.output / CONFIG).is_file():
             logger.info("%s is trained already", options.output)
         else:
-            trained = _train(job, checkpoints, destinations, progress)
+            trained = _train(job, checkpoints, destinations, watch.progress)
             if ranks.first:
                 write_model(job, trained, plan)
         if ranks.first:
-            evaluate(job, progress)
+            evaluate(job, watch.progress)
         ranks.wait()
         return _result(options.output)
+
+
+def state(options: TrainOltrOptions) -> State:
+    """To do: `work` itself tells what of it is up to date."""
+    return State.MISSING
 
 
 @contextmanager
@@ -226,7 +239,7 @@ def _train(
         )
 
 
-def _reached(states: dict[int, State]) -> tuple[int, int]:
+def _reached(states: dict[int, TrainingState]) -> tuple[int, int]:
     last = max(states)
     return states[last]["epoch"], last
 
@@ -242,7 +255,7 @@ def _given_first_stage(job: Job) -> LongTailModel | None:
     return model.to(job.running.device)
 
 
-def _preparer(job: Job, states: dict[int, State]) -> Callable[[LongTailModel], None]:
+def _preparer(job: Job, states: dict[int, TrainingState]) -> Callable[[LongTailModel], None]:
     """What is done to a model before it is trained."""
     file = None if states else job.options.pretrained
     started: list[LongTailModel] = []
@@ -278,7 +291,7 @@ class Journal:
         checkpoints: Checkpoints,
         destinations: Destinations,
         logs: ExitStack,
-        states: dict[int, State],
+        states: dict[int, TrainingState],
     ) -> None:
         self._job, self._checkpoints = job, checkpoints
         self._destinations, self._logs = destinations, logs
@@ -287,7 +300,7 @@ class Journal:
         if states and job.ranks.first:
             self._write_metrics()  # a kill may have come between a state and its figures
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write a state and its figures."""
         self._checkpoints.save(state)
         self._records[state["stage"]] = list(state["history"])

@@ -1,51 +1,27 @@
-"""`alphafix demo`."""
+"""What a person sees of the demo: both sides of the trade-off."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from alphafix.commands import console
+from alphafix.commands.command import Shown
 from alphafix.commands.demo.options import DemoOptions
-from alphafix.commands.flags import takes
-
-if TYPE_CHECKING:
-    from alphafix.commands.demo.work import DemoResult
-
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+from alphafix.commands.demo.work import COLUMNS, DemoResult
 
 
-@app.command(epilog="Example: alphafix demo --run alphafix-demo")
-@takes(DemoOptions)
-def demo(
-    options: DemoOptions,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Run the whole chain on embedded images: a first look, offline, in a minute."""
-    import logging
-
-    from alphafix.commands.demo.work import demo as run_stage
-
-    console.show_log(logging.WARNING)
-    found = run_stage(options, progress=console.bar, say=console.note)
-    if json:
-        console.print_json(found.to_dict())
-        return
-    console.print_result(_text(found, options))
+def show(found: DemoResult, options: DemoOptions) -> Shown:
+    """The table before and after, and where the model is."""
+    return Shown(_text(found, options))
 
 
 def _text(found: DemoResult, options: DemoOptions) -> str:
     """The before/after table, both sides of the trade-off, and where the model is."""
     data = found.to_dict()
-    columns = ("few", "medium", "many", "overall")
-    sizes = {name: len(found.classes.tier(name)) for name in columns}
+    sizes = {name: len(found.classes.tier(name)) for name in COLUMNS}
     over = f"{options.seeds} seeds, mean ± sd"
     lines = [
         "",
-        f"{'test accuracy (%)':42}" + "".join(f"{name:>13}" for name in columns),
-        f"{'classes':42}" + "".join(f"{sizes[name]:>13}" for name in columns),
-        _row("base model", [f"{data['base'][name]:.1f}" for name in columns]),
+        f"{'test accuracy (%)':42}" + "".join(f"{name:>13}" for name in COLUMNS),
+        f"{'classes':42}" + "".join(f"{sizes[name]:>13}" for name in COLUMNS),
+        _row("base model", [f"{data['base'][name]:.1f}" for name in COLUMNS]),
         _row(f"AlphaNet, nearest ({over})", _cells(data["nearest"])),
         _row(f"AlphaNet, random  ({over})", _cells(data["random"])),
         _row("patched model (mean of the seeds' rows)", _plain(data["corrected"])),
