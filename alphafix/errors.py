@@ -8,7 +8,7 @@ the command line ``--few-below 30``, the author of a recipe ``neighbors.few_belo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 # Private-use characters around a mark; no message holds them otherwise.
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
@@ -58,10 +58,17 @@ def in_python(command: str | None, options: tuple[tuple[str, str | None], ...]) 
     """Spell a mark for a caller of the Python API."""
     if command is None:
         (name, value), *_ = options
-        return f"{name}={value or ''}"
-    arguments = ", ".join(f"{name}={'...' if value is None else value}" for name, value in options)
+        return f"{name}={'' if value is None else _literal(value)}"
+    arguments = ", ".join(
+        f"{name}={'...' if value is None else _literal(value)}" for name, value in options
+    )
     function = {"neighbors": "find_neighbors"}.get(command, command.replace("-", "_"))
     return f"alphafix.{function}({arguments})"
+
+
+def _literal(value: str) -> str:
+    """A value as it is written in Python: names and paths in quotes, numbers and switches bare."""
+    return value if re.fullmatch(r"True|False|None|-?[\d.]+(e-?\d+)?", value) else repr(value)
 
 
 def on_command_line(
@@ -80,6 +87,13 @@ def _flag(name: str, value: str | None, flags: Mapping[str, str]) -> str:
     if value == "False":
         return f"--no-{dashed}"
     return long if value in (None, "True") else f"{long} {value}"
+
+
+def some(names: Iterable[object], most: int = 5) -> str:
+    """The first of many names in the words of an error, with the number of all if some are not."""
+    words = [str(name) for name in names]
+    more = f", ... ({len(words)} in all)" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def in_recipe(stage: str) -> Spelling:

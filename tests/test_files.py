@@ -52,7 +52,7 @@ def test_atomic_path__an_exception_leaves_the_old_file(tmp_path: Path) -> None:
 def test_atomic_path__a_target_that_exists_names_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, 1)
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         write_json(path, 2)
     assert read_json(path) == 1
 

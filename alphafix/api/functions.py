@@ -8,14 +8,13 @@ are those of the command line, with the same defaults. Nothing here prints.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.api.inputs import (
     Features,
-    means_of,
     options_for_values,
     options_of,
     required,
@@ -31,7 +30,7 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
     from alphafix.commands.train.work import TrainResult
-    from alphafix.features.store import FeatureStore
+    from alphafix.features.features import Features as FeatureValues
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
 
@@ -104,12 +103,12 @@ def find_neighbors(
         return run_stage(options_of(NeighborsOptions, options), Watch()).neighbours
     chosen = options_for_values(NeighborsOptions, options)
     store = store_of(features, num_classes=_number(head, classes))
-    table = _with_thresholds(_table(store, classes), chosen)
+    table = _table(store, classes).with_thresholds(chosen.few_below, chosen.many_above)
     if head is not None:
         head.require_match(width=store.width, num_classes=len(table))
     warn_of_few(chosen.k)
     return nearest_neighbours(
-        means_of(store), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
+        store.class_means(), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
     )
 
 
@@ -136,8 +135,9 @@ def train(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.train.work import fit
+    from alphafix.commands.train.work import settings_of
     from alphafix.commands.train.work import work as run_stage
+    from alphafix.rivals.correct import correct
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
@@ -145,11 +145,8 @@ def train(
     chosen = options_for_values(TrainOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
-    splits = {"train": store}
-    if val is not None:
-        splits["val"] = store_of(val, num_classes=own.num_classes)
-    with temporary_run(own, classes=table, neighbours=near, splits=splits) as run:
-        return fit(chosen.model_copy(update={"run": run.folder}))
+    held = None if val is None else store_of(val, num_classes=own.num_classes)
+    return correct(chosen.method, Given(store, held, own, table, near), settings_of(chosen))
 
 
 def evaluate(
@@ -218,7 +215,9 @@ def compare(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
+    from alphafix.commands.compare.work import settings_of
     from alphafix.commands.compare.work import work as run_stage
+    from alphafix.rivals.comparing import compare as compare_values
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
@@ -226,14 +225,12 @@ def compare(
     chosen = options_for_values(CompareOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, None)
-    given = {"val": required("val", val)}
+    held = store_of(required("val", val), num_classes=own.num_classes)
+    measured = held
     if chosen.on == "test":
-        given["test"] = required("test", test)
-    splits = {name: store_of(one, num_classes=own.num_classes) for name, one in given.items()}
-    with temporary_run(
-        own, classes=table, neighbours=near, splits={"train": store, **splits}
-    ) as run:
-        return run_stage(chosen.model_copy(update={"run": run.folder}), Watch()).comparison
+        measured = store_of(required("test", test), num_classes=own.num_classes)
+    given = Given(store, held, own, table, near)
+    return compare_values(given, measured, settings_of(chosen), on=chosen.on)
 
 
 def patch(
@@ -356,16 +353,10 @@ def _number(head: Head | None, classes: ClassTable | None) -> int | None:
     return None if head is None else head.num_classes
 
 
-def _table(store: FeatureStore, classes: ClassTable | None) -> ClassTable:
+def _table(store: FeatureValues, classes: ClassTable | None) -> ClassTable:
     if classes is not None:
         return classes
     return ClassTable.of(store.labels, num_classes=store.num_classes)
-
-
-def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
-    few = classes.thresholds.few if options.few_below is None else options.few_below
-    many = classes.thresholds.many if options.many_above is None else options.many_above
-    return replace(classes, thresholds=Thresholds(few=few, many=many))
 
 
 def _training(
@@ -374,14 +365,14 @@ def _training(
     classes: ClassTable | None,
     neighbors: Neighbours | None,
     k: int | None,
-) -> tuple[FeatureStore, ClassTable, Neighbours]:
+) -> tuple[FeatureValues, ClassTable, Neighbours]:
     """Training features with their class table and neighbours."""
     store = store_of(features, num_classes=head.num_classes)
     head.require_match(width=store.width, num_classes=store.num_classes)
     table = _table(store, classes)
     if neighbors is None:
         wanted = NeighborsOptions() if k is None else NeighborsOptions(k=k)
-        neighbors = nearest_neighbours(means_of(store), table, k=wanted.k)
+        neighbors = nearest_neighbours(store.class_means(), table, k=wanted.k)
     elif neighbors.few.tolist() != table.few.tolist():
         raise InputError(
             "the neighbours are not those of this class table's few-split classes",

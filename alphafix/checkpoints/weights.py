@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from alphafix.checkpoints import load_state_dict
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path, spec: str) -> None:
@@ -27,7 +27,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path,
     ]
     if missing or unexpected or shapes:
         found = [
-            f"{what}: {_some(names)}"
+            f"{what}: {some(names)}"
             for what, names in (
                 ("missing", missing),
                 ("unexpected", unexpected),
@@ -42,12 +42,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path,
             todo="check the name of the backbone; every tensor must fit, nothing is guessed",
         )
     module.load_state_dict(state, strict=True)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f", ... ({len(names)} in all)" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
 
 
 def require_weights(weights: Path | None, spec: str) -> Path:
@@ -74,7 +68,7 @@ def num_classes_in(state: Mapping[str, Tensor], name: str, *, file: Path, spec: 
     if f"{name}.weight" not in state:
         raise InputError(
             f"{file} does not hold the weights of {spec}",
-            got=f"no tensor {name}.weight (there are {_some(state)})",
+            got=f"no tensor {name}.weight (there are {some(state)})",
             expected=f"the head that {spec} has",
             todo="check the name of the backbone",
         )

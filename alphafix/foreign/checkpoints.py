@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from alphafix.checkpoints.formats.tensors import Tensor as Stored
 from alphafix.checkpoints.formats.tensors import elements, read_raw
 from alphafix.checkpoints.formats.torch_format import open_torch
 from alphafix.checkpoints.head.sections import without_wrapper
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, call, some
 from alphafix.values.head import HeadSource
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def networks(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor],
         if not found:
             raise InputError(
                 f"{path} has no network {part}",
-                got=f"tensors {_some(tensors)}",
+                got=f"tensors {some(tensors)}",
                 expected="state_dict_best with feat_model and classifier",
                 todo="give the final_model_checkpoint.pth of its training script",
             )
@@ -103,7 +102,7 @@ def classifier_balancing(path: Path) -> Converted:
     if "fc.weight" not in classifier or set(classifier) - known:
         raise InputError(
             f"the classifier of {path} is no linear layer",
-            got=_some(classifier),
+            got=some(classifier),
             expected="fc.weight, fc.bias and, for LWS, scales",
             todo="OLTR's checkpoints are another kind: alphafix import oltr",
         )
@@ -138,9 +137,9 @@ def ride(path: Path) -> Converted:
     if len(heads) < 2:
         raise InputError(
             f"{path} has no experts",
-            got=f"tensors {_some(model)}",
+            got=f"tensors {some(model)}",
             expected="backbone.linears.0.weight, backbone.linears.1.weight, ...",
-            todo="a model with one head needs no conversion: alphafix extract --weights FILE",
+            todo=f"a model with one head needs no conversion: {call('extract', weights=None)}",
         )
     weights = tuple(heads[expert] for expert in sorted(heads))
     names = tuple(name.replace(".weight", ".bias") for name in weights)
@@ -157,8 +156,3 @@ def ride(path: Path) -> Converted:
         factor=RIDE_SCALE if normalised else 1.0,
     )
     return Converted(model, source)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:4]) + (f", ... ({len(names)} in all)" if len(names) > 4 else "")

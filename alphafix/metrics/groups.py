@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.metrics.wordnet import is_synset, load_hypernyms, within_edges
 from alphafix.values.arrays import BoolArray
 from alphafix.values.classes import ClassTable
@@ -41,7 +41,7 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> BoolArra
     if unknown:
         raise InputError(
             f"{source} names classes that are not in the class table",
-            got=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
+            got=some(unknown),
             expected=f"names such as {', '.join(classes.names[:3])}",
             todo="use the names of classes.json",
         )

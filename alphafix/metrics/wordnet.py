@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, some
 from alphafix.values.arrays import BoolArray
 
 Hypernyms = Mapping[str, Sequence[str]]
@@ -91,7 +91,7 @@ def within_edges(synsets: Sequence[str], hypernyms: Hypernyms, edges: int) -> Bo
     if unknown:
         raise InputError(
             f"{len(unknown)} classes are not in WordNet",
-            got=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
+            got=some(unknown),
             expected="ids of noun synsets of WordNet 3.0, such as n02084071",
             todo="give --groups a file with a class name, a tab and a WordNet id on each line",
         )

@@ -13,7 +13,7 @@ from alphafix.metrics.accuracy import Accuracy
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import Predictions
-from alphafix.oltr.embedding import Embedding
+from alphafix.oltr.training.embedding import Embedding
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
@@ -85,10 +85,8 @@ def pictures(material: Material) -> list[Picture]:
         found.append(open_curve_picture(material.evaluation.open_set))
     trials = material.correction.trials
     if trials is not None:
-        ks = np.array([record["k"] for record in trials.settings])
-        largest = int(ks.max())
-        mine = ks == largest
-        found.append(alpha_picture(trials.alphas[mine][:, :, :largest], int(mine.sum())))
+        largest = trials.largest_k()
+        found.append(alpha_picture(largest.alphas, len(largest)))
     if material.embedding is not None:
         found += memory_pictures(material.embedding, classes)
     return found
@@ -261,9 +259,10 @@ def _trial_series(
         return {}
     other = "k" if name == "rho" else "rho"
     series: Series = {}
-    for record, accuracy in zip(trials.settings, figures, strict=True):
-        if record[other] == chosen.get(other):
-            values = series.setdefault(float(record[name]), {split: [] for split in splits})
+    for record, accuracy in zip(trials.records, figures, strict=True):
+        if getattr(record, other) == getattr(chosen, other):
+            x = float(getattr(record, name))
+            values = series.setdefault(x, {split: [] for split in splits})
             for split in splits:
                 values[split].append(float(accuracy[split] or 0.0))
     return series

@@ -6,7 +6,6 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,16 +42,10 @@ def _source(store: FeatureStore, classes: ClassTable) -> Any:
     options = dict(store.info.get("provenance") or {}).get("options") or {}
     if "data" not in options or store.info.get("skipped"):
         return None
-    from alphafix.images.spec import open_data
+    from alphafix.images.spec import Details, open_data
 
     try:
-        data = open_data(
-            options["data"],
-            root=Path(options["root"]) if options.get("root") else None,
-            prefixes=dict(entry.split("=", 1) for entry in options.get("prefix_map") or ()),
-            image_key=options.get("image_key"),
-            label_key=options.get("label_key"),
-        )
+        data = open_data(options["data"], Details.of(options))
         return data.source(str(store.info.get("split")), classes.names)
     except (AlphafixError, OSError) as error:
         logger.info("no thumbnails: %s", str(error).splitlines()[0])

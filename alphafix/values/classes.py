@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, some
 from alphafix.files import read_json, write_json
 from alphafix.report.html import table_html
 from alphafix.values.arrays import IntArray
@@ -102,6 +102,12 @@ class ClassTable:
             names = [f"class {i}" for i in range(len(counts))]
         return cls(tuple(names), counts, Thresholds(few=few_below, many=many_above))
 
+    def with_thresholds(self, few_below: int | None, many_above: int | None) -> ClassTable:
+        """The same classes with the thresholds that are given."""
+        few = self.thresholds.few if few_below is None else few_below
+        many = self.thresholds.many if many_above is None else many_above
+        return replace(self, thresholds=Thresholds(few=few, many=many))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -154,10 +160,9 @@ class ClassTable:
         """
         empty = np.flatnonzero(self.counts == 0)
         if len(empty):
-            shown = ", ".join(self.names[i] for i in empty[:5])
             raise InputError(
                 f"{len(empty)} of {len(self)} classes have no training samples",
-                got=shown + (", ..." if len(empty) > 5 else ""),
+                got=some(self.names[i] for i in empty),
                 expected="at least one training sample in every class",
                 todo="add samples, or check the class order of the training data",
             )

@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from alphafix.commands.command import Watch
+from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import work as extract
-from alphafix.features.allocator import kept_memory
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
 from alphafix.images.batches import BatchDataset, first_batch
@@ -225,10 +225,10 @@ def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
     """Our extraction, with its loading processes and the writing of the store."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
         ledger = Ledger(Path(out) / "val")
-        ledger.begin({})
         job = Job(
             dataset=BatchDataset(source, extractor.preprocess.transform),
             features_of=extractor,
+            around=kept_memory,
             ledger=ledger,
             num_classes=CLASSES,
             width=extractor.head.width,

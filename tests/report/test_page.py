@@ -143,7 +143,7 @@ def test_report__stale_comparison(tmp_path: Path) -> None:
     run.path("compare.json").write_text(
         json.dumps({"provenance": {"inputs": {HEAD: "0" * 64}}}), encoding="utf-8"
     )
-    with pytest.raises(StaleInputError, match="alphafix compare"):
+    with pytest.raises(StaleInputError, match=r"alphafix\.compare\("):
         report(ReportOptions(run=run.folder, bootstraps=100))
     assert not run.path("report").exists()
 

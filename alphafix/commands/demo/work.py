@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from alphafix.alphanet.fit import fit
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.command import Say, Watch
 from alphafix.commands.demo.options import DemoOptions
@@ -21,7 +22,7 @@ from alphafix.commands.neighbors.work import work as find_neighbors
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import work as patch
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import fit, forget_unfinished
+from alphafix.commands.train.work import given_in, settings_of
 from alphafix.commands.train.work import work as train
 from alphafix.demo.glyphs import load_glyphs, unpack_images
 from alphafix.errors import TargetExistsError
@@ -100,8 +101,8 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     train(training, quiet)
     correction = Correction.load(run.path(CORRECTION))
     clock(f"alphafix train --rho {options.rho:g}: {options.seeds} trials with nearest neighbours")
-    control = fit(training.model_copy(update={"metric": "random"}), progress=watch.progress)
-    forget_unfinished(run)
+    random = replace(settings_of(training), metric="random")
+    control = fit(given_in(run), random, progress=watch.progress)
     clock("the control: as many trials with random neighbours")
     written = patch(PatchOptions(run=to, overwrite=True, file=model), quiet)
     clock(f"alphafix patch: {len(correction.classes)} rows and biases changed in {written.target}")

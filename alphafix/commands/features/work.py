@@ -11,22 +11,17 @@ import numpy as np
 
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
-from alphafix.errors import TargetExistsError
 from alphafix.features.exchange import read_features
 from alphafix.features.export import write_features
-from alphafix.features.ledger import Ledger
-from alphafix.features.store import FeatureStore
-from alphafix.features.writer import FeatureWriter
+from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.features.writer import write_store
 from alphafix.files import sha256_file
-from alphafix.run.artifact import State
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
-
-# Rows that are handed to the writer at a time.
-_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -81,27 +76,19 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
     run = Run(options.run)
     head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
     arrays = read_features(options.file, split=options.split)
-    head.require_match(width=arrays.features.shape[1], num_classes=len(classes))
-    plan = _plan(options)
-    ledger = Ledger(run.features(options.split))
-    if ledger.finished(plan):
-        logger.info("%s is up to date", ledger.folder)
+    head.require_match(width=arrays.width, num_classes=len(classes))
+    artifact = _artifact(run, options)
+    if artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path.parent)
         return _imported(run, options)
-    if ledger.folder.is_dir() and not options.overwrite:
-        raise TargetExistsError(
-            f"{ledger.folder} exists already",
-            expected="no features of this split yet",
-            todo="give --overwrite to replace them, or choose another --run",
-        )
-    ledger.begin(plan)
-    writer = FeatureWriter(ledger.folder, num_classes=len(classes), dtype=options.store_dtype)
-    with watch.progress(f"import {options.split}", len(arrays.labels)) as advance:
-        for start in range(0, len(arrays.labels), _ROWS):
-            rows = slice(start, start + _ROWS)
-            writer.add(arrays.features[rows], arrays.labels[rows], arrays.ids[rows])
-            advance(len(arrays.labels[rows]))
-    writer.finish({"split": options.split, "skipped": 0, "provenance": plan})
-    ledger.clear()
+    write_store(
+        artifact,
+        arrays,
+        split=options.split,
+        num_classes=len(classes),
+        dtype=options.store_dtype,
+        progress=watch.progress,
+    )
     if options.split == "train":
         counts = np.bincount(arrays.labels[arrays.labels >= 0], minlength=len(classes))
         replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
@@ -110,11 +97,7 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
 
 def import_state(options: ImportOptions) -> State:
     """Whether the features are there as `import_work` would make them."""
-    run = Run(options.run)
-    if not run.has(run.manifest(options.split)):
-        return State.MISSING
-    finished = Ledger(run.features(options.split)).finished(_plan(options))
-    return State.CURRENT if finished else State.OTHER
+    return _artifact(Run(options.run), options).state
 
 
 def _imported(run: Run, options: ImportOptions) -> FeaturesResult:
@@ -122,11 +105,12 @@ def _imported(run: Run, options: ImportOptions) -> FeaturesResult:
     return FeaturesResult(store, options.split, run.path(run.manifest(options.split)))
 
 
-def _plan(options: ImportOptions) -> dict[str, object]:
+def _artifact(run: Run, options: ImportOptions) -> Artifact:
     recorded = {
         "file": options.file.name,
         "file_sha256": sha256_file(options.file),
         "split": options.split,
         "store_dtype": options.store_dtype,
     }
-    return Provenance(stage="features import", options=recorded, inputs={}).to_dict()
+    plan = Provenance(stage="features import", options=recorded, inputs={})
+    return store_artifact(run.features(options.split), plan.to_dict())

@@ -11,7 +11,7 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.make_lt.options import MakeLtOptions
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.files import digest
 from alphafix.longtail.checksums import read_checksums, verify
 from alphafix.longtail.choose import (
@@ -114,7 +114,7 @@ def make_lists(options: MakeLtOptions) -> MadeLists:
     folder = options.output or OUTPUT
     refuse_filled(folder, overwrite=options.overwrite)
     if options.data is None:
-        raise InputError("there are no images to draw from", todo="give --data")
+        raise InputError("there are no images to draw from", todo=f"give {option('data')}")
     images = ClassImages.scan(options.data)
     lists = _draw(images, options)
     files = {name: text.encode() for name, text in lists.texts().items()}
@@ -133,7 +133,7 @@ def verify_lists(options: MakeLtOptions) -> tuple[str, ...]:
         FileFormatError: If there are no checksums in the file.
     """
     if options.verify is None:
-        raise InputError("there are no checksums to compare with", todo="give --verify")
+        raise InputError("there are no checksums to compare with", todo=f"give {option('verify')}")
     return verify(read_checksums(options.verify), options.output or options.verify.parent)
 
 

@@ -12,12 +12,11 @@ from typing import Any
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
@@ -64,10 +63,10 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
     if options.features or options.head is not None:
         from alphafix.commands.neighbors.start import start_from_arrays
 
-        start_from_arrays(run, options, progress=watch.progress)
+        start_from_arrays(run, options, watch.progress)
     store = FeatureStore.open(run.features("train"))
     earlier = ClassTable.load(run.require(CLASSES))
-    classes = _with_thresholds(earlier, options)
+    classes = earlier.with_thresholds(options.few_below, options.many_above)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
     changed = classes.thresholds != earlier.thresholds
@@ -79,7 +78,7 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
         found = Neighbours.load(artifact.path)
     else:
         warn_of_few(options.k)
-        means = class_means(store)
+        means = store.class_means()
         found = nearest_neighbours(
             means, classes, k=options.k, metric=options.metric, seed=options.seed
         )
@@ -96,14 +95,17 @@ def state(options: NeighborsOptions) -> State:
     """Whether the neighbours are there as `work` would make them."""
     run = Run(options.run)
     if options.features or options.head is not None:
-        from alphafix.commands.neighbors.start import started
+        from alphafix.commands.neighbors.start import start_state
 
-        if not started(run, options):
-            return State.OTHER if run.has(CLASSES) else State.MISSING
+        if (started := start_state(run, options)) is not State.CURRENT:
+            return started
     if not run.has(NEIGHBORS):
         return State.MISSING
     classes = ClassTable.load(run.require(CLASSES))
-    same = _with_thresholds(classes, options).thresholds == classes.thresholds
+    same = (
+        classes.with_thresholds(options.few_below, options.many_above).thresholds
+        == classes.thresholds
+    )
     return _artifact(run, options).state if same else State.OTHER
 
 
@@ -115,12 +117,6 @@ def _artifact(run: Run, options: NeighborsOptions) -> Artifact:
 def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:
     same = path.is_file() and path.read_bytes() == text.encode()
     write_text(path, text, overwrite=overwrite or same)
-
-
-def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
-    few = options.few_below if options.few_below is not None else classes.thresholds.few
-    many = options.many_above if options.many_above is not None else classes.thresholds.many
-    return replace(classes, thresholds=Thresholds(few=few, many=many))
 
 
 def table_csv(classes: ClassTable, found: Neighbours) -> str:

@@ -154,7 +154,7 @@ def _from_run(options: PatchOptions, progress: Progress) -> _Work:
         if head.source is None
         else {"file": head.source.file, "sha256": head.source.sha256},
         "method": correction.method,
-        "chosen": correction.chosen,
+        "chosen": correction.chosen.to_dict(),
         "correction": correction.provenance,
         "effect": None if effect is None else effect.to_dict(),
     }

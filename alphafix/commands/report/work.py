@@ -16,7 +16,7 @@ from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
-from alphafix.oltr.embedding import EMBEDDING, Embedding
+from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.progress import Progress
 from alphafix.report.collect import Material
 from alphafix.report.content import page_of

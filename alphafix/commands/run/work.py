@@ -15,6 +15,7 @@ from alphafix.commands import load_command
 from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
+from alphafix.documents import nearest
 from alphafix.errors import (
     AlphafixError,
     InputError,
@@ -24,7 +25,6 @@ from alphafix.errors import (
     option,
     spelt,
 )
-from alphafix.recipes.document import nearest
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run.artifact import State

@@ -156,7 +156,8 @@ class TrainOptions(StageOptions):
         if self.select == "few" and self.calibrate:
             raise ValueError(
                 f"{option('calibrate')} with {option('select', 'few')} has no optimum: a larger "
-                f"offset always wins; use {option('select', 'constrained')} {option('max_overall_drop')}"
+                f"offset always wins; use {option('select', 'constrained')} and "
+                f"{option('max_overall_drop')}"
             )
         return self
 
@@ -169,10 +170,3 @@ class TrainOptions(StageOptions):
         """The options that decide the result, as JSON data for its provenance."""
         beside = {"run", "overwrite", "logger", "tensorboard", "memory", "plan"}
         return self.model_dump(mode="json", exclude=beside)
-
-    def recorded_trials(self) -> dict[str, Any]:
-        """Those of them that decide a trial (not which trials there are, or the choice)."""
-        choice = {"rho", "seeds", "k", "select", "max_overall_drop", "ensemble", "calibrate"}
-        if self.holdout is None:
-            choice.add("seed")  # otherwise it decides which samples are held out
-        return {name: value for name, value in self.recorded().items() if name not in choice}

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from alphafix.commands.options import CommandOptions, Flag, Several
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
-from alphafix.oltr.methods import METHODS
+from alphafix.oltr.training.methods import METHODS
 
 # Which of the fields below decide nothing about the weights.
 _INCIDENTAL = {

@@ -7,27 +7,34 @@ from collections.abc import Iterator
 from alphafix.commands.command import Shown, Table
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.commands.train_oltr.work import TrainOltrResult
-from alphafix.values.classes import TIERS
-
-_COLUMNS = (*TIERS, "overall")
+from alphafix.metrics.accuracy import COLUMNS
 
 
 def show(found: TrainOltrResult, options: TrainOltrOptions) -> Shown:
     """Closed-set and open-set figures, the classes, and the folder."""
-    return Shown(str(found.folder), [*_tables(found), found.classes.describe()])
+    told: list[Table | str] = [*_tables(found), *_experts(found), found.classes.describe()]
+    return Shown(str(found.folder), told)
+
+
+def _experts(found: TrainOltrResult) -> Iterator[str]:
+    """How many experts a routed model asks."""
+    asked = found.evaluation.get("experts", {})
+    if asked:
+        means = ", ".join(f"{mean:.2f} on {split}" for split, mean in asked.items())
+        yield f"experts that an image asks on average: {means}"
 
 
 def _tables(found: TrainOltrResult) -> Iterator[Table]:
     evaluation = found.evaluation
     rows = [
-        [f"{split}, closed", *(_cell(figures[name]) for name in _COLUMNS), "", ""]
+        [f"{split}, closed", *(_cell(figures[name]) for name in COLUMNS), "", ""]
         for split, figures in evaluation["closed"].items()
     ]
     for row in evaluation.get("recognition", ()):
-        figures = [_cell(row["open"][name]) for name in _COLUMNS]
+        figures = [_cell(row["open"][name]) for name in COLUMNS]
         f_measures = [_cell(row["f_measure"]), _cell(row["f_measure_old"])]
         rows.append([f"{evaluation['open_on']}, open: {row['method']}", *figures, *f_measures])
-    yield Table("Top-1 accuracy", ["", *_COLUMNS, "F", "F, old form"], rows)
+    yield Table("Top-1 accuracy", ["", *COLUMNS, "F", "F, old form"], rows)
     detection = [
         [row["method"], _cell(row["detection_error"]), _cell(row["auroc"])]
         for row in evaluation.get("detection", ())
