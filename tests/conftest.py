@@ -1,4 +1,4 @@
-"""What holds for all tests: one thread a process, and costly things made once."""
+"""What holds for all tests: one thread a process, shapes checked, and costly things made once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.shapes import watch
+
 # The tests run in as many processes as there are processors (pyproject.toml), so more threads
 # would only wait for each other. The commands that the tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+watch()
 
 Make = Callable[[Path], None]
 
