@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from alphafix.commands import console
 from alphafix.commands.command import Command, Watch
-from alphafix.commands.options import CommandOptions, Flag
+from alphafix.commands.options import CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
 from alphafix.progress import silent
 
@@ -64,11 +64,10 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:
     """How options are spelt to who typed a command: by the flags that its model gives them."""
     flags = {
-        name: item.names[-1]
+        name: names[-1]
         for model in models
         for name, field in model.model_fields.items()
-        for item in field.metadata
-        if isinstance(item, Flag) and item.names
+        if (names := _extra(field)["flags"])
     }
 
     def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
@@ -78,20 +77,20 @@ def spelling_of(*models: type[CommandOptions]) -> Spelling:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    flag = next((item for item in field.metadata if isinstance(item, Flag)), Flag())
+    extra = _extra(field)
     annotation: Any = field.annotation
     default = field.get_default(call_default_factory=True)
     if get_origin(annotation) is tuple:
         # A flag that may be repeated; the model turns the words into its own types.
         annotation = list[str]
         default = [str(item) for item in default or ()]
-    common: dict[str, Any] = {"help": field.description, "metavar": flag.metavar}
-    if flag.argument:
+    common: dict[str, Any] = {"help": field.description, "metavar": extra["metavar"]}
+    if extra["argument"]:
         info: Any = typer.Argument(**common, show_default=False)
     else:
         shown = default is not None and default is not False and default != []
         info = typer.Option(
-            *(flag.names or (_long_name(name, annotation, default),)),
+            *(extra["flags"] or (_long_name(name, annotation, default),)),
             **common,
             show_default=shown,
             envvar=_ENVIRONMENT.get(name),
@@ -102,6 +101,12 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default=... if field.is_required() else default,
         annotation=Annotated[annotation, info],
     )
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    """What `alphafix.commands.options.flag` says of a field."""
+    assert isinstance(field.json_schema_extra, dict)
+    return dict(field.json_schema_extra)
 
 
 def _long_name(name: str, annotation: object, default: object) -> str:

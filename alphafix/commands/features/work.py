@@ -11,6 +11,7 @@ import numpy as np
 
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
+from alphafix.commands.records import record_of
 from alphafix.features.exchange import read_features
 from alphafix.features.export import write_features
 from alphafix.features.store import FeatureStore, store_artifact
@@ -57,9 +58,17 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
         TargetExistsError: If the file exists and may not be replaced.
         InputError: If the file's suffix is of no known format.
     """
-    store = FeatureStore.open(Run(options.run).features(options.split))
-    with watch.progress(f"export {options.split}", len(store)) as advance:
-        write_features(options.file, store, overwrite=options.overwrite, advance=advance)
+    run = Run(options.run)
+    store = FeatureStore.open(run.features(options.split))
+    manifest = run.manifest(options.split)
+    what = options.file.absolute()
+    record = record_of(run, "features export", options, manifest, what=what, made="file")
+    if record.check(overwrite=options.overwrite, where="file"):
+        logger.info("%s is up to date", options.file)
+    else:
+        with watch.progress(f"export {options.split}", len(store)) as advance:
+            write_features(options.file, store, overwrite=options.overwrite, advance=advance)
+        record.record([options.file])
     return FeaturesResult(store, options.split, options.file)
 
 

@@ -15,7 +15,7 @@ from alphafix.checkpoints import find_head, open_checkpoint
 from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.checkpoints.head.layout import effective, read_stored
 from alphafix.commands.command import Watch
-from alphafix.commands.given import is_given, write_given
+from alphafix.commands.given import given_state, is_given, write_given
 from alphafix.commands.import_.options import ForeignOptions
 from alphafix.errors import InputError, call, option
 from alphafix.features.exchange import read_features
@@ -100,8 +100,62 @@ def work(options: ForeignOptions, watch: Watch) -> ImportResult:
 
 
 def state(options: ForeignOptions) -> State:
-    """To do: `work` itself tells what of it is up to date."""
-    return State.MISSING
+    """Whether model and run directory are there as `work` would make them."""
+    if not options.source.exists():
+        return State.MISSING
+    found = set()
+    if options.kind in _MODELS:
+        found.add(_converted(options).state)
+    if options.kind not in _MODELS or options.features:
+        found.add(given_state(Run(options.run), _plan(options, _files(options))))
+    if found == {State.CURRENT}:
+        return State.CURRENT
+    return State.OTHER if State.OTHER in found else State.MISSING
+
+
+# Kinds that give a model in plain form.
+_MODELS = ("classifier-balancing", "ride", "oltr")
+
+
+def _files(options: ForeignOptions) -> dict[str, Path]:
+    """The files that a run directory is made of, by what they are."""
+    source = options.source
+    if options.kind == "alphanet-official":
+        folder = alphanet.open_folder(source, options.name)
+        return {str(file.relative_to(source)): file for file in folder.files}
+    if options.kind == "features":
+        return {**split_files((str(source),)), "head": _head(options)}
+    features = {f"{split} features": file for split, file in split_files(options.features).items()}
+    if options.kind == "huggingface":
+        model = (_config(options), *open_checkpoint(source).files)
+        return {**{file.name: file for file in model}, **features}
+    return {"checkpoint": _checkpoint_of(options), **features}
+
+
+def _config(options: ForeignOptions) -> Path:
+    config = options.source / "config.json"
+    if not config.is_file():
+        raise InputError(f"{options.source} is no saved model", got="no config.json")
+    return config
+
+
+def _checkpoint_of(options: ForeignOptions) -> Path:
+    source = options.source / FINAL if options.source.is_dir() else options.source
+    if not source.is_file():
+        raise InputError(f"{source} is not there", expected="a checkpoint", todo="name the file")
+    return source
+
+
+def _converted(options: ForeignOptions) -> Artifact:
+    """The model in plain form, as it would be made now."""
+    source = _checkpoint_of(options)
+    plan = _plan(options, {"checkpoint": source}).to_dict()
+    if options.kind != "oltr":
+        return Artifact(options.output or source.with_suffix(".safetensors"), plan)
+    from alphafix.oltr.training.folder import CONFIG, MODEL
+
+    folder = options.output or source.with_name(f"{source.stem}-oltr")
+    return Artifact(folder / CONFIG, plan, owned=(folder / MODEL,))
 
 
 def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
@@ -117,8 +171,7 @@ def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
         counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
         return Given(head, found, thresholds=alphanet.thresholds_of(folder, counts))
 
-    files = {str(file.relative_to(options.source)): file for file in folder.files}
-    return _to_run(options, files, read, progress)
+    return _to_run(options, read, progress)
 
 
 def _features(options: ForeignOptions, progress: Progress) -> ImportResult:
@@ -128,7 +181,7 @@ def _features(options: ForeignOptions, progress: Progress) -> ImportResult:
         found = {split: read_features(file, split=split) for split, file in files.items()}
         return Given(replace(read_head(_head(options)), scale=options.scale), found)
 
-    return _to_run(options, {**files, "head": _head(options)}, read, progress)
+    return _to_run(options, read, progress)
 
 
 def _head(options: ForeignOptions) -> Path:
@@ -136,35 +189,27 @@ def _head(options: ForeignOptions) -> Path:
 
 
 def _huggingface(options: ForeignOptions, progress: Progress) -> ImportResult:
-    config = options.source / "config.json"
-    if not config.is_file():
-        raise InputError(f"{options.source} is no saved model", got="no config.json")
-    labels: Mapping[str, str] = read_json(config).get("id2label") or {}
+    labels: Mapping[str, str] = read_json(_config(options)).get("id2label") or {}
     names = [str(labels[key]) for key in sorted(labels, key=int)]
 
     def read() -> Given:
         head = find_head(options.source, num_classes=len(names) or None)
         return Given(replace(head, scale=options.scale), _given(options, head), names or None)
 
-    model = open_checkpoint(options.source)
-    files = {file.name: file for file in (config, *model.files)}
-    return _to_run(options, files | _feature_files(options), read, progress)
+    return _to_run(options, read, progress)
 
 
 def _checkpoint(
     convert: Callable[[Path], Converted], options: ForeignOptions, progress: Progress
 ) -> ImportResult:
-    source = options.source / FINAL if options.source.is_dir() else options.source
-    if not source.is_file():
-        raise InputError(f"{source} is not there", expected="a checkpoint", todo="name the file")
-    target = options.output or source.with_suffix(".safetensors")
-    artifact = Artifact(target, _plan(options, {"checkpoint": source}).to_dict())
+    source, artifact = _checkpoint_of(options), _converted(options)
+    target = artifact.path
     if artifact.check(overwrite=options.overwrite, where="output"):
         logger.info("%s is up to date", target)
         head = _converted_head(target, convert(source).head if options.features else None)
     else:
         converted = convert(source)
-        _write_model(artifact.path, converted.tensors, artifact.plan)
+        _write_model(target, converted.tensors, artifact.plan)
         head = _converted_head(target, converted.head)
     if head is None or not options.features:
         return ImportResult(options.kind, model=target)
@@ -172,8 +217,7 @@ def _checkpoint(
     def read() -> Given:
         return Given(replace(head, scale=options.scale), _given(options, head))
 
-    files = {"checkpoint": source, **_feature_files(options)}
-    return replace(_to_run(options, files, read, progress), model=target)
+    return replace(_to_run(options, read, progress), model=target)
 
 
 def _converted_head(target: Path, source: Any) -> Head | None:
@@ -200,7 +244,6 @@ def _write_model(path: Path, tensors: Mapping[str, Tensor], plan: Plan) -> None:
 
 def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
     from alphafix.foreign.oltr import official_oltr
-    from alphafix.oltr.training.folder import CONFIG, MODEL
 
     if options.features:
         raise InputError(
@@ -209,20 +252,18 @@ def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
             expected="the converted model's own features",
             todo=f"import the checkpoint, then {call('extract', backbone='oltr:DIR')}",
         )
-    source = options.source / FINAL if options.source.is_dir() else options.source
-    folder = options.output or source.with_name(f"{source.stem}-oltr")
-    plan = _plan(options, {"checkpoint": source}).to_dict()
-    artifact = Artifact(folder / CONFIG, plan, owned=(folder / MODEL,))
-    made = ImportResult(options.kind, model=folder / MODEL)
+    artifact = _converted(options)
+    (model,) = artifact.owned
+    made = ImportResult(options.kind, model=model)
     if artifact.check(overwrite=options.overwrite, where="output"):
-        logger.info("%s is up to date", folder)
+        logger.info("%s is up to date", model.parent)
         return made
     names = None if options.class_names is None else tuple(read_names(options.class_names))
-    found = official_oltr(source, names)
+    found = official_oltr(_checkpoint_of(options), names)
     artifact.clear()
     # The config makes the folder a model, so it goes last.
-    _write_model(folder / MODEL, found.model.state_dict(), plan)
-    write_json(artifact.path, {**found.config.to_dict(), "provenance": plan})
+    _write_model(model, found.model.state_dict(), artifact.plan)
+    write_json(artifact.path, {**found.config.to_dict(), "provenance": artifact.plan})
     return made
 
 
@@ -251,10 +292,6 @@ def _entering(arrays: FeatureArrays, head: Head) -> FeatureArrays:
     return replace(arrays, features=features)
 
 
-def _feature_files(options: ForeignOptions) -> dict[str, Path]:
-    return {f"{split} features": file for split, file in split_files(options.features).items()}
-
-
 def _plan(options: ForeignOptions, files: Mapping[str, Path]) -> Provenance:
     if options.class_names is not None:
         files = {**files, "class names": options.class_names}
@@ -266,15 +303,10 @@ def _plan(options: ForeignOptions, files: Mapping[str, Path]) -> Provenance:
     return Provenance(stage="import", options=recorded, inputs={})
 
 
-def _to_run(
-    options: ForeignOptions,
-    files: Mapping[str, Path],
-    read: Callable[[], Given],
-    progress: Progress,
-) -> ImportResult:
+def _to_run(options: ForeignOptions, read: Callable[[], Given], progress: Progress) -> ImportResult:
     """Write a run directory, unless the same files have made it already."""
     run = Run(options.run)
-    plan = _plan(options, files)
+    plan = _plan(options, _files(options))
     if is_given(run, plan, overwrite=options.overwrite):
         logger.info("%s was made from these files already", run.folder)
     else:
