@@ -12,6 +12,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "alphafix"
 
+_MODULE = re.compile(r"alphafix(\.\w+){2,}")
 _HEADING = "## The rooms, bottom to top\n"
 
 
@@ -56,7 +57,7 @@ def imports() -> list[Import]:
                 # What is imported from a module may be a module too, or a name in it.
                 imported = modules.get(name) or modules.get(name.rpartition(".")[0])
                 if imported not in (None, file):
-                    found.add(Import(file, str(imported), node.lineno))
+                    found.add(Import(file, str(imported), getattr(node, "lineno", 0)))
     return sorted(found)
 
 
@@ -68,9 +69,8 @@ def _names(node: ast.AST) -> Iterator[str]:
         assert node.level == 0, f"a relative import of {node.module}"
         if node.module and node.module.partition(".")[0] == "alphafix":
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        if re.fullmatch(r"alphafix(\.\w+){2,}", node.value):
-            yield node.value
+    elif isinstance(node, ast.Constant) and _MODULE.fullmatch(str(node.value)):
+        yield str(node.value)
 
 
 def rooms() -> list[str]:
@@ -83,8 +83,12 @@ def rooms() -> list[str]:
 
 def room_of(file: str, order: list[str]) -> str | None:
     """The room that a file lies in: the longest entry that covers it, or None."""
-    covering = [room for room in order if room == file or room[-1] == "/" and file.startswith(room)]
+    covering = [room for room in order if file == room or _inside(file, room)]
     return max(covering, key=len, default=None)
+
+
+def _inside(file: str, room: str) -> bool:
+    return room.endswith("/") and file.startswith(room)
 
 
 def circle(found: list[Import]) -> list[str]:

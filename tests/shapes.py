@@ -1,8 +1,9 @@
-"""The shapes of the library's arrays as types, which all tests check; the package knows nothing of it.
+"""The shapes of the library's arrays as types, which all tests check.
 
-`watch` is called before the package is imported. It wraps each function of `SHAPES` as its module
-is loaded, so that every call in a test process, from wherever, is checked by jaxtyping and
-beartype. Names of sizes hold within one call; what stands in braces is said of its arguments.
+The package knows nothing of it: `watch` is called before it is imported, and wraps each function
+of `SHAPES` as its module is loaded. So every call in a test process, from wherever, is checked by
+jaxtyping and beartype. Names of sizes hold within one call; what stands in braces is said of its
+arguments.
 """
 
 from __future__ import annotations
@@ -40,8 +41,18 @@ def maybe(hint: Any) -> Any:
 
 
 def several(hint: Any) -> Any:
-    """A tuple of it."""
-    return tuple[hint, ...]
+    """A tuple of any number of it."""
+    return tuple.__class_getitem__((hint, ...))
+
+
+def these(*hints: Any) -> Any:
+    """A tuple of just these."""
+    return tuple.__class_getitem__(hints)
+
+
+def named(hint: Any) -> Any:
+    """Some of it by name."""
+    return dict.__class_getitem__((str, hint))
 
 
 Shapes = Mapping[str, Mapping[str, Any]]
@@ -181,7 +192,7 @@ _METRICS: dict[str, Shapes] = {
         "bootstrap": {"labels": int64("N"), "return": float64("{draws} S")},
         "interval": {
             "values": float64("draws *S"),
-            "return": tuple[float64("*S"), float64("*S")],
+            "return": these(float64("*S"), float64("*S")),
         },
     },
     "comparison": {"Measured.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
@@ -232,7 +243,7 @@ _METRICS: dict[str, Shapes] = {
         "read_logits": {
             "logits": float32("n C"),
             "labels": int64("n"),
-            "return": tuple[int64("n"), boolean("n"), float32("n")],
+            "return": these(int64("n"), boolean("n"), float32("n")),
         },
     },
     "selection": {"Rule.goodness_along": {"return": float64("n")}},
@@ -245,7 +256,7 @@ _METRICS: dict[str, Shapes] = {
         },
         "Contest.of": {"logits": float32("n C"), "labels": int64("n"), "few": int64("F")},
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
-        "Curve.__init__": {"offsets": float64("P"), "accuracy": dict[str, float64("P")]},
+        "Curve.__init__": {"offsets": float64("P"), "accuracy": named(float64("P"))},
     },
     "wordnet": {"within_edges": {"return": boolean("{len(synsets)} {len(synsets)}")}},
 }
@@ -333,7 +344,7 @@ _OLTR: dict[str, Shapes] = {
         "Memory.forward": {
             "direct": floats("B D"),
             "centroids": floats("C D"),
-            "return": tuple[floats("B D"), maybe(floats("B C"))],
+            "return": these(floats("B D"), maybe(floats("B C"))),
         },
     },
     "network": {
@@ -349,7 +360,7 @@ _OLTR: dict[str, Shapes] = {
             "meta": maybe(floats("B D")),
             "memory": maybe(floats("B _")),
             "expert_logits": maybe(floats("E B _")),
-            "experts": maybe(longs("B")),
+            "experts": maybe(tensors("B")),
         }
     },
     "ride": {

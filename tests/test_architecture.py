@@ -45,7 +45,7 @@ def test_imports__point_down(found: list[Import]) -> None:
 
 
 def test_circle__is_found() -> None:
-    pairs = ["ab", "bc", "ca", "cd"]
+    pairs = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]
     assert set(circle([Import(a, b, 1) for a, b in pairs])) == set("abc")
     assert circle([Import(a, b, 1) for a, b in pairs[:2]]) == []
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_shapes__are_said_of_every_public_function_with_arrays(room: str) -> Non
 @pytest.mark.parametrize("module", SHAPES)
 def test_shapes__name_parameters_that_are_there(module: str) -> None:
     for place, hints in SHAPES[module].items():
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in place.split("."):
             found = inspect.getattr_static(found, part)
         function = getattr(found, "__func__", None) or getattr(found, "fget", None)

@@ -395,7 +395,8 @@ def test_recipes__hold_the_published_settings() -> None:
 def test_flags__have_the_last_word(train: Command, tmp_path: Path) -> None:
     flags = ("--epochs", "1,2", "--lr", "0.03,0.02", "--feature-lr", "0.01", "--batch-size", "8")
     fine(train(*flags, "--width", "24", "--few-below", "25", "--many-above", "30"))
-    records = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").open()]
+    lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     assert [(r["stage"], r["epoch"]) for r in records] == [(1, 1), (2, 1), (2, 2)]
     assert records[0]["lr"] == {"features": 0.01, "head": 0.03}
     assert records[1]["lr"]["head"] == 0.02
@@ -434,7 +435,8 @@ def test_logger__tensorboard_has_the_figures(train: Command, tmp_path: Path) -> 
     fine(train("--epochs", "2", "--logger", "tensorboard"))
     events = EventAccumulator(str(tmp_path / "out/tensorboard/oltr-stage-2"))
     events.Reload()
-    records = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").open()]
+    lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     losses = [(event.step, event.value) for event in events.Scalars("loss")]
     assert losses == [(r["epoch"], pytest.approx(r["loss"])) for r in records[2:]]
 
