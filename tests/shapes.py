@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -20,6 +20,7 @@ import jaxtyping
 import numpy as np
 from beartype import beartype
 from torch import Tensor
+from torch.compiler import is_compiling
 
 
 def _kind(name: str, array: type) -> Callable[[str], Any]:
@@ -451,4 +452,11 @@ def _wrapped(found: Any, hints: Mapping[str, Any]) -> Any:
         return found
     # What has no entry is not looked at: mypy does.
     found.__annotations__ = dict(hints)
-    return jaxtyping.jaxtyped(found, typechecker=beartype)
+    checked = jaxtyping.jaxtyped(found, typechecker=beartype)
+
+    @wraps(found)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        # A compiler's graph is to hold the function alone.
+        return (found if is_compiling() else checked)(*args, **kwargs)
+
+    return function

@@ -99,7 +99,7 @@ def make_photos(folder: Path) -> None:
     for label in range(16):
         place = folder / f"class_{label:02d}"
         place.mkdir(parents=True)
-        for index in range(48):
+        for index in range(100):
             draw(label, rng).resize((32, 32)).save(place / f"{index:03d}.png")
 
 
