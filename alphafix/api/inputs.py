@@ -31,7 +31,7 @@ Features = FeatureValues | tuple[npt.ArrayLike, npt.ArrayLike]
 """Features in memory or on disk, or N x D features and N class ids as arrays or torch tensors."""
 
 # Keywords that say where results are read or written.
-_ABOUT_FILES = ("run", "overwrite", "csv", "logger", "tensorboard")
+_ABOUT_FILES = (*StageOptions.model_fields, "csv", "logger", "tensorboard")
 
 # Rows given to the writer at a time, so that a large array is not copied whole.
 ROWS = 16_384

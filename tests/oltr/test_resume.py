@@ -95,7 +95,6 @@ def test_kill__in_each_stage_changes_no_bit(work: Path, whole: Path) -> None:
     options = options_of(work, "killed")
     for stage in (1, 2):
         kill_at(options, stage, 3, half_written=True)
-        assert list(options.output.rglob("*.tmp"))
         kill_at(options, stage, 4, half_written=False)
         assert not (options.output / "config.json").exists()
     # In a process like the others: another number of threads would sum in another order.
