@@ -157,6 +157,7 @@ KILL_AFTER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 1, 3])
 def test_patch__killed_in_place(writes: int, work: Path) -> None:
     model = work / "model.safetensors"
@@ -170,6 +171,7 @@ def test_patch__killed_in_place(writes: int, work: Path) -> None:
     assert not undo_path(model).exists()
 
 
+@pytest.mark.slow
 def test_patch__killed_at_any_moment(tmp_path: Path) -> None:
     """A copy of 100 MB, killed at random moments: the name is free, or the file is whole."""
     rng = np.random.default_rng(0)

@@ -22,6 +22,8 @@ from tests.oltr.drawings import RECIPE, write_folders, write_recipe
 from tests.processes import start
 from tests.stages import train_oltr
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 5
 
 

@@ -69,6 +69,7 @@ def failed(result: Result, *says: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
 def test_method__trains_evaluates_and_is_read_as_a_backbone(
     name: str, train: Command, tmp_path: Path, work: Path
@@ -120,6 +121,7 @@ def _same_logits(folder: Path, name: str, exported: torch.nn.Module) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "parts", "gone"),
     [
@@ -460,6 +462,7 @@ def test_arrays__in_grey_are_trained_in_memory(train: Command, tmp_path: Path) -
     assert "recognition" in read_json(tmp_path / "out/evaluation.json")
 
 
+@pytest.mark.slow
 def test_photographs__go_through_random_crops_in_loading_processes(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
