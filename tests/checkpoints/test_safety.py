@@ -168,6 +168,7 @@ def killed(work: Path, function: str, calls: int, *more: str) -> bool:
     return code != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 1, 3])
 def test_patch__killed_in_place(writes: int, work: Path) -> None:
     model = work / "model.safetensors"

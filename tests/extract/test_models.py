@@ -262,6 +262,7 @@ def test_extract__thresholds(options: Callable[..., ExtractOptions]) -> None:
     assert len(changed.classes.few) == 0
 
 
+@pytest.mark.slow
 def test_extract__compiled_model_gives_the_same(options: Callable[..., ExtractOptions]) -> None:
     plain = options("flat_net", split="val")
     extract(plain)
