@@ -2,8 +2,8 @@
 
 The values (`ClassTable`, `Features`, `Head`, `Neighbours`, `Correction`, `Evaluation`), the
 stages as functions on them (`extract`, `find_neighbors`, `train`, `patch`, `evaluate`,
-`compare`, `inspect`, `figures`), and `AlphaNetClassifier` for scikit-learn. Each is loaded when
-it is used, so that importing alphafix is instant.
+`compare`, `inspect`, `figures`), `figure` of a value, and `AlphaNetClassifier` for scikit-learn.
+Each is loaded when it is used, so that importing alphafix is instant.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import logging
 from typing import TYPE_CHECKING, Any
+
+from alphafix.values.display import show_by
 
 if TYPE_CHECKING:
     from alphafix.api.functions import (
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from alphafix.features.features import Features
     from alphafix.features.store import FeatureStore
     from alphafix.metrics.evaluation import Evaluation
+    from alphafix.report.drawing import figure
     from alphafix.values.classes import ClassTable
     from alphafix.values.correction import Correction
     from alphafix.values.head import Head
@@ -46,6 +49,7 @@ __all__ = [
     "compare",
     "evaluate",
     "extract",
+    "figure",
     "figures",
     "find_neighbors",
     "inspect",
@@ -63,11 +67,15 @@ _MODULES = {
     "Features": "alphafix.features.features",
     "Head": "alphafix.values.head",
     "Neighbours": "alphafix.values.neighbors",
+    "figure": "alphafix.report.drawing",
 }
-"""Where each value is defined; everything else is a function of `alphafix.api.functions`."""
+"""Where each value is defined, and what draws one; the others are of `alphafix.api.functions`."""
 
 # What a library logs is the application's to show: without this, Python prints warnings.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# Values know nothing of the report that shows them in notebooks.
+show_by("alphafix.report.html", "html")
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for right

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import measure
-from alphafix.report.collect import Material, pictures
+from alphafix.report.collect import Evidence, pictures
 from alphafix.run.directory import NEIGHBORS, Run
 from alphafix.values.neighbors import Neighbours
 
@@ -24,15 +24,13 @@ def draw(options: EvaluateOptions) -> dict[str, Figure]:
     run = Run(options.run)
     run.require_fresh(NEIGHBORS)
     found = measure(options)
-    material = Material(
+    evidence = Evidence(
         found.evaluation,
-        found.before,
-        found.after,
+        found.both,
         found.store,
         found.head,
         found.correction,
         Neighbours.load(run.path(NEIGHBORS)),
         found.groups,
-        None,
     )
-    return {picture.name: picture.drawing for picture in pictures(material)}
+    return {picture.name: picture.drawing for picture in pictures(evidence)}

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
         PatchKeywords,
         TrainKeywords,
     )
+    from alphafix.checkpoints.head.inspection import Inspection
     from alphafix.commands.extract.work import ExtractResult
-    from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
     from alphafix.commands.train.work import TrainResult
     from alphafix.features.features import Features as FeatureValues

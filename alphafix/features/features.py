@@ -13,15 +13,15 @@ import numpy.typing as npt
 from alphafix.errors import InputError
 from alphafix.features.shards import check_rows
 from alphafix.features.sums import ClassSums
-from alphafix.report.html import table_html
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
+from alphafix.values.display import Displayed
 from alphafix.values.labels import class_counts
 
 # Rows a read when streaming: a few MB for common widths, so that memory stays flat.
 CHUNK_ROWS = 4096
 
 
-class Features(ABC):
+class Features(Displayed, ABC):
     """N x D features with labels and sample ids, which never change.
 
     Attributes:
@@ -118,16 +118,6 @@ class Features(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def _repr_html_(self) -> str:
-        rows: list[list[object]] = [
-            ["samples", f"{len(self):,}"],
-            ["feature width", self.width],
-            ["classes", self.num_classes],
-            ["stored as", self.dtype],
-            ["in", self.name],
-        ]
-        return table_html("features", [], rows)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,32 +15,53 @@ from alphafix.values.labels import ByClass
 LEVEL = 0.95
 
 
-def stratified_draws(labels: IntArray, draws: int, seed: int) -> Iterator[IntArray]:
-    """Yield ``draws`` resamplings of N samples: int64 of shape N, class sizes unchanged.
+@dataclass(frozen=True)
+class Resampling:
+    """How often samples are drawn anew.
+
+    Attributes:
+        draws: Number of draws.
+        seed: Their seed.
+    """
+
+    draws: int = 1000
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """Return JSON data."""
+        return {"bootstrap_draws": self.draws, "seed": self.seed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Resampling:
+        """Read what `to_dict` gave."""
+        return cls(data["bootstrap_draws"], data["seed"])
+
+
+def stratified_draws(labels: IntArray, resampling: Resampling) -> Iterator[IntArray]:
+    """Yield resamplings of N samples: int64 of shape N, class sizes unchanged.
 
     Each class keeps its number of samples, because a test set fixes it: what varies is which
     samples of the class were collected.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(resampling.seed)
     groups = ByClass.of(labels)
     sizes = groups.sizes
     first, size = np.repeat(groups.starts[:-1], sizes), np.repeat(sizes, sizes)
-    for _ in range(draws):
+    for _ in range(resampling.draws):
         yield groups.order[first + (rng.random(len(labels)) * size).astype(np.int64)]
 
 
 def bootstrap(
     statistic: Callable[[IntArray], FloatArray64],
     labels: IntArray,
+    resampling: Resampling,
     *,
-    draws: int,
-    seed: int,
     progress: Progress = silent,
 ) -> FloatArray64:
     """Return ``statistic`` of each resampling, float64 of shape draws x S."""
     values = []
-    with progress("bootstrap", draws) as advance:
-        for index in stratified_draws(labels, draws, seed):
+    with progress("bootstrap", resampling.draws) as advance:
+        for index in stratified_draws(labels, resampling):
             values.append(statistic(index))
             advance(1)
     return np.stack(values)

@@ -5,54 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError
+from alphafix.errors import FileFormatError, call
 from alphafix.files import read_json, write_json
+from alphafix.metrics.bootstrap import LEVEL, Resampling
+from alphafix.metrics.estimates import Paired
+from alphafix.metrics.open_set import OpenSet
 from alphafix.metrics.paired import McNemar
-from alphafix.report.html import table_html
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure in percent with its 95% bootstrap interval.
-
-    Attributes:
-        value: The figure on all samples.
-        low: Lower end of the interval.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure before and after the correction; None where a split has no classes or samples.
-
-    Attributes:
-        base: The base head's figure.
-        corrected: The corrected head's figure.
-        change: Their paired difference, corrected minus base, in percentage points.
-    """
-
-    base: Estimate | None
-    corrected: Estimate | None
-    change: Estimate | None
+from alphafix.values.display import Displayed
 
 
 @dataclass(frozen=True)
 class TierResult:
-    """What is known of one split.
+    """What is known of one tier.
 
     Attributes:
         name: "few", "medium", "many", "base" (medium and many) or "overall".
@@ -65,7 +35,7 @@ class TierResult:
     name: str
     classes: int
     samples: int
-    figures: Mapping[str, Change]
+    figures: Mapping[str, Paired]
     mcnemar: McNemar | None
 
 
@@ -88,15 +58,28 @@ class ClassResults:
     high: FloatArray64
 
     @property
+    def base_accuracy(self) -> FloatArray64:
+        """Accuracy of each class with the base head in percent, NaN without samples."""
+        return self._percent(self.base)
+
+    @property
+    def corrected_accuracy(self) -> FloatArray64:
+        """Accuracy of each class with the corrected head in percent, NaN without samples."""
+        return self._percent(self.corrected)
+
+    @property
     def change(self) -> FloatArray64:
         """Change of each class's accuracy in points, float64, NaN without samples."""
+        return self._percent(self.corrected - self.base)
+
+    def _percent(self, samples: IntArray) -> FloatArray64:
         with np.errstate(invalid="ignore", divide="ignore"):
-            points: FloatArray64 = 100.0 * (self.corrected - self.base) / self.samples
-        return points
+            shares: FloatArray64 = 100.0 * samples / self.samples
+        return shares
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Displayed):
     """Base against corrected on one set of samples. All figures are in percent.
 
     Attributes:
@@ -104,9 +87,9 @@ class Evaluation:
         on: Which samples: "test", "val" or a description.
         method: What made the correction.
         tiers: few, medium, many, base and overall.
-        summaries: "worst_class" and "harmonic_mean" (of the splits' top-1).
+        summaries: "worst_class" and "harmonic_mean" (of the tiers' top-1).
         by_class: Counts and intervals of each class.
-        settings: Number and seed of the bootstrap draws, and the interval's level.
+        resampling: The bootstrap draws behind the intervals.
         open_set: Figures on unknown classes, or None if there were none.
         provenance: How it was made.
     """
@@ -115,34 +98,20 @@ class Evaluation:
     on: str
     method: str
     tiers: tuple[TierResult, ...]
-    summaries: Mapping[str, Change]
+    summaries: Mapping[str, Paired]
     by_class: ClassResults
-    settings: Mapping[str, Any]
-    open_set: Mapping[str, Any] | None = None
+    resampling: Resampling
+    open_set: OpenSet | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def tier(self, name: str) -> TierResult:
-        """The result of one split."""
+        """The result of one tier."""
         return next(tier for tier in self.tiers if tier.name == name)
 
     @property
     def samples(self) -> int:
         """N."""
         return self.tier("overall").samples
-
-    def _repr_html_(self) -> str:
-        from alphafix.report.evaluation_text import heading, interval_note, top1_rows
-
-        title, classes = heading(self)
-        header, *rows = top1_rows(self)
-        return table_html(title, header, rows, classes, interval_note(self))
-
-    def figure(self) -> Figure:
-        """The change of each class's accuracy, sorted within its split, as a Matplotlib figure."""
-        from alphafix.report.pictures import class_change_picture  # drawing is above the figures
-
-        drawn: Figure = class_change_picture(self.classes, self.by_class).drawing
-        return drawn
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, the format of report.json; n/a is null."""
@@ -152,7 +121,7 @@ class Evaluation:
             "method": self.method,
             "unit": "percent",
             "thresholds": asdict(self.classes.thresholds),
-            "settings": dict(self.settings),
+            "settings": {**self.resampling.to_dict(), "level": LEVEL},
             "splits": {
                 tier.name: {
                     "classes": tier.classes,
@@ -163,7 +132,7 @@ class Evaluation:
                 for tier in self.tiers
             },
             "summaries": {name: asdict(change) for name, change in self.summaries.items()},
-            "open_set": self.open_set,
+            "open_set": None if self.open_set is None else self.open_set.to_dict(),
             "classes": self._class_records(),
             "provenance": dict(self.provenance),
         }
@@ -213,8 +182,8 @@ class Evaluation:
             raise FileFormatError(
                 f"{path} is not an evaluation",
                 got=repr(error),
-                expected="a file that `alphafix evaluate` wrote",
-                todo="run `alphafix evaluate` again",
+                expected=f"a file that {call('evaluate')} wrote",
+                todo=f"run {call('evaluate')} again",
             ) from error
 
     @classmethod
@@ -226,7 +195,7 @@ class Evaluation:
             on=data["on"],
             method=data["method"],
             tiers=tuple(_read_tier(name, entry) for name, entry in data["splits"].items()),
-            summaries={name: _read_change(entry) for name, entry in data["summaries"].items()},
+            summaries={name: Paired.from_dict(entry) for name, entry in data["summaries"].items()},
             by_class=ClassResults(
                 samples=np.array([r["samples"] for r in records], dtype=np.int64),
                 base=np.array([r["base_correct"] for r in records], dtype=np.int64),
@@ -234,8 +203,8 @@ class Evaluation:
                 low=np.array([r["change_low"] for r in records], dtype=np.float64),
                 high=np.array([r["change_high"] for r in records], dtype=np.float64),
             ),
-            settings=data["settings"],
-            open_set=data["open_set"],
+            resampling=Resampling.from_dict(data["settings"]),
+            open_set=None if data["open_set"] is None else OpenSet.from_dict(data["open_set"]),
             provenance=data["provenance"],
         )
 
@@ -250,11 +219,6 @@ def _read_tier(name: str, data: dict[str, Any]) -> TierResult:
         name=name,
         classes=data["classes"],
         samples=data["samples"],
-        figures={key: _read_change(entry) for key, entry in data.items() if key not in own},
+        figures={key: Paired.from_dict(entry) for key, entry in data.items() if key not in own},
         mcnemar=None if data["mcnemar"] is None else McNemar(**data["mcnemar"]),
     )
-
-
-def _read_change(data: dict[str, Any]) -> Change:
-    parts = {key: None if part is None else Estimate(**part) for key, part in data.items()}
-    return Change(**parts)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from alphafix.metrics.evaluation import Estimate, Evaluation
+from alphafix.errors import on_command_line
+from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.evaluation import Evaluation
 
 # Percentages are quotients, so that 4.999999999999996 may stand for a gain of exactly 5.
 ROUNDING = 1e-9
@@ -34,11 +37,11 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One gate, met or not.
+class GateResult:
+    """One limit, kept or not.
 
     Attributes:
-        gate: Its flag, such as "--min-few-gain".
+        gate: Its name, a field of `Gates`.
         limit: Its limit in points.
         value: The gain or drop that was held against it; None if it could not be measured,
             which does not meet a gate.
@@ -52,31 +55,40 @@ class Outcome:
     met: bool
     line: str
 
+    @property
+    def flag(self) -> str:
+        """The gate as a user of the command line, or of a CI system, knows it."""
+        return on_command_line(None, ((self.gate, None),))
 
-def check_gates(evaluation: Evaluation, gates: Gates) -> list[Outcome]:
-    """Hold an evaluation against limits; one outcome for each limit that is set."""
-    outcomes = []
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {**asdict(self), "gate": self.flag}
+
+
+def check_gates(evaluation: Evaluation, gates: Gates) -> list[GateResult]:
+    """Hold an evaluation against limits; one result for each limit that is set."""
+    results = []
     if gates.min_few_gain is not None:
-        outcomes.append(_gain(evaluation, gates.min_few_gain, gates.confident))
-    for split, limit in (("overall", gates.max_overall_drop), ("base", gates.max_base_drop)):
+        results.append(_gain(evaluation, gates.min_few_gain, gates.confident))
+    for tier, limit in (("overall", gates.max_overall_drop), ("base", gates.max_base_drop)):
         if limit is not None:
-            outcomes.append(_drop(evaluation, split, limit, gates.confident))
+            results.append(_drop(evaluation, tier, limit, gates.confident))
     if gates.max_class_drop is not None:
-        outcomes.append(_class_drop(evaluation, gates.max_class_drop, gates.confident))
-    return outcomes
+        results.append(_class_drop(evaluation, gates.max_class_drop, gates.confident))
+    return results
 
 
-def failed(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes that do not meet their gate."""
-    return [outcome for outcome in outcomes if not outcome.met]
+def failed(results: Sequence[GateResult]) -> list[GateResult]:
+    """The results that do not meet their gate."""
+    return [result for result in results if not result.met]
 
 
-def _gain(evaluation: Evaluation, limit: float, confident: bool) -> Outcome:
+def _gain(evaluation: Evaluation, limit: float, confident: bool) -> GateResult:
     change = evaluation.tier("few").figures["top1"].change
     value = None if change is None else change.low if confident else change.value
     met = value is not None and value >= limit - ROUNDING
-    return Outcome(
-        "--min-few-gain",
+    return GateResult(
+        "min_few_gain",
         limit,
         value,
         met,
@@ -84,15 +96,15 @@ def _gain(evaluation: Evaluation, limit: float, confident: bool) -> Outcome:
     )
 
 
-def _drop(evaluation: Evaluation, split: str, limit: float, confident: bool) -> Outcome:
-    change = evaluation.tier(split).figures["top1"].change
+def _drop(evaluation: Evaluation, tier: str, limit: float, confident: bool) -> GateResult:
+    change = evaluation.tier(tier).figures["top1"].change
     value = None if change is None else -(change.low if confident else change.value)
     met = value is not None and value <= limit + ROUNDING
-    line = _line(f"{split} drop", value, "at most", limit, met) + _interval(change, confident)
-    return Outcome(f"--max-{split}-drop", limit, value, met, line)
+    line = _line(f"{tier} drop", value, "at most", limit, met) + _interval(change, confident)
+    return GateResult(f"max_{tier}_drop", limit, value, met, line)
 
 
-def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> Outcome:
+def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> GateResult:
     found = evaluation.by_class
     change = found.low if confident else found.change
     worst = int(np.nanargmin(change))  # an evaluation has at least one sample
@@ -102,7 +114,7 @@ def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> Outcom
     met = value <= limit + ROUNDING
     line = _line(f"largest drop of a class ({name})", value, "at most", limit, met)
     more = f"; {over} classes drop more than {limit:g}" if over > 1 else ""
-    return Outcome("--max-class-drop", limit, value, met, line + more)
+    return GateResult("max_class_drop", limit, value, met, line + more)
 
 
 def _line(what: str, value: float | None, relation: str, limit: float, met: bool) -> str:

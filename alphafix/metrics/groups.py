@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, some
+from alphafix.errors import InputError, option, some
+from alphafix.metrics.alike import Alike
 from alphafix.metrics.wordnet import is_synset, load_hypernyms, within_edges
-from alphafix.values.arrays import BoolArray
 from alphafix.values.classes import ClassTable
 
 WORDNET = "wordnet"
 
 
-def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> BoolArray:
-    """Which predicted class (column) is in the group of which true class (row), bool C x C.
+def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> Alike:
+    """Which predicted class is in the group of which true one.
 
     Args:
         source: A file, or "wordnet" where the class names are WordNet ids such as n02084071.
@@ -34,7 +33,8 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> BoolArra
             is needed and not installed or does not know an id.
     """
     if source == WORDNET:
-        return _by_wordnet(dict(enumerate(classes.names)), len(classes), edges)
+        synsets = dict(enumerate(classes.names))
+        return within_edges(synsets, len(classes), load_hypernyms(), edges)
     pairs = _read_pairs(Path(source))
     place = {name: i for i, name in enumerate(classes.names)}
     unknown = sorted({name for name, _ in pairs if name not in place})
@@ -46,22 +46,12 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> BoolArra
             todo="use the names of classes.json",
         )
     if pairs and all(is_synset(group) for _, group in pairs):
-        return _by_wordnet({place[name]: group for name, group in pairs}, len(classes), edges)
-    members = defaultdict(list)
-    for name, group in pairs:
-        members[group].append(place[name])
-    alike = np.eye(len(classes), dtype=np.bool_)
-    for inside in members.values():
-        alike[np.ix_(inside, inside)] = True
-    return alike
-
-
-def _by_wordnet(synsets: dict[int, str], num_classes: int, edges: int) -> BoolArray:
-    alike = np.eye(num_classes, dtype=np.bool_)
-    places = np.array(sorted(synsets))
-    names = [synsets[place] for place in places.tolist()]
-    alike[np.ix_(places, places)] |= within_edges(names, load_hypernyms(), edges)
-    return alike
+        synsets = {place[name]: group for name, group in pairs}
+        return within_edges(synsets, len(classes), load_hypernyms(), edges)
+    numbers: dict[str, int] = {}
+    marks = [(place[name], numbers.setdefault(group, len(numbers))) for name, group in pairs]
+    members, groups = np.array(marks, dtype=np.int64).reshape(-1, 2).T
+    return Alike.of_marks((members, groups), (members, groups), len(classes))
 
 
 def _read_pairs(path: Path) -> Sequence[tuple[str, str]]:
@@ -73,7 +63,7 @@ def _read_pairs(path: Path) -> Sequence[tuple[str, str]]:
             f"cannot read the class groups {path}",
             got=str(error),
             expected='a file, or "wordnet" where class names are WordNet ids',
-            todo="check the path given to --groups",
+            todo=f"check the path given as {option('groups')}",
         ) from error
     try:
         if text.lstrip().startswith("{"):

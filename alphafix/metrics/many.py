@@ -4,55 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.metrics.bootstrap import stratified_draws
-from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.metrics.accuracy import COLUMNS, members_of, tier_accuracy
+from alphafix.metrics.bootstrap import Resampling, stratified_draws
+from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
-
-COLUMNS = ("few", "medium", "many", "overall")
-"""The splits, in the order of the last axis of `accuracies` and `bootstrap_accuracies`."""
 
 # Draws whose sample weights are held at a time.
 DRAWS_AT_ONCE = 50
 
 
 def accuracies(classes: ClassTable, labels: IntArray, correct: BoolArray) -> FloatArray64:
-    """Top-1 of M classifiers in percent, float64 of shape M x 4 (NaN for an empty split).
+    """Top-1 of M classifiers in percent, float64 of shape M x 4 (NaN for an empty tier).
 
     Args:
         classes: The class table.
         labels: True classes, int64 of shape N.
         correct: Which classifier is right on which sample, bool of shape N x M.
     """
-    weights = np.ones((1, len(labels)), dtype=np.float32)
-    return np.asarray(_weighted(weights, _members(classes, labels), correct)[0])
+    found = [tier_accuracy(right, labels, classes) for right in correct.T]
+    return np.array([[one[name] for name in COLUMNS] for one in found], dtype=np.float64)
 
 
 def bootstrap_accuracies(
-    classes: ClassTable, labels: IntArray, correct: BoolArray, *, draws: int, seed: int
+    classes: ClassTable, labels: IntArray, correct: BoolArray, resampling: Resampling
 ) -> FloatArray64:
     """`accuracies` of samples redrawn within classes, the same for all: draws x M x 4."""
-    members = _members(classes, labels)
-    stream = stratified_draws(labels, draws, seed)
-    parts = []
-    for start in range(0, draws, DRAWS_AT_ONCE):
-        count = min(DRAWS_AT_ONCE, draws - start)
-        weights = np.empty((count, len(labels)), dtype=np.float32)
-        for row in range(count):
-            weights[row] = np.bincount(next(stream), minlength=len(labels))
-        parts.append(_weighted(weights, members, correct))
-    return np.concatenate(parts)
-
-
-def _members(classes: ClassTable, labels: IntArray) -> BoolArray:
-    """Which sample is in which split, bool of shape 4 x N."""
-    return np.stack([np.isin(labels, classes.tier(name)) for name in COLUMNS])
-
-
-def _weighted(weights: FloatArray, members: BoolArray, correct: BoolArray) -> FloatArray64:
-    table = np.full((len(weights), correct.shape[1], len(members)), np.nan)
-    for place, inside in enumerate(members):
-        if inside.any():
-            # Class sizes are the same in every draw, so the number of samples is too.
-            hits = weights[:, inside] @ correct[inside].astype(np.float32)
-            table[:, :, place] = 100.0 * hits / inside.sum()
+    inside = members_of(classes)[:, labels]
+    stream = stratified_draws(labels, resampling)
+    table = np.full((resampling.draws, correct.shape[1], len(COLUMNS)), np.nan)
+    for start in range(0, resampling.draws, DRAWS_AT_ONCE):
+        rows = slice(start, min(start + DRAWS_AT_ONCE, resampling.draws))
+        weights = np.empty((rows.stop - start, len(labels)), dtype=np.float32)
+        for row in weights:
+            row[:] = np.bincount(next(stream), minlength=len(labels))
+        for column, mine in enumerate(inside):
+            if mine.any():
+                # Class sizes are the same in every draw, so the number of samples is too.
+                hits = weights[:, mine] @ correct[mine].astype(np.float32)
+                table[rows, :, column] = 100 * (hits.astype(np.float64) / mine.sum())
     return table

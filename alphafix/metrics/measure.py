@@ -1,103 +1,100 @@
-"""From two sets of predictions to an evaluation."""
+"""From what base and corrected say of the same samples to an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from alphafix.metrics.bootstrap import LEVEL, bootstrap, interval
-from alphafix.metrics.evaluation import (
-    Change,
-    ClassResults,
-    Estimate,
-    Evaluation,
-    TierResult,
-)
-from alphafix.metrics.figures import (
-    MEASURES,
-    SUMMARIES,
-    TIER_ROWS,
-    Layout,
-    TierFigures,
-)
+from alphafix.metrics.alike import Alike
+from alphafix.metrics.bootstrap import Resampling, bootstrap
+from alphafix.metrics.estimates import Paired, paired_estimates
+from alphafix.metrics.evaluation import ClassResults, Evaluation, TierResult
+from alphafix.metrics.figures import MEASURES, SUMMARIES, TIER_ROWS, Labelled, TierFigures
+from alphafix.metrics.open_set import OpenSet
 from alphafix.metrics.paired import McNemar, mcnemar
-from alphafix.metrics.predictions import Predictions
+from alphafix.metrics.predictions import BeforeAfter
 from alphafix.progress import Progress, silent
-from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
+from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
-
-DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Asked:
+    """What an evaluation is of, and how it is made.
+
+    Attributes:
+        classes: The class table.
+        on: Name of the samples.
+        method: What made the correction.
+        groups: Which predicted class counts for which true class in the "grouped" measure.
+        resampling: Bootstrap draws behind the intervals.
+        provenance: How it is made.
+    """
+
+    classes: ClassTable
+    on: str
+    method: str
+    groups: Alike | None = None
+    resampling: Resampling = field(default_factory=Resampling)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Both:
     """All figures of base and corrected as one vector, so that they are resampled together."""
 
+    labelled: Labelled
     base: TierFigures
     corrected: TierFigures
 
     def vector(self, index: IntArray) -> FloatArray64:
         """Tables (2 x M x 5), summaries (2 x 2) and class accuracies (2 x C), flattened."""
-        both = (self.base, self.corrected)
-        tables = [figures.table(index) for figures in both]
-        summaries = [
-            figures.summaries(index, table) for figures, table in zip(both, tables, strict=True)
-        ]
+        return np.stack([self._of_one(one, index) for one in (self.base, self.corrected)]).ravel()
+
+    def _of_one(self, figures: TierFigures, index: IntArray) -> FloatArray64:
+        table = figures.table(index)
         with np.errstate(invalid="ignore", divide="ignore"):
-            classes = [100 * f.class_correct(index) / f.layout.samples for f in both]
-        return np.stack(
-            [np.r_[t.ravel(), s, c] for t, s, c in zip(tables, summaries, classes, strict=True)]
-        ).ravel()
+            classes = 100 * figures.class_correct(index) / self.labelled.samples
+        vector: FloatArray64 = np.r_[table.ravel(), figures.summaries(index, table), classes]
+        return vector
 
 
 def compare_predictions(
-    classes: ClassTable,
-    labels: IntArray,
-    before: Predictions,
-    after: Predictions,
+    both: BeforeAfter,
+    asked: Asked,
     *,
-    on: str,
-    method: str,
-    groups: BoolArray | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    open_set: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    open_set: OpenSet | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate two classifiers on the same N samples.
 
     Args:
-        classes: The class table.
-        labels: True classes, int64 of shape N, all in 0..C-1.
-        before: Predictions of the base head.
-        after: Predictions of the corrected head.
-        on: Name of the samples.
-        method: What made the correction.
-        groups: Which predicted class (column) counts for which true class (row) in the
-            "grouped" measure, bool C x C.
-        draws: Bootstrap draws behind the intervals.
-        seed: Their seed.
+        both: What they say; all labels in 0..C-1.
+        asked: Of what and how.
         open_set: What is known of unknown classes, to be kept with the rest.
-        provenance: How it is made.
         progress: Told of the draws.
     """
-    layout = Layout.of(classes, labels)
-    pair = _Pair(TierFigures(layout, before, groups), TierFigures(layout, after, groups))
-    point = pair.vector(np.arange(len(labels))).reshape(2, -1)
-    values = bootstrap(pair.vector, labels, draws=draws, seed=seed, progress=progress)
-    estimates = _Estimates(point, values.reshape(draws, 2, -1))
-    measures = (*MEASURES, "grouped")[: len(MEASURES) + (groups is not None)]
+    classes = asked.classes
+    labelled = Labelled.of(classes, both.labels)
+    figures = _Both(
+        labelled,
+        TierFigures(labelled, both.before, asked.groups),
+        TierFigures(labelled, both.after, asked.groups),
+    )
+    point = figures.vector(np.arange(len(both.labels))).reshape(2, -1)
+    values = bootstrap(figures.vector, both.labels, asked.resampling, progress=progress)
+    estimates = paired_estimates(point, values.reshape(len(values), 2, -1))
+    measures = (*MEASURES, "grouped")[: len(MEASURES) + (asked.groups is not None)]
     width = len(measures) * len(TIER_ROWS)
-    tests = _tests(classes, labels, before, after)
+    tests = _tests(labelled, both)
     tiers = tuple(
         TierResult(
             name=name,
             classes=len(classes.tier(name)),
-            samples=int(layout.members[row] @ layout.samples),
+            samples=int(labelled.members[row] @ labelled.samples),
             figures={
                 measure: estimates[place * len(TIER_ROWS) + row]
                 for place, measure in enumerate(measures)
@@ -108,57 +105,39 @@ def compare_predictions(
     )
     return Evaluation(
         classes=classes,
-        on=on,
-        method=method,
+        on=asked.on,
+        method=asked.method,
         tiers=tiers,
-        summaries={name: estimates[width + i] for i, name in enumerate(SUMMARIES)},
-        by_class=_class_results(pair, estimates, width + len(SUMMARIES)),
-        settings={"bootstrap_draws": draws, "seed": seed, "level": LEVEL},
+        summaries=dict(zip(SUMMARIES, estimates[width:], strict=False)),
+        by_class=_class_results(figures, estimates[width + len(SUMMARIES) :]),
+        resampling=asked.resampling,
         open_set=open_set,
-        provenance=provenance or {},
+        provenance=asked.provenance,
     )
 
 
-class _Estimates:
-    """Figures with intervals by position in the vector: base, corrected and change.
-
-    Args:
-        point: Figures on all samples, 2 x S.
-        values: Bootstrap values, draws x 2 x S.
-    """
-
-    def __init__(self, point: FloatArray64, values: FloatArray64) -> None:
-        changes = values[:, 1] - values[:, 0]
-        self.point = np.stack([*point, point[1] - point[0]])
-        self.low, self.high = interval(np.concatenate([values, changes[:, None]], axis=1))
-
-    def __getitem__(self, position: int) -> Change:
-        parts = [
-            None if np.isnan(value) else Estimate(float(value), float(low), float(high))
-            for value, low, high in zip(
-                self.point[:, position], self.low[:, position], self.high[:, position], strict=True
-            )
-        ]
-        return Change(*parts)
+def _tests(labelled: Labelled, both: BeforeAfter) -> dict[str, McNemar | None]:
+    right_before, right_after = (
+        found.predicted == both.labels for found in (both.before, both.after)
+    )
+    tests: dict[str, McNemar | None] = {}
+    for name, members in zip(TIER_ROWS, labelled.members, strict=True):
+        inside = members[both.labels]
+        tests[name] = mcnemar(right_before[inside], right_after[inside]) if inside.any() else None
+    return tests
 
 
-def _tests(
-    classes: ClassTable, labels: IntArray, before: Predictions, after: Predictions
-) -> dict[str, McNemar | None]:
-    right_before, right_after = before.predicted == labels, after.predicted == labels
-    found: dict[str, McNemar | None] = {}
-    for name in TIER_ROWS:
-        inside = np.isin(labels, classes.tier(name))
-        found[name] = mcnemar(right_before[inside], right_after[inside]) if inside.any() else None
-    return found
-
-
-def _class_results(pair: _Pair, estimates: _Estimates, start: int) -> ClassResults:
-    everything = np.arange(len(pair.base.layout.labels))
+def _class_results(figures: _Both, changes: list[Paired]) -> ClassResults:
+    everything = np.arange(len(figures.labelled.labels))
+    ends = [
+        (np.nan, np.nan) if one.change is None else (one.change.low, one.change.high)
+        for one in changes
+    ]
+    low, high = np.array(ends, dtype=np.float64).T
     return ClassResults(
-        samples=pair.base.layout.samples.astype(np.int64),
-        base=pair.base.class_correct(everything).astype(np.int64),
-        corrected=pair.corrected.class_correct(everything).astype(np.int64),
-        low=estimates.low[2, start:],
-        high=estimates.high[2, start:],
+        samples=figures.labelled.samples.astype(np.int64),
+        base=figures.base.class_correct(everything).astype(np.int64),
+        corrected=figures.corrected.class_correct(everything).astype(np.int64),
+        low=low,
+        high=high,
     )

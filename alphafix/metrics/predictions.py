@@ -36,6 +36,31 @@ class Predictions:
     top5: BoolArray
     confidence: FloatArray
 
+    def only(self, samples: BoolArray) -> Predictions:
+        """Those of some samples, bool of shape N."""
+        return Predictions(self.predicted[samples], self.top5[samples], self.confidence[samples])
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """What a head and its correction say of the same N samples.
+
+    Attributes:
+        labels: True classes, int64 of shape N; -1 for samples of unknown classes.
+        before: Predictions of the base head.
+        after: Predictions of the corrected head.
+    """
+
+    labels: IntArray
+    before: Predictions
+    after: Predictions
+
+    def only(self, samples: BoolArray) -> BeforeAfter:
+        """The same of some samples, bool of shape N."""
+        return BeforeAfter(
+            self.labels[samples], self.before.only(samples), self.after.only(samples)
+        )
+
 
 def chunk_rows(num_classes: int) -> int:
     """Samples whose logits are held at a time."""
@@ -92,7 +117,7 @@ def predict(
 
 def predict_pair(
     store: Features, head: Head, correction: Correction, *, progress: Progress = silent
-) -> tuple[Predictions, Predictions]:
+) -> BeforeAfter:
     """Predictions of a head before and after its correction, in one pass over the features.
 
     Only the corrected columns are computed anew, so that the logits of all other classes are
@@ -109,7 +134,7 @@ def predict_pair(
         before.add(start, logits, store.labels)
         logits[:, correction.classes] = part.logits(features)
         after.add(start, logits, store.labels)
-    return before.done(), after.done()
+    return BeforeAfter(store.labels, before.done(), after.done())
 
 
 def _chunks(store: Features, what: str, progress: Progress) -> Iterator[tuple[int, FloatArray]]:

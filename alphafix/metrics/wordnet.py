@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, some
-from alphafix.values.arrays import BoolArray
+from alphafix.errors import InputError, option, some
+from alphafix.metrics.alike import Alike, Marks
 
 Hypernyms = Mapping[str, Sequence[str]]
 """The parents of each noun synset, such as {"n02084071": ("n02083346", "n01317541")}."""
@@ -78,33 +77,46 @@ def parse_nouns(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def within_edges(synsets: Sequence[str], hypernyms: Hypernyms, edges: int) -> BoolArray:
-    """Which pairs are joined by a path of at most ``edges`` edges through a common ancestor.
+def within_edges(
+    synsets: Mapping[int, str], num_classes: int, hypernyms: Hypernyms, edges: int
+) -> Alike:
+    """Which classes are joined by a path of at most ``edges`` edges through a common ancestor.
 
-    Returns:
-        bool of shape len(synsets) x len(synsets), true on the diagonal.
+    Args:
+        synsets: WordNet ids by class id.
+        num_classes: C; a class without a WordNet id is like itself alone.
+        hypernyms: The parents of each synset.
+        edges: Longest path.
 
     Raises:
         InputError: If an id is not in WordNet.
     """
-    unknown = [name for name in synsets if name not in hypernyms]
+    unknown = [name for name in synsets.values() if name not in hypernyms]
     if unknown:
         raise InputError(
             f"{len(unknown)} classes are not in WordNet",
             got=some(unknown),
             expected="ids of noun synsets of WordNet 3.0, such as n02084071",
-            todo="give --groups a file with a class name, a tab and a WordNet id on each line",
+            todo=f"give a file as {option('groups')} with a class name, a tab and a WordNet id on "
+            "each line",
         )
-    below: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for i, name in enumerate(synsets):
+    # A class that is s edges below an ancestor asks for classes at most edges - s below it.
+    asked: list[tuple[int, int]] = []
+    had: list[tuple[int, int]] = []
+    numbers: dict[tuple[str, int], int] = {}
+    for label, name in synsets.items():
         for ancestor, steps in _ancestors(name, hypernyms, edges).items():
-            below[ancestor].append((i, steps))
-    alike = np.eye(len(synsets), dtype=np.bool_)
-    for members in below.values():
-        places, steps = np.array(members).T
-        near = steps[:, None] + steps <= edges
-        alike[np.ix_(places, places)] |= near
-    return alike
+            number = [
+                numbers.setdefault((ancestor, most), len(numbers)) for most in range(edges + 1)
+            ]
+            asked.append((label, number[edges - steps]))
+            had += [(label, mark) for mark in number[steps:]]
+    return Alike.of_marks(_arrays(asked), _arrays(had), num_classes)
+
+
+def _arrays(marks: Sequence[tuple[int, int]]) -> Marks:
+    ids, numbers = np.array(marks, dtype=np.int64).reshape(-1, 2).T
+    return ids, numbers
 
 
 def _ancestors(name: str, hypernyms: Hypernyms, edges: int) -> dict[str, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from alphafix.openset.figures import OpenSamples
+from alphafix.metrics.open_set import HeadCurve, OpenCurve
+from alphafix.openset.samples import OpenSamples
 from alphafix.values.arrays import FloatArray, FloatArray64
 
 CURVES = ("f_measure", "f_measure_old", "known_accepted", "unknown_accepted", "open_top1")
@@ -18,25 +18,16 @@ THRESHOLDS: FloatArray64 = np.arange(101) / 100
 
 def open_curve(
     base: OpenSamples, corrected: OpenSamples, thresholds: FloatArray64 = THRESHOLDS
-) -> dict[str, Any]:
-    """Sweep the threshold over both classifiers (OLTR, Figure 8b), as JSON data.
+) -> OpenCurve:
+    """Sweep the threshold over both classifiers (OLTR, Figure 8b).
 
     Args:
         base: The base head's confidence.
         corrected: The corrected head's.
         thresholds: Thresholds, ascending, float64 of shape P.
-
-    Returns:
-        "thresholds", and under "base" and "corrected" each of `CURVES` (P numbers in
-        percent, null where there are no samples) and "best": the threshold of the largest
-        F-measure among all confidences, and that F-measure. The best one was chosen on the
-        very samples that it is measured on.
     """
-    return {
-        "thresholds": [float(value) for value in thresholds],
-        "base": _of_one(base, thresholds),
-        "corrected": _of_one(corrected, thresholds),
-    }
+    base_curve, corrected_curve = (_of_one(one, thresholds) for one in (base, corrected))
+    return OpenCurve(thresholds.tolist(), base_curve, corrected_curve)
 
 
 def sweep(samples: OpenSamples, thresholds: FloatArray) -> Mapping[str, FloatArray64]:
@@ -70,16 +61,12 @@ def best_threshold(samples: OpenSamples) -> tuple[float, float]:
     return float(candidates[at]), float(found[at])
 
 
-def _of_one(samples: OpenSamples, thresholds: FloatArray64) -> dict[str, Any]:
-    curves = sweep(samples, thresholds.astype(np.float32))
-    threshold, value = best_threshold(samples)
-    return {
-        **{
-            name: [None if np.isnan(point) else float(point) for point in curve]
-            for name, curve in curves.items()
-        },
-        "best": {"threshold": threshold, "f_measure": value},
+def _of_one(samples: OpenSamples, thresholds: FloatArray64) -> HeadCurve:
+    curves = {
+        name: [None if np.isnan(point) else point for point in curve.tolist()]
+        for name, curve in sweep(samples, thresholds.astype(np.float32)).items()
     }
+    return HeadCurve(curves, *best_threshold(samples))
 
 
 def _at_least(confidence: FloatArray, thresholds: FloatArray) -> FloatArray64:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.openset.detection import Ranking, f_measure
-from alphafix.report.evaluation_text import columns_of
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 
@@ -106,8 +105,8 @@ class RecognitionRow:
     """
 
     method: str
-    closed: dict[str, float | None]
-    open: dict[str, float | None]
+    closed: Accuracy
+    open: Accuracy
     f_measure: float | None
     f_measure_old: float | None
     known_accepted: float | None
@@ -135,37 +134,18 @@ def recognition_row(
     false = int(unknown.accepted.sum())
     accepted = int(known.accepted.sum())
     measurable = len(labels) > 0 and len(unknown.accepted) > 0
-    inside = {name: np.isin(labels, classes.tier(name)) for name in COLUMNS}
+    closed, opened = (
+        tier_accuracy(one, labels, classes) for one in (right, right & known.accepted)
+    )
     return RecognitionRow(
         method,
-        {name: _share(right[mine]) for name, mine in inside.items()},
-        {name: _share((right & known.accepted)[mine]) for name, mine in inside.items()},
+        {name: closed[name] for name in COLUMNS},
+        {name: opened[name] for name in COLUMNS},
         100 * f_measure(hits, len(labels) - hits, false) if measurable else None,
         100 * f_measure(hits, accepted - hits, false) if measurable else None,
         _share(known.accepted),
         _share(unknown.accepted),
     )
-
-
-def detection_text(rows: Sequence[DetectionRow]) -> str:
-    """Table 2 as plain text."""
-    cells = [[row.method, _cell(row.detection_error), _cell(row.auroc)] for row in rows]
-    return "\n".join(columns_of([["method", "detection error", "AUROC"], *cells])) + "\n"
-
-
-def recognition_text(rows: Sequence[RecognitionRow]) -> str:
-    """Table 3 as plain text: top-1 closed and open, F-measure, its old form."""
-    header = [*(f"{name} {setting}" for setting in ("closed", "open") for name in COLUMNS)]
-    cells = [
-        [
-            row.method,
-            *(_cell(found[name]) for found in (row.closed, row.open) for name in COLUMNS),
-            _cell(row.f_measure),
-            _cell(row.f_measure_old),
-        ]
-        for row in rows
-    ]
-    return "\n".join(columns_of([["method", *header, "F", "F, old form"], *cells])) + "\n"
 
 
 def _share(chosen: BoolArray) -> float | None:
@@ -174,7 +154,3 @@ def _share(chosen: BoolArray) -> float | None:
 
 def _percent(value: float) -> float | None:
     return None if np.isnan(value) else 100 * value
-
-
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.metrics.alike import Alike
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 
 GROUPS = ("correct", "wrong: as a neighbour", "wrong: otherwise")
@@ -24,14 +25,14 @@ class Pool:
     Attributes:
         key: "few-base", "base-few" or "all-all".
         classes: Classes whose samples are looked at, int64 of shape P.
-        alike: Whether a predicted class (column) is a neighbour of the true one (row), C x C.
+        alike: Which predicted class is a neighbour of which true one.
         distances: Mean distance of each class of ``classes`` to its K neighbours, float64 of
             shape P.
     """
 
     key: str
     classes: IntArray
-    alike: BoolArray
+    alike: Alike
     distances: FloatArray64
 
 
@@ -66,16 +67,15 @@ def _pool(
     keep = ids != own[:, None] if themselves else np.ones(ids.shape, dtype=np.bool_)
     # With equal means, a class need not be its own nearest one: never keep more than K.
     keep &= np.cumsum(keep, axis=1) <= k
-    alike = np.zeros((num_classes, num_classes), dtype=np.bool_)
     rows = np.broadcast_to(own[:, None], ids.shape)
-    alike[rows[keep], ids[keep]] = True
+    alike = Alike.of_pairs(rows[keep], ids[keep], num_classes)
     mean = np.where(keep, distances, 0).sum(axis=1) / np.maximum(keep.sum(axis=1), 1)
     return Pool(key, own, alike, mean)
 
 
-def prediction_groups(predicted: IntArray, labels: IntArray, alike: BoolArray) -> IntArray:
+def prediction_groups(predicted: IntArray, labels: IntArray, alike: Alike) -> IntArray:
     """Index into `GROUPS` of each sample (Figure 1a), int64 of shape N."""
-    near = alike[labels, predicted]
+    near = alike.holds(labels, predicted)
     return np.where(predicted == labels, 0, np.where(near, 1, 2)).astype(np.int64)
 
 

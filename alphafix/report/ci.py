@@ -6,43 +6,42 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.gates import Outcome
-from alphafix.report.evaluation_text import LABELS, change_cells, heading, interval_note, top1_rows
+from alphafix.metrics.gates import GateResult
+from alphafix.report.cells import LABELS, paired
+from alphafix.report.tables import heading, interval_note, table_of
 
 # Beside top-1, what a reader of a summary asks for; report.json has all of it.
 SHOWN = ("top5", "macro_f1", "ece", "grouped")
 
 
-def markdown_report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
+def markdown_report(evaluation: Evaluation, results: Sequence[GateResult]) -> str:
     """Return the evaluation and its gates as GitHub-flavoured Markdown."""
-    header, *rows = top1_rows(evaluation)
+    top1 = table_of(evaluation)
     overall = evaluation.tier("overall").figures
     others = [
-        [f"{LABELS[name]}, overall", *change_cells(overall[name])]
-        for name in SHOWN
-        if name in overall
+        [f"{LABELS[name]}, overall", *paired(overall[name])] for name in SHOWN if name in overall
     ]
-    others += [[LABELS[name], *change_cells(found)] for name, found in evaluation.summaries.items()]
+    others += [[LABELS[name], *paired(found)] for name, found in evaluation.summaries.items()]
     lines = ["## alphafix evaluate", "", *(f"{escape(line)}  " for line in heading(evaluation)), ""]
-    lines += _gate_lines(outcomes)
-    lines += [*_table(header, rows), ""]
+    lines += _gate_lines(results)
+    lines += [*_table(top1.header, top1.rows), ""]
     lines += [*_table(["all in %", "base", "corrected", "change"], others), ""]
     lines += [escape(interval_note(evaluation))]
     return "\n".join(lines) + "\n"
 
 
-def _gate_lines(outcomes: Sequence[Outcome]) -> list[str]:
+def _gate_lines(results: Sequence[GateResult]) -> list[str]:
     lines = [
-        f"- {'✅' if outcome.met else '❌'} `{outcome.gate} {outcome.limit:g}`: "
-        f"{escape(outcome.line)}"
-        for outcome in outcomes
+        f"- {'✅' if result.met else '❌'} `{result.flag} {result.limit:g}`: {escape(result.line)}"
+        for result in results
     ]
     return [*lines, ""] if lines else []
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     ruler = ["---", *("---:" for _ in header[1:])]
-    return ["| " + " | ".join(map(escape, row)) + " |" for row in (header, ruler, *rows)]
+    shown = [[escape(str(cell)) for cell in row] for row in (header, ruler, *rows)]
+    return ["| " + " | ".join(row) + " |" for row in shown]
 
 
 def escape(text: str) -> str:
@@ -52,18 +51,18 @@ def escape(text: str) -> str:
     return " ".join(text.split())
 
 
-def junit_report(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
+def junit_report(evaluation: Evaluation, results: Sequence[GateResult]) -> str:
     """Return the gates as JUnit XML, one test case each."""
-    failures = str(sum(not outcome.met for outcome in outcomes))
-    counts = {"name": "alphafix evaluate", "tests": str(len(outcomes)), "failures": failures}
+    failures = str(sum(not result.met for result in results))
+    counts = {"name": "alphafix evaluate", "tests": str(len(results)), "failures": failures}
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", counts)
-    for outcome in outcomes:
+    for result in results:
         case = ElementTree.SubElement(
-            suite, "testcase", {"classname": "alphafix.gates", "name": outcome.gate}
+            suite, "testcase", {"classname": "alphafix.gates", "name": result.flag}
         )
-        if not outcome.met:
-            line = _printable(outcome.line)
+        if not result.met:
+            line = _printable(result.line)
             ElementTree.SubElement(case, "failure", {"message": line}).text = line
     output = ElementTree.SubElement(suite, "system-out")
     output.text = _printable("\n".join(heading(evaluation)))

@@ -9,10 +9,11 @@ import numpy as np
 
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.features.store import FeatureStore
-from alphafix.metrics.accuracy import Accuracy
-from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.accuracy import COLUMNS, Accuracy
+from alphafix.metrics.alike import Alike
+from alphafix.metrics.comparison import BySeeds, Comparison
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.predictions import Predictions
+from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
@@ -27,7 +28,7 @@ from alphafix.report.pictures import (
     setting_picture,
 )
 from alphafix.report.tradeoff import draw_trade_off
-from alphafix.values.arrays import BoolArray, IntArray
+from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -41,54 +42,62 @@ _FLOW_FIGURES = {"few-base": "5a and 1a", "base-few": "5b", "all-all": "5c"}
 
 
 @dataclass(frozen=True)
-class Material:
-    """What the figures are drawn from.
+class Evidence:
+    """What the figures of a report are drawn from.
 
     Attributes:
         evaluation: The figures of base and corrected.
-        before: The base head's predictions.
-        after: The corrected head's.
+        both: The predictions of base and corrected behind it.
         store: The evaluated features.
         head: The base head.
         correction: The correction.
         neighbours: Class means and K.
-        groups: The user's class groups, bool C x C, or None.
+        groups: The user's class groups, or None.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
     """
 
     evaluation: Evaluation
-    before: Predictions
-    after: Predictions
+    both: BeforeAfter
     store: FeatureStore
     head: Head
     correction: Correction
     neighbours: Neighbours
-    groups: BoolArray | None
-    comparison: Comparison | None
+    groups: Alike | None = None
+    comparison: Comparison | None = None
     embedding: Embedding | None = None
 
 
-def pictures(material: Material) -> list[Picture]:
+def pictures(evidence: Evidence) -> list[Picture]:
     """Every figure that the data allow, in the order of the paper."""
-    classes = material.evaluation.classes
-    pools = neighbour_pools(material.neighbours.means, classes, material.neighbours.k)
-    found = [_flow(material, pool) for pool in pools if _has_samples(material, pool.classes)]
-    if material.groups is not None:
-        found += _group_flows(material)
+    classes = evidence.evaluation.classes
+    pools = neighbour_pools(evidence.neighbours.means, classes, evidence.neighbours.k)
+    found = [
+        flow_picture(
+            f"flows-{pool.key}",
+            f"Predictions on {_POOL_WORDS[pool.key]}",
+            f"Samples by prediction group, before and after, and how they move; "
+            f"{evidence.neighbours.k} nearest neighbours by class means (the paper's Figure "
+            f"{_FLOW_FIGURES[pool.key]}).",
+            shown,
+            pool.alike,
+        )
+        for pool in pools
+        if len((shown := _samples_of(evidence, pool.classes)).labels)
+    ]
+    if evidence.groups is not None:
+        found += _group_flows(evidence, evidence.groups)
     for pool in pools:
         if pool.key != "base-few":
-            found += _distances(material, pool)
-    found += _settings(material)
-    found.append(class_change_picture(classes, material.evaluation.by_class))
-    if material.evaluation.open_set is not None:
-        found.append(open_curve_picture(material.evaluation.open_set))
-    trials = material.correction.trials
-    if trials is not None:
-        largest = trials.largest_k()
-        found.append(alpha_picture(largest.alphas, len(largest)))
-    if material.embedding is not None:
-        found += memory_pictures(material.embedding, classes)
+            found += _distances(evidence, pool)
+    found += _settings(evidence)
+    found.append(class_change_picture(classes, evidence.evaluation.by_class))
+    if evidence.evaluation.open_set is not None:
+        found.append(open_curve_picture(evidence.evaluation.open_set))
+    if evidence.correction.trials is not None:
+        found.append(alpha_picture(evidence.correction.trials))
+    if evidence.embedding is not None:
+        found += memory_pictures(evidence.embedding, classes)
     return found
 
 
@@ -119,61 +128,34 @@ def trade_off_picture(comparison: Comparison) -> Picture:
     )
 
 
-def _has_samples(material: Material, classes: IntArray) -> bool:
-    return bool(np.isin(material.store.labels, classes).any())
+def _samples_of(evidence: Evidence, classes: IntArray) -> BeforeAfter:
+    return evidence.both.only(np.isin(evidence.both.labels, classes))
 
 
-def _flow(material: Material, pool: Pool) -> Picture:
-    inside = np.isin(material.store.labels, pool.classes)
-    return flow_picture(
-        f"flows-{pool.key}",
-        f"Predictions on {_POOL_WORDS[pool.key]}",
-        f"Samples by prediction group, before and after, and how they move; "
-        f"{material.neighbours.k} nearest neighbours by class means (the paper's Figure "
-        f"{_FLOW_FIGURES[pool.key]}).",
-        material.store.labels[inside],
-        material.before.predicted[inside],
-        material.after.predicted[inside],
-        pool.alike,
-    )
-
-
-def _group_flows(material: Material) -> list[Picture]:
+def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
     """Figure 6: the same with the user's groups in place of neighbours."""
-    if material.groups is None:
-        return []
-    classes, labels = material.evaluation.classes, material.store.labels
-    few, base = classes.few, classes.base
-    found = []
-    for key, own, others in (
-        ("few-base", few, base),
-        ("base-few", base, few),
-        ("all-all", classes.tier("overall"), classes.tier("overall")),
-    ):
-        inside = np.isin(labels, own)
-        if not inside.any():
-            continue
-        alike = np.zeros_like(material.groups)
-        alike[np.ix_(own, others)] = material.groups[np.ix_(own, others)]
-        found.append(
-            flow_picture(
-                f"groups-{key}",
-                f"The same with semantic groups: {_POOL_WORDS[key]}",
-                "Neighbours are the classes of the same group (the paper's Figure 6).",
-                labels[inside],
-                material.before.predicted[inside],
-                material.after.predicted[inside],
-                alike,
-            )
+    classes = evidence.evaluation.classes
+    everything = classes.tier("overall")
+    return [
+        flow_picture(
+            f"groups-{key}",
+            f"The same with semantic groups: {_POOL_WORDS[key]}",
+            "Neighbours are the classes of the same group (the paper's Figure 6).",
+            shown,
+            groups.among(others),
         )
-    return found
+        for key, own, others in (
+            ("few-base", classes.few, classes.base),
+            ("base-few", classes.base, classes.few),
+            ("all-all", everything, everything),
+        )
+        if len((shown := _samples_of(evidence, own)).labels)
+    ]
 
 
-def _distances(material: Material, pool: Pool) -> list[Picture]:
-    results = material.evaluation.by_class
-    classes = material.evaluation.classes
-    with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = 100.0 * results.base / results.samples
+def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
+    results = evidence.evaluation.by_class
+    classes = evidence.evaluation.classes
     whole = pool.key == "all-all"
     words = _POOL_WORDS[pool.key]
     return [
@@ -184,7 +166,7 @@ def _distances(material: Material, pool: Pool) -> list[Picture]:
             classes,
             pool.classes,
             pool.distances,
-            accuracy[pool.classes],
+            results.base_accuracy[pool.classes],
             "base accuracy in %",
         ),
         distance_picture(
@@ -200,27 +182,26 @@ def _distances(material: Material, pool: Pool) -> list[Picture]:
     ]
 
 
-def _settings(material: Material) -> list[Picture]:
+def _settings(evidence: Evidence) -> list[Picture]:
     """Figures 3 and A1, from the correction's trials and the comparison's."""
     base = {
         name: estimate.value
-        for name in ("few", "medium", "many", "overall")
-        if (estimate := material.evaluation.tier(name).figures["top1"].base) is not None
+        for name in COLUMNS
+        if (estimate := evidence.evaluation.tier(name).figures["top1"].base) is not None
     }
-    by_rho = _comparison_series(material.comparison, tuple(base))
-    trials = material.correction.trials
-    classes = material.evaluation.classes
+    by_rho = _comparison_series(evidence.comparison, tuple(base))
+    trials = evidence.correction.trials
+    classes = evidence.evaluation.classes
     figures = (
-        [] if trials is None else trial_accuracies(trials, material.head, classes, material.store)
+        [] if trials is None else trial_accuracies(trials, evidence.head, classes, evidence.store)
     )
-    own = _trial_series(material.correction, figures, "rho", tuple(base))
+    own = _trial_series(evidence.correction, figures, "rho", tuple(base))
     if len(own) > 1 or not by_rho:
         by_rho = {"nearest neighbours": own, **{k: v for k, v in by_rho.items() if "random" in k}}
-    by_k = _trial_series(material.correction, figures, "k", tuple(base))
-    if len(by_k) < 2 and material.comparison is not None:
+    by_k = _trial_series(evidence.correction, figures, "k", tuple(base))
+    if len(by_k) < 2 and evidence.comparison is not None:
         by_k = {
-            float(k): {split: list(found[split]["values"]) for split in base}
-            for k, found in material.comparison.by_k.items()
+            float(k): _values(found, tuple(base)) for k, found in evidence.comparison.by_k.items()
         }
     found = []
     if any(len(series) > 1 for series in by_rho.values()):
@@ -251,7 +232,7 @@ def _settings(material: Material) -> list[Picture]:
 
 
 def _trial_series(
-    correction: Correction, figures: Sequence[Accuracy], name: str, splits: Sequence[str]
+    correction: Correction, figures: Sequence[Accuracy], name: str, tiers: Sequence[str]
 ) -> Series:
     """Accuracies of the correction's single trials by rho or K, at the chosen other one."""
     trials, chosen = correction.trials, correction.chosen
@@ -261,14 +242,13 @@ def _trial_series(
     series: Series = {}
     for record, accuracy in zip(trials.records, figures, strict=True):
         if getattr(record, other) == getattr(chosen, other):
-            x = float(getattr(record, name))
-            values = series.setdefault(x, {split: [] for split in splits})
-            for split in splits:
-                values[split].append(float(accuracy[split] or 0.0))
+            values = series.setdefault(float(getattr(record, name)), {tier: [] for tier in tiers})
+            for tier in tiers:
+                values[tier].append(float(accuracy[tier] or 0.0))
     return series
 
 
-def _comparison_series(comparison: Comparison | None, splits: Sequence[str]) -> dict[str, Series]:
+def _comparison_series(comparison: Comparison | None, tiers: Sequence[str]) -> dict[str, Series]:
     """The same from the comparison, with nearest and with random neighbours."""
     if comparison is None:
         return {}
@@ -277,6 +257,10 @@ def _comparison_series(comparison: Comparison | None, splits: Sequence[str]) -> 
         seeds = row.method.seeds
         if seeds is not None:
             label = ("random" if row.method.family == "random" else "nearest") + " neighbours"
-            values = {split: list(seeds[split]["values"]) for split in splits}
-            found.setdefault(label, {})[float(row.method.settings["rho"])] = values
+            found.setdefault(label, {})[float(row.method.settings["rho"])] = _values(seeds, tiers)
     return found
+
+
+def _values(found: BySeeds, tiers: Sequence[str]) -> dict[str, list[float]]:
+    """Values of the single trials in tiers that are not empty."""
+    return {tier: list(one.values) for tier in tiers if (one := found[tier]) is not None}

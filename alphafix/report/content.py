@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from alphafix.metrics.comparison import Comparison
-from alphafix.metrics.evaluation import Change, Evaluation
+from alphafix.metrics.estimates import Paired
+from alphafix.metrics.evaluation import Evaluation
 from alphafix.report.analysis import top_confusions
-from alphafix.report.collect import Material, pictures, trade_off_picture
+from alphafix.report.cells import estimate
+from alphafix.report.collect import Evidence, pictures, trade_off_picture
 from alphafix.report.combinations import Learned, learned
-from alphafix.report.comparison_text import HEADER, legend, table_row
-from alphafix.report.evaluation_text import (
-    estimate,
-    heading,
-    interval_note,
-    other_rows,
-    top1_rows,
-)
 from alphafix.report.memory_pictures import infused_table
-from alphafix.report.page import Card, ClassColumns, Page, Table
-from alphafix.report.pictures import Picture
+from alphafix.report.page import Card, ClassColumns, Drawn, Frontier, Page
 from alphafix.report.style import svg_text
+from alphafix.report.tables import Table, heading, interval_note, legend, other_figures, table_of
 from alphafix.report.thumbnails import thumbnails
+from alphafix.values.classes import TIERS
 
 # Classes shown in full that gain most, and as many that lose most.
 MOST_CARDS = 9
@@ -34,48 +30,30 @@ NO_COMPARISON = (
 )
 
 
-def page_of(material: Material) -> tuple[Page, list[tuple[Picture, str]]]:
-    """The page, and every figure with its SVG."""
-    evaluation, comparison = material.evaluation, material.comparison
-    drawn = [(picture, svg_text(picture.drawing)) for picture in pictures(material)]
-    frontier = []
-    if comparison is not None:
-        picture = trade_off_picture(comparison)
-        frontier = [(picture, svg_text(picture.drawing))]
-    cards = _Cards(material)
-    header, *rows = top1_rows(evaluation)
-    others = Table(["all in %", "base", "corrected", "change"], other_rows(evaluation))
-    tables = {
-        "Accuracy": Table(header, rows, interval_note(evaluation)),
-        "All other figures": others,
-        **_memory_table(material),
-    }
-    page = Page(
+def page_of(evidence: Evidence) -> Page:
+    """The page with every figure of it."""
+    evaluation, comparison = evidence.evaluation, evidence.comparison
+    gains, losses = (_Cards(evidence).of(gaining=gaining) for gaining in (True, False))
+    accuracy = replace(table_of(evaluation), title="Accuracy", notes=[interval_note(evaluation)])
+    return Page(
         title="What the correction gains and costs",
         subtitle=heading(evaluation),
         verdict=verdict(evaluation, comparison),
-        tables=tables,
+        tables=[accuracy, other_figures(evaluation), *_memory_table(evidence)],
         frontier=_frontier(comparison),
-        gains=cards.of(gaining=True),
-        losses=cards.of(gaining=False),
-        classes=_columns(material),
-        pictures=drawn,
-        frontier_pictures=frontier,
-        provenance=dict(evaluation.provenance),
+        gains=gains,
+        losses=losses,
+        classes=_columns(evidence),
+        pictures=[Drawn(picture, svg_text(picture.drawing)) for picture in pictures(evidence)],
+        provenance=evaluation.provenance,
     )
-    return page, [*frontier, *drawn]
 
 
-def _memory_table(material: Material) -> dict[str, Table]:
+def _memory_table(evidence: Evidence) -> list[Table]:
     """What the base model's memory gives to the rarest classes, if it has one."""
-    if material.embedding is None or material.embedding.memory is None:
-        return {}
-    note = (
-        "Mean coefficients of the base model's memory over sampled images of the class: its own, "
-        "and the largest of other classes (OLTR, Eq. 1, Figure 14)."
-    )
-    table = infused_table(material.embedding.memory, material.evaluation.classes)
-    return {"What rare classes borrow from others": Table(*table, note)}
+    if evidence.embedding is None or evidence.embedding.memory is None:
+        return []
+    return [infused_table(evidence.embedding.memory, evidence.evaluation.classes)]
 
 
 def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
@@ -91,7 +69,7 @@ def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
     return [gain, cost, sentences[1] if len(sentences) > 1 else sentences[0]]
 
 
-def _moved(change: Change) -> str:
+def _moved(change: Paired) -> str:
     """How top-1 accuracy moved, and whether that is more than chance."""
     if change.base is None or change.corrected is None or change.change is None:
         return "accuracy could not be measured (no samples)"
@@ -106,24 +84,24 @@ def _moved(change: Change) -> str:
     )
 
 
-def _frontier(comparison: Comparison | None) -> tuple[list[str], Table | None]:
+def _frontier(comparison: Comparison | None) -> Frontier:
     if comparison is None:
-        return [NO_COMPARISON], None
-    note = ". ".join(legend(comparison)) + "."
-    table = Table(HEADER, [table_row(row) for row in comparison.rows], note)
-    return list(comparison.verdict), table
+        return Frontier([NO_COMPARISON])
+    picture = trade_off_picture(comparison)
+    table = replace(table_of(comparison), notes=[". ".join(legend(comparison)) + "."])
+    return Frontier(comparison.verdict, table, [Drawn(picture, svg_text(picture.drawing))])
 
 
 class _Cards:
     """The classes that gain and lose most, with what was learned for them."""
 
-    def __init__(self, material: Material) -> None:
-        self.material = material
-        self.change = material.evaluation.by_class.change
-        self.learned = learned(material.correction)
-        labels, count = material.store.labels, len(self.change)
-        self.before = top_confusions(material.before.predicted, labels, count)
-        self.after = top_confusions(material.after.predicted, labels, count)
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.change = evidence.evaluation.by_class.change
+        self.learned = learned(evidence.correction)
+        both, count = evidence.both, len(self.change)
+        self.before = top_confusions(both.before.predicted, both.labels, count)
+        self.after = top_confusions(both.after.predicted, both.labels, count)
 
     def of(self, *, gaining: bool) -> list[Card]:
         """The cards of one side; classes that do not change are left out.
@@ -133,18 +111,15 @@ class _Cards:
         order = np.argsort(-self.change if gaining else self.change, kind="stable")
         moved = [i for i in order.tolist() if (self.change[i] > 0) == gaining and self.change[i]]
         wanted = [i for i in moved if np.isfinite(self.change[i])][:MOST_CARDS]
-        images = thumbnails(self.material.store, self.material.evaluation.classes, wanted)
+        images = thumbnails(self.evidence.store, self.evidence.evaluation.classes, wanted)
         return [self._card(i, self.learned, images.get(i)) for i in wanted]
 
     def _card(self, label: int, found: Learned | None, image: str | None) -> Card:
-        classes, results = self.material.evaluation.classes, self.material.evaluation.by_class
-        samples = int(results.samples[label])
-        base, corrected = (
-            100 * int(part[label]) / samples for part in (results.base, results.corrected)
-        )
+        classes, results = self.evidence.evaluation.classes, self.evidence.evaluation.by_class
+        base, corrected = results.base_accuracy[label], results.corrected_accuracy[label]
         lines = [
             f"{classes.counts[label]} training samples; {base:.1f}% → {corrected:.1f}% of "
-            f"{samples} ({self.change[label]:+.1f})",
+            f"{results.samples[label]} ({self.change[label]:+.1f})",
             f"before, taken for: {self._confusions(self.before.get(label, []))}",
             f"after, taken for: {self._confusions(self.after.get(label, []))}",
         ]
@@ -153,24 +128,21 @@ class _Cards:
         return Card(classes.names[label], lines, image)
 
     def _confusions(self, found: list[tuple[int, int]]) -> str:
-        names = self.material.evaluation.classes.names
+        names = self.evidence.evaluation.classes.names
         return ", ".join(f"{names[other]} ({count})" for other, count in found) or "none"
 
 
-def _columns(material: Material) -> ClassColumns:
+def _columns(evidence: Evidence) -> ClassColumns:
     """One row a class."""
-    evaluation = material.evaluation
+    evaluation = evidence.evaluation
     classes, results = evaluation.classes, evaluation.by_class
-    after = top_confusions(material.after.predicted, material.store.labels, len(classes), most=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        base, corrected = (
-            100.0 * part / results.samples for part in (results.base, results.corrected)
-        )
-    splits = ("few", "medium", "many")
+    both = evidence.both
+    after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
+    base, corrected = results.base_accuracy, results.corrected_accuracy
     rows: list[list[Any]] = [
         [
             classes.names[i],
-            splits[classes.tiers[i]],
+            TIERS[classes.tiers[i]],
             int(classes.counts[i]),
             int(results.samples[i]),
             _number(base[i]),

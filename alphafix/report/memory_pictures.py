@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
-from alphafix.report.style import TIER_COLORS, figure
+from alphafix.report.style import TIER_COLORS, canvas
+from alphafix.report.tables import Table
 from alphafix.values.classes import TIERS, ClassTable
 
 _PANELS = {"direct": "direct features", "features": "meta-embeddings"}
@@ -33,7 +31,7 @@ def embedding_picture(projection: Projection, split: str, classes: ClassTable) -
     """t-SNE of direct features beside that of meta-embeddings (Figure 3)."""
     of_split = classes.tiers[projection.labels]
     shown = np.unique(projection.labels)
-    with figure(figsize=(8.6, 4.2), ncols=2) as (made, axes):
+    with canvas(figsize=(8.6, 4.2), ncols=2) as (made, axes):
         for panel, (kind, words) in zip(axes, _PANELS.items(), strict=True):
             points = getattr(projection, kind)
             for place, label in enumerate(shown):
@@ -83,7 +81,7 @@ def _silhouettes(projection: Projection, kind: str) -> str:
 def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -> Picture:
     """The most and the least activated memory classes (as Figures 14 and 15)."""
     sides = activated_classes(memory)
-    with figure(figsize=(8.6, 3.8), ncols=2) as (made, axes):
+    with canvas(figsize=(8.6, 3.8), ncols=2) as (made, axes):
         for panel, ids, words in zip(axes, sides, ("most", "least"), strict=True):
             colors = [TIER_COLORS[TIERS[classes.tiers[i]]] for i in ids]
             panel.barh(np.arange(len(ids)), memory.mean[ids], color=colors)
@@ -117,7 +115,7 @@ def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -
 def average_picture(memory: MemoryFigures, split: str, classes: ClassTable) -> Picture:
     """Average image of what activates each of the strongest memory classes most and least."""
     count = len(memory.shown)
-    with figure(figsize=(1.1 * count + 0.6, 2.8), nrows=2, ncols=count) as (made, axes):
+    with canvas(figsize=(1.1 * count + 0.6, 2.8), nrows=2, ncols=count) as (made, axes):
         panels = np.asarray(axes).reshape(2, count)
         for row, (images, words) in enumerate(((memory.most, "most"), (memory.least, "least"))):
             for panel, image, label in zip(panels[row], images, memory.shown, strict=True):
@@ -141,10 +139,8 @@ def average_picture(memory: MemoryFigures, split: str, classes: ClassTable) -> P
     )
 
 
-def infused_table(
-    memory: MemoryFigures, classes: ClassTable
-) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-    """What the rarest sampled classes get from the memory (Figure 14): header and rows."""
+def infused_table(memory: MemoryFigures, classes: ClassTable) -> Table:
+    """What the rarest sampled classes get from the memory (Figure 14)."""
     rows = [
         [
             classes.names[label],
@@ -154,7 +150,15 @@ def infused_table(
         ]
         for label, own, others in infused_rows(memory, classes)
     ]
-    return ["class", "training", "own", "largest others"], rows
+    return Table(
+        "What rare classes borrow from others",
+        ["class", "training", "own", "largest others"],
+        rows,
+        [
+            "Mean coefficients of the base model's memory over sampled images of the class: its "
+            "own, and the largest of other classes (OLTR, Eq. 1, Figure 14)."
+        ],
+    )
 
 
 def _plain(name: str) -> str:

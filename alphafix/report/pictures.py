@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alphafix.metrics.alike import Alike
 from alphafix.metrics.evaluation import ClassResults
+from alphafix.metrics.predictions import BeforeAfter
 from alphafix.report.analysis import (
     GROUPS,
     Fit,
@@ -19,9 +19,14 @@ from alphafix.report.analysis import (
     mean_interval,
     prediction_groups,
 )
-from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, TIER_COLORS, figure
-from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
+from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, TIER_COLORS, canvas
+from alphafix.shown import csv_text
+from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.trials import Trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GROUP_COLORS = (MANY, FEW, NEUTRAL)
 
@@ -45,27 +50,21 @@ class Picture:
     name: str
     title: str
     caption: str
-    drawing: Any
+    drawing: Figure
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
     def csv(self) -> str:
-        """The data as CSV."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return out.getvalue()
+        """The data as CSV, with a header."""
+        return csv_text([self.header, *self.rows])
 
 
 def flow_picture(
     name: str,
     title: str,
     caption: str,
-    labels: IntArray,
-    before: IntArray,
-    after: IntArray,
-    alike: BoolArray,
+    shown: BeforeAfter,
+    alike: Alike,
 ) -> Picture:
     """Prediction groups before and after, and the samples that go between them (Figures 1a, 5, 6).
 
@@ -73,15 +72,16 @@ def flow_picture(
         name: Name of its files.
         title: Its heading.
         caption: What it shows.
-        labels: True classes of the samples shown, int64 of shape n.
-        before: The base head's predictions, int64 of shape n.
-        after: The corrected head's.
-        alike: Which predicted class (column) is like which true class (row), bool C x C.
+        shown: What both heads say of the samples shown.
+        alike: Which predicted class is like which true one.
     """
     counts = flows(
-        prediction_groups(before, labels, alike), prediction_groups(after, labels, alike)
+        *(
+            prediction_groups(one.predicted, shown.labels, alike)
+            for one in (shown.before, shown.after)
+        )
     )
-    with figure(figsize=(6.4, 3.6)) as (made, axes):
+    with canvas(figsize=(6.4, 3.6)) as (made, axes):
         _bands(axes, counts)
     rows = [
         [GROUPS[i], GROUPS[j], int(counts[i, j])]
@@ -149,7 +149,7 @@ def distance_picture(
     known = np.isfinite(values)
     ids, distances, values = ids[known], distances[known], values[known]
     fit = linear_fit(distances, values)
-    with figure() as (made, axes):
+    with canvas() as (made, axes):
         for split, name_of_split in enumerate(TIERS):
             mine = classes.tiers[ids] == split
             if mine.any():
@@ -213,7 +213,7 @@ def setting_picture(
         axis: "rho" or "K".
     """
     rows: list[list[Any]] = []
-    with figure(figsize=(3.7 * len(series) + 1.2, 3.8), ncols=len(series), sharey=True) as (
+    with canvas(figsize=(3.7 * len(series) + 1.2, 3.8), ncols=len(series), sharey=True) as (
         made,
         axes,
     ):
@@ -243,7 +243,7 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
     """Change of each class's accuracy, sorted within its split (Figures A3-A9)."""
     change = results.change
     rows: list[list[Any]] = []
-    with figure(figsize=(7.2, 3.8)) as (made, axes):
+    with canvas(figsize=(7.2, 3.8)) as (made, axes):
         start = 0
         for name in TIERS:
             ids = classes.tier(name)
@@ -276,17 +276,13 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
     )
 
 
-def alpha_picture(alphas: FloatArray, trials: int) -> Picture:
-    """Densities of the coefficients by neighbour rank (Figures A2, A13-A15).
-
-    Args:
-        alphas: Coefficients of all trials of one K, float32 of shape T x F x K.
-        trials: T, for the caption.
-    """
+def alpha_picture(trials: Trials) -> Picture:
+    """Densities of the coefficients by neighbour rank (Figures A2, A13-A15), at the largest K."""
+    alphas = trials.largest_k().alphas
     edges = np.linspace(-1, 1, ALPHA_BINS + 1)
     colors = (FEW, TIER_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
     rows: list[list[Any]] = []
-    with figure() as (made, axes):
+    with canvas() as (made, axes):
         for rank in range(alphas.shape[2]):
             density, _ = np.histogram(alphas[:, :, rank], bins=edges, density=True)
             color = colors[rank % len(colors)]
@@ -302,7 +298,7 @@ def alpha_picture(alphas: FloatArray, trials: int) -> Picture:
         "alphas",
         "What the coefficients look like",
         "Density of the learned coefficients by neighbour rank, pooled over few-split classes and "
-        f"{trials} trials (the paper's Figures A2, A13-A15).",
+        f"{len(alphas)} trials (the paper's Figures A2, A13-A15).",
         made,
         ["rank", "from", "to", "density"],
         rows,

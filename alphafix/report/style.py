@@ -6,9 +6,12 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphafix.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which keeps apart for the colour-blind.
 FEW = "#d55e00"
@@ -42,7 +45,7 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def figure(**arguments: Any) -> Iterator[tuple[Any, Any]]:
+def canvas(**arguments: Any) -> Iterator[tuple[Figure, Any]]:
     """Yield (figure, axes) of Matplotlib in the common style, without touching global state.
 
     The figure is made without pyplot, so that no display is needed and nothing stays open.
@@ -57,7 +60,7 @@ def figure(**arguments: Any) -> Iterator[tuple[Any, Any]]:
         yield made, axes
 
 
-def svg_text(made: Any) -> str:
+def svg_text(made: Figure) -> str:
     """The figure as SVG; the same figure gives the same text."""
     import matplotlib
 
@@ -67,7 +70,7 @@ def svg_text(made: Any) -> str:
     return out.getvalue()
 
 
-def png_bytes(made: Any) -> bytes:
+def png_bytes(made: Figure) -> bytes:
     """The figure as PNG."""
     import matplotlib
 

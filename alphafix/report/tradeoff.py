@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphafix.metrics.comparison import BASE, Comparison, Row
-from alphafix.report.style import ACCENT, FEW, GOLD, MANY, MEDIUM, NEUTRAL, OVERALL, SKY, figure
+from alphafix.report.style import ACCENT, FEW, GOLD, MANY, MEDIUM, NEUTRAL, OVERALL, SKY, canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LOOKS = {
     "base": ("*", OVERALL, "base head"),
@@ -25,9 +28,9 @@ FEW_BELOW = 3.0
 LABEL_GAP = 0.032
 
 
-def draw_trade_off(comparison: Comparison) -> Any:
-    """A Matplotlib figure: up is better for rare classes, right is better overall."""
-    with figure(figsize=(7.2, 5.2)) as (made, axes):
+def draw_trade_off(comparison: Comparison) -> Figure:
+    """The picture: up is better for rare classes, right is better overall."""
+    with canvas(figsize=(7.2, 5.2)) as (made, axes):
         shown, left_out = _visible(comparison)
         _curve(axes, comparison)
         for family, (marker, color, label) in _LOOKS.items():

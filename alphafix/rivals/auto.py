@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import InputError, option
-from alphafix.metrics.bootstrap import interval
-from alphafix.metrics.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.metrics.accuracy import COLUMNS
+from alphafix.metrics.bootstrap import Resampling, interval
+from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, fit
 from alphafix.rivals.data import FitData, Fitted, predictions
@@ -108,7 +109,7 @@ def choose(
             expected=f"at most {limit:g} points lost",
             todo=f"allow a larger {option('max_overall_drop')}",
         )
-    drawn = bootstrap_accuracies(data.classes, data.val_labels, correct, draws=draws, seed=seed)
+    drawn = bootstrap_accuracies(data.classes, data.val_labels, correct, Resampling(draws, seed))
     gains = drawn[:, place + 1] - drawn[:, 0]
     low, high = interval(gains)
     tried = tuple(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, option
 from alphafix.features.features import Features
-from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
+from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, silent
 from alphafix.rivals import RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted
@@ -131,18 +133,17 @@ def compare(
         work.fit_on_top()
     said = predict(test, [found.logits for found in work.fitted], progress=progress)
     correct = np.stack([one.predicted == test.labels for one in said], axis=1)
-    measured = Measured(
-        data.classes, test.labels, work.methods, correct, draws=settings.draws, seed=settings.seed
-    )
-    rows = measured.rows(data.max_overall_drop)
+    resampling = Resampling(settings.draws, settings.seed)
+    common = CommonDraws(data.classes, test.labels, work.methods, correct, resampling)
+    rows = common.rows(data.max_overall_drop)
     return Comparison(
         classes=data.classes,
         on=on,
         samples=len(test),
         max_overall_drop=data.max_overall_drop,
         rows=rows,
-        verdict=verdict(measured, rows),
-        settings={"bootstrap_draws": settings.draws, "seed": settings.seed},
+        verdict=verdict(common, rows),
+        resampling=resampling,
         curves={"few-bias": _curve(data, test)},
         by_k=work.by_k(),
     )
@@ -160,9 +161,7 @@ class _Comparing:
     methods: list[Method] = field(default_factory=list)
     fitted: list[Fitted] = field(default_factory=list)
 
-    def add(
-        self, found: Fitted, family: str, seconds: float, seeds: Mapping[str, Any] | None = None
-    ) -> None:
+    def add(self, found: Fitted, family: str, seconds: float, seeds: BySeeds | None = None) -> None:
         linear = family == "base" or found.correction is not None
         self.methods.append(
             Method(
@@ -206,7 +205,7 @@ class _Comparing:
                 self.add(fitted, "on top", seconds)
                 advance(1)
 
-    def by_k(self) -> dict[str, Any]:
+    def by_k(self) -> dict[str, BySeeds]:
         """Figures of single trials by K (the paper's Figure A1)."""
         settings = self.settings
         found = {}
@@ -220,28 +219,14 @@ class _Comparing:
         given = Given(data.train, data.val, data.head, data.classes, self.neighbours)
         return train_trials(given, settings, progress=self.progress)
 
-    def _seed_figures(self, trials: Trials) -> dict[float, dict[str, Any]]:
+    def _seed_figures(self, trials: Trials) -> dict[float, BySeeds]:
         """Figures of the single trials by rho, as the paper reports them."""
         figures = trial_accuracies(trials, self.data.head, self.data.classes, self.test)
         rhos = [record.rho for record in trials.records]
         return {
-            rho: {
-                name: _over_seeds(
-                    [one[name] for one, own in zip(figures, rhos, strict=True) if own == rho]
-                )
-                for name in figures[0]
-            }
+            rho: over_seeds([one for one, own in zip(figures, rhos, strict=True) if own == rho])
             for rho in dict.fromkeys(rhos)
         }
-
-
-def _over_seeds(values: list[float | None]) -> dict[str, Any] | None:
-    """Values, mean and standard deviation (ddof = 1); None for an empty split."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return {"values": known, "mean": float(np.mean(known)), "std": spread}
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -19,6 +19,9 @@ from alphafix.errors import AlphafixError, InputError, option
 # Locks of this process by device and inode, and how often each was taken.
 _HELD: dict[tuple[int, int], int] = {}
 
+# The open files by which it holds them.
+_DESCRIPTORS: set[int] = set()
+
 _SECONDS = 0.05
 
 
@@ -54,6 +57,7 @@ def locked(
             got=error.strerror or str(error),
             expected="a file or folder that can be read",
         ) from error
+    _DESCRIPTORS.add(descriptor)
     try:
         found = os.fstat(descriptor)
         key = (found.st_dev, found.st_ino)
@@ -67,7 +71,24 @@ def locked(
             if not _HELD[key]:
                 del _HELD[key]
     finally:
-        os.close(descriptor)  # which gives the lock up
+        if descriptor in _DESCRIPTORS:
+            _DESCRIPTORS.discard(descriptor)
+            os.close(descriptor)  # which gives the lock up
+
+
+def _forget() -> None:
+    """Leave the locks to the process that took them.
+
+    A forked process, such as one that loads images, would otherwise hold them for as long as it
+    lives: after its parent was killed, or is done with them.
+    """
+    for descriptor in _DESCRIPTORS:
+        os.close(descriptor)
+    _DESCRIPTORS.clear()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _take(

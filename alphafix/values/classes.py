@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, some
 from alphafix.files import read_json, write_json
-from alphafix.report.html import table_html
 from alphafix.values.arrays import IntArray
+from alphafix.values.display import Displayed
 
 TIERS = ("few", "medium", "many")
 
@@ -42,7 +42,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class ClassTable:
+class ClassTable(Displayed):
     """The C classes of a classifier, in the order of its logits.
 
     Attributes:
@@ -110,15 +110,6 @@ class ClassTable:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def _repr_html_(self) -> str:
-        rows = []
-        for name in TIERS:
-            counts = self.counts[self.tier(name)]
-            ends = (counts.min(), counts.max()) if len(counts) else ("n/a", "n/a")
-            rows.append([name, len(counts), f"{counts.sum():,}", *ends])
-        header = ["split", "classes", "training samples", "smallest", "largest"]
-        return table_html(self.describe(), header, rows)
 
     @property
     def tiers(self) -> npt.NDArray[np.int8]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, call, option
 from alphafix.files import read_tensors, write_tensors
-from alphafix.report.html import table_html
 from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.display import Displayed
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None:
@@ -103,14 +100,8 @@ class Chosen:
         return cls(settings, *(data.get(name) for name in own))
 
 
-def _cells(base: float | None, corrected: float | None) -> list[str]:
-    if base is None or corrected is None:
-        return ["n/a"] * 3
-    return [f"{base:.1f}", f"{corrected:.1f}", f"{corrected - base:+.1f}"]
-
-
 @dataclass(frozen=True)
-class Correction:
+class Correction(Displayed):
     """New values for some rows of a head.
 
     Attributes:
@@ -148,42 +139,6 @@ class Correction:
                     expected="finite numbers",
                     todo=f"train again, with a smaller {option('lr')} if it diverged",
                 )
-
-    def _repr_html_(self) -> str:
-        biases = "unchanged" if self.biases is None else "corrected"
-        title = f"{self.method}: {len(self.classes)} corrected rows, biases {biases}"
-        after, before = self.chosen.val, self.chosen.val_base
-        if not after or not before:
-            note = "nothing was measured: there were no validation samples"
-            return table_html(title, [], [[k, v] for k, v in self._settings().items()], note)
-        rows = [
-            [name, *_cells(before[name], after[name])]
-            for name in ("few", "medium", "many", "overall")
-        ]
-        header = ["validation top-1 in %", "base", "corrected", "change"]
-        note = ", ".join(f"{name} {value}" for name, value in self._settings().items())
-        return table_html(title, header, rows, note)
-
-    def _settings(self) -> dict[str, Any]:
-        """What was chosen, without figures and curves."""
-        return {name: value for name, value in self.chosen.settings.items() if name != "curve"}
-
-    def figure(self) -> Figure:
-        """The densities of the trials' coefficients by neighbour rank, as a Matplotlib figure.
-
-        Raises:
-            InputError: If the correction has no trials.
-        """
-        if self.trials is None:
-            raise InputError(
-                f"a correction by {self.method} has no coefficients to draw",
-                expected="a correction by AlphaNet, with its trials",
-            )
-        from alphafix.report.pictures import alpha_picture  # drawing is above the values
-
-        trials = self.trials.largest_k()
-        drawn: Figure = alpha_picture(trials.alphas, len(trials)).drawing
-        return drawn
 
     def apply(self, head: Head) -> Head:
         """Return the corrected head.

@@ -11,8 +11,8 @@ import numpy as np
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors, write_tensors
-from alphafix.report.html import table_html
 from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.display import Displayed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class HeadSource:
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Displayed):
     """A linear head in effect: logits = scale * (features @ weight.T + bias).
 
     Attributes:
@@ -113,18 +113,6 @@ class Head:
         from alphafix.values.arrays import as_array
 
         return cls(as_array(weight), None if bias is None else as_array(bias), scale)
-
-    def _repr_html_(self) -> str:
-        source = "arrays" if self.source is None else self.source.file
-        tensors = () if self.source is None else self.source.weights + self.source.biases
-        rows: list[list[object]] = [
-            ["classes", self.num_classes],
-            ["feature width", self.width],
-            ["bias", "no" if self.bias is None else "yes"],
-            ["logit scale", f"{self.scale:g}"],
-            ["from", ", ".join([source, *tensors])],
-        ]
-        return table_html("head", [], rows)
 
     @property
     def num_classes(self) -> int:

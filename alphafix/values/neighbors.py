@@ -8,13 +8,13 @@ from typing import Any
 
 from alphafix.errors import FileFormatError, call
 from alphafix.files import read_tensors, write_tensors
-from alphafix.report.html import table_html
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.display import Displayed
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Displayed):
     """The K base classes nearest to each of the F few-split classes.
 
     Attributes:
@@ -37,15 +37,6 @@ class Neighbours:
     def k(self) -> int:
         """K."""
         return int(self.ids.shape[1])
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [few, *(f"{q} ({d:.3g})" for q, d in zip(ids, distances, strict=True))]
-            for few, ids, distances in zip(self.few, self.ids, self.distances, strict=True)
-        ]
-        header = ["few-split class", *(f"neighbour {rank + 1}" for rank in range(self.k))]
-        title = f"{self.k} nearest base classes of {len(self.few)} few-split classes (distance)"
-        return table_html(title, header, rows, f"metric: {self.metric}")
 
     def records(self, classes: ClassTable) -> list[dict[str, Any]]:
         """One record a few-split class, with names, as JSON data."""

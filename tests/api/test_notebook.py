@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 import alphafix
 from alphafix.errors import InputError
 from alphafix.metrics.comparison import Comparison
-from alphafix.report.html import MOST_ROWS, table_html
+from alphafix.report.html import html
+from alphafix.report.tables import MOST_ROWS, Table
+from alphafix.values import display
 from alphafix.values.correction import Correction
 from alphafix.values.head import HeadSource
 from tests.common import make_problem
@@ -95,7 +97,7 @@ def shown(value: Any) -> Cells:
 
 def test_table_html__escapes_everything_and_counts_what_is_left_out() -> None:
     rows = [[f"<b>{i}</b>", i] for i in range(MOST_ROWS + 3)]
-    cells = Cells(table_html("<i>title</i>", ["<u>", "&"], rows, "<note>"))
+    cells = Cells(html(Table("<i>title</i>", ["<u>", "&"], rows, ["<note>"])))
     assert cells.rows[0] == ["<u>", "&"]
     assert cells.rows[1] == ["<b>0</b>", "0"]
     assert len(cells.rows) == 1 + MOST_ROWS
@@ -166,13 +168,23 @@ def test_figures__are_matplotlib_figures(
 ) -> None:
     drawn = alphafix.figures(DATA["test"], HEAD, TABLE, found, near, bootstraps=100)
     assert {"flows-few-base", "change-distance-few-base", "class-change", "alphas"} <= set(drawn)
-    for figure in (*drawn.values(), found.figure(), result.figure(), comparison.figure()):
+    for figure in (*drawn.values(), *map(alphafix.figure, (found, result, comparison, TABLE))):
         assert isinstance(figure, Figure)
-    result.figure().savefig(tmp_path / "figure.png")
+    alphafix.figure(result).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_figure__of_a_correction_without_coefficients_is_refused() -> None:
     few = TABLE.few
     with pytest.raises(InputError, match="no coefficients to draw"):
-        Correction(few, HEAD.weight[few], None, method="few-bias").figure()
+        alphafix.figure(Correction(few, HEAD.weight[few], None, method="few-bias"))
+
+
+def test_figure__of_something_else_is_refused() -> None:
+    with pytest.raises(InputError, match="no figure of a Head"):
+        alphafix.figure(HEAD)
+
+
+def test_value__shows_its_repr_where_nothing_makes_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "_shown_by", None)
+    assert TABLE._repr_html_() is None

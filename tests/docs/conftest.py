@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Make
 from tests.docs.world import make_world
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def world(
+    made_once: Callable[[str, Make], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """Make a folder, of a name, with all that a reader has."""
-    original = tmp_path_factory.mktemp("world")
-    make_world(original)
+    original = made_once("world", make_world)
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)

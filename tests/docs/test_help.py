@@ -64,6 +64,7 @@ def outcomes(world: Callable[[str], Path]) -> dict[str, tuple[int, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(commands()))
 def test_help__example_runs_as_printed(command: str, outcomes: dict[str, tuple[int, str]]) -> None:
     assert example_of(command).startswith(f"alphafix {command}")

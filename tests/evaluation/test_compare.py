@@ -16,8 +16,10 @@ from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.errors import InputError, MissingStageError, StaleInputError
-from alphafix.metrics.comparison import BASE, Comparison, Measured, Method, verdict
-from alphafix.report.comparison_text import marks
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.comparison import BASE, Comparison, Method
+from alphafix.metrics.verdict import CommonDraws, verdict
+from alphafix.report.tables import marks
 from alphafix.run.directory import COMPARISON, CORRECTION, HEAD, Run
 from alphafix.values.correction import Correction
 from tests.common import make_problem, write_run
@@ -90,10 +92,14 @@ def test_compare__figures_are_those_of_evaluate(
 def test_compare__seeds_and_intervals_are_recorded(found: Comparison) -> None:
     seeds = found.row("alphanet rho 0.5").method.seeds
     assert seeds is not None
-    assert seeds["few"]["std"] >= 0
-    assert found.settings == {"bootstrap_draws": 100, "seed": 0}
+    assert seeds["few"] is not None
+    assert seeds["few"].std is not None
+    assert seeds["few"].std >= 0
+    assert found.to_dict()["settings"] == {"bootstrap_draws": 100, "seed": 0}
     assert list(found.by_k) == ["2", "3"]
-    assert len(found.by_k["2"]["few"]["values"]) == 2
+    few = found.by_k["2"]["few"]
+    assert few is not None
+    assert len(few.values) == 2
     for row in found.rows[1:]:
         overall = row.figures["overall"]
         assert overall is not None
@@ -153,7 +159,7 @@ def test_compare__stale_neighbours(tmp_path: Path) -> None:
         compare(CompareOptions(run=run.folder))
 
 
-def hand_made(right: dict[str, tuple[str, list[int]]], val_few: dict[str, float]) -> Measured:
+def hand_made(right: dict[str, tuple[str, list[int]]], val_few: dict[str, float]) -> CommonDraws:
     """Methods with given right samples: the first four samples are few-split, then four base."""
     problem = make_problem(num_classes=4)
     classes = replace(problem.classes, counts=np.array([5, 30, 200, 200]))
@@ -163,11 +169,11 @@ def hand_made(right: dict[str, tuple[str, list[int]]], val_few: dict[str, float]
         for name, (family, _) in right.items()
     ]
     correct = np.array([row for _, row in right.values()], dtype=bool).T
-    return Measured(classes, labels, methods, correct, draws=200, seed=0)
+    return CommonDraws(classes, labels, methods, correct, Resampling(200, seed=0))
 
 
 def test_verdict__says_that_a_simpler_method_wins_and_how_surely() -> None:
-    measured = hand_made(
+    common = hand_made(
         {
             BASE: ("base", [0, 0, 0, 0, 1, 1, 1, 1]),
             "alphanet rho 1": ("alphanet", [1, 0, 0, 0, 1, 1, 1, 0]),
@@ -175,14 +181,14 @@ def test_verdict__says_that_a_simpler_method_wins_and_how_surely() -> None:
         },
         {"alphanet rho 1": 25.0, "few-bias": 100.0},
     )
-    rows = measured.rows(2.0)
+    rows = common.rows(2.0)
     alphanet, simple = rows[1], rows[2]
     assert alphanet.dominated_by == ("few-bias",)
     # Four draws of the three samples that differ: never worse, and equal only by (1/4)^4.
     assert alphanet.surely_dominated_by == ("few-bias",)
     assert marks(alphanet) == "<< few-bias"
     assert simple.dominated_by == ()
-    sentences = verdict(measured, rows)
+    sentences = verdict(common, rows)
     assert sentences[0] == "Validation would choose few-bias: few +100.0, overall +37.5."
     assert sentences[1].startswith("A simpler method wins: few-bias (few +100.0")
 
@@ -210,12 +216,12 @@ def test_verdict__says_when_alphanet_wins_or_it_is_a_trade() -> None:
 
 
 def test_rows__mark_what_breaks_the_limit_on_validation() -> None:
-    measured = hand_made(
+    common = hand_made(
         {BASE: ("base", [0] * 4 + [1] * 4), "few-bias": ("simple", [1] * 4 + [0] * 4)}, {}
     )
-    poor = replace(measured.methods[1], val={"few": 90.0, "overall": 47.0})
-    measured.methods = (measured.methods[0], poor)
-    rows = measured.rows(2.0)
+    poor = replace(common.methods[1], val={"few": 90.0, "overall": 47.0})
+    common.methods = (common.methods[0], poor)
+    rows = common.rows(2.0)
     assert [row.within for row in rows] == [True, False]
     assert marks(rows[1]) == "!"
-    assert verdict(measured, rows)[0] == ("No method keeps the allowed overall drop on validation.")
+    assert verdict(common, rows)[0] == ("No method keeps the allowed overall drop on validation.")

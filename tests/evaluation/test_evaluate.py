@@ -13,7 +13,7 @@ from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import Gates, check_gates, failed
-from alphafix.report.evaluation_text import text_report
+from alphafix.report.text import text
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Run
 from alphafix.values.classes import ClassTable
 from tests.common import make_problem
@@ -109,7 +109,7 @@ def test_evaluate__empty_split_is_not_applicable(tmp_path: Path) -> None:
     figure = found.tier("medium").figures["top1"]
     assert (figure.base, figure.corrected, figure.change) == (None, None, None)
     assert Evaluation.load(run.path(REPORT)).to_dict() == found.to_dict()
-    line = next(li for li in text_report(found).splitlines() if li.startswith("medium"))
+    line = next(li for li in text(found).splitlines() if li.startswith("medium"))
     assert line.split()[1:] == ["0", "0", *["n/a", "(0", "classes)"] * 3]
     assert "NaN" not in run.path(REPORT).read_text()
 
@@ -117,7 +117,7 @@ def test_evaluate__empty_split_is_not_applicable(tmp_path: Path) -> None:
 def test_load__says_what_the_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text('{"value": "other"}')
-    with pytest.raises(FileFormatError, match="alphafix evaluate"):
+    with pytest.raises(FileFormatError, match=r"alphafix\.evaluate"):
         Evaluation.load(path)
 
 

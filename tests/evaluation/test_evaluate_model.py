@@ -91,8 +91,8 @@ def test_model__predicts_as_the_model_itself_does(work: Path) -> None:
         expected = net.eval()(images).argmax(dim=1).numpy()
     found = measure(options_for(work))
     order = np.argsort(found.store.ids)
-    assert (found.after.predicted[order] == expected).all()
-    assert (found.before.predicted != found.after.predicted).any()
+    assert (found.both.after.predicted[order] == expected).all()
+    assert (found.both.before.predicted != found.both.after.predicted).any()
 
 
 def test_model__agrees_with_the_correction_on_stored_features(
@@ -109,7 +109,7 @@ def test_model__agrees_with_the_correction_on_stored_features(
 def test_model__says_when_it_is_another_file(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "alphafix"):
         found = measure(options_for(work, model=work / "model.safetensors"))
-    assert (found.before.predicted == found.after.predicted).all()
+    assert (found.both.before.predicted == found.both.after.predicted).all()
     assert "samples otherwise than the run's correction" in caplog.text
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 
 from alphafix.features.store import FeatureStore
-from alphafix.metrics.bootstrap import bootstrap, interval, stratified_draws
-from alphafix.metrics.figures import MEASURES, TIER_ROWS, Layout, TierFigures
+from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
+from alphafix.metrics.alike import Alike
+from alphafix.metrics.bootstrap import Resampling, bootstrap, interval, stratified_draws
+from alphafix.metrics.figures import MEASURES, TIER_ROWS, Labelled, TierFigures
 from alphafix.metrics.paired import mcnemar
 from alphafix.metrics.predictions import Predictions, predict, predict_pair, read_logits
 from alphafix.values.classes import ClassTable
@@ -29,10 +31,8 @@ def hand_made(confidence: float = 0.55) -> Predictions:
     return Predictions(PREDICTED, top5, np.full(10, confidence, dtype=np.float32))
 
 
-def table(
-    predictions: Predictions, groups: np.ndarray | None = None
-) -> dict[str, dict[str, float]]:
-    figures = TierFigures(Layout.of(CLASSES, LABELS), predictions, groups)
+def table(predictions: Predictions, groups: Alike | None = None) -> dict[str, dict[str, float]]:
+    figures = TierFigures(Labelled.of(CLASSES, LABELS), predictions, groups)
     rows = figures.table(np.arange(10))
     names = (*MEASURES, "grouped")
     return {
@@ -74,8 +74,8 @@ def test_figures__calibration_bins_do_not_cancel() -> None:
 
 
 def test_figures__groups_count_a_confusion_inside_as_right() -> None:
-    groups = np.eye(4, dtype=bool)
-    groups[0, 1] = groups[1, 0] = True
+    together = (np.array([0, 1]), np.array([0, 0]))
+    groups = Alike.of_marks(together, together, 4)
     found = table(hand_made(), groups)["grouped"]
     assert found["few"] == 100  # a taken for b
     assert found["many"] == 75  # d taken for a is outside
@@ -86,7 +86,7 @@ def test_figures__macro_f1_as_scikit_learn() -> None:
     labels = np.sort(rng.integers(0, 4, size=200))
     predicted = rng.integers(0, 4, size=200)
     predictions = Predictions(predicted, np.ones(200, bool), np.full(200, 0.5, np.float32))
-    figures = TierFigures(Layout.of(CLASSES, labels), predictions)
+    figures = TierFigures(Labelled.of(CLASSES, labels), predictions)
     found = figures.table(np.arange(200))[MEASURES.index("macro_f1")]
     assert found[-1] == pytest.approx(100 * f1_score(labels, predicted, average="macro"))
 
@@ -95,13 +95,13 @@ def test_figures__empty_split_is_nan_not_zero() -> None:
     classes = ClassTable(("a", "b"), np.array([5, 500]))
     labels = np.array([0, 1])
     predictions = Predictions(labels, np.ones(2, bool), np.full(2, 0.9, np.float32))
-    rows = TierFigures(Layout.of(classes, labels), predictions).table(np.arange(2))
+    rows = TierFigures(Labelled.of(classes, labels), predictions).table(np.arange(2))
     assert np.isnan(rows[:, TIER_ROWS.index("medium")]).all()
     assert not np.isnan(rows[:, [0, 2, 3, 4]]).any()
 
 
 def test_summaries__worst_class_and_harmonic_mean() -> None:
-    figures = TierFigures(Layout.of(CLASSES, LABELS), hand_made())
+    figures = TierFigures(Labelled.of(CLASSES, LABELS), hand_made())
     index = np.arange(10)
     worst, harmonic = figures.summaries(index, figures.table(index))
     assert worst == 0
@@ -135,7 +135,9 @@ def test_predict_pair__same_as_applying_the_correction(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", problem)
     store = FeatureStore.open(run.features("test"))
     correction = few_bias_correction(problem)
-    before, after = predict_pair(store, problem.head, correction)
+    both = predict_pair(store, problem.head, correction)
+    before, after = both.before, both.after
+    assert (both.labels == store.labels).all()
     fixed = correction.apply(problem.head)
     expected = predict(store, [problem.head.logits, fixed.logits])
     for found, wanted in zip((before, after), expected, strict=True):
@@ -157,21 +159,30 @@ def test_mcnemar__hand_computed() -> None:
 
 def test_bootstrap__keeps_class_sizes_and_repeats_with_its_seed() -> None:
     labels = np.array([2, 0, 1, 1, 2, 2])
-    draws = list(stratified_draws(labels, 20, seed=3))
+    draws = list(stratified_draws(labels, Resampling(20, seed=3)))
     for index in draws:
         assert (np.bincount(labels[index]) == [1, 2, 3]).all()
-    again = list(stratified_draws(labels, 20, seed=3))
+    again = list(stratified_draws(labels, Resampling(20, seed=3)))
     assert all((a == b).all() for a, b in zip(draws, again, strict=True))
-    assert any((a != b).any() for a, b in zip(draws, stratified_draws(labels, 20, 4), strict=True))
+    others = stratified_draws(labels, Resampling(20, seed=4))
+    assert any((a != b).any() for a, b in zip(draws, others, strict=True))
 
 
 def test_bootstrap__interval_of_a_share_is_the_binomial_one() -> None:
     correct = np.zeros(400)
     correct[:100] = 1
     values = bootstrap(
-        lambda index: np.array([correct[index].mean()]), np.zeros(400, int), draws=2000, seed=0
+        lambda index: np.array([correct[index].mean()]), np.zeros(400, int), Resampling(2000)
     )
     low, high = interval(values)
     deviation = math.sqrt(0.25 * 0.75 / 400)
     assert float(low[0]) == pytest.approx(0.25 - 1.96 * deviation, abs=0.006)
     assert float(high[0]) == pytest.approx(0.25 + 1.96 * deviation, abs=0.006)
+
+
+def test_tier_accuracy__is_the_top1_of_the_table() -> None:
+    found = tier_accuracy(PREDICTED == LABELS, LABELS, CLASSES)
+    top1 = table(hand_made())["top1"]
+    assert found == {name: top1[name] for name in COLUMNS}
+    alone = tier_accuracy(np.array([True]), np.array([1]), CLASSES)
+    assert alone == {"few": None, "medium": 100, "many": None, "overall": 100}

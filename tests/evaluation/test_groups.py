@@ -8,6 +8,7 @@ import pytest
 
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import InputError
+from alphafix.metrics.alike import Alike
 from alphafix.metrics.groups import read_groups
 from alphafix.metrics.wordnet import parse_nouns, within_edges
 from alphafix.run.directory import Run
@@ -33,6 +34,12 @@ NOUNS = """\
 DOG, WOLF, HUSKY, THING, BALTO = (f"n0000000{i}" for i in (4, 5, 6, 7, 8))
 
 
+def matrix(alike: Alike, num_classes: int) -> np.ndarray:
+    """All pairs, bool C x C."""
+    true, predicted = np.divmod(np.arange(num_classes**2), num_classes)
+    return alike.holds(true, predicted).reshape(num_classes, num_classes)
+
+
 @pytest.fixture
 def wordnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "dict"
@@ -45,7 +52,7 @@ def wordnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_groups__json_with_a_class_in_two_groups(tmp_path: Path) -> None:
     path = tmp_path / "groups.json"
     path.write_text('{"animal": ["cat", "dog"], "seen in streets": ["dog", "car"]}')
-    alike = read_groups(str(path), CLASSES)
+    alike = matrix(read_groups(str(path), CLASSES), 4)
     expected = np.eye(4, dtype=bool)
     for a, b in ((0, 1), (1, 2)):
         expected[a, b] = expected[b, a] = True
@@ -55,7 +62,7 @@ def test_groups__json_with_a_class_in_two_groups(tmp_path: Path) -> None:
 def test_groups__lines_of_class_and_group(tmp_path: Path) -> None:
     path = tmp_path / "groups.txt"
     path.write_text("cat\tanimal\ndog\tanimal\n\ncar\tvehicle\nbus\tvehicle\n")
-    alike = read_groups(str(path), CLASSES)
+    alike = matrix(read_groups(str(path), CLASSES), 4)
     assert (alike == np.kron(np.eye(2), np.ones((2, 2))).astype(bool)).all()
 
 
@@ -90,10 +97,11 @@ def test_wordnet__parents_of_each_synset() -> None:
 def test_wordnet__counts_edges_through_the_common_ancestor() -> None:
     # dog - wolf 2, husky - wolf 3, dog - husky 1, dog - thing 4, husky - thing 5.
     found = parse_nouns(NOUNS.splitlines())
-    names = [DOG, WOLF, HUSKY, THING]
+    names = dict(enumerate([DOG, WOLF, HUSKY, THING]))
     distance = np.array([[0, 2, 1, 4], [2, 0, 3, 4], [1, 3, 0, 5], [4, 4, 5, 0]])
     for edges in range(6):
-        assert (within_edges(names, found, edges) == (distance <= edges)).all()
+        alike = within_edges(names, 4, found, edges)
+        assert (matrix(alike, 4) == (distance <= edges)).all()
 
 
 def test_groups__wordnet_ids_as_groups_or_as_names(tmp_path: Path, wordnet: Path) -> None:
@@ -101,11 +109,12 @@ def test_groups__wordnet_ids_as_groups_or_as_names(tmp_path: Path, wordnet: Path
     path.write_text(f"cat\t{DOG}\ndog\t{HUSKY}\ncar\t{THING}\n")
     expected = np.eye(4, dtype=bool)
     expected[0, 1] = expected[1, 0] = expected[0, 2] = expected[2, 0] = True
-    assert (read_groups(str(path), CLASSES) == expected).all()
+    assert (matrix(read_groups(str(path), CLASSES), 4) == expected).all()
     named = ClassTable((DOG, HUSKY, THING), np.array([5, 50, 500]))
-    assert (read_groups("wordnet", named) == expected[:3, :3]).all()
+    assert (matrix(read_groups("wordnet", named), 3) == expected[:3, :3]).all()
     assert (
-        read_groups("wordnet", named, edges=1) == expected[:3, :3] * [1, 1, 0] + np.eye(3)
+        matrix(read_groups("wordnet", named, edges=1), 3)
+        == expected[:3, :3] * [1, 1, 0] + np.eye(3)
     ).any()
 
 
@@ -129,7 +138,7 @@ def test_wordnet__reads_the_zip_that_nltk_downloads(
         with pytest.raises(InputError, match="are not in WordNet"):
             read_groups("wordnet", named)
     else:
-        assert read_groups("wordnet", named).all()
+        assert matrix(read_groups("wordnet", named), 2).all()
 
 
 def test_evaluate__grouped_figure_is_at_least_top1(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,12 @@ from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import InputError, MissingStageError
 from alphafix.features.writer import FeatureWriter
+from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.predictions import Predictions
-from alphafix.openset.figures import (
-    FIGURES,
-    OpenSamples,
-    OpenSetFigures,
-    open_set_figures,
-)
+from alphafix.metrics.open_set import OpenSet
+from alphafix.metrics.predictions import BeforeAfter, Predictions
+from alphafix.openset.figures import FIGURES, OpenSetFigures, open_set_figures
+from alphafix.openset.samples import OpenSamples
 from alphafix.run.directory import REPORT, Run
 from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
@@ -43,6 +42,18 @@ def figures(
     )
     found = OpenSetFigures(samples, t).vector(np.arange(len(known)))
     return dict(zip(FIGURES, found.tolist(), strict=False))
+
+
+def open_set(
+    classes: ClassTable, known: BeforeAfter, unknown: Predictions, *, threshold: float
+) -> dict[str, Any]:
+    """The figures as JSON data, where both heads say the same of unknown samples."""
+    others = BeforeAfter(np.full(len(unknown.predicted), -1), unknown, unknown)
+    found = open_set_figures(
+        known, others, classes, threshold=threshold, resampling=Resampling(draws=100)
+    )
+    assert OpenSet.from_dict(json.loads(json.dumps(found.to_dict()))).to_dict() == found.to_dict()
+    return found.to_dict()
 
 
 def test_open_set__hand_computed() -> None:
@@ -74,9 +85,7 @@ def test_open_set__splits_closed_and_open_by_hand() -> None:
     before = predictions([0, 0, 1, 1], [0.9, 0.2, 0.3, 0.9])
     after = predictions([0, 0, 1, 2], [0.9, 0.6, 0.7, 0.9])
     unknown = predictions([0, 1], [0.8, 0.1])
-    found = open_set_figures(
-        classes, labels, (before, unknown), (after, unknown), threshold=0.5, draws=100, seed=0
-    )
+    found = open_set(classes, BeforeAfter(labels, before, after), unknown, threshold=0.5)
     values = {
         name: [split[key]["base"]["value"] for key in ("closed", "open")]
         for name, split in found["splits"].items()
@@ -91,15 +100,8 @@ def test_open_set__splits_closed_and_open_by_hand() -> None:
 def test_open_set__split_without_classes_is_not_available() -> None:
     classes = ClassTable(("few", "medium"), np.array([5, 50]))
     known, unknown = predictions([0, 1], [0.9, 0.9]), predictions([0], [0.5])
-    found = open_set_figures(
-        classes,
-        np.array([0, 1]),
-        (known, unknown),
-        (known, unknown),
-        threshold=0.1,
-        draws=100,
-        seed=0,
-    )
+    both = BeforeAfter(np.array([0, 1]), known, known)
+    found = open_set(classes, both, unknown, threshold=0.1)
     nothing = {"base": None, "corrected": None, "change": None}
     assert found["splits"]["many"] == {"classes": 0, "closed": nothing, "open": nothing}
     assert "NaN" not in json.dumps(found)
@@ -142,10 +144,11 @@ def test_evaluate__open_set_for_base_and_corrected(run: Run) -> None:
     options = EvaluateOptions(run=run.folder, bootstraps=100, open="open", open_threshold=0.3)
     found = evaluate(options).open_set
     assert found is not None
-    assert (found["unknown_samples"], found["threshold"]) == (50, 0.3)
-    assert found["auroc"]["base"]["value"] > 60
+    data = found.to_dict()
+    assert (data["unknown_samples"], data["threshold"]) == (50, 0.3)
+    assert data["auroc"]["base"]["value"] > 60
     for name in FIGURES:
-        parts = found[name]
+        parts = data[name]
         difference = parts["corrected"]["value"] - parts["base"]["value"]
         assert parts["change"]["value"] == pytest.approx(difference)
         assert parts["base"]["low"] <= parts["base"]["value"] <= parts["base"]["high"]
@@ -174,7 +177,7 @@ def test_evaluate__closed_accuracy_is_that_of_the_main_table(run: Run) -> None:
     found = evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open="open"))
     assert found.open_set is not None
     for name in ("few", "overall"):
-        closed = found.open_set["splits"][name]["closed"]
+        closed = found.open_set.to_dict()["splits"][name]["closed"]
         top1 = found.tier(name).figures["top1"]
         assert top1.corrected is not None
         assert closed["corrected"]["value"] == pytest.approx(top1.corrected.value)
@@ -182,8 +185,9 @@ def test_evaluate__closed_accuracy_is_that_of_the_main_table(run: Run) -> None:
 
 def test_evaluate__curve_goes_through_the_figures(run: Run) -> None:
     options = EvaluateOptions(run=run.folder, bootstraps=100, open="open", open_threshold=0.3)
-    found = evaluate(options).open_set
-    assert found is not None
+    measured = evaluate(options).open_set
+    assert measured is not None
+    found = measured.to_dict()
     curve = found["open_curve"]
     at = curve["thresholds"].index(0.3)
     for name in ("f_measure", "f_measure_old", "known_accepted", "unknown_accepted"):

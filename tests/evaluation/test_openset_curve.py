@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.openset.curve import best_threshold, open_curve, sweep
-from alphafix.openset.figures import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.openset.figures import FIGURES, OpenSetFigures
+from alphafix.openset.samples import OpenSamples
 
 
 def samples(confidence: list[float], right: list[int], known: list[int]) -> OpenSamples:
@@ -54,7 +55,7 @@ def test_sweep__same_as_the_figures_at_any_threshold(seed: int, threshold: float
 
 def test_open_curve__json_without_nan_where_nothing_is_unknown() -> None:
     only_known = samples([0.9, 0.4], [1, 0], [1, 1])
-    found = open_curve(only_known, only_known)
+    found = open_curve(only_known, only_known).to_dict()
     assert found["base"]["unknown_accepted"] == [None] * 101
     assert "NaN" not in json.dumps(found)
     assert found["thresholds"][10] == 0.1

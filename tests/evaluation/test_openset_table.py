@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from alphafix.metrics.predictions import read_logits
-from alphafix.openset.figures import FIGURES, OpenSamples, OpenSetFigures
+from alphafix.openset.figures import FIGURES, OpenSetFigures
 from alphafix.openset.odin import softmax_scores
+from alphafix.openset.samples import OpenSamples
 from alphafix.openset.table import (
     Answers,
     detection_row,
-    detection_text,
     openmax_answers,
     recognition_row,
-    recognition_text,
     softmax_answers,
 )
+from alphafix.report.tables import detection_table, recognition_table
+from alphafix.report.text import text
 from alphafix.values.classes import ClassTable
 
 CLASSES = ClassTable(("many", "medium", "few"), np.array([200, 50, 5]))
@@ -61,7 +62,7 @@ def test_detection_row__as_scikit_learn(seed: int) -> None:
 def test_detection_row__nothing_unknown_is_not_available() -> None:
     found = detection_row("m", np.array([0.1]), np.array([]))
     assert (found.detection_error, found.auroc) == (None, None)
-    assert "n/a" in detection_text([found])
+    assert "n/a" in text(detection_table([found]))
 
 
 def test_recognition_row__hand_computed() -> None:
@@ -82,7 +83,7 @@ def test_recognition_row__split_without_samples_is_not_available() -> None:
     found = recognition_row("m", CLASSES, np.array([0, 1]), known, answers([0], [1]))
     assert found.closed["few"] is None
     assert found.open["few"] is None
-    assert "n/a" in recognition_text([found])
+    assert "n/a" in text(recognition_table([found]))
     assert "NaN" not in json.dumps(found.to_dict())
 
 

@@ -198,6 +198,7 @@ def test_pictures__without_the_memory_feature(embedding: Embedding) -> None:
 
 def test_table__names_what_is_borrowed(embedding: Embedding) -> None:
     assert embedding.memory is not None
-    header, rows = infused_table(embedding.memory, CLASSES)
-    assert len(header) == len(rows[0]) == 4
+    table = infused_table(embedding.memory, CLASSES)
+    rows = table.rows
+    assert len(table.header) == len(rows[0]) == 4
     assert rows[0][:2] == ["$x$", "4"]

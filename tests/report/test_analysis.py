@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
+from alphafix.metrics.alike import Alike
 from alphafix.report.analysis import (
     flows,
     linear_fit,
@@ -24,29 +27,82 @@ CLASSES = ClassTable(("a", "b", "c", "d", "e"), np.array([5, 6, 50, 60, 500]))
 MEANS = np.array([[0.0], [10.0], [1.0], [4.0], [12.0]], dtype=np.float32)
 
 
+def matrix(alike: Alike) -> np.ndarray:
+    """All pairs, bool C x C."""
+    count = alike.had.shape[0]
+    true, predicted = np.divmod(np.arange(count**2), count)
+    return alike.holds(true, predicted).reshape(count, count)
+
+
 def test_pools__neighbours_and_mean_distances_by_hand() -> None:
     few, base, everything = neighbour_pools(MEANS, CLASSES, k=2)
     assert [pool.key for pool in (few, base, everything)] == ["few-base", "base-few", "all-all"]
-    assert np.argwhere(few.alike).tolist() == [[0, 2], [0, 3], [1, 3], [1, 4]]
+    assert np.argwhere(matrix(few.alike)).tolist() == [[0, 2], [0, 3], [1, 3], [1, 4]]
     assert few.distances.tolist() == [2.5, 4.0]
     # Base classes have only the two few-split ones to be near to.
-    assert np.argwhere(base.alike).tolist() == [[2, 0], [2, 1], [3, 0], [3, 1], [4, 0], [4, 1]]
+    assert np.argwhere(matrix(base.alike)).tolist() == [
+        [2, 0],
+        [2, 1],
+        [3, 0],
+        [3, 1],
+        [4, 0],
+        [4, 1],
+    ]
     assert base.distances.tolist() == [5.0, 5.0, 7.0]
-    assert np.argwhere(everything.alike)[:2].tolist() == [[0, 2], [0, 3]]
-    assert not np.diag(everything.alike).any()
-    assert (everything.alike.sum(axis=1) == 2).all()
+    assert np.argwhere(matrix(everything.alike))[:2].tolist() == [[0, 2], [0, 3]]
+    assert not np.diag(matrix(everything.alike)).any()
+    assert (matrix(everything.alike).sum(axis=1) == 2).all()
 
 
 def test_pools__equal_means_never_make_a_class_its_own_neighbour() -> None:
     means = np.zeros((5, 1), dtype=np.float32)
     everything = neighbour_pools(means, CLASSES, k=2)[2]
-    assert not np.diag(everything.alike).any()
-    assert (everything.alike.sum(axis=1) == 2).all()
+    assert not np.diag(matrix(everything.alike)).any()
+    assert (matrix(everything.alike).sum(axis=1) == 2).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31))
+def test_alike__as_a_matrix_of_all_pairs(seed: int) -> None:
+    """The matrix that was kept before is the oracle."""
+    rng = np.random.default_rng(seed)
+    count, members = int(rng.integers(2, 12)), int(rng.integers(0, 30))
+    true, predicted = rng.integers(0, count, (2, members))
+    expected = np.zeros((count, count), dtype=bool)
+    expected[true, predicted] = True
+    pairs = Alike.of_pairs(true, predicted, count)
+    assert (matrix(pairs) == expected).all()
+    kept = np.unique(rng.integers(0, count, 3))
+    expected[:, np.setdiff1d(np.arange(count), kept)] = False
+    assert (matrix(pairs.among(kept)) == expected).all()
+    marks = (true, rng.integers(0, 4, members))
+    grouped = np.eye(count, dtype=bool)
+    for mark in range(4):
+        inside = marks[0][marks[1] == mark]
+        grouped[np.ix_(inside, inside)] = True
+    assert (matrix(Alike.of_marks(marks, marks, count)) == grouped).all()
+
+
+def test_pools__memory_grows_with_classes_not_with_their_square() -> None:
+    """A matrix of 20,000 x 20,000 booleans alone would be 400 MB, and there are three pools."""
+    count, k = 20_000, 5
+    rng = np.random.default_rng(0)
+    counts = np.where(np.arange(count) < 100, 5, 500)
+    classes = ClassTable(tuple(map(str, range(count))), counts)
+    means = rng.standard_normal((count, 4), dtype=np.float32)
+    labels, predicted = rng.integers(0, count, (2, 50_000))
+    neighbour_pools(means[:50], ClassTable(classes.names[:50], counts[50:100]), k)  # imports
+    tracemalloc.start()
+    pools = neighbour_pools(means, classes, k)
+    found = [prediction_groups(predicted, labels, pool.alike) for pool in pools]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(one) for one in found] == [50_000] * 3
+    assert peak < 60 * 2**20
 
 
 def test_groups_and_flows__hand_computed() -> None:
-    alike = np.zeros((3, 3), dtype=bool)
-    alike[0, 1] = True
+    alike = Alike.of_pairs(np.array([0]), np.array([1]), 3)
     labels = np.array([0, 0, 0, 1])
     before = prediction_groups(np.array([0, 1, 2, 0]), labels, alike)
     after = prediction_groups(np.array([0, 0, 1, 0]), labels, alike)

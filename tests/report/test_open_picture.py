@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.features.writer import FeatureWriter
+from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.curve import CURVES, open_curve
-from alphafix.openset.figures import OpenSamples
+from alphafix.openset.samples import OpenSamples
 from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.style import svg_text
 from tests.evaluation.problems import corrected_run
@@ -26,19 +27,17 @@ def samples(seed: int, unknown: int = 20) -> OpenSamples:
     return OpenSamples(confidence, known & (rng.random(len(known)) < 0.7), known)
 
 
-def open_set(unknown: int = 20) -> dict[str, object]:
+def open_set(unknown: int = 20) -> OpenSet:
     curve = open_curve(samples(0, unknown), samples(1, unknown))
-    return {"threshold": 0.1, "known_samples": 40, "unknown_samples": unknown, "open_curve": curve}
+    return OpenSet(0.1, 40, unknown, {}, {}, curve)
 
 
 def test_picture__csv_holds_both_curves() -> None:
     found = open_set()
     rows = list(csv.DictReader(io.StringIO(open_curve_picture(found).csv())))
     assert [row["head"] for row in rows] == ["base"] * 101 + ["corrected"] * 101
-    curve = found["open_curve"]
-    assert isinstance(curve, dict)
     for name in CURVES:
-        assert float(rows[130][name]) == pytest.approx(curve["corrected"][name][29])
+        assert float(rows[130][name]) == pytest.approx(found.curve.corrected.figures[name][29])
 
 
 def test_picture__says_where_the_best_threshold_is_from() -> None:
@@ -55,6 +54,7 @@ def test_picture__without_unknown_samples() -> None:
     assert {row["unknown_accepted"] for row in rows} == {""}
 
 
+@pytest.mark.slow
 def test_report__open_adds_the_figure_and_the_rows(tmp_path: Path) -> None:
     run = corrected_run(tmp_path / "run")
     find_neighbors(NeighborsOptions(run=run.folder, k=3))

@@ -22,7 +22,8 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import StaleInputError
-from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Page, Table, render
+from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
+from alphafix.report.tables import Table
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
@@ -112,6 +113,7 @@ def test_report__says_how_it_was_made(page: Path) -> None:
         assert part in text
 
 
+@pytest.mark.slow
 def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
     groups = tmp_path / "groups.txt"
     groups.write_text("".join(f"class {i}\tg{i % 7}\n" for i in range(58)))
@@ -126,6 +128,7 @@ def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_report__correction_without_trials_or_comparison(tmp_path: Path) -> None:
     run = corrected_run(tmp_path / "run")
     find_neighbors(NeighborsOptions(run=run.folder, k=3))
@@ -276,8 +279,8 @@ def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> N
             title=evil,
             subtitle=[evil],
             verdict=[evil],
-            tables={evil: Table([evil], [[evil]], evil)},
-            frontier=([evil], None),
+            tables=[Table(evil, [evil], [[evil]], [evil])],
+            frontier=Frontier([evil]),
             gains=[Card(evil, [evil])],
             losses=[],
             classes=columns,

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from alphafix.errors import InputError
-from alphafix.metrics.many import COLUMNS, accuracies, bootstrap_accuracies
+from alphafix.metrics.accuracy import COLUMNS
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.rivals import fit
 from alphafix.rivals.alphanet import offered
 from alphafix.rivals.auto import choose, fit_auto
@@ -83,6 +85,6 @@ def test_many__agrees_with_single_bootstraps_and_averages_to_the_point() -> None
     few = np.isin(labels, classes.few)
     assert point[:, COLUMNS.index("few")] == pytest.approx(100 * correct[few].mean(axis=0))
     assert point[:, COLUMNS.index("overall")] == pytest.approx(100 * correct.mean(axis=0))
-    drawn = bootstrap_accuracies(classes, labels, correct, draws=400, seed=0)
+    drawn = bootstrap_accuracies(classes, labels, correct, Resampling(400))
     assert drawn.shape == (400, 3, 4)
     assert drawn.mean(axis=0) == pytest.approx(point, abs=1.5)

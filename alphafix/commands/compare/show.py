@@ -5,9 +5,9 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.compare.work import CompareResult
-from alphafix.report.comparison_text import comparison_text
+from alphafix.report.text import text
 
 
 def show(found: CompareResult, options: CompareOptions) -> Shown:
     """The table of all methods and the verdict."""
-    return Shown(comparison_text(found.comparison))
+    return Shown(text(found.comparison))

@@ -12,8 +12,8 @@ from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import Comparison
+from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text, write_bytes
-from alphafix.report.tradeoff import draw_trade_off
 from alphafix.rivals.comparing import CompareSettings, compare
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, COMPARISON, HEAD, NEIGHBORS, Provenance, Run
@@ -62,7 +62,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     found = compare(given, test, settings, on=options.on, progress=watch.progress)
     comparison = replace(found, provenance=dict(artifact.plan))
     comparison.save(artifact.path, overwrite=options.overwrite)
-    drawn = draw_trade_off(comparison)
+    drawn = figure(comparison)
     write_bytes(pictures[0], svg_text(drawn).encode())
     write_bytes(pictures[1], png_bytes(drawn))
     return CompareResult(comparison, files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
+from alphafix.metrics.alike import Alike
+from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.gates import Gates, Outcome, check_gates
+from alphafix.metrics.gates import GateResult, Gates, check_gates
 from alphafix.metrics.groups import read_groups
-from alphafix.metrics.measure import compare_predictions
-from alphafix.metrics.predictions import Predictions, predict_pair
-from alphafix.openset.curve import open_curve
-from alphafix.openset.figures import OpenSamples, open_set_figures
+from alphafix.metrics.measure import Asked, compare_predictions
+from alphafix.metrics.predictions import BeforeAfter, Predictions, predict_pair
+from alphafix.openset.figures import open_set_figures
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
-from alphafix.values.arrays import BoolArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -36,26 +36,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluated:
     """An evaluation and what it was made of.
 
     Attributes:
         evaluation: The figures.
-        before: The base head's predictions on ``store``.
-        after: The corrected head's.
+        both: The predictions on ``store`` behind it.
         store: The evaluated features.
         head: The base head.
         correction: The correction.
-        groups: Which class (column) is in the group of which other (row), or None.
+        groups: The user's class groups, or None.
     """
 
     evaluation: Evaluation
-    before: Predictions
-    after: Predictions
+    both: BeforeAfter
     store: FeatureStore
     head: Head
     correction: Correction
-    groups: BoolArray | None
+    groups: Alike | None
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,12 @@ class EvaluateResult:
     """
 
     evaluation: Evaluation
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[GateResult, ...]
     files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
-        gates = [asdict(outcome) for outcome in self.outcomes]
+        gates = [outcome.to_dict() for outcome in self.outcomes]
         return {**self.evaluation.to_dict(), "gates": gates}
 
 
@@ -111,7 +109,7 @@ def _artifact(options: EvaluateOptions) -> Artifact:
     return run.artifact(REPORT, _provenance(run, options))
 
 
-def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measured:
+def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluated:
     """Do what `work` does without writing, and return the predictions too."""
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
@@ -123,31 +121,28 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Measure
     groups = None
     if options.groups is not None:
         groups = read_groups(options.groups, classes, edges=options.wordnet_edges)
-    before, after = predict_pair(store, head, correction, progress=progress)
+    both = predict_pair(store, head, correction, progress=progress)
     if options.model is not None:
-        after = _of_model(options, options.model, store, after, progress)
+        after = _of_model(options, options.model, store, both.after, progress)
+        both = replace(both, after=after)
+    asked = Asked(
+        classes,
+        options.on,
+        correction.method if options.model is None else options.model.name,
+        groups,
+        Resampling(options.bootstraps, options.seed),
+        _provenance(run, options).to_dict(),
+    )
     open_set = None
     if options.open is not None:
         unknown = predict_pair(
             _open_store(run, options.open, head), head, correction, progress=progress
         )
-        pairs = ((before, unknown[0]), (after, unknown[1]))
-        open_set = _open_set(options, classes, store.labels, pairs)
-    evaluation = compare_predictions(
-        classes,
-        store.labels,
-        before,
-        after,
-        on=options.on,
-        method=correction.method if options.model is None else options.model.name,
-        groups=groups,
-        draws=options.bootstraps,
-        seed=options.seed,
-        open_set=open_set,
-        provenance=_provenance(run, options).to_dict(),
-        progress=progress,
-    )
-    return Measured(evaluation, before, after, store, head, correction, groups)
+        open_set = open_set_figures(
+            both, unknown, classes, threshold=options.open_threshold, resampling=asked.resampling
+        )
+    evaluation = compare_predictions(both, asked, open_set=open_set, progress=progress)
+    return Evaluated(evaluation, both, store, head, correction, groups)
 
 
 def _of_model(
@@ -185,25 +180,6 @@ def open_features(run: Run, split: str) -> FeatureStore:
     return store
 
 
-def _open_set(
-    options: EvaluateOptions,
-    classes: ClassTable,
-    labels: IntArray,
-    pairs: tuple[tuple[Predictions, Predictions], tuple[Predictions, Predictions]],
-) -> dict[str, Any]:
-    """Open-set figures and the sweep, from predictions on known and unknown samples."""
-    figures = open_set_figures(
-        classes,
-        labels,
-        *pairs,
-        threshold=options.open_threshold,
-        draws=options.bootstraps,
-        seed=options.seed,
-    )
-    base, corrected = (OpenSamples.of(labels, *pair) for pair in pairs)
-    return {**figures, "open_curve": open_curve(base, corrected)}
-
-
 def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
     """The stored features of unknown classes.
 
@@ -232,14 +208,13 @@ def _provenance(run: Run, options: EvaluateOptions) -> Provenance:
     recorded = options.recorded()
     if options.model is not None:
         from alphafix.checkpoints import open_checkpoint
-        from alphafix.checkpoints.head.finding import checkpoint_sha256
 
-        recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
+        recorded["model_sha256"] = open_checkpoint(options.model).sha256()
     return Provenance("evaluate", recorded, inputs)
 
 
 def write_outputs(
-    evaluation: Evaluation, outcomes: Sequence[Outcome], options: EvaluateOptions
+    evaluation: Evaluation, outcomes: Sequence[GateResult], options: EvaluateOptions
 ) -> None:
     """Write the files for a CI system that the options name, replacing earlier ones.
 

@@ -23,8 +23,9 @@ from alphafix.longtail.choose import (
 from alphafix.longtail.counts import exponential_counts, given_counts, pareto_counts
 from alphafix.longtail.draw import LongTail, Source, class_counts, draw
 from alphafix.longtail.material import ClassImages
-from alphafix.longtail.picture import distribution_png
 from alphafix.longtail.writing import refuse_filled, write_folder
+from alphafix.report.drawing import figure
+from alphafix.report.style import png_bytes
 from alphafix.run.artifact import State, recorded_plan
 from alphafix.run.directory import Provenance
 from alphafix.values.arrays import IntArray
@@ -119,7 +120,7 @@ def make_lists(options: MakeLtOptions) -> MadeLists:
     lists = _draw(images, options)
     files = {name: text.encode() for name, text in lists.texts().items()}
     manifest = _manifest(lists, images, files, options)
-    files[PICTURE] = distribution_png(_table(lists))
+    files[PICTURE] = png_bytes(figure(_table(lists)))
     files[MANIFEST] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
     write_folder(folder, files, last=MANIFEST, stale=[f"{name}.txt" for name in LISTS])
     return MadeLists(folder, options.data, lists, manifest)

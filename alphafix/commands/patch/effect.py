@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.predictions import predict
 from alphafix.progress import Progress, silent
 from alphafix.run.directory import CLASSES, Run
-from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
@@ -64,18 +63,14 @@ def measure_effect(
     head.require_match(width=store.width, num_classes=store.num_classes)
     heads = [head, exact.apply(head), written.apply(head)]
     found = predict(store, [item.logits for item in heads], progress=progress)
-    base, ideal, real = (item.predicted for item in found)
-    right = {
-        "base": base == store.labels,
-        "exact": ideal == store.labels,
-        "written": real == store.labels,
-    }
+    _, exactly, really = (item.predicted for item in found)
     classes = ClassTable.load(run.path(CLASSES))
-    accuracy: dict[str, dict[str, float | None]] = {}
-    for split in (*TIERS, "overall"):
-        members = np.isin(store.labels, classes.tier(split))
-        accuracy[split] = {
-            name: round(100 * float(hits[members].mean()), 4) if members.any() else None
-            for name, hits in right.items()
+    figures = [tier_accuracy(p.predicted == store.labels, store.labels, classes) for p in found]
+    accuracy = {
+        tier: {
+            name: None if (value := figure[tier]) is None else round(value, 4)
+            for name, figure in zip(("base", "exact", "written"), figures, strict=True)
         }
-    return Effect(len(store), accuracy, int((ideal != real).sum()))
+        for tier in COLUMNS
+    }
+    return Effect(len(store), accuracy, int((exactly != really).sum()))

@@ -10,7 +10,7 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import Measured, measure
+from alphafix.commands.evaluate.work import Evaluated, measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
@@ -18,10 +18,9 @@ from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.progress import Progress
-from alphafix.report.collect import Material
+from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
-from alphafix.report.page import render
-from alphafix.report.pictures import Picture
+from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes, write_bytes
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
@@ -87,10 +86,9 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
         seed=options.seed,
     )
     found = measure(evaluation, progress=watch.progress)
-    material = Material(
+    evidence = Evidence(
         found.evaluation,
-        found.before,
-        found.after,
+        found.both,
         found.store,
         found.head,
         found.correction,
@@ -99,8 +97,8 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
         _comparison(run, options),
         _embedding(run, found),
     )
-    content, drawn = page_of(material)
-    written = _write_figures(page.parent / "figures", drawn, watch.progress)
+    content = page_of(evidence)
+    written = _write_figures(page.parent / "figures", content.drawn, watch.progress)
     write_text(page, render(content), overwrite=True)
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
@@ -143,7 +141,7 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
     return comparison
 
 
-def _embedding(run: Run, found: Measured) -> Embedding | None:
+def _embedding(run: Run, found: Evaluated) -> Embedding | None:
     """What the memory of the base model does, if train-oltr made that model and it has one."""
     if not run.has(EMBEDDING):
         return None
@@ -159,14 +157,13 @@ def _embedding(run: Run, found: Measured) -> Embedding | None:
     return embedding
 
 
-def _write_figures(
-    folder: Path, drawn: Sequence[tuple[Picture, str]], progress: Progress
-) -> list[Path]:
+def _write_figures(folder: Path, drawn: Sequence[Drawn], progress: Progress) -> list[Path]:
     written = []
     with progress("figures", len(drawn)) as advance:
-        for picture, svg in drawn:
+        for one in drawn:
+            picture = one.picture
             files = [folder / f"{picture.name}.{suffix}" for suffix in ("svg", "png", "csv")]
-            write_text(files[0], svg, overwrite=True)
+            write_text(files[0], one.svg, overwrite=True)
             write_bytes(files[1], png_bytes(picture.drawing))
             write_text(files[2], picture.csv(), overwrite=True)
             written += files

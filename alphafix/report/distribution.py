@@ -1,20 +1,25 @@
-"""The distribution as a picture."""
+"""The picture of a class table: how many training images each class has."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from alphafix.report.style import OVERALL, TIER_COLORS, figure, png_bytes
+from alphafix.report.style import OVERALL, TIER_COLORS, canvas
 from alphafix.values.classes import TIERS, ClassTable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def distribution_png(classes: ClassTable) -> bytes:
-    """Training images of each class, the largest first, coloured by split (OLTR, Figure 10)."""
+
+def draw_distribution(classes: ClassTable) -> Figure:
+    """Training images of each class, the largest first, coloured by tier (OLTR, Figure 10)."""
     order = np.argsort(-classes.counts, kind="stable")
-    counts, splits = classes.counts[order], classes.tiers[order]
-    with figure(figsize=(6.4, 3.4)) as (made, axes):
-        for split, name in reversed(list(enumerate(TIERS))):
-            mine = np.flatnonzero(splits == split)
+    counts, tiers = classes.counts[order], classes.tiers[order]
+    with canvas(figsize=(6.4, 3.4)) as (made, axes):
+        for tier, name in reversed(list(enumerate(TIERS))):
+            mine = np.flatnonzero(tiers == tier)
             if len(mine):
                 # One outline instead of a bar a class: thousands of classes stay light.
                 x = np.r_[mine, mine[-1] + 1]
@@ -28,4 +33,4 @@ def distribution_png(classes: ClassTable) -> bytes:
         axes.set_xlabel(f"{len(classes)} classes, sorted by their number of training images")
         axes.set_ylabel("training images")
         axes.legend(fontsize=8)
-    return png_bytes(made)
+    return made

@@ -1,0 +1,55 @@
+"""How a figure is written in a table."""
+
+from __future__ import annotations
+
+from alphafix.metrics.estimates import Estimate, Paired
+
+LABELS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "macro": "mean class accuracy",
+    "macro_f1": "macro-F1",
+    "ece": "calibration error (ECE)",
+    "grouped": "top-1 within groups",
+    "worst_class": "lowest class accuracy",
+    "harmonic_mean": "harmonic mean of splits",
+}
+"""What each measure is called."""
+
+OPEN_LABELS = {
+    "f_measure": "open set: F-measure",
+    "f_measure_old": "open set: F-measure, old form",
+    "auroc": "open set: AUROC",
+    "detection_error": "open set: detection error",
+    "known_accepted": "open set: known accepted",
+    "unknown_accepted": "open set: unknown accepted",
+}
+"""What each open-set figure is called."""
+
+
+def number(value: float | None) -> str:
+    """A figure alone: "47.3"."""
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+def estimate(found: Estimate | None, *, sign: bool = False) -> str:
+    """A figure with its interval: "47.3 [44.1, 50.2]"."""
+    if found is None:
+        return "n/a"
+    form = "{:+.1f}" if sign else "{:.1f}"
+    value, low, high = (form.format(x + 0.0) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def paired(found: Paired) -> list[str]:
+    """Base, corrected and change with their intervals, or n/a."""
+    return [
+        estimate(found.base),
+        estimate(found.corrected),
+        estimate(found.change, sign=True),
+    ]
+
+
+def p_value(p: float) -> str:
+    """A probability, short."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

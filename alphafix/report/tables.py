@@ -1,0 +1,252 @@
+"""Values as tables: what notebooks, the command line, Markdown and the page all show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+from alphafix.features.features import Features
+from alphafix.metrics.accuracy import COLUMNS
+from alphafix.metrics.comparison import Comparison, Row
+from alphafix.metrics.evaluation import Evaluation, TierResult
+from alphafix.metrics.open_set import OpenSet
+from alphafix.openset.figures import FIGURES
+from alphafix.openset.table import COLUMNS as OPEN_COLUMNS
+from alphafix.openset.table import DetectionRow, RecognitionRow
+from alphafix.report.cells import LABELS, OPEN_LABELS, estimate, number, p_value, paired
+from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.correction import Correction
+from alphafix.values.head import Head
+from alphafix.values.neighbors import Neighbours
+
+# Rows that a notebook shows of a table with one row a class; it is no place for thousands.
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: What it is of.
+        header: Its columns, or none.
+        rows: Its cells.
+        notes: What its signs mean, and what else belongs to it.
+        most: Rows that a notebook shows.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    notes: Sequence[str] = ()
+    most: int = MOST_ROWS
+
+
+@singledispatch
+def table_of(value: object) -> Table:
+    """The table that shows a value by itself.
+
+    Raises:
+        TypeError: If there is none for values of this type.
+    """
+    raise TypeError(f"there is no table of a {type(value).__name__}")
+
+
+@table_of.register
+def _table(value: Table) -> Table:
+    return value
+
+
+@table_of.register
+def _class_table(value: ClassTable) -> Table:
+    rows: list[list[object]] = []
+    for name in TIERS:
+        counts = value.counts[value.tier(name)]
+        ends = (counts.min(), counts.max()) if len(counts) else ("n/a", "n/a")
+        rows.append([name, len(counts), f"{counts.sum():,}", *ends])
+    header = ["split", "classes", "training samples", "smallest", "largest"]
+    return Table(value.describe(), header, rows)
+
+
+@table_of.register
+def _head(value: Head) -> Table:
+    source = "arrays" if value.source is None else value.source.file
+    tensors = () if value.source is None else value.source.weights + value.source.biases
+    rows: list[list[object]] = [
+        ["classes", value.num_classes],
+        ["feature width", value.width],
+        ["bias", "no" if value.bias is None else "yes"],
+        ["logit scale", f"{value.scale:g}"],
+        ["from", ", ".join([source, *tensors])],
+    ]
+    return Table("head", [], rows)
+
+
+@table_of.register
+def _features(value: Features) -> Table:
+    rows: list[list[object]] = [
+        ["samples", f"{len(value):,}"],
+        ["feature width", value.width],
+        ["classes", value.num_classes],
+        ["stored as", value.dtype],
+        ["in", value.name],
+    ]
+    return Table("features", [], rows)
+
+
+@table_of.register
+def _neighbours(value: Neighbours) -> Table:
+    rows = [
+        [few, *(f"{q} ({d:.3g})" for q, d in zip(ids, distances, strict=True))]
+        for few, ids, distances in zip(value.few, value.ids, value.distances, strict=True)
+    ]
+    header = ["few-split class", *(f"neighbour {rank + 1}" for rank in range(value.k))]
+    title = f"{value.k} nearest base classes of {len(value.few)} few-split classes (distance)"
+    return Table(title, header, rows, [f"metric: {value.metric}"])
+
+
+@table_of.register
+def _correction(value: Correction) -> Table:
+    biases = "unchanged" if value.biases is None else "corrected"
+    title = f"{value.method}: {len(value.classes)} corrected rows, biases {biases}"
+    chosen = value.chosen
+    settings = {name: one for name, one in chosen.settings.items() if name != "curve"}
+    after, before = chosen.val, chosen.val_base
+    if not after or not before:
+        note = "nothing was measured: there were no validation samples"
+        return Table(title, [], list(settings.items()), [note])
+    rows = [[name, *_before_and_after(before[name], after[name])] for name in COLUMNS]
+    header = ["validation top-1 in %", "base", "corrected", "change"]
+    return Table(title, header, rows, [", ".join(f"{k} {v}" for k, v in settings.items())])
+
+
+def _before_and_after(base: float | None, corrected: float | None) -> list[str]:
+    if base is None or corrected is None:
+        return ["n/a"] * 3
+    return [number(base), number(corrected), f"{corrected - base:+.1f}"]
+
+
+def heading(evaluation: Evaluation) -> list[str]:
+    """What was measured on what: always with thresholds and class counts."""
+    return [
+        f"{evaluation.method} on {evaluation.on}, {evaluation.samples:,} samples",
+        evaluation.classes.describe(),
+    ]
+
+
+def interval_note(evaluation: Evaluation) -> str:
+    """What the brackets and p mean."""
+    made = evaluation.resampling
+    return (
+        f"[ ]: 95% bootstrap interval, {made.draws:,} draws of samples within "
+        f"classes, seed {made.seed}; p: McNemar's exact test, two-sided"
+    )
+
+
+@table_of.register
+def _evaluation(value: Evaluation) -> Table:
+    """Top-1 of each tier before and after."""
+    title, classes = heading(value)
+    header = ["top-1 in %", "classes", "samples", "base", "corrected", "change"]
+    rows = [_tier_row(tier) for tier in value.tiers]
+    return Table(title, [*header, "gained/lost", "p"], rows, [classes, interval_note(value)])
+
+
+def _tier_row(tier: TierResult) -> list[str]:
+    test = tier.mcnemar
+    empty = "n/a (0 classes)" if tier.classes == 0 else "n/a (0 samples)"
+    row = [tier.name, str(tier.classes), f"{tier.samples:,}"]
+    if test is None:
+        return [*row, empty, empty, empty, "", ""]
+    cells = paired(tier.figures["top1"])
+    return [*row, *cells, f"+{test.gained} -{test.lost}", p_value(test.p)]
+
+
+def other_figures(evaluation: Evaluation) -> Table:
+    """All figures but top-1: name, base, corrected and change."""
+    rows = [
+        [f"{LABELS[measure]}, {tier.name}", *paired(tier.figures[measure])]
+        for measure in evaluation.tier("overall").figures
+        for tier in evaluation.tiers
+        if measure != "top1" and tier.mcnemar is not None
+    ]
+    rows += [[LABELS[name], *paired(found)] for name, found in evaluation.summaries.items()]
+    if evaluation.open_set is not None:
+        rows += _open_rows(evaluation.open_set)
+    return Table("All other figures", ["all in %", "base", "corrected", "change"], rows)
+
+
+def _open_rows(found: OpenSet) -> list[list[str]]:
+    """Figures on unknown classes, and each tier's top-1 with rejected samples wrong."""
+    return [
+        *([OPEN_LABELS[name], *paired(found.figures[name])] for name in FIGURES),
+        *(
+            [f"open set: top-1, {name}", *paired(tier.open)]
+            for name, tier in found.tiers.items()
+            if tier.open.base is not None
+        ),
+    ]
+
+
+@table_of.register
+def _comparison(value: Comparison) -> Table:
+    title = f"{len(value.rows)} methods on {value.on}, {value.samples:,} samples"
+    header = ["top-1 in %", *COLUMNS, "few change", "overall change", ""]
+    rows = [_method_row(row) for row in value.rows]
+    notes = [value.classes.describe(), *legend(value), *value.verdict]
+    return Table(title, header, rows, notes, most=len(rows))
+
+
+def _method_row(row: Row) -> list[str]:
+    """Name, accuracies, changes with intervals, and marks."""
+    found = [row.figures[name] for name in COLUMNS]
+    figures = [number(None if one is None else one.value) for one in found]
+    changes = [estimate(row.changes[name], sign=True) for name in ("few", "overall")]
+    return [row.method.name, *figures, *changes, marks(row)]
+
+
+def marks(row: Row) -> str:
+    """What `legend` explains."""
+    found = "" if row.within else "!"
+    found += "" if row.method.linear else "n"
+    if row.surely_dominated_by:
+        found += f" << {row.surely_dominated_by[0]}"
+    elif row.dominated_by:
+        found += f" < {row.dominated_by[0]}"
+    return found.strip()
+
+
+def legend(comparison: Comparison) -> list[str]:
+    """What the marks and brackets mean."""
+    made = comparison.resampling
+    return [
+        "< X: X is at least as good on few-split classes and overall and better in one; "
+        "<< X: so in 95% of the draws",
+        f"!: loses more than {comparison.max_overall_drop:g} points overall on validation; "
+        "n: no linear head, so it cannot be patched into a model",
+        f"[ ]: 95% bootstrap interval of the paired change, {made.draws:,} draws within classes, "
+        f"seed {made.seed}; hyper-parameters were chosen on validation",
+    ]
+
+
+def detection_table(rows: Sequence[DetectionRow]) -> Table:
+    """Table 2 of OLTR."""
+    cells = [[row.method, number(row.detection_error), number(row.auroc)] for row in rows]
+    return Table("unknown classes, detected", ["method", "detection error", "AUROC"], cells)
+
+
+def recognition_table(rows: Sequence[RecognitionRow]) -> Table:
+    """Table 3 of OLTR: top-1 closed and open, F-measure, its old form."""
+    header = [f"{name} {setting}" for setting in ("closed", "open") for name in OPEN_COLUMNS]
+    cells: list[Sequence[Any]] = [
+        [
+            row.method,
+            *(number(found[name]) for found in (row.closed, row.open) for name in OPEN_COLUMNS),
+            number(row.f_measure),
+            number(row.f_measure_old),
+        ]
+        for row in rows
+    ]
+    return Table("unknown classes", ["method", *header, "F", "F, old form"], cells)

@@ -1,0 +1,31 @@
+"""How values show themselves in notebooks.
+
+A notebook asks a value for its HTML by a method of the value itself, while tables and figures
+are made in `alphafix.report`, which lies above the values and imports them. So a value only
+has the method, and the top of the package says by name who answers: nothing of the report is
+loaded before a value is shown, and no value imports what shows it.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_shown_by: tuple[str, str] | None = None
+
+
+def show_by(module: str, function: str) -> None:
+    """Name the function that gives the HTML of a value; it is imported when one is shown."""
+    global _shown_by
+    _shown_by = (module, function)
+
+
+class Displayed:
+    """A value that notebooks show as a table."""
+
+    def _repr_html_(self) -> str | None:
+        """The value as HTML, or None (a notebook then shows its repr) if nobody makes it."""
+        if _shown_by is None:
+            return None
+        module, function = _shown_by
+        html: str = getattr(importlib.import_module(module), function)(self)
+        return html
