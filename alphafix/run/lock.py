@@ -70,10 +70,13 @@ def locked(
             _HELD[key] -= 1
             if not _HELD[key]:
                 del _HELD[key]
+                with contextlib.suppress(OSError):  # a file system without locks
+                    # By name: a forked process may have the same descriptor open still.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         if descriptor in _DESCRIPTORS:
             _DESCRIPTORS.discard(descriptor)
-            os.close(descriptor)  # which gives the lock up
+            os.close(descriptor)
 
 
 def _forget() -> None:

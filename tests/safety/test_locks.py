@@ -73,6 +73,40 @@ def test_locked__twice_in_one_process_and_shared_among_readers(tmp_path: Path) -
         assert "is in use" in done.stderr
 
 
+def test_locked__is_not_held_by_forked_processes_that_live_on(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the parent ends it
+            os._exit(0)
+    os.close(reading)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+def test_locked__is_not_held_by_what_a_killed_process_has_forked(tmp_path: Path) -> None:
+    code = HOLD.replace("    print", "    import os; print(os.fork(), end=' ')\n    print")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        # Both print a line, with 0 for the child's own view of itself.
+        forks = {int(parent.stdout.readline().split()[0]) for _ in range(2)}
+        parent.kill()
+        try:
+            parent.wait()
+            with locked(tmp_path):
+                pass
+        finally:
+            os.kill(max(forks), signal.SIGKILL)
+
+
 def test_command__says_who_works_in_the_run_directory(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
