@@ -173,6 +173,8 @@ _ALPHANET: dict[str, Shapes] = {
     },
 }
 
+_OF_CLASSES = {"return": float64("{len(self.samples)}")}
+
 _METRICS: dict[str, Shapes] = {
     "accuracy": {
         "members_of": {"return": boolean("{len(names)} {len(classes)}")},
@@ -188,6 +190,11 @@ _METRICS: dict[str, Shapes] = {
         },
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
     },
+    "alike": {
+        "Alike.of_pairs": {"true": int64("N"), "predicted": int64("N")},
+        "Alike.among": {"predicted": int64("N")},
+        "Alike.holds": {"true": int64("N"), "predicted": int64("N"), "return": boolean("N")},
+    },
     "bootstrap": {
         "stratified_draws": {"labels": int64("N")},
         "bootstrap": {"labels": int64("N"), "return": float64("{resampling.draws} S")},
@@ -196,14 +203,7 @@ _METRICS: dict[str, Shapes] = {
             "return": these(float64("*S"), float64("*S")),
         },
     },
-    "alike": {
-        "Alike.of_pairs": {"true": int64("P"), "predicted": int64("P")},
-        "Alike.among": {"predicted": int64("p")},
-        "Alike.holds": {"true": int64("N"), "predicted": int64("N"), "return": boolean("N")},
-    },
-    "estimates": {
-        "paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")},
-    },
+    "estimates": {"paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")}},
     "evaluation": {
         "ClassResults.__init__": {
             "samples": int64("C"),
@@ -212,9 +212,9 @@ _METRICS: dict[str, Shapes] = {
             "low": float64("C"),
             "high": float64("C"),
         },
-        "ClassResults.base_accuracy": {"return": float64("{len(self.samples)}")},
-        "ClassResults.corrected_accuracy": {"return": float64("{len(self.samples)}")},
-        "ClassResults.change": {"return": float64("{len(self.samples)}")},
+        "ClassResults.base_accuracy": _OF_CLASSES,
+        "ClassResults.corrected_accuracy": _OF_CLASSES,
+        "ClassResults.change": _OF_CLASSES,
     },
     "figures": {
         "Labelled.__init__": {
@@ -225,7 +225,7 @@ _METRICS: dict[str, Shapes] = {
         },
         "Labelled.of": {"labels": int64("N")},
         "Labelled.by_class": {
-            "values": float64("N"),
+            "values": float64("{len(self.labels)}"),
             "index": int64("n"),
             "return": float64("{len(self.samples)}"),
         },
