@@ -173,6 +173,8 @@ _ALPHANET: dict[str, Shapes] = {
     },
 }
 
+_OF_CLASSES = {"return": float64("{len(self.samples)}")}
+
 _METRICS: dict[str, Shapes] = {
     "accuracy": {
         "members_of": {"return": boolean("{len(names)} {len(classes)}")},
@@ -188,15 +190,20 @@ _METRICS: dict[str, Shapes] = {
         },
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
     },
+    "alike": {
+        "Alike.of_pairs": {"true": int64("N"), "predicted": int64("N")},
+        "Alike.among": {"predicted": int64("N")},
+        "Alike.holds": {"true": int64("N"), "predicted": int64("N"), "return": boolean("N")},
+    },
     "bootstrap": {
         "stratified_draws": {"labels": int64("N")},
-        "bootstrap": {"labels": int64("N"), "return": float64("{draws} S")},
+        "bootstrap": {"labels": int64("N"), "return": float64("{resampling.draws} S")},
         "interval": {
             "values": float64("draws *S"),
             "return": these(float64("*S"), float64("*S")),
         },
     },
-    "comparison": {"Measured.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
+    "estimates": {"paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")}},
     "evaluation": {
         "ClassResults.__init__": {
             "samples": int64("C"),
@@ -205,17 +212,23 @@ _METRICS: dict[str, Shapes] = {
             "low": float64("C"),
             "high": float64("C"),
         },
-        "ClassResults.change": {"return": float64("{len(self.samples)}")},
+        "ClassResults.base_accuracy": _OF_CLASSES,
+        "ClassResults.corrected_accuracy": _OF_CLASSES,
+        "ClassResults.change": _OF_CLASSES,
     },
     "figures": {
-        "Layout.__init__": {
+        "Labelled.__init__": {
             "labels": int64("N"),
             "samples": float64("C"),
-            "members": float64("5 C"),
-            "splits": int64("C"),
+            "members": boolean("5 C"),
+            "tiers": int64("C"),
         },
-        "Layout.of": {"labels": int64("N")},
-        "TierFigures.__init__": {"groups": maybe(boolean("C C"))},
+        "Labelled.of": {"labels": int64("N")},
+        "Labelled.by_class": {
+            "values": float64("{len(self.labels)}"),
+            "index": int64("n"),
+            "return": float64("{len(self.samples)}"),
+        },
         "TierFigures.class_correct": {"index": int64("n"), "return": float64("C")},
         "TierFigures.table": {"index": int64("n"), "return": float64("M 5")},
         "TierFigures.summaries": {
@@ -224,16 +237,14 @@ _METRICS: dict[str, Shapes] = {
             "return": float64("2"),
         },
     },
-    "groups": {"read_groups": {"return": boolean("{len(classes)} {len(classes)}")}},
     "many": {
         "accuracies": {"labels": int64("N"), "correct": boolean("N M"), "return": float64("M 4")},
         "bootstrap_accuracies": {
             "labels": int64("N"),
             "correct": boolean("N M"),
-            "return": float64("{draws} M 4"),
+            "return": float64("{resampling.draws} M 4"),
         },
     },
-    "measure": {"compare_predictions": {"labels": int64("N"), "groups": maybe(boolean("C C"))}},
     "paired": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
     "predictions": {
         "Predictions.__init__": {
@@ -241,6 +252,9 @@ _METRICS: dict[str, Shapes] = {
             "top5": boolean("N"),
             "confidence": float32("N"),
         },
+        "Predictions.only": {"samples": boolean("{len(self.predicted)}")},
+        "BeforeAfter.__init__": {"labels": int64("N")},
+        "BeforeAfter.only": {"samples": boolean("{len(self.labels)}")},
         "read_logits": {
             "logits": float32("n C"),
             "labels": int64("n"),
@@ -259,7 +273,7 @@ _METRICS: dict[str, Shapes] = {
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
         "Curve.__init__": {"offsets": float64("P"), "accuracy": named(float64("P"))},
     },
-    "wordnet": {"within_edges": {"return": boolean("{len(synsets)} {len(synsets)}")}},
+    "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
 
 _GATHER = {"index": int64("n"), "return": float32("n {self.width}")}

@@ -181,6 +181,7 @@ def test_patch__killed_in_place(writes: int, work: Path) -> None:
     assert not undo_path(model).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "calls"), [("pwrite", 0), ("pwrite", 5), ("preadv", 3), ("fsync", 0)]
 )

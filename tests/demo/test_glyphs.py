@@ -106,6 +106,7 @@ def test_unpack__files_equal_arrays(glyphs: Glyphs, unpacked: Path, name: str) -
     np.testing.assert_array_equal(pixels, split.images)
 
 
+@pytest.mark.slow
 def test_unpack__open_files_equal_arrays(glyphs: Glyphs, unpacked: Path) -> None:
     files = sorted((unpacked / "open").glob("*/*.png"), key=lambda path: path.name)
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])

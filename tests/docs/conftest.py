@@ -17,11 +17,10 @@ def world(
     made_once: Callable[[str, Make], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """Make a folder, of a name, with all that a reader has."""
-    original = made_once("world", make_world)
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(original, folder, dirs_exist_ok=True)
+        shutil.copytree(made_once("world", make_world), folder, dirs_exist_ok=True)
         return folder
 
     return make

@@ -82,6 +82,7 @@ def test_extract__killed_at_any_moment_continues_to_the_same_bytes(make: Make) -
     assert len(set(store.ids)) == len(store) == 102
 
 
+@pytest.mark.slow
 def test_extract__damaged_shard_of_an_interrupted_run_is_made_again(make: Make) -> None:
     whole = make("whole")
     extract(whole)
