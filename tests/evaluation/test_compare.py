@@ -19,7 +19,10 @@ from alphafix.commands.evaluate.work import evaluate
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import InputError, MissingStageError, StaleInputError
-from alphafix.metrics.comparison import BASE, Comparison, Method, verdict
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.comparison import BASE, Comparison, Method
+from alphafix.metrics.verdict import CommonDraws, verdict
+from alphafix.report.tables import marks
 from alphafix.run.directory import COMPARISON, CORRECTION, HEAD, Run
 from alphafix.values.correction import Correction
 from tests.common import make_problem, write_run
