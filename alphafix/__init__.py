@@ -1,6 +1,6 @@
 """alphafix: post-hoc correction of the rare classes of a trained classifier.
 
-The values (`ClassTable`, `FeatureStore`, `Head`, `Neighbours`, `Correction`, `Evaluation`), the
+The values (`ClassTable`, `Features`, `Head`, `Neighbours`, `Correction`, `Evaluation`), the
 stages as functions on them (`extract`, `find_neighbors`, `train`, `patch`, `evaluate`,
 `compare`, `inspect`, `figures`), `figure` of a value, and `AlphaNetClassifier` for scikit-learn.
 Each is loaded when it is used, so that importing alphafix is instant.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from alphafix.errors import AlphafixError
     from alphafix.estimator import AlphaNetClassifier
+    from alphafix.features.features import Features
     from alphafix.features.store import FeatureStore
     from alphafix.metrics.evaluation import Evaluation
     from alphafix.report.drawing import figure
@@ -42,6 +43,7 @@ __all__ = [
     "Correction",
     "Evaluation",
     "FeatureStore",
+    "Features",
     "Head",
     "Neighbours",
     "compare",
@@ -62,6 +64,7 @@ _MODULES = {
     "Correction": "alphafix.values.correction",
     "Evaluation": "alphafix.metrics.evaluation",
     "FeatureStore": "alphafix.features.store",
+    "Features": "alphafix.features.features",
     "Head": "alphafix.values.head",
     "Neighbours": "alphafix.values.neighbors",
     "figure": "alphafix.report.drawing",

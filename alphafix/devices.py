@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -33,7 +34,7 @@ def choose_device(wanted: str, *, local_rank: int = 0) -> torch.device:
             f"there is no device {kind} here",
             got=", ".join(name for name, is_there in there.items() if is_there),
             expected=kind,
-            todo="choose another --device",
+            todo=f"choose another {option('device')}",
         )
     return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
 
@@ -57,3 +58,22 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how exactly a model runs.
+
+    Attributes:
+        device: The device.
+        precision: "fp32", or what is multiplied in under autocast.
+    """
+
+    device: torch.device
+    precision: Precision = "fp32"
+
+    @classmethod
+    def choose(cls, device: str, precision: str, *, local_rank: int = 0) -> Placement:
+        """Resolve "auto" (see `choose_device` and `choose_precision` for what they raise)."""
+        chosen = choose_device(device, local_rank=local_rank)
+        return cls(chosen, choose_precision(precision, chosen))

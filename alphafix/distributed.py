@@ -1,4 +1,4 @@
-"""The processes of one extraction, as `torchrun` starts them."""
+"""The processes of one command, as `torchrun` starts them, and what travels between them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -17,6 +19,9 @@ from alphafix.values.arrays import Array
 
 # How long processes wait for the slowest one. A process that dies is noticed by torchrun.
 _PATIENCE = timedelta(days=30)
+
+# Loading processes beyond this wait for one another more than they decode.
+_MOST_LOADING = 16
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,69 @@ def join(backend: str = "gloo") -> Iterator[Ranks]:
         )
     finally:
         torch.distributed.destroy_process_group()
+
+
+def loading_processes(wanted: int | None, ranks: Ranks) -> int:
+    """How many processes load images for this one.
+
+    Args:
+        wanted: What the user asked for; None is one a core of this process's share of the
+            machine, at most 16.
+        ranks: Where this process stands.
+    """
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(_MOST_LOADING, (cores or 1) // ranks.local_world))
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of several."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenation over processes along the first axis.
+
+    Every process computes the same loss of the result, so that its gradient is there already,
+    and nothing has to travel back. `DistributedDataParallel` divides by the number of
+    processes, by which each part's gradient is multiplied here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        """Gather b x ... of each process to B x ..."""
+        parts = [torch.empty_like(part) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, part.contiguous())
+        ctx.rows = len(part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Take this process's part."""
+        start = torch.distributed.get_rank() * ctx.rows
+        part = gradients[0][start : start + ctx.rows]
+        return part * torch.distributed.get_world_size()
+
+
+def gather(part: Tensor, *, axis: int = 0) -> Tensor:
+    """Concatenate the parts of all processes along ``axis``; gradients flow to this one's."""
+    if not is_distributed():
+        return part
+    gathered: Tensor = _Gather.apply(part.movedim(axis, 0))
+    return gathered.movedim(0, axis)
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """Sum of the tensors of all processes."""
+    if is_distributed():
+        tensor = tensor.clone()
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the running statistics of the first."""
+    if is_distributed():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)

@@ -8,7 +8,7 @@ the command line ``--few-below 30``, the author of a recipe ``neighbors.few_belo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 # Private-use characters around a mark; no message holds them otherwise.
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
@@ -58,21 +58,32 @@ def in_python(command: str | None, options: tuple[tuple[str, str | None], ...]) 
     """Spell a mark for a caller of the Python API."""
     if command is None:
         (name, value), *_ = options
-        return f"{name}={value or ''}"
-    arguments = ", ".join(f"{name}={'...' if value is None else value}" for name, value in options)
+        return f"{name}={'' if value is None else _literal(value)}"
+    arguments = ", ".join(
+        f"{name}={'...' if value is None else _literal(value)}" for name, value in options
+    )
     function = {"neighbors": "find_neighbors"}.get(command, command.replace("-", "_"))
     return f"alphafix.{function}({arguments})"
 
 
-def on_command_line(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
-    """Spell a mark for a user of the command line."""
-    words = " ".join(_flag(name, value) for name, value in options)
+def _literal(value: str) -> str:
+    """A value as it is written in Python: names and paths in quotes, numbers and switches bare."""
+    return value if re.fullmatch(r"True|False|None|-?[\d.]+(e-?\d+)?", value) else repr(value)
+
+
+def on_command_line(
+    command: str | None,
+    options: tuple[tuple[str, str | None], ...],
+    flags: Mapping[str, str] | None = None,
+) -> str:
+    """Spell a mark for a user of the command line; ``flags`` are those not named as usual."""
+    words = " ".join(_flag(name, value, flags or {}) for name, value in options)
     return words if command is None else f"`{' '.join(filter(None, ['alphafix', command, words]))}`"
 
 
-def _flag(name: str, value: str | None) -> str:
+def _flag(name: str, value: str | None, flags: Mapping[str, str]) -> str:
     dashed = name.replace("_", "-")
-    long = f"-{dashed}" if len(name) == 1 else f"--{dashed}"
+    long = flags.get(name) or (f"-{dashed}" if len(name) == 1 else f"--{dashed}")
     if value == "False":
         return f"--no-{dashed}"
     return long if value in (None, "True") else f"{long} {value}"
@@ -83,6 +94,19 @@ def some(names: Iterable[object], most: int = 5) -> str:
     words = [str(name) for name in names]
     more = f", ... ({len(words)} in all)" if len(words) > most else ""
     return ", ".join(words[:most]) + more
+
+
+def in_recipe(stage: str) -> Spelling:
+    """Spell marks for the author of a recipe, in whose ``stage`` an error arose."""
+
+    def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+        if command is not None and not options:
+            return f"the stage {command}"
+        names = (f"{command or stage}.{name}" for name, _ in options)
+        values = ("" if value is None else f": {value}" for _, value in options)
+        return ", ".join(f"{name}{value}" for name, value in zip(names, values, strict=True))
+
+    return spelling
 
 
 class AlphafixError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,15 +16,18 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alphafix.api.functions import find_neighbors, train
+from alphafix.alphanet.combine import NoCorrectionError
+from alphafix.alphanet.fit import fit
+from alphafix.alphanet.given import Given
+from alphafix.api.functions import find_neighbors
 from alphafix.api.inputs import options_for_values
 from alphafix.api.keywords import TrainKeywords
 from alphafix.checkpoints.sklearn_models import head_of, with_correction
 from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import settings_of
 from alphafix.errors import InputError
-from alphafix.features.memory import MemoryStore
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -51,8 +55,13 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     Where nothing can be corrected (two classes, which share one row in scikit-learn; no rare
     class; or not more frequent classes than ``n_neighbors``), a warning says so and the
-    classifier is the linear one. ``X`` must be dense: reduce sparse text features first, for
-    example by `TruncatedSVD` in a `Pipeline`.
+    classifier is the linear one. So it is where no correction is at least as good as the linear
+    classifier on the samples that it is chosen on: with ``holdout`` on those held out, overall or
+    within ``max_overall_drop``; without, in accuracy on the training samples as AlphaNet draws
+    them (each rare one, and ``rho`` times as many frequent ones, classes alike).
+
+    ``X`` must be dense: reduce sparse text features first, for example by `TruncatedSVD` in a
+    `Pipeline`.
 
     Args:
         estimator: A linear classifier with ``coef_`` and ``intercept_`` and one row a class,
@@ -80,7 +89,8 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         base_estimator_: The same before the correction.
         classes_: The C classes.
         few_classes_: The rare ones of them.
-        n_corrected_: Number of corrected rows (0 where nothing could be corrected).
+        corrected_: Whether any row is corrected.
+        n_corrected_: Number of corrected rows.
         correction_: The `alphafix.Correction`, or None.
         class_table_: The `alphafix.ClassTable`, for `alphafix.evaluate`.
         n_features_in_: Number of features.
@@ -138,10 +148,14 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self.correction_ = None
         why_not = self._why_not()
         if why_not is None:
-            data = FeatureStore.of(checked, self._ids(labels), num_classes=len(self.classes_))
-            self.correction_ = self._correct(data, kept, held, options)
-        else:
+            data = Features.of(checked, self._ids(labels), num_classes=len(self.classes_))
+            try:
+                self.correction_ = self._correct(data, kept, held, options)
+            except NoCorrectionError as error:
+                why_not = str(error)
+        if why_not is not None:
             warnings.warn(f"nothing is corrected: {why_not}", UserWarning, stacklevel=2)
+        self.corrected_ = self.correction_ is not None
         self.n_corrected_ = 0 if self.correction_ is None else len(self.correction_.classes)
         self.estimator_ = base
         if self.correction_ is not None:
@@ -213,10 +227,10 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         """Samples to fit on, and samples to choose on."""
         if options.holdout is None:
             return np.arange(len(labels)), None
-        from alphafix.alphanet.prepare import hold_out
+        from alphafix.alphanet.sources import hold_out
 
         _, ids = np.unique(labels, return_inverse=True)
-        store = FeatureStore.of(np.zeros((len(labels), 1)), ids)
+        store = Features.of(np.zeros((len(labels), 1)), ids)
         kept, held = hold_out(store, options.holdout, seed=options.seed)
         return kept.index, held.index
 
@@ -260,21 +274,24 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         return None
 
     def _correct(
-        self, data: FeatureStore, kept: IntArray, held: IntArray | None, options: TrainOptions
+        self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
+        """Train AlphaNet.
+
+        Raises:
+            NoCorrectionError: If no correction is as good as it has to be.
+        """
         features, table = _part(data, kept), self.class_table_
         head = head_of(self.base_estimator_)
-        keywords = cast("TrainKeywords", options.model_dump(exclude_unset=True))
-        keywords.pop("holdout", None)  # done already
         neighbors = find_neighbors(
             features, head, table, k=self.n_neighbors, metric=self.metric, seed=options.seed
         )
         val = None if held is None else _part(data, held)
-        return train(features, head, table, neighbors, val=val, **keywords)
+        # The samples are held out already, before the linear classifier was fitted.
+        settings = replace(settings_of(options), holdout=None, never_worse=True)
+        return fit(Given(features, val, head, table, neighbors), settings)
 
 
-def _part(store: FeatureStore, index: IntArray) -> MemoryStore:
+def _part(store: Features, index: IntArray) -> Features:
     """Some samples of a store, in memory."""
-    return MemoryStore.of_arrays(
-        store.gather(index), store.labels[index], num_classes=store.num_classes
-    )
+    return Features.of(store.gather(index), store.labels[index], num_classes=store.num_classes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -39,51 +41,126 @@ def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, overwrite: bool = False, mode: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` if the block succeeds.
+    """Yield a path to write to; what is there becomes ``path`` if the block succeeds.
 
-    The data is flushed to the disk before the rename and the folder after it, so that a
-    crash leaves either the old file or the new one. On any exception the temporary file
-    is removed and ``path`` is untouched.
+    Where the file system can, the data has no name until it is whole, so that even a kill leaves
+    nothing. It is flushed to the disk before it gets its name, and the folder after that, so that a
+    crash leaves either the old file or the new one. Without ``overwrite`` the name is taken
+    exclusively: of two that write the same path, one fails.
 
     Args:
         path: The file to write.
         overwrite: Whether it may be there already.
         mode: Its permissions; by default those that a new file gets. Nobody else can read
-            the temporary file before.
+            the data before.
 
     Raises:
         TargetExistsError: If ``path`` exists and ``overwrite`` is false.
         InputError: If the folder cannot be written or the disk is full.
     """
     refuse_existing(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        if mode is None:
-            mode = stat.S_IMODE(temporary.stat().st_mode)
-        temporary.chmod(0o600)
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary)
-        os.replace(temporary, path)
+        with _draft(path) as (draft, descriptor, usual):
+            yield draft
+            os.fchmod(descriptor, usual if mode is None else mode)
+            os.fsync(descriptor)
+            _publish(draft, path, overwrite=overwrite)
+    except FileExistsError as error:
+        refuse_existing(path, overwrite=False)
+        raise _cannot_write(path, error) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
         _flush(path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}",
+            f"{path} is there and whole, but the disk did not confirm it",
             got=error.strerror or str(error),
-            expected="a folder that can be written and a disk with room",
-            todo="nothing was changed; mend it and give the same command again",
+            expected="a disk that keeps what it is told to",
+            todo="check the disk; after a power cut the file may be gone",
         ) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write {path}",
+        got=error.strerror or str(error),
+        expected="a folder that can be written and a disk with room",
+        todo="nothing was changed; mend it and give the same command again",
+    )
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[tuple[Path, int, int]]:
+    """An empty file on the file system of ``path``, without a name if that is possible.
+
+    Yields:
+        Its path, a descriptor, and the permissions that a new file gets here.
+    """
+    named = None
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+        draft = Path(f"/proc/self/fd/{descriptor}")
+        if not draft.exists():  # without /proc it could get no name
+            os.close(descriptor)
+            raise OSError(errno.EOPNOTSUPP, "no /proc")
+    except (AttributeError, OSError):  # another system, or a file system without
+        named = draft = _temporary(path)
+        descriptor = os.open(named, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.fchmod(descriptor, 0o600)
+    try:
+        yield draft, descriptor, usual
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        os.close(descriptor)
+        if named is not None:
+            named.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a draft its name; with ``overwrite`` in the place of what has it."""
+    if not overwrite:
+        _link(draft, path)
+        return
+    named = draft
+    if draft.parent != path.parent:  # it has no name yet
+        named = _temporary(path)
+        _link(draft, named)
+    os.replace(named, path)
+
+
+def _link(draft: Path, path: Path) -> None:
+    """Give a file one more name, which must be free."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:  # with a folder given, Python's link follows /proc/self/fd/N to the file itself
+        os.link(draft, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or draft.parent != path.parent:
+            raise
+        # No second names here (FAT, some network file systems): the name is taken, then filled.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(draft, path)
+    finally:
+        os.close(folder)
+
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that `remove_temporary` knows; not longer than names may be."""
+    return path.with_name(f"{_stem(path.name)}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _stem(name: str) -> str:
+    return f".{os.fsdecode(os.fsencode(name)[:200])}"
 
 
 def remove_temporary(folder: Path, name: str = "") -> None:
     """Remove what a killed process left of a file (of any, or of ``name``) half-written."""
-    for path in folder.glob(f".{name}*.tmp"):
-        path.unlink()
+    for path in folder.glob(f"{glob.escape(_stem(name))}*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def digest(value: object) -> str:

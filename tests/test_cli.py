@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.commands.app import COMMANDS, app
+from alphafix.commands import LINES
+from alphafix.commands.app import app
 from alphafix.run.directory import NEIGHBORS
 from tests.common import make_problem, write_run
 
@@ -37,11 +38,11 @@ def test_help__loads_neither_torch_nor_faiss(arguments: list[str]) -> None:
 
 def test_help__lists_every_command() -> None:
     shown = runner.invoke(app, ["--help"]).stdout
-    for name in COMMANDS:
+    for name in LINES:
         assert re.search(rf"^  {name} ", shown, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize("name", list(LINES))
 def test_help__of_a_command_ends_with_an_example(name: str) -> None:
     result = runner.invoke(app, [name, "--help"])
     assert result.exit_code == 0

@@ -52,7 +52,7 @@ def test_atomic_path__an_exception_leaves_the_old_file(tmp_path: Path) -> None:
 def test_atomic_path__a_target_that_exists_names_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, 1)
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         write_json(path, 2)
     assert read_json(path) == 1
 
@@ -147,3 +147,40 @@ def test_run__has_no_leftover_of_an_interrupted_write(tmp_path: Path) -> None:
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)
     assert names(tmp_path) == []
+
+
+def test_atomic_path__of_two_that_write_one_name_one_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(TargetExistsError, match="exists already"), atomic_path(path) as late:  # noqa: PT012
+        late.write_text("late")  # the name was free when it began
+        write_json(path, "first")
+    assert read_json(path) == "first"
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_atomic_path__names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 124 + ".json")
+    assert len(path.name.encode()) == 253
+    write_json(path, 1)
+    write_json(path, 2, overwrite=True)
+    assert read_json(path) == 2
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_atomic_path__without_nameless_files(
+    tmp_path: Path, overwrite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")  # as on other systems
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    if overwrite:
+        write_json(path, 2, overwrite=True)
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "b") as draft:  # noqa: PT012
+        assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+        raise RuntimeError
+    with pytest.raises(TargetExistsError), atomic_path(tmp_path / "c") as draft:  # noqa: PT012
+        draft.write_text("late")
+        (tmp_path / "c").write_text("first")
+    assert (tmp_path / "c").read_text() == "first"
+    assert names(tmp_path) == ["a.json", "c"]

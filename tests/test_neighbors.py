@@ -11,7 +11,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import (
     FileFormatError,
     InputError,
@@ -19,13 +18,13 @@ from alphafix.errors import (
     StaleInputError,
     TargetExistsError,
 )
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import Problem, make_problem, write_run
+from tests.stages import find_neighbors
 
 
 def table(counts: list[int]) -> ClassTable:
@@ -102,7 +101,7 @@ def run(tmp_path: Path, problem: Problem) -> Run:
 
 
 def test_class_means__are_those_of_the_training_features(run: Run, problem: Problem) -> None:
-    means = class_means(FeatureStore.open(run.features("train")))
+    means = FeatureStore.open(run.features("train")).class_means()
     features, labels = problem.features["train"].astype(np.float64), problem.labels["train"]
     expected = np.stack([features[labels == c].mean(0) for c in range(20)])
     np.testing.assert_allclose(means, expected, rtol=1e-12)
@@ -125,7 +124,7 @@ def test_find_neighbors__again_with_the_same_options_is_up_to_date(run: Run) -> 
 
 def test_find_neighbors__with_other_options_needs_overwrite(run: Run) -> None:
     find_neighbors(options(run))
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, k=3))
     assert find_neighbors(options(run, k=3, overwrite=True))[1].k == 3
 
@@ -146,7 +145,7 @@ def test_find_neighbors__writes_csv(run: Run, tmp_path: Path) -> None:
 
 
 def test_find_neighbors__without_features_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match="alphafix extract --split train"):
+    with pytest.raises(MissingStageError, match=r"alphafix\.extract\(split='train'\)"):
         find_neighbors(NeighborsOptions(run=tmp_path / "none"))
 
 
@@ -170,7 +169,7 @@ def test_require_fresh__stale_neighbours_name_the_command(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     Head(head.weight + 1, head.bias).save(run.path(HEAD), overwrite=True)
     with pytest.raises(
-        StaleInputError, match=r"head\.safetensors has changed(.|\n)*alphafix neighbors"
+        StaleInputError, match=r"head\.safetensors has changed(.|\n)*find_neighbors"
     ):
         run.require_fresh(NEIGHBORS)
 
@@ -218,7 +217,7 @@ def test_start__other_files_into_the_same_run_need_overwrite(
     run: Run, problem: Problem, tmp_path: Path
 ) -> None:
     features, head = save_arrays(tmp_path, problem)
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, features=(str(features),), head=head))
 
 
@@ -264,7 +263,7 @@ def test_find_neighbors__a_damaged_result_names_the_command_and_can_be_replaced(
     find_neighbors(options(run))
     whole = run.path(NEIGHBORS).read_bytes()
     run.path(NEIGHBORS).write_bytes(whole[:100])
-    with pytest.raises(FileFormatError, match="alphafix neighbors --overwrite"):
+    with pytest.raises(FileFormatError, match="overwrite=True"):
         find_neighbors(options(run))
     find_neighbors(options(run, overwrite=True))
     assert run.path(NEIGHBORS).read_bytes() == whole
@@ -275,12 +274,12 @@ def test_find_neighbors__the_same_csv_again_is_up_to_date(run: Run, tmp_path: Pa
     find_neighbors(options(run, csv=path))
     find_neighbors(options(run, csv=path))
     path.write_text("something else")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         find_neighbors(options(run, csv=path))
 
 
 def test_start__features_without_head_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--features and --head go together"):
+    with pytest.raises(InputError, match="features= and head= go together"):
         find_neighbors(options(Run(tmp_path / "r"), features=("a.npz",)))
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from alphafix.alphanet.fit import SweepPlan, fit
+from alphafix.alphanet.kept import FinishedTrials
+from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import UNFINISHED, fit, forget_unfinished, plan, train
+from alphafix.commands.train.work import UNFINISHED, given_in, settings_of, work
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -31,6 +33,7 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import heed_interrupts, make_problem, write_run
+from tests.stages import find_neighbors, train
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
 
@@ -43,6 +46,12 @@ def make_run(folder: Path, *, splits: tuple[str, ...] = (), bias: bool = True) -
     run = write_run(folder, make_problem(num_classes=24, bias=bias), splits=splits)
     find_neighbors(NeighborsOptions(run=folder))
     return run
+
+
+def planned(options: TrainOptions) -> SweepPlan:
+    found = work(options.model_copy(update={"plan": True}), Watch()).plan
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -64,8 +73,8 @@ def test_train__records_what_the_corrected_head_does_on_validation(run: Run) -> 
     measured = accuracy(run, correction.apply(head), "val")
     base = accuracy(run, head, "val")
     for name in ("few", "overall"):
-        assert correction.chosen["val"][name] == pytest.approx(measured[name])
-        assert correction.chosen["val_base"][name] == pytest.approx(base[name])
+        assert correction.chosen.to_dict()["val"][name] == pytest.approx(measured[name])
+        assert correction.chosen.to_dict()["val_base"][name] == pytest.approx(base[name])
     assert correction.classes.tolist() == ClassTable.load(run.path("classes.json")).few.tolist()
     assert Correction.load(run.path(CORRECTION)).chosen == correction.chosen
 
@@ -90,7 +99,7 @@ def test_train__the_mean_is_the_mean_of_the_rows(run: Run) -> None:
     few = correction.classes
     rows = [correction.trials.rows(trial, head, few) for trial in range(3)]
     np.testing.assert_allclose(correction.rows, np.mean(rows, axis=0), rtol=1e-4, atol=1e-5)
-    assert correction.chosen["ensemble"] == "mean"
+    assert correction.chosen.to_dict()["ensemble"] == "mean"
     near = head.weight[Neighbours.load(run.path(NEIGHBORS)).ids]
     change = np.linalg.norm(correction.rows - head.weight[few], axis=1)
     assert (change <= np.linalg.norm(near, axis=2).max(1) + 1e-5).all()  # Eq. 3 holds still
@@ -108,13 +117,13 @@ def test_train__the_mean_of_random_neighbours_is_the_mean_of_the_rows(run: Run) 
 def test_train__single_takes_the_best_trial(run: Run) -> None:
     correction = train(options(run, seeds=3, ensemble="single"))
     assert correction.trials is not None
-    overall = [record["val"]["overall"] for record in correction.trials.settings]
-    assert correction.chosen["seeds"] == [int(np.argmax(overall))]
+    overall = [record.to_dict()["val"]["overall"] for record in correction.trials.records]
+    assert correction.chosen.to_dict()["seeds"] == [int(np.argmax(overall))]
 
 
 def test_train__constrained_keeps_the_limit_and_calibrates(run: Run) -> None:
     correction = train(options(run, select="constrained", max_overall_drop=1.0))
-    chosen = correction.chosen
+    chosen = correction.chosen.to_dict()
     assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
     assert chosen["offset"] != 0
     few = [point["few"] for point in chosen["curve"]]
@@ -123,7 +132,7 @@ def test_train__constrained_keeps_the_limit_and_calibrates(run: Run) -> None:
     plain = train(
         options(run, overwrite=True, select="constrained", max_overall_drop=50.0, calibrate=False)
     )
-    assert plain.chosen["offset"] == 0
+    assert plain.chosen.to_dict()["offset"] == 0
     # The offset is in the biases: the saved head alone gives the measured accuracy.
     head = Head.load(run.path(HEAD))
     got = accuracy(run, correction.apply(head), "val")
@@ -133,7 +142,7 @@ def test_train__constrained_keeps_the_limit_and_calibrates(run: Run) -> None:
 def test_train__several_k(run: Run) -> None:
     correction = train(options(run, k=(3, 5), rho=(0.5,)))
     assert correction.trials is not None
-    assert [record["k"] for record in correction.trials.settings] == [3, 3, 5, 5]
+    assert [record.k for record in correction.trials.records] == [3, 3, 5, 5]
     assert (correction.trials.alphas[:2, :, 3:] == 0).all()
     alone = train(options(run, k=(3,), overwrite=True))
     assert alone.trials is not None
@@ -162,7 +171,7 @@ def test_train__again_is_up_to_date_and_other_options_need_overwrite(run: Run) -
     before = run.path(CORRECTION).read_bytes()
     train(options(run))
     assert run.path(CORRECTION).read_bytes() == before
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         train(options(run, rho=(1.0,)))
 
 
@@ -179,31 +188,30 @@ def test_train__without_validation_keeps_the_last_epoch(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
     correction = train(options(run))
     assert correction.trials is not None
-    assert {record["epoch"] for record in correction.trials.settings} == {6}
-    assert correction.chosen["val"] is None
-    with pytest.raises(MissingStageError, match="--holdout"):
+    assert {record.epoch for record in correction.trials.records} == {6}
+    assert correction.chosen.to_dict()["val"] is None
+    with pytest.raises(MissingStageError, match="holdout=0"):
         train(options(run, rho=(0.5, 1.0), overwrite=True))
 
 
 def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
     correction = train(options(run, rho=(0.5, 1.0), holdout=0.2))
-    assert correction.chosen["val"] is not None
-    assert plan(options(run, holdout=0.2, rho=(500.0,), epochs=1, seeds=1)).samples < 0.85 * len(
-        FeatureStore.open(run.features("train"))
-    )
+    assert correction.chosen.to_dict()["val"] is not None
+    few = planned(options(run, holdout=0.2, rho=(500.0,), epochs=1, seeds=1))
+    assert few.samples < 0.85 * len(FeatureStore.open(run.features("train")))
 
 
 def test_train__without_neighbours_names_the_command(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_problem())
-    with pytest.raises(MissingStageError, match="alphafix neighbors"):
+    with pytest.raises(MissingStageError, match="find_neighbors"):
         train(options(run))
 
 
 def test_train__stale_neighbours_are_refused(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     Head(head.weight * 2, head.bias).save(run.path(HEAD), overwrite=True)
-    with pytest.raises(StaleInputError, match="alphafix neighbors --overwrite"):
+    with pytest.raises(StaleInputError, match=r"find_neighbors\(overwrite=True\)"):
         train(options(run))
     assert not run.has(CORRECTION)
 
@@ -224,7 +232,7 @@ def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
         ({"rho": "inf"}, "finite number"),
         ({"lr": float("inf")}, "finite number"),
         ({"memory": float("nan")}, "finite number"),
-        ({"method": "few-bias", "holdout": 0.2}, "--method alphanet only"),
+        ({"method": "few-bias", "holdout": 0.2}, "holdout.*goes with.*method.*only"),
     ],
 )
 def test_options__that_do_not_fit_together(given: dict[str, object], message: str) -> None:
@@ -233,7 +241,7 @@ def test_options__that_do_not_fit_together(given: dict[str, object], message: st
 
 
 def test_plan__counts_steps_and_bytes_without_training(run: Run) -> None:
-    found = plan(options(run, rho=(0.5, 1.0), seeds=3))
+    found = planned(options(run, rho=(0.5, 1.0), seeds=3))
     # 6 few-split classes of 5 samples: 45 and 60 samples an epoch, one step each.
     assert (found.trials, found.steps) == (6, 6 * 6)
     assert all(size > 0 for size in found.bytes.values())
@@ -244,7 +252,7 @@ def test_train__a_small_memory_budget_gives_the_same(run: Run) -> None:
     table = train(options(run))
     recomputed = train(options(run, memory=1e-9, overwrite=True))
     np.testing.assert_allclose(recomputed.rows, table.rows, atol=1e-4)
-    assert recomputed.chosen["val"] == table.chosen["val"]
+    assert recomputed.chosen.to_dict()["val"] == table.chosen.to_dict()["val"]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
@@ -298,7 +306,7 @@ def test_train__auto_takes_the_largest_gain_within_the_limit(run: Run) -> None:
     head = Head.load(run.path(HEAD))
     base, after = accuracy(run, head, "val"), accuracy(run, correction.apply(head), "val")
     assert base["overall"] - after["overall"] <= 3.0 + 1e-6
-    auto = correction.chosen["auto"]
+    auto = correction.chosen.to_dict()["auto"]
     allowed = [one for one in auto["tried"] if one["overall_drop"] <= 3.0 + 1e-9]
     assert auto["few_gain"] == max(one["few_gain"] for one in allowed)
     assert auto["few_gain"] == pytest.approx(after["few"] - base["few"], abs=1e-4)
@@ -315,15 +323,21 @@ def test_train__few_needs_few_split_samples_in_validation(tmp_path: Path) -> Non
     find_neighbors(NeighborsOptions(run=run.folder))
     with pytest.raises(InputError, match="no samples of few-split classes"):
         train(options(run, select="few"))
-    assert train(options(run)).chosen["val"]["few"] is None
+    assert train(options(run)).chosen.to_dict()["val"]["few"] is None
 
 
 def test_train__a_holdout_of_another_seed_trains_anew(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
-    fit(options(run, holdout=0.2, seed=0, seeds=2))  # leaves its finished batch
-    after = fit(options(run, holdout=0.2, seed=1, seeds=1))
-    forget_unfinished(run)
-    clean = fit(options(run, holdout=0.2, seed=1, seeds=1))
+    keep = FinishedTrials(tmp_path / "kept", "the same data")
+
+    def fitted(**more: object) -> Correction:
+        settings = settings_of(options(run, holdout=0.2, **more))
+        return fit(given_in(run), settings, keep=keep)
+
+    fitted(seed=0, seeds=2)  # leaves its finished batch
+    after = fitted(seed=1, seeds=1)
+    keep.clear()
+    clean = fitted(seed=1, seeds=1)
     np.testing.assert_array_equal(after.rows, clean.rows)
 
 

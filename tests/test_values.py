@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors
 from alphafix.values.classes import ClassTable, Thresholds
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head, HeadSource
 from alphafix.values.neighbors import Neighbours
+from alphafix.values.trials import TrialRecord, Trials
 from tests.common import make_problem
 
 
@@ -126,7 +127,7 @@ def test_neighbours__round_trip(tmp_path: Path) -> None:
 def make_trials(seed: int, k: int) -> Trials:
     rng = np.random.default_rng(seed)
     return Trials(
-        settings=({"rho": 0.5, "k": k, "seed": seed},),
+        records=(TrialRecord(0.5, k, seed),),
         neighbors=rng.integers(0, 9, (1, 3, k)),
         alphas=rng.normal(size=(1, 3, k)).astype(np.float32),
         biases=rng.normal(size=(1, 3)).astype(np.float32),
@@ -138,11 +139,11 @@ def test_correction__round_trips_with_trials_of_different_k(tmp_path: Path) -> N
     few = problem.classes.few
     trials = Trials.join([make_trials(0, 2), make_trials(1, 4)])
     rows = trials.rows(1, problem.head, few)
-    correction = Correction(few, rows, trials.biases[1], chosen={"rho": 0.5}, trials=trials)
+    correction = Correction(few, rows, trials.biases[1], chosen=Chosen({"rho": 0.5}), trials=trials)
     correction.save(tmp_path / "alphanet.safetensors")
     loaded = Correction.load(tmp_path / "alphanet.safetensors")
     assert loaded.trials is not None
-    assert loaded.trials.settings == trials.settings
+    assert loaded.trials.records == trials.records
     np.testing.assert_array_equal(loaded.trials.rows(1, problem.head, few), rows)
     np.testing.assert_array_equal(loaded.rows, rows)
     short = make_trials(0, 2)

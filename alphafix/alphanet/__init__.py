@@ -13,6 +13,6 @@ So a sample enters training as L, z_y and a few columns of s: features are read 
 multiplied once by the head (`scores`), and never again. This is an identity; the tests hold
 it against the objective as the paper writes it.
 
-Arrows: sweep -> training -> network, objective -> scores; selection, calibration and
-combining look only at finished trials.
+`fit` is the one way from values to a correction. Arrows: fit -> sweep -> task -> training ->
+network, objective -> scores; `combine` chooses among finished trials.
 """

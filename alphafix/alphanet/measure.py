@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from alphafix.alphanet.objective import best_few
-from alphafix.alphanet.scores import Layout, Scores, reduce_scores
-from alphafix.features.store import FeatureStore
+from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
+from alphafix.features.features import Features
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.trade_off import Contest
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Trials
 from alphafix.values.head import Head
+from alphafix.values.trials import Trials
 
 
 def contest(
-    scores: Scores, layout: Layout, neighbors: IntArray, alphas: FloatArray, biases: FloatArray
+    scores: Scores, layout: ScoreLayout, neighbors: IntArray, alphas: FloatArray, biases: FloatArray
 ) -> Contest:
     """Let the corrected few-split classes of one correction meet the base classes.
 
@@ -51,7 +51,7 @@ def contest(
 
 
 def trial_accuracies(
-    trials: Trials, head: Head, classes: ClassTable, store: FeatureStore
+    trials: Trials, head: Head, classes: ClassTable, store: Features
 ) -> list[Accuracy]:
     """Accuracy of each trial by itself on stored features, for means and deviations.
 
@@ -61,7 +61,7 @@ def trial_accuracies(
         classes: The class table.
         store: Features and labels, read once.
     """
-    layout = Layout.of(len(classes), classes.few, np.maximum(trials.neighbors, 0))
+    layout = ScoreLayout.of(len(classes), classes.few, np.maximum(trials.neighbors, 0))
     chunks = ((x, store.labels[start : start + len(x)]) for start, x in store.chunks())
     device = torch.device("cpu")
     scores = reduce_scores(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, MissingPackageError
+from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.neighbors import Neighbours
@@ -52,7 +52,7 @@ def nearest_neighbours(
             "too many neighbours are asked for",
             got=f"k = {k} of {len(base)} base classes",
             expected=f"k in 1..{len(base) - 1}",
-            todo="give a smaller -k",
+            todo=f"give a smaller {option('k')}",
         )
     if metric == "random":
         ids = random_neighbours(classes, k=k, seed=seed)
@@ -84,7 +84,7 @@ def _unit_rows(points: FloatArray64) -> FloatArray64:
             "a class mean is zero, so it has no direction",
             got=f"class {int(np.flatnonzero(norms == 0)[0])}",
             expected="means that are not zero for the cosine metric",
-            todo="use --metric euclidean",
+            todo=f"use {option('metric', 'euclidean')}",
         )
     unit: FloatArray64 = points / norms
     return unit

@@ -8,6 +8,7 @@ import numpy as np
 
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.labels import ByClass
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Pool:
     @classmethod
     def of(cls, labels: IntArray, classes: ClassTable) -> Pool:
         """Group the samples with the given labels (int64, N)."""
-        order = np.argsort(labels, kind="stable").astype(np.int64)
+        groups = ByClass.of(labels, len(classes))
         is_few = np.zeros(len(classes), dtype=bool)
         is_few[classes.few] = True
-        base = order[~is_few[labels[order]]]
-        sizes = np.bincount(labels[base], minlength=len(classes))[classes.base]
+        base = groups.order[~is_few[labels[groups.order]]]
+        sizes = groups.sizes[classes.base]
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         present = sizes > 0
         return cls(

@@ -19,7 +19,7 @@ CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Layout:
+class ScoreLayout:
     """Which of the C classes appear where in the reduced scores.
 
     Attributes:
@@ -35,7 +35,7 @@ class Layout:
     columns: IntArray
 
     @classmethod
-    def of(cls, num_classes: int, few: IntArray, neighbors: IntArray) -> Layout:
+    def of(cls, num_classes: int, few: IntArray, neighbors: IntArray) -> ScoreLayout:
         """Lay out C classes for the given few-split ids and neighbour ids (any shape)."""
         base = np.setdiff1d(np.arange(num_classes, dtype=np.int64), few)
         repeated = np.repeat(few[:1], padding(len(few)))
@@ -112,7 +112,7 @@ class Scores:
         return len(self.labels)
 
 
-def bytes_of_table(samples: int, layout: Layout) -> int:
+def bytes_of_table(samples: int, layout: ScoreLayout) -> int:
     """Bytes of the n x U table of scores."""
     return 4 * samples * len(layout.columns)
 
@@ -121,7 +121,7 @@ def reduce_scores(
     chunks: Iterable[tuple[FloatArray, IntArray]],
     samples: int,
     head: Head,
-    layout: Layout,
+    layout: ScoreLayout,
     *,
     device: torch.device,
     memory: int,
@@ -161,7 +161,7 @@ class _Collector:
         self,
         samples: int,
         head: Head,
-        layout: Layout,
+        layout: ScoreLayout,
         device: torch.device,
         *,
         as_table: bool,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from alphafix.alphanet.objective import correct_predictions, few_scores, sample_
 from alphafix.alphanet.scores import Scores
 from alphafix.progress import Advance
 from alphafix.values.arrays import IntArray
+from alphafix.values.trials import EpochRecord
 
 # Steps are padded to this many samples, for the reason given at `network.ALIGNED`: PyTorch's
 # loops take four vector registers at a time and treat what is left differently.
@@ -86,7 +86,7 @@ class Trial:
 
 
 @dataclass
-class Outcome:
+class TrainedTrial:
     """What became of a trial: its best epoch's alphas and biases, and its history.
 
     Attributes:
@@ -94,18 +94,18 @@ class Outcome:
         biases: float32 of shape F.
         epoch: The epoch they are from, counted from 1.
         correct: Whether each validation sample is predicted correctly, bool, or None.
-        history: One record an epoch: loss, and validation accuracy where it was measured.
+        history: All epochs.
     """
 
     alphas: Tensor
     biases: Tensor
     epoch: int = 0
     correct: Tensor | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Data:
+class SweepData:
     """What a batch trains and is validated on.
 
     Attributes:
@@ -128,8 +128,8 @@ class Data:
 
 
 def train_batch(
-    trials: Sequence[Trial], data: Data, hyper: Hyper, *, advance: Advance
-) -> list[Outcome]:
+    trials: Sequence[Trial], data: SweepData, hyper: Hyper, *, advance: Advance
+) -> list[TrainedTrial]:
     """Train trials with the same K together.
 
     A trial's result does not depend on the others: every product is over its own slice, its
@@ -146,16 +146,14 @@ def train_batch(
     batch = _Batch([trials[i] for i in order], data, hyper)
     for step in range(batch.total_steps):
         advance(batch.step(step))
-    outcomes: list[Outcome | None] = [None] * len(trials)
-    for place, outcome in zip(order, batch.outcomes, strict=True):
-        outcomes[place] = outcome
-    return [outcome for outcome in outcomes if outcome is not None]
+    placed = dict(zip(order, batch.results, strict=True))
+    return [placed[place] for place in range(len(trials))]
 
 
 class _Batch:
     """T trials, those with the most steps first, so that the active ones are a prefix."""
 
-    def __init__(self, trials: Sequence[Trial], data: Data, hyper: Hyper) -> None:
+    def __init__(self, trials: Sequence[Trial], data: SweepData, hyper: Hyper) -> None:
         self.trials, self.data, self.hyper = trials, data, hyper
         self.total_steps = trials[0].steps(hyper)
         self.per_epoch = [trial.steps_per_epoch(hyper) for trial in trials]
@@ -177,7 +175,7 @@ class _Batch:
         self.first_moments = self.networks.map(torch.zeros_like)
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
-        self.outcomes = [Outcome(data.biases, data.biases) for _ in trials]
+        self.results = [TrainedTrial(data.biases, data.biases) for _ in trials]
         # In float64 where there is such a thing, because sums of float32 are rounded
         # differently in other batches; what is recorded is rounded back.
         wide = torch.float32 if device.type == "mps" else torch.float64
@@ -257,17 +255,18 @@ class _Batch:
             # A budget of steps can end a trial before the first epoch that may be chosen.
             last = step + 1 == self.steps[trial]
             steps = step % self.per_epoch[trial] + 1
-            record = {"epoch": epoch, "loss": float((self.losses[trial] / steps).float())}
+            loss, val_overall = float((self.losses[trial] / steps).float()), None
             self.losses[trial] = 0
             if epoch >= self.hyper.first_epoch or last:
-                self._consider(trial, epoch, found[trial], record)
-            self.outcomes[trial].history.append(record)
+                val_overall = self._consider(trial, epoch, found[trial])
+            self.results[trial].history.append(EpochRecord(epoch, loss, val_overall))
 
-    def _consider(self, trial: int, epoch: int, found: Tensor, record: dict[str, Any]) -> None:
-        outcome = self.outcomes[trial]
+    def _consider(self, trial: int, epoch: int, found: Tensor) -> float | None:
+        """Keep an epoch if it is the best yet; return its share of correct predictions."""
+        one = self.results[trial]
         few = len(self.data.few)
         found, biases = found[:few], self.networks.biases[trial, :few]
-        correct = None
+        correct = share = None
         val = self.data.val
         if val is not None:
             there = val.labels.device
@@ -276,12 +275,13 @@ class _Batch:
             correct = correct_predictions(
                 val, positions.to(there), found.to(there), scaled.to(there)
             )
-            record["val_overall"] = float(correct.float().mean())
+            share = float(correct.float().mean())
             # Strictly greater: a tie keeps the earlier epoch.
-            if outcome.correct is not None and correct.sum() <= outcome.correct.sum():
-                return
-        outcome.alphas, outcome.biases = found.clone(), biases.clone()
-        outcome.epoch, outcome.correct = epoch, correct
+            if one.correct is not None and correct.sum() <= one.correct.sum():
+                return share
+        one.alphas, one.biases = found.clone(), biases.clone()
+        one.epoch, one.correct = epoch, correct
+        return share
 
 
 def _step_samples(
@@ -306,7 +306,7 @@ def _step_samples(
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 
-def _input_rows(neighbors: Tensor, data: Data, *, include_self: bool) -> Tensor:
+def _input_rows(neighbors: Tensor, data: SweepData, *, include_self: bool) -> Tensor:
     """The networks' input: neighbour rows side by side, F' x I if all trials share them."""
     rows = data.weight[neighbors]  # T x F x K x D, or 1 x ... if shared
     if include_self:

@@ -8,20 +8,20 @@ are those of the command line, with the same defaults. Nothing here prints.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.api.inputs import (
     Features,
-    means_of,
     options_for_values,
     options_of,
     required,
     store_of,
     temporary_run,
 )
+from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
@@ -30,7 +30,7 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -51,9 +51,11 @@ if TYPE_CHECKING:
     from alphafix.commands.extract.work import ExtractResult
     from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
-    from alphafix.features.store import FeatureStore
+    from alphafix.commands.train.work import TrainResult
+    from alphafix.features.features import Features as FeatureValues
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
+    from alphafix.openset.evaluating import Evaluated
 
 
 def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords]) -> ExtractResult:
@@ -71,9 +73,10 @@ def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords])
         InputError: If the model, its weights or the data cannot be used, or do not fit.
         TargetExistsError: If the run holds features that were made otherwise.
     """
-    from alphafix.commands.extract.work import extract as run_stage
+    from alphafix.commands.extract.work import work as run_stage
 
-    return run_stage(options_of(ExtractOptions, options, backbone=backbone, data=str(data)))
+    given = options_of(ExtractOptions, options, backbone=backbone, data=str(data))
+    return run_stage(given, Watch())
 
 
 def find_neighbors(
@@ -96,17 +99,17 @@ def find_neighbors(
     """
     if features is None:
         _no_others(head=head, classes=classes)
-        from alphafix.commands.neighbors.work import find_neighbors as run_stage
+        from alphafix.commands.neighbors.work import work as run_stage
 
-        return run_stage(options_of(NeighborsOptions, options))[1]
+        return run_stage(options_of(NeighborsOptions, options), Watch()).neighbours
     chosen = options_for_values(NeighborsOptions, options)
     store = store_of(features, num_classes=_number(head, classes))
-    table = _with_thresholds(_table(store, classes), chosen)
+    table = _table(store, classes).with_thresholds(chosen.few_below, chosen.many_above)
     if head is not None:
         head.require_match(width=store.width, num_classes=len(table))
     warn_of_few(chosen.k)
     return nearest_neighbours(
-        means_of(store), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
+        store.class_means(), table, k=chosen.k, metric=chosen.metric, seed=chosen.seed
     )
 
 
@@ -133,20 +136,18 @@ def train(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.train.work import fit
-    from alphafix.commands.train.work import train as run_stage
+    from alphafix.commands.train.work import settings_of
+    from alphafix.commands.train.work import work as run_stage
+    from alphafix.rivals.correct import correct
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
-        return run_stage(options_of(TrainOptions, options))
+        return _trained(run_stage(options_of(TrainOptions, options), Watch()))
     chosen = options_for_values(TrainOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
-    splits = {"train": store}
-    if val is not None:
-        splits["val"] = store_of(val, num_classes=own.num_classes)
-    with temporary_run(own, classes=table, neighbours=near, splits=splits) as run:
-        return fit(chosen.model_copy(update={"run": run.folder}))
+    held = None if val is None else store_of(val, num_classes=own.num_classes)
+    return correct(chosen.method, Given(store, held, own, table, near), settings_of(chosen))
 
 
 def evaluate(
@@ -172,22 +173,11 @@ def evaluate(
     """
     if features is None:
         _no_others(head=head, classes=classes, correction=correction)
-        from alphafix.commands.evaluate.work import evaluate as run_stage
+        from alphafix.commands.evaluate.work import work as run_stage
 
-        return run_stage(options_of(EvaluateOptions, options))
-    from alphafix.commands.evaluate.work import measure
-
+        return run_stage(options_of(EvaluateOptions, options), Watch()).evaluation
     chosen = options_for_values(EvaluateOptions, options)
-    own: Head = required("head", head)
-    table: ClassTable = required("classes", classes)
-    store = store_of(features, num_classes=own.num_classes)
-    with temporary_run(
-        own,
-        classes=table,
-        correction=required("correction", correction),
-        splits={chosen.on: store},
-    ) as run:
-        return measure(chosen.model_copy(update={"run": run.folder})).evaluation
+    return _evaluated(features, head, classes, correction, chosen).evaluation
 
 
 def compare(
@@ -215,22 +205,22 @@ def compare(
         InputError: If the values or options do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.compare.work import compare as run_stage
+    from alphafix.commands.compare.work import settings_of
+    from alphafix.commands.compare.work import work as run_stage
+    from alphafix.rivals.comparing import compare as compare_values
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
-        return run_stage(options_of(CompareOptions, options))
+        return run_stage(options_of(CompareOptions, options), Watch()).comparison
     chosen = options_for_values(CompareOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, None)
-    given = {"val": required("val", val)}
+    held = store_of(required("val", val), num_classes=own.num_classes)
+    measured = held
     if chosen.on == "test":
-        given["test"] = required("test", test)
-    splits = {name: store_of(one, num_classes=own.num_classes) for name, one in given.items()}
-    with temporary_run(
-        own, classes=table, neighbours=near, splits={"train": store, **splits}
-    ) as run:
-        return run_stage(chosen.model_copy(update={"run": run.folder}))
+        measured = store_of(required("test", test), num_classes=own.num_classes)
+    given = Given(store, held, own, table, near)
+    return compare_values(given, measured, settings_of(chosen), on=chosen.on)
 
 
 def patch(
@@ -254,18 +244,19 @@ def patch(
         TargetExistsError: If the target is there already.
         MissingStageError: If the run directory has no head or no correction yet.
     """
-    from alphafix.commands.patch.work import patch as run_stage
+    from alphafix.commands.patch.work import work as run_stage
 
     if not isinstance(correction, Correction):
         _no_others(of=of)
-        return run_stage(options_of(PatchOptions, options, file=file, correction=correction))
+        given = options_of(PatchOptions, options, file=file, correction=correction)
+        return run_stage(given, Watch())
     if "run" in options:
         raise InputError("run does not go together with a correction that is given as a value")
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
     with temporary_run(own, correction=correction) as run:
-        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder))
+        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder), Watch())
 
 
 def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
@@ -279,9 +270,9 @@ def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
         InputError: If the file is not there.
         FileFormatError: If it is damaged or of no known format.
     """
-    from alphafix.commands.inspect.work import inspect as run_stage
+    from alphafix.commands.inspect.work import work as run_stage
 
-    return run_stage(options_of(InspectOptions, options, file=file))
+    return run_stage(options_of(InspectOptions, options, file=file), Watch())
 
 
 def figures(
@@ -307,22 +298,48 @@ def figures(
         InputError: If the values do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.api.drawing import draw
+    from alphafix.commands.evaluate.work import measure
+    from alphafix.report.collect import Evidence, pictures
+    from alphafix.run.directory import NEIGHBORS, Run
 
     if features is None:
         _no_others(head=head, classes=classes, correction=correction, neighbors=neighbors)
-        return draw(options_of(EvaluateOptions, options))
-    chosen = options_for_values(EvaluateOptions, options)
+        chosen = options_of(EvaluateOptions, options)
+        run = Run(chosen.run)
+        run.require_fresh(NEIGHBORS)
+        evidence = Evidence(measure(chosen), Neighbours.load(run.path(NEIGHBORS)))
+    else:
+        chosen = options_for_values(EvaluateOptions, options)
+        near: Neighbours = required("neighbors", neighbors)
+        evidence = Evidence(_evaluated(features, head, classes, correction, chosen), near)
+    return {picture.name: picture.drawing for picture in pictures(evidence)}
+
+
+def _evaluated(
+    features: Features,
+    head: Head | None,
+    classes: ClassTable | None,
+    correction: Correction | None,
+    chosen: EvaluateOptions,
+) -> Evaluated:
+    from alphafix.commands.evaluate.work import resampling_of, with_options
+    from alphafix.openset.evaluating import Judged
+    from alphafix.openset.evaluating import evaluate as evaluate_values
+
     own: Head = required("head", head)
-    store = store_of(features, num_classes=own.num_classes)
-    with temporary_run(
-        own,
-        classes=required("classes", classes),
-        neighbours=required("neighbors", neighbors),
-        correction=required("correction", correction),
-        splits={chosen.on: store},
-    ) as run:
-        return draw(chosen.model_copy(update={"run": run.folder}))
+    table: ClassTable = required("classes", classes)
+    fixed: Correction = required("correction", correction)
+    judged = Judged(store_of(features, num_classes=own.num_classes), own, table, fixed)
+    return evaluate_values(with_options(chosen, judged), resampling_of(chosen))
+
+
+def _trained(found: TrainResult) -> Correction:
+    """The correction, where more than a plan was asked for."""
+    if found.correction is None:
+        raise InputError(
+            "nothing was trained", got="plan=True", todo="leave it out, or use the command line"
+        )
+    return found.correction
 
 
 def _no_others(**values: object) -> None:
@@ -343,16 +360,10 @@ def _number(head: Head | None, classes: ClassTable | None) -> int | None:
     return None if head is None else head.num_classes
 
 
-def _table(store: FeatureStore, classes: ClassTable | None) -> ClassTable:
+def _table(store: FeatureValues, classes: ClassTable | None) -> ClassTable:
     if classes is not None:
         return classes
     return ClassTable.of(store.labels, num_classes=store.num_classes)
-
-
-def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
-    few = classes.thresholds.few if options.few_below is None else options.few_below
-    many = classes.thresholds.many if options.many_above is None else options.many_above
-    return replace(classes, thresholds=Thresholds(few=few, many=many))
 
 
 def _training(
@@ -361,14 +372,14 @@ def _training(
     classes: ClassTable | None,
     neighbors: Neighbours | None,
     k: int | None,
-) -> tuple[FeatureStore, ClassTable, Neighbours]:
+) -> tuple[FeatureValues, ClassTable, Neighbours]:
     """Training features with their class table and neighbours."""
     store = store_of(features, num_classes=head.num_classes)
     head.require_match(width=store.width, num_classes=store.num_classes)
     table = _table(store, classes)
     if neighbors is None:
         wanted = NeighborsOptions() if k is None else NeighborsOptions(k=k)
-        neighbors = nearest_neighbours(means_of(store), table, k=wanted.k)
+        neighbors = nearest_neighbours(store.class_means(), table, k=wanted.k)
     elif neighbors.few.tolist() != table.few.tolist():
         raise InputError(
             "the neighbours are not those of this class table's few-split classes",

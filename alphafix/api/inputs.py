@@ -16,12 +16,10 @@ from pydantic import ValidationError
 
 from alphafix.commands.options import StageOptions
 from alphafix.errors import InputError
-from alphafix.features.means import class_means
-from alphafix.features.memory import MemoryStore
+from alphafix.features.features import Features as FeatureValues
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
-from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -29,8 +27,8 @@ from alphafix.values.neighbors import Neighbours
 
 Options = TypeVar("Options", bound=StageOptions)
 
-Features = FeatureStore | tuple[npt.ArrayLike, npt.ArrayLike]
-"""A feature store, or N x D features and N class ids as arrays or torch tensors."""
+Features = FeatureValues | tuple[npt.ArrayLike, npt.ArrayLike]
+"""Features in memory or on disk, or N x D features and N class ids as arrays or torch tensors."""
 
 # Keywords that say where results are read or written.
 _ABOUT_FILES = ("run", "overwrite", "csv", "logger", "tensorboard")
@@ -55,10 +53,12 @@ def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) 
         return model(**plain)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
+        if not first["loc"]:  # a rule about several keywords, which names them itself
+            raise InputError(str(first["ctx"]["error"])) from error
+        name = str(first["loc"][0])
         raise InputError(
-            f"{name or 'these options'}: {first['msg']}",
-            got=None if not name else repr(first["input"]),
+            f"{name}: {first['msg']}",
+            got=repr(first["input"]),
             expected=f"what {model.__module__}.{model.__name__} says",
         ) from error
 
@@ -99,29 +99,24 @@ def required(name: str, value: Any) -> Any:
     return value
 
 
-def store_of(features: Features, *, num_classes: int | None = None) -> FeatureStore:
-    """The features as a store, with labels that are all known.
+def store_of(features: Features, *, num_classes: int | None = None) -> FeatureValues:
+    """The features as a value, with labels that are all known.
 
     Raises:
-        InputError: If they are neither a store nor two arrays that fit together.
+        InputError: If they are neither features nor two arrays that fit together.
     """
-    if isinstance(features, FeatureStore):
-        store = features
+    if isinstance(features, FeatureValues):
+        store: FeatureValues = features
     elif isinstance(features, tuple) and len(features) == 2:
-        store = FeatureStore.of(features[0], features[1], num_classes=num_classes)
+        store = FeatureValues.of(features[0], features[1], num_classes=num_classes)
     else:
         raise InputError(
             "these are no features",
             got=type(features).__name__,
-            expected="a FeatureStore, or a tuple of N x D features and N class ids",
+            expected="Features, or a tuple of N x D features and N class ids",
         )
     store.require_labels()
     return store
-
-
-def means_of(store: FeatureStore) -> FloatArray64:
-    """Class means of a store, in memory or on disk, float64 of shape C x D."""
-    return store.means() if isinstance(store, MemoryStore) else class_means(store)
 
 
 @contextmanager
@@ -131,7 +126,7 @@ def temporary_run(
     classes: ClassTable | None = None,
     neighbours: Neighbours | None = None,
     correction: Correction | None = None,
-    splits: Mapping[str, FeatureStore] | None = None,
+    splits: Mapping[str, FeatureValues] | None = None,
 ) -> Iterator[Run]:
     """A run directory with these values, for as long as the block lasts.
 
@@ -154,8 +149,8 @@ def temporary_run(
         yield run
 
 
-def _put(store: FeatureStore, folder: Path, split: str) -> None:
-    if isinstance(store, MemoryStore):
+def _put(store: FeatureValues, folder: Path, split: str) -> None:
+    if not isinstance(store, FeatureStore):
         writer = FeatureWriter(folder, num_classes=store.num_classes)
         for start, chunk in store.chunks(ROWS):
             place = slice(start, start + len(chunk))

@@ -1,7 +1,7 @@
 """The keyword arguments of the functions, for type checkers and editors.
 
-They are fields of the options models in `alphafix.commands`, which say what each means, what
-its default is, and which values it takes. A test holds the names here and there to be the same.
+Made from the options models by `.ci/write_keywords.py`; the models say what each means, what its
+default is, and which values it takes.
 """
 
 from __future__ import annotations
@@ -9,12 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
-
-from alphafix.commands.neighbors.options import Metric
-from alphafix.commands.train.options import Rule
-
-Several = float | Sequence[float]
-SeveralWhole = int | Sequence[int]
 
 
 class StageKeywords(TypedDict, total=False):
@@ -25,7 +19,7 @@ class StageKeywords(TypedDict, total=False):
 
 
 class ExtractKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.extract` (`alphafix.commands.extract.options.ExtractOptions`)."""
+    """Keywords of `alphafix.extract` (see `ExtractOptions`)."""
 
     weights: str | Path | None
     split: str
@@ -60,7 +54,7 @@ class NeighborsKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.find_neighbors` (see `NeighborsOptions`)."""
 
     k: int
-    metric: Metric
+    metric: Literal["euclidean", "cosine", "random"]
     seed: int
     few_below: int | None
     many_above: int | None
@@ -68,23 +62,23 @@ class NeighborsKeywords(StageKeywords, total=False):
 
 
 class TrainKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.train` (`alphafix.commands.train.options.TrainOptions`)."""
+    """Keywords of `alphafix.train` (see `TrainOptions`)."""
 
     method: str
-    rho: Several
+    rho: float | Sequence[float]
     seeds: int
     seed: int
-    k: SeveralWhole
-    metric: Metric | None
+    k: int | Sequence[int]
+    metric: Literal["euclidean", "cosine", "random"] | None
     preset: Literal["paper", "official"]
     include_self: bool | None
     learn_bias: bool | None
-    hidden: SeveralWhole
+    hidden: int | Sequence[int]
     epochs: int
     first_epoch: int
     batch_size: int
     lr: float
-    select: Rule
+    select: Literal["overall", "few", "harmonic", "constrained"]
     max_overall_drop: float | None
     ensemble: Literal["mean", "single"]
     calibrate: bool | None
@@ -97,7 +91,7 @@ class TrainKeywords(StageKeywords, total=False):
 
 
 class PatchKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.patch` (`alphafix.commands.patch.options.PatchOptions`)."""
+    """Keywords of `alphafix.patch` (see `PatchOptions`)."""
 
     output: str | Path | None
     head: str | None
@@ -114,7 +108,7 @@ class PatchKeywords(StageKeywords, total=False):
 
 
 class EvaluateKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.evaluate` (`alphafix.commands.evaluate.options.EvaluateOptions`)."""
+    """Keywords of `alphafix.evaluate` (see `EvaluateOptions`)."""
 
     on: Literal["test", "val"]
     bootstraps: int
@@ -129,14 +123,14 @@ class EvaluateKeywords(StageKeywords, total=False):
 
 
 class CompareKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.compare` (`alphafix.commands.compare.options.CompareOptions`)."""
+    """Keywords of `alphafix.compare` (see `CompareOptions`)."""
 
     on: Literal["test", "val"]
     max_overall_drop: float
-    methods: Sequence[str]
-    rho: Several
+    methods: str | Sequence[str]
+    rho: float | Sequence[float]
     seeds: int
-    k: SeveralWhole
+    k: int | Sequence[int]
     on_top: bool
     on_top_seeds: int
     one_rho: float
@@ -145,7 +139,7 @@ class CompareKeywords(StageKeywords, total=False):
 
 
 class InspectKeywords(StageKeywords, total=False):
-    """Keywords of `alphafix.inspect` (`alphafix.commands.inspect.options.InspectOptions`)."""
+    """Keywords of `alphafix.inspect` (see `InspectOptions`)."""
 
     head: str | None
     num_classes: int | None

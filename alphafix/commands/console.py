@@ -6,14 +6,15 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Literal
 
+import rich.table
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 from rich.text import Text
 
+from alphafix.commands.command import Table
 from alphafix.progress import Advance
 
 stderr = Console(stderr=True, highlight=False)
@@ -37,15 +38,24 @@ def note(text: str) -> None:
     stderr.print(text, markup=False, soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Return a plain table; the first column is text, the others are right-aligned."""
+def tell(item: Table | str) -> None:
+    """Show a table or a line on stderr."""
+    if isinstance(item, str):
+        note(item)
+    else:
+        stderr.print(_rich(item))
+
+
+def _rich(table: Table) -> rich.table.Table:
+    """A plain table; the first column is text, the others are right-aligned."""
     # A title that is longer than a narrow table must not be broken into lines.
-    heading = Text(title, no_wrap=True, overflow="ignore")
-    made = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    heading = Text(table.title, no_wrap=True, overflow="ignore")
+    made = rich.table.Table(title=heading, title_justify="left", box=None, pad_edge=False)
     made.header_style = "bold"
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
+    for index, column in enumerate(table.columns):
+        justify: Literal["left", "right"] = "left" if index in (0, *table.left) else "right"
+        made.add_column(column, justify=justify, no_wrap=True)
+    for row in table.rows:
         made.add_row(*(str(cell) for cell in row))
     return made
 

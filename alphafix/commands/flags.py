@@ -1,62 +1,96 @@
-"""Command-line flags made from an options model, so that both can never differ."""
+"""The command line of a command, made from its options model, so that both can never differ."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+import os
+import types
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from alphafix.commands.options import CommandOptions, Flag
-
-Options = TypeVar("Options", bound=CommandOptions)
+from alphafix.commands import console
+from alphafix.commands.command import Command, Watch
+from alphafix.commands.options import CommandOptions
+from alphafix.errors import Spelling, on_command_line, spelt
+from alphafix.progress import silent
 
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 
+_JSON = typer.Option("--json", help="Print the result as JSON.")
 
-def takes(model: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make ``command(options, **rest)`` a function with one flag a field of ``model``.
 
-    Parameters of the command other than the first stay as they are.
+def add_command(parser: typer.Typer, command: Command) -> None:
+    """Give ``parser`` a command with one flag a field of its options model, and --json."""
+
+    def call(json: bool, **values: Any) -> None:
+        run_command(command, _validated(command.options, values), as_json=json)
+
+    parameters = [_parameter(name, field) for name, field in command.options.model_fields.items()]
+    json = inspect.Parameter(
+        "json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, _JSON]
+    )
+    call.__signature__ = inspect.Signature([*parameters, json])  # type: ignore[attr-defined]
+    call.__doc__ = command.help
+    parser.command(command.name.rpartition(" ")[2], epilog=f"Example: {command.example}")(call)
+
+
+def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> None:
+    """Do a command and show its result.
+
+    Raises:
+        AlphafixError: What the work raises, or the failure of its result, after it was shown.
     """
+    # Under torchrun one process speaks for all.
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        console.show_log(command.log)
+    found = command.work(options, Watch(console.bar, console.note) if first else Watch(silent))
+    if not first:
+        return
+    shown = command.show(found, options)
+    if as_json:
+        console.print_json(found.to_dict())
+    else:
+        for item in shown.told:
+            console.tell(item)
+        console.print_result(shown.result)
+    if shown.failure is not None:
+        raise shown.failure
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
 
-        @functools.wraps(command)
-        def wrapper(**values: Any) -> None:
-            rest = {p.name: values.pop(p.name) for p in own}
-            command(_validated(model, values), **rest)
+def spelling_of(*models: type[CommandOptions]) -> Spelling:
+    """How options are spelt to who typed a command: by the flags that its model gives them."""
+    flags = {
+        name: names[-1]
+        for model in models
+        for name, field in model.model_fields.items()
+        if (names := _extra(field)["flags"])
+    }
 
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*parameters, *(p.replace(kind=keyword) for p in own)]
-        )
-        return wrapper
+    def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+        return on_command_line(command, options, flags if command is None else {})
 
-    return decorate
+    return spelling
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    flag = next((item for item in field.metadata if isinstance(item, Flag)), Flag())
+    extra = _extra(field)
     annotation: Any = field.annotation
     default = field.get_default(call_default_factory=True)
-    if "tuple" in str(annotation):
+    if get_origin(annotation) is tuple:
         # A flag that may be repeated; the model turns the words into its own types.
         annotation = list[str]
         default = [str(item) for item in default or ()]
-    common: dict[str, Any] = {"help": field.description, "metavar": flag.metavar}
-    if flag.argument:
+    common: dict[str, Any] = {"help": field.description, "metavar": extra["metavar"]}
+    if extra["argument"]:
         info: Any = typer.Argument(**common, show_default=False)
     else:
         shown = default is not None and default is not False and default != []
         info = typer.Option(
-            *(flag.names or (_long_name(name, annotation, default),)),
+            *(extra["flags"] or (_long_name(name, annotation, default),)),
             **common,
             show_default=shown,
             envvar=_ENVIRONMENT.get(name),
@@ -69,20 +103,33 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    """What `alphafix.commands.options.flag` says of a field."""
+    assert isinstance(field.json_schema_extra, dict)
+    return dict(field.json_schema_extra)
+
+
 def _long_name(name: str, annotation: object, default: object) -> str:
     long = "--" + name.replace("_", "-")
     # A switch that is off by itself needs no opposite; any other does.
-    two_sided = "bool" in str(annotation) and default is not False
+    two_sided = bool in _alternatives(annotation) and default is not False
     return f"{long}/--no-{long[2:]}" if two_sided else long
 
 
-def _validated(model: type[Options], values: dict[str, Any]) -> Options:
+def _alternatives(annotation: object) -> tuple[object, ...]:
+    """The types of ``bool | None``, or the one type."""
+    union = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation) if union else (annotation,)
+
+
+def _validated(model: type[CommandOptions], values: dict[str, Any]) -> CommandOptions:
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # a rule about several flags, which names them itself
-            raise typer.BadParameter(str(first["ctx"]["error"])) from error
+            message = spelt(str(first["ctx"]["error"]), spelling_of(model))
+            raise typer.BadParameter(message) from error
         name = str(first["loc"][0]).replace("_", "-")
         raise typer.BadParameter(
             f"{first['msg']} (got {first['input']!r})", param_hint=f"--{name}"

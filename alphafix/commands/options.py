@@ -1,31 +1,38 @@
 """What the options of all stages share.
 
 The command line makes its flags from the fields (`alphafix.commands.flags`): a field's description
-is its help text, and `Flag` gives it short names or makes it a positional argument.
+is its help text, and `flag` gives it short names or makes it a positional argument.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-@dataclass(frozen=True)
-class Flag:
-    """How a field appears on the command line.
+def flag(
+    default: Any = ...,
+    *,
+    help: str,
+    flags: tuple[str, ...] = (),
+    argument: bool = False,
+    metavar: str | None = None,
+    **limits: Any,
+) -> Any:
+    """A field of an options model, and how it appears on the command line.
 
-    Attributes:
-        names: Flags to use instead of ``--field-name``.
+    Args:
+        default: Its value if it is not given; it must be given if there is none.
+        help: What it means, in a sentence: its help text.
+        flags: Flags to use instead of ``--field-name``.
         argument: Whether it is a positional argument.
         metavar: What stands for the value in the help text.
+        **limits: What pydantic checks (``ge``, ``min_length``, ...).
     """
-
-    names: tuple[str, ...] = ()
-    argument: bool = False
-    metavar: str | None = None
+    extra: dict[str, Any] = {"flags": list(flags), "argument": argument, "metavar": metavar}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 def _split(value: object) -> object:
@@ -49,12 +56,12 @@ class CommandOptions(BaseModel):
 class StageOptions(CommandOptions):
     """What every stage takes that works in a run directory."""
 
-    run: Annotated[
-        Path,
-        Flag(metavar="DIR"),
-        Field(description="Run directory, where the stages leave their results."),
-    ] = Path("alphafix-run")
-    overwrite: Annotated[bool, Field(description="Replace results that are there.")] = False
+    run: Path = flag(
+        Path("alphafix-run"),
+        help="Run directory, where the stages leave their results.",
+        metavar="DIR",
+    )
+    overwrite: bool = flag(False, help="Replace results that are there.")
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""

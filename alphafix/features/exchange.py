@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
+from alphafix.features.features import FeatureArrays
 from alphafix.files import open_safetensors
-from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.arrays import Array
+from alphafix.values.texts import Texts
 
 SUFFIXES = (".npz", ".npy", ".safetensors", ".parquet")
-
-
-@dataclass(frozen=True)
-class FeatureArrays:
-    """Features that were read from one file.
-
-    Attributes:
-        features: float32 of shape N x D.
-        labels: int64 of shape N.
-        ids: N sample ids, or the row numbers as text where the file has none.
-    """
-
-    features: FloatArray
-    labels: IntArray
-    ids: tuple[str, ...]
-
-    def __iter__(self) -> Iterator[Any]:
-        """Unpack as ``features, labels, ids``."""
-        return iter((self.features, self.labels, self.ids))
 
 
 def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureArrays:
@@ -72,10 +54,10 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
         features = features.reshape(len(features), -1)
     _check(path, features, labels, ids)
     names = range(len(labels)) if ids is None else ids.tolist()
-    return FeatureArrays(
-        features=features.astype(np.float32, copy=False),
-        labels=labels.astype(np.int64, copy=False),
-        ids=tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
+    return FeatureArrays.read(
+        features.astype(np.float32, copy=False),
+        labels.astype(np.int64, copy=False),
+        tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
     )
 
 
@@ -148,10 +130,8 @@ def _read_safetensors(path: Path) -> Mapping[str, Array]:
             tensor = file.get_tensor(name)
             arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     for prefix in [name.removesuffix("id_bytes") for name in arrays if name.endswith("id_bytes")]:
-        text, ends = arrays[f"{prefix}id_bytes"].tobytes(), arrays[f"{prefix}id_ends"]
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        pairs = zip(starts, ends, strict=True)
-        arrays[f"{prefix}ids"] = np.array([text[a:b].decode() for a, b in pairs], dtype=str)
+        texts = Texts(arrays[f"{prefix}id_bytes"].tobytes(), arrays[f"{prefix}id_ends"])
+        arrays[f"{prefix}ids"] = np.array(list(texts), dtype=str)
     return arrays
 
 

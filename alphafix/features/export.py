@@ -8,13 +8,13 @@ import numpy as np
 
 from alphafix.errors import InputError
 from alphafix.features.exchange import ids_beside, import_parquet, labels_beside
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.files import atomic_path, refuse_existing
 from alphafix.progress import Advance
 from alphafix.values.arrays import Array
 
 
-def write_features(path: Path, store: FeatureStore, *, overwrite: bool, advance: Advance) -> None:
+def write_features(path: Path, store: Features, *, overwrite: bool, advance: Advance) -> None:
     """Write a store as .npz, .npy or Parquet, as `read_features` reads it.
 
     .npy and Parquet are written in pieces; .npz holds its N x D features (float32) in memory.
@@ -35,13 +35,13 @@ def write_features(path: Path, store: FeatureStore, *, overwrite: bool, advance:
     writers[path.suffix](path, store, overwrite, advance)
 
 
-def _write_npz(path: Path, store: FeatureStore, overwrite: bool, advance: Advance) -> None:
+def _write_npz(path: Path, store: Features, overwrite: bool, advance: Advance) -> None:
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         np.savez(file, features=store.array(), labels=store.labels, ids=_text(store.ids))
     advance(len(store))
 
 
-def _write_npy(path: Path, store: FeatureStore, overwrite: bool, advance: Advance) -> None:
+def _write_npy(path: Path, store: Features, overwrite: bool, advance: Advance) -> None:
     labels = labels_beside(path)
     ids = ids_beside(path)
     for other in (path, labels, ids):
@@ -58,7 +58,7 @@ def _write_npy(path: Path, store: FeatureStore, overwrite: bool, advance: Advanc
             advance(len(chunk))
 
 
-def _write_parquet(path: Path, store: FeatureStore, overwrite: bool, advance: Advance) -> None:
+def _write_parquet(path: Path, store: Features, overwrite: bool, advance: Advance) -> None:
     parquet = import_parquet()
     import pyarrow
 

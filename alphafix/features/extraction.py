@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alphafix.features.allocator import kept_memory
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.plan import ShardPlan, plan_shards, shard_rows
 from alphafix.features.shards import check_rows, read_shard, write_shard
@@ -43,6 +43,7 @@ class Job:
         world: Number of processes.
         shard_samples: Samples a shard, or None for the usual size in bytes.
         decoder: Decodes what the dataset left encoded.
+        around: Entered while the model runs, when the processes that load images have started.
     """
 
     dataset: BatchDataset
@@ -59,6 +60,7 @@ class Job:
     world: int = 1
     shard_samples: int | None = None
     decoder: Callable[[Batch], Batch] | None = None
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def shards(self) -> Iterator[ShardPlan]:
         """The shards of this process."""
@@ -87,7 +89,7 @@ def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
     batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
     count = 0
     pending: Future[None] | None = None
-    with kept_memory(), ThreadPoolExecutor(max_workers=1) as writer:
+    with job.around(), ThreadPoolExecutor(max_workers=1) as writer:
         for plan in job.shards():
             count += 1
             note = done(plan.name)

@@ -1,25 +1,20 @@
 """What of an extraction is done: one note a shard, so that it can go on after any interruption.
 
-While an extraction runs, ``partial/`` in the store's folder holds ``plan.json`` (what is being
-extracted, and how) and one small file for each shard that is written. The manifest gathers
-these notes at the end; then ``partial/`` is removed.
+While an extraction runs, ``partial/`` in the store's folder holds its plan (see
+`alphafix.run.artifact`) and one small file for each shard that is written. The manifest gathers
+these notes at the end.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from alphafix.errors import FileFormatError, TargetExistsError
+from alphafix.errors import FileFormatError, option
 from alphafix.features.shards import Shard
-from alphafix.features.store import MANIFEST
-from alphafix.files import digest, read_json, remove_temporary, sha256_file, write_json
-
-PARTIAL = "partial"
-PLAN = "plan.json"
+from alphafix.features.store import PARTIAL
+from alphafix.files import read_json, sha256_file, write_json
+from alphafix.run.artifact import PLAN
 
 
 @dataclass(frozen=True)
@@ -48,46 +43,6 @@ class Ledger:
         self.folder = folder
         self.notes = folder / PARTIAL
 
-    def finished(self, plan: Mapping[str, Any]) -> bool:
-        """Whether the store is complete and was made exactly as ``plan`` says."""
-        path = self.folder / MANIFEST
-        return path.is_file() and digest(read_json(path).get("provenance")) == digest(plan)
-
-    def check(self, plan: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Refuse to go on with what was begun otherwise.
-
-        Raises:
-            TargetExistsError: If the store, or a part of it, is there and was made with other
-                options, and ``overwrite`` is false.
-        """
-        if overwrite:
-            return
-        for path in (self.folder / MANIFEST, self.notes / PLAN):
-            if path.is_file():
-                data = read_json(path)
-                earlier = data.get("provenance") if path.name == MANIFEST else data
-                if digest(earlier) != digest(plan):
-                    raise TargetExistsError(
-                        f"{self.folder} was made with other options",
-                        got=_difference(earlier or {}, plan),
-                        expected="the same options as before",
-                        todo="give --overwrite to extract it again, or another --run",
-                    )
-
-    def begin(self, plan: Mapping[str, Any]) -> None:
-        """Go on if ``plan`` was begun; otherwise clear the folder and write it down."""
-        path = self.notes / PLAN
-        if path.is_file() and digest(read_json(path)) == digest(plan):
-            (self.folder / MANIFEST).unlink(missing_ok=True)
-            for folder in (self.folder, self.notes):
-                remove_temporary(folder)
-            return
-        if self.folder.is_dir():
-            # The manifest first: without it, nothing takes the rest for a store.
-            (self.folder / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
-        write_json(path, plan)
-
     def done(self, name: str) -> Note | None:
         """The note of a shard whose file is there and undamaged."""
         path = self.notes / f"{name}.json"
@@ -112,10 +67,6 @@ class Ledger:
         """All notes, in the order of the shards."""
         return [_read_note(p) for p in sorted(self.notes.glob("*.json")) if p.name != PLAN]
 
-    def clear(self) -> None:
-        """Remove the notes, which the manifest has gathered."""
-        shutil.rmtree(self.notes, ignore_errors=True)
-
 
 def _read_note(path: Path) -> Note:
     data = read_json(path)
@@ -124,19 +75,8 @@ def _read_note(path: Path) -> Note:
         skipped = tuple((str(a), str(b)) for a, b in data["skipped"])
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(
-            f"{path} is damaged", got=repr(error), todo="extract again with --overwrite"
+            f"{path} is damaged",
+            got=repr(error),
+            todo=f"extract again with {option('overwrite', True)}",
         ) from error
     return Note(path.stem, shard, skipped)
-
-
-def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The entries that differ, in words."""
-    found = []
-    for part in ("options", "versions"):
-        old, new = dict(earlier.get(part) or {}), dict(now.get(part) or {})
-        found += [
-            f"{name} {old.get(name)!r}, now {new.get(name)!r}"
-            for name in dict.fromkeys([*old, *new])
-            if old.get(name) != new.get(name)
-        ]
-    return "; ".join(found) or "something else"

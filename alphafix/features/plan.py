@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from alphafix.features.shards import SHARD_BYTES
 from alphafix.images.batches import BatchKey
 from alphafix.images.source import ImageSource
-
-# A shard is held in memory until it is full, and is what a killed run loses at most.
-SHARD_BYTES = 64 << 20
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, some
+from alphafix.errors import InputError, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
 from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.texts import Texts
 
 DTYPES = ("float32", "float16", "bfloat16")
 FLOAT16_LARGEST = 65504.0
+
+# A shard is held in memory until it is full, and is what a killed run loses at most.
+SHARD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,18 @@ def check_rows(
     if not finite.all():
         raise InputError(
             f"{int((~finite).sum())} samples have features that are not finite (NaN or inf)",
-            got=some(ids[int(i)] for i in np.flatnonzero(~finite)),
+            got=some(np.array(ids)[~finite]),
             expected="finite features",
-            todo="drop these samples, or extract them with --precision fp32",
+            todo=f"drop these samples, or extract them with {option('precision', 'fp32')}",
         )
     if dtype == "float16":
         large = (np.abs(features) > FLOAT16_LARGEST).any(axis=1)
         if large.any():
             raise InputError(
                 f"{int(large.sum())} samples have features too large for float16",
-                got=f"up to {np.abs(features).max():.6g}: {some(ids[int(i)] for i in np.flatnonzero(large))}",
+                got=f"up to {np.abs(features).max():.6g}: {some(np.array(ids)[large])}",
                 expected=f"at most {FLOAT16_LARGEST:g}",
-                todo="store them with --store-dtype bfloat16 or float32",
+                todo=f"store them with {option('store_dtype', 'bfloat16')} or float32",
             )
 
 
@@ -86,12 +90,12 @@ def write_shard(
     import torch
     from safetensors.torch import save
 
-    texts = [text.encode() for text in ids]
+    texts = Texts.pack(ids)
     stored = torch.from_numpy(np.ascontiguousarray(features)).to(getattr(torch, dtype))
     others: dict[str, Array] = {
         "labels": labels,
-        "id_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8),
-        "id_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
+        "id_bytes": np.frombuffer(texts.data, dtype=np.uint8),
+        "id_ends": texts.ends,
     }
     tensors = {name: torch.from_numpy(array.copy()) for name, array in others.items()}
     # Not by save_file, which makes a temporary file of its own that a kill would leave behind.

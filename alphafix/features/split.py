@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from alphafix.distributed import Ranks
-from alphafix.errors import AlphafixError
+from alphafix.errors import AlphafixError, TargetExistsError, option
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger, Note
-from alphafix.features.store import FeatureStore
+from alphafix.features.store import MANIFEST, FeatureStore
 from alphafix.features.writer import nothing_to_store, write_manifest
-from alphafix.files import write_text
+from alphafix.files import read_json, write_text
 from alphafix.progress import Progress
+from alphafix.run.artifact import Artifact, Plan, difference
 
 SKIPPED = "skipped.txt"
+
+# What must be the same for all splits of a run: features of different models do not mix.
+OF_THE_MODEL = (
+    "backbone",
+    "model_sha256",
+    "weights_sha256",
+    "head",
+    "image_size",
+    "crop_pct",
+    "interpolation",
+    "mean",
+    "std",
+    "exif_rotate",
+    "precision",
+    "decode",
+)
 
 # Seconds that a network file system may take to show what other machines wrote.
 PATIENCE = 120
 
 
 def extract_split(
-    job: Job, ranks: Ranks, plan: Mapping[str, Any], info: Mapping[str, Any], progress: Progress
+    job: Job, ranks: Ranks, artifact: Artifact, info: Mapping[str, Any], progress: Progress
 ) -> FeatureStore:
     """Extract what is missing of a split, then write its statistics and its manifest.
 
     Args:
         job: This process's part.
         ranks: All processes.
-        plan: How the features are made: the provenance that the manifest carries.
+        artifact: The store, begun.
         info: What else the manifest is to say.
         progress: Told of each batch.
 
@@ -59,9 +77,9 @@ def extract_split(
             shards,
             sums,
             dtype=job.dtype,
-            info={**info, "skipped": len(skipped), "provenance": dict(plan)},
+            info={**info, "skipped": len(skipped), "provenance": dict(artifact.plan)},
         )
-        job.ledger.clear()
+        artifact.finish()
     ranks.wait()
     return FeatureStore.open(job.ledger.folder)
 
@@ -75,8 +93,37 @@ def _all_notes(ledger: Ledger, count: int) -> list[Note]:
                 f"the shards of {ledger.folder} are not complete",
                 got=f"{len(notes)} notes in {ledger.notes}",
                 expected=f"{count}, one a shard",
-                todo="all processes must write to the same folder: put --run on a file system "
-                "that they share, and give the command again",
+                todo=f"all processes must write to the same folder: put {option('run')} on a file "
+                "system that they share, and give the command again",
             )
         time.sleep(1)
     return notes
+
+
+def of_the_model(plan: Plan) -> dict[str, Any]:
+    """The part of a split's plan that all splits share."""
+    options = plan.get("options") or {}
+    return {name: options.get(name) for name in OF_THE_MODEL}
+
+
+def require_one_model(root: Path, plans: Mapping[str, Plan]) -> None:
+    """Refuse to mix features of different models.
+
+    Args:
+        root: Folder of the stores of all splits.
+        plans: How those that are extracted now are made.
+
+    Raises:
+        TargetExistsError: If another split is there that was made with another model.
+    """
+    now = of_the_model(next(iter(plans.values())))
+    for path in sorted(root.glob(f"*/{MANIFEST}")):
+        other = of_the_model(read_json(path).get("provenance") or {})
+        if path.parent.name not in plans and other != now:
+            raise TargetExistsError(
+                f"{path.parent} was made with another model or transform",
+                got=difference(other, now),
+                expected="one model for all splits of a run",
+                todo=f"extract all splits in one command with {option('overwrite', True)}, or "
+                f"choose another {option('run')}",
+            )

@@ -7,31 +7,36 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError, MissingStageError
+from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
+from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.shards import Shard
-from alphafix.files import open_safetensors, read_json, sha256_file
-from alphafix.values.arrays import Array, FloatArray, IntArray
-from alphafix.values.display import Displayed
+from alphafix.features.sums import class_means
+from alphafix.files import open_safetensors, read_json, read_tensors, sha256_file
+from alphafix.run.artifact import Artifact, Plan
+from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
+from alphafix.values.texts import Texts
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
+PARTIAL = "partial"
 
-# Rows per read when streaming: a few MB for common widths, so that memory stays flat.
-CHUNK_ROWS = 4096
+
+def store_artifact(folder: Path, plan: Plan) -> Artifact:
+    """The store in ``folder`` as ``plan`` would make it."""
+    return Artifact(folder / MANIFEST, plan, unfinished=folder / PARTIAL, owned=(folder,))
 
 
 @dataclass(frozen=True)
-class FeatureStore(Displayed):
-    """N x D features with labels and sample ids, read in pieces.
+class FeatureStore(Features):
+    """N x D features with labels and sample ids on disk, read in pieces.
 
     Attributes:
         folder: Where the shards are.
@@ -62,7 +67,7 @@ class FeatureStore(Displayed):
             raise MissingStageError(
                 f"{folder} holds no finished features",
                 expected=f"a feature store with {MANIFEST}",
-                todo=f"run `alphafix extract --split {folder.name}`, or give --features",
+                todo=f"run {call('extract', split=folder.name)}, or give {option('features')}",
             )
         data = read_json(path)
         try:
@@ -85,53 +90,31 @@ class FeatureStore(Displayed):
                     f"a shard of {folder} is missing",
                     got=f"no {shard.file}",
                     expected=f"{len(shards)} shards as the manifest lists them",
-                    todo="extract again with --overwrite",
+                    todo=f"extract again with {option('overwrite', True)}",
                 )
         return store
 
-    @classmethod
-    def of(
-        cls,
-        features: npt.ArrayLike,
-        labels: npt.ArrayLike,
-        *,
-        ids: Sequence[str] | None = None,
-        num_classes: int | None = None,
-    ) -> FeatureStore:
-        """A store in memory, without files.
-
-        Args:
-            features: N x D numbers (an array, or a torch tensor on any device).
-            labels: N class ids in 0..C-1, or -1 for open-set samples.
-            ids: N sample ids; the row numbers by default.
-            num_classes: C; the largest label and one by default.
-
-        Raises:
-            InputError: If the shapes do not fit together, a label is no class id, or a
-                feature is not finite.
-        """
-        from alphafix.features.memory import MemoryStore
-
-        return MemoryStore.of_arrays(features, labels, ids=ids, num_classes=num_classes)
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.folder)
 
     def __len__(self) -> int:
         return sum(shard.samples for shard in self.shards)
 
     @cached_property
-    def labels(self) -> IntArray:
+    def labels(self) -> IntArray:  # type: ignore[override]  # frozen
         """All labels, int64 of shape N."""
         parts = [self._read(shard, "labels") for shard in self.shards]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @cached_property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> tuple[str, ...]:  # type: ignore[override]  # frozen
         """All sample ids, N of them."""
         found: list[str] = []
         for shard in self.shards:
             text = self._read(shard, "id_bytes").tobytes()
-            ends = self._read(shard, "id_ends").tolist()
-            starts = [0, *ends[:-1]] if ends else []
-            found += [text[a:b].decode() for a, b in zip(starts, ends, strict=True)]
+            found += Texts(text, self._read(shard, "id_ends"))
         return tuple(found)
 
     def _read(self, shard: Shard, name: str) -> Array:
@@ -161,9 +144,24 @@ class FeatureStore(Displayed):
             out[low:high] = chunk[index[low:high] - start]
         return out
 
-    def array(self) -> FloatArray:
-        """Return all features as one N x D float32 array (for small stores)."""
-        return self.gather(np.arange(len(self), dtype=np.int64))
+    def class_means(self) -> FloatArray64:
+        """Mean of each class, float64 of shape C x D; NaN for a class without samples.
+
+        The sums were accumulated in float64 when the store was written, so that nothing is read
+        but C x D numbers.
+
+        Raises:
+            InputError: If the statistics do not belong to the store.
+        """
+        path = self.folder / STATISTICS
+        if not path.is_file() or sha256_file(path) != self.info.get("statistics_sha256"):
+            raise InputError(
+                f"{path} does not belong to these features",
+                expected="the statistics that were written with them",
+                todo=f"extract again with {option('overwrite', True)}",
+            )
+        statistics, _ = read_tensors(path)
+        return class_means(statistics["sums"], statistics["counts"])
 
     def verify(self) -> None:
         """Compare each shard with the hash in the manifest.
@@ -178,28 +176,5 @@ class FeatureStore(Displayed):
                     f"{self.folder / shard.file} has changed since it was written",
                     got=found[:12],
                     expected=shard.sha256[:12],
-                    todo="extract again with --overwrite",
+                    todo=f"extract again with {option('overwrite', True)}",
                 )
-
-    def require_labels(self, *, known_only: bool = True) -> None:
-        """Check that all labels are in 0..C-1 (or, with ``known_only`` false, -1).
-
-        Raises:
-            InputError: If not, or if the store is empty.
-        """
-        lowest = 0 if known_only else -1
-        if len(self) == 0:
-            raise InputError(
-                f"{self.folder} holds no samples",
-                expected="at least one sample",
-                todo="check the data of this split",
-            )
-        wrong = (self.labels < lowest) | (self.labels >= self.num_classes)
-        if wrong.any():
-            first = int(np.flatnonzero(wrong)[0])
-            raise InputError(
-                f"{int(wrong.sum())} labels of {self.folder} are out of range",
-                got=f"label {self.labels[first]} of sample {first} ({self.ids[first]})",
-                expected=f"{lowest}..{self.num_classes - 1}",
-                todo="check that the labels count from 0 and that the head has all classes",
-            )

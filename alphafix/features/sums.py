@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 # Rows that are widened to float64 at a time.
 _ROWS = 4096
@@ -22,18 +22,23 @@ class ClassSums:
         self.sums = np.zeros((num_classes, width), dtype=np.float64)
         self.counts = np.zeros(num_classes, dtype=np.int64)
 
-    def add(self, features: FloatArray, labels: IntArray) -> None:
+    def add(self, features: FloatArray | FloatArray64, labels: IntArray) -> None:
         """Add n x D features; samples with a negative label belong to no class."""
+        known = labels >= 0
+        if not known.all():
+            features, labels = features[known], labels[known]
+        self.counts += np.bincount(labels, minlength=len(self.counts))
         for start in range(0, len(labels), _ROWS):
-            self._add(features[start : start + _ROWS], labels[start : start + _ROWS])
+            rows = slice(start, start + _ROWS)
+            np.add.at(self.sums, labels[rows], features[rows].astype(np.float64))
 
-    def _add(self, features: FloatArray, labels: IntArray) -> None:
-        # Sorted by class, so that each class is summed in one sweep: np.add.at is far slower.
-        order = np.argsort(labels, kind="stable")
-        order = order[np.searchsorted(labels[order], 0) :]
-        if len(order) == 0:
-            return
-        classes, starts = np.unique(labels[order], return_index=True)
-        rows = features[order].astype(np.float64)
-        self.sums[classes] += np.add.reduceat(rows, starts, axis=0)
-        self.counts[classes] += np.diff(np.append(starts, len(order)))
+    def means(self) -> FloatArray64:
+        """Mean of each class, float64 of shape C x D; NaN for a class without samples."""
+        return class_means(self.sums, self.counts)
+
+
+def class_means(sums: FloatArray64, counts: IntArray) -> FloatArray64:
+    """Sums of C x D features over the number of samples of each class; NaN for none."""
+    with np.errstate(invalid="ignore"):
+        means: FloatArray64 = sums / counts[:, None]
+    return means

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import InputError
-from alphafix.features.shards import Shard, check_rows, write_shard
+from alphafix.features.features import Features
+from alphafix.features.shards import SHARD_BYTES, Shard, check_rows, write_shard
 from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
 from alphafix.features.sums import ClassSums
 from alphafix.files import sha256_file, write_json, write_tensors
+from alphafix.progress import Progress, silent
+from alphafix.run.artifact import Artifact
 from alphafix.values.arrays import FloatArray, IntArray
-
-# A shard is written in one piece, so this bounds the memory of an extraction.
-SHARD_BYTES = 64 << 20
 
 
 class FeatureWriter:
@@ -97,6 +97,40 @@ class FeatureWriter:
         return write_manifest(
             self.folder, self.shards, self._sums, dtype=self.dtype, info=info or {}
         )
+
+
+def write_store(
+    artifact: Artifact,
+    features: Features,
+    *,
+    split: str,
+    num_classes: int,
+    dtype: str = "float32",
+    progress: Progress = silent,
+) -> FeatureStore:
+    """Write features that are there already as a store, from the beginning.
+
+    Args:
+        artifact: The store, as `alphafix.features.store.store_artifact` gives it.
+        features: The features.
+        split: Its split, for the manifest.
+        num_classes: C.
+        dtype: Stored element type.
+        progress: Told of each piece.
+
+    Raises:
+        InputError: See `FeatureWriter.add`.
+    """
+    artifact.begin()
+    writer = FeatureWriter(artifact.path.parent, num_classes=num_classes, dtype=dtype)
+    with progress(f"import {split}", len(features)) as advance:
+        for start, chunk in features.chunks():
+            rows = slice(start, start + len(chunk))
+            writer.add(chunk, features.labels[rows], features.ids[rows])
+            advance(len(chunk))
+    store = writer.finish({"split": split, "skipped": 0, "provenance": dict(artifact.plan)})
+    artifact.finish()
+    return store
 
 
 def nothing_to_store(folder: Path) -> InputError:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from alphafix.checkpoints.formats.torch_format import load_torch
-from alphafix.errors import FileFormatError, InputError
-from alphafix.features.exchange import FeatureArrays
+from alphafix.errors import FileFormatError, InputError, option
+from alphafix.features.features import FeatureArrays
 from alphafix.foreign.pickles import read_pickled_features, require_allowed
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import TIERS, Thresholds
@@ -60,7 +60,7 @@ def open_folder(folder: Path, name: str | None) -> Folder:
             f"{folder} has {len(known)} models with features" + (f", none {name}" if name else ""),
             got=", ".join(known) or "no features/NAME beside a classifiers/NAME.pth",
             expected="features/NAME/train*.pkl and classifiers/NAME.pth",
-            todo="name one with --name" if known else "give the dataset folder itself",
+            todo=f"name one with {option('name')}" if known else "give the dataset folder itself",
         )
     place = folder / "features" / chosen
     found = {s: tuple(sorted(place.glob(f"{s}*.pkl"))) for s in ("train", "val", "test")}
@@ -101,7 +101,7 @@ def read_features(folder: Folder, *, allowed: bool) -> dict[str, FeatureArrays]:
 def _joined(parts: list[FeatureArrays]) -> FeatureArrays:
     if len(parts) == 1:
         return parts[0]
-    return FeatureArrays(
+    return FeatureArrays.read(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
         tuple(name for part in parts for name in part.ids),

@@ -12,7 +12,7 @@ from alphafix.checkpoints.formats.tensors import Tensor as Stored
 from alphafix.checkpoints.formats.tensors import elements, read_raw
 from alphafix.checkpoints.formats.torch_format import open_torch
 from alphafix.checkpoints.head.sections import without_wrapper
-from alphafix.errors import FileFormatError, InputError, some
+from alphafix.errors import FileFormatError, InputError, call, some
 from alphafix.values.head import HeadSource
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def ride(path: Path) -> Converted:
             f"{path} has no experts",
             got=f"tensors {some(model)}",
             expected="backbone.linears.0.weight, backbone.linears.1.weight, ...",
-            todo="a model with one head needs no conversion: alphafix extract --weights FILE",
+            todo=f"a model with one head needs no conversion: {call('extract', weights=None)}",
         )
     weights = tuple(heads[expert] for expert in sorted(heads))
     names = tuple(name.replace(".weight", ".bias") for name in weights)

@@ -12,10 +12,11 @@ from torch import Tensor
 from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
 from alphafix.foreign.checkpoints import networks, read_tensors
-from alphafix.oltr.export import Config, ExportedModel
-from alphafix.oltr.methods import Setting
-from alphafix.oltr.presets import OFFICIAL, Ablations
-from alphafix.oltr.transform import ImageTransform
+from alphafix.oltr.models.export import ExportedModel
+from alphafix.oltr.models.presets import OFFICIAL, Ablations
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.transform import ImageTransform
+from alphafix.oltr.training.folder import ModelConfig
 
 # Residual blocks a layer, and whether they are bottlenecks, of the networks that the code has.
 _BACKBONES = {
@@ -32,7 +33,7 @@ _PARTS = {
     "fc_selector.": "body.head.memory.selector.",
 }
 
-State = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Official:
     """
 
     model: ExportedModel
-    config: Config
+    config: ModelConfig
 
 
 def official_oltr(path: Path, names: tuple[str, ...] | None = None) -> Official:
@@ -76,16 +77,16 @@ def official_oltr(path: Path, names: tuple[str, ...] | None = None) -> Official:
         )
     classes = len(classifier[first])
     prefix, backbone = _backbone(body, path)
-    setting = Setting(
+    spec = ModelSpec(
         backbone=backbone,
         # The checkpoint does not say how many samples each class had; only training asks.
         counts=np.ones(classes, dtype=np.int64),
         width=len(body["fc_add.bias"]) if "fc_add.bias" in body else None,
         ablations=Ablations(attention="modulatedatt.fc_spatial.weight" in body),
     )
-    config = Config(
+    config = ModelConfig(
         method="plain" if linear else "oltr",
-        setting=setting,
+        spec=spec,
         transform=ImageTransform(),
         names=names or tuple(map(str, range(classes))),
         bias=linear,
@@ -98,7 +99,7 @@ def official_oltr(path: Path, names: tuple[str, ...] | None = None) -> Official:
     return Official(model, config)
 
 
-def _backbone(body: State, path: Path) -> tuple[str, str]:
+def _backbone(body: Tensors, path: Path) -> tuple[str, str]:
     """Where the backbone's tensors are in the model, and its name."""
     depths = [
         len({name.split(".")[1] for name in body if name.startswith(f"layer{layer}.")})
@@ -116,9 +117,9 @@ def _backbone(body: State, path: Path) -> tuple[str, str]:
     return f"body.network.backbone.body.{inner}", known
 
 
-def _network(body: State, prefix: str) -> State:
-    state: State = {}
-    attention: State = {}
+def _network(body: Tensors, prefix: str) -> Tensors:
+    state: Tensors = {}
+    attention: Tensors = {}
     for name, tensor in body.items():
         part = next((p for p in _PARTS if name.startswith(p)), None)
         if part is not None:
@@ -137,7 +138,7 @@ def _network(body: State, prefix: str) -> State:
     return state
 
 
-def _attention(parts: State) -> State:
+def _attention(parts: Tensors) -> Tensors:
     """The non-local block: its 1 x 1 convolutions as linear layers, three of them in one."""
     place = "body.network.attention.self_attention."
     order = ("theta", "phi", "g")
@@ -148,11 +149,11 @@ def _attention(parts: State) -> State:
     }
 
 
-def _linear(classifier: State) -> State:
+def _linear(classifier: Tensors) -> Tensors:
     return {"head.weight": classifier["fc.weight"], "head.bias": classifier["fc.bias"]}
 
 
-def _memory(classifier: State, centroids: Tensor) -> State:
+def _memory(classifier: Tensors, centroids: Tensor) -> Tensors:
     state = {
         _PARTS[part] + name[len(part) :]: tensor
         for name, tensor in classifier.items()

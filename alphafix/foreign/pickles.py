@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError
-from alphafix.features.exchange import FeatureArrays
+from alphafix.errors import FileFormatError, InputError, option
+from alphafix.features.features import FeatureArrays
 
 _PLAIN = {
     kind.__name__: kind
@@ -92,11 +92,11 @@ def require_allowed(path: Path, *, allowed: bool) -> None:
     if not allowed:
         raise InputError(
             f"{path} is a pickle, which can hold code that runs when it is read",
-            got="a pickle and no --allow-pickle",
+            got=f"a pickle and no {option('allow_pickle', True)}",
             expected="your word that it may be read",
-            todo="give --allow-pickle if you trust where it is from (arrays and plain data alone "
-            "are made of it, and any other name in it is refused), or save the arrays with "
-            "numpy.savez",
+            todo=f"give {option('allow_pickle', True)} if you trust where it is from (arrays and "
+            "plain data alone are made of it, and any other name in it is refused), or save "
+            "the arrays with numpy.savez",
         )
 
 
@@ -163,4 +163,4 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
             expected="feats N x D of floating-point numbers, and N labels",
         )
     ids = tuple(f"{path.stem}/{row}" for row in range(len(labels)))
-    return FeatureArrays(features.astype(np.float32, copy=False), labels, ids)
+    return FeatureArrays.read(features.astype(np.float32, copy=False), labels, ids)

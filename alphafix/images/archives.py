@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alphafix.errors import FileFormatError, InputError, MissingPackageError
+from alphafix.errors import FileFormatError, InputError, MissingPackageError, option
+from alphafix.images.data import PLACEHOLDER, PathData
 from alphafix.images.folders import SUFFIXES
 from alphafix.images.source import OPEN, BadImageError, Content, ImageSource, Sample, sha256
 
@@ -160,8 +161,8 @@ class ArchiveSource(ImageSource):
                 f"the sample {name} has no class",
                 got=f"{self.label_key} is {text!r}; members {', '.join(record.members)}",
                 expected=f"a member {self.label_key} with a class id",
-                todo="name the label with --label-key, and the classes with --class-map if "
-                "the labels are names",
+                todo=f"name the label with {option('label_key')}, and the classes with "
+                f"{option('class_map')} if the labels are names",
             ) from error
 
 
@@ -210,6 +211,39 @@ def expand(pattern: str) -> tuple[Path, ...]:
             f"{len(missing)} of {len(paths)} archives are not there",
             got=str(missing[0]),
             expected="a file",
-            todo="correct the pattern in --data",
+            todo=f"correct the pattern in {option('data')}",
         )
     return paths
+
+
+@dataclass(frozen=True)
+class ArchiveData(PathData):
+    """WebDataset archives; the pattern may have braces, too.
+
+    Attributes:
+        image_key: Extension of the images, if the user gave it.
+        label_key: Extension of the labels, or their name in the json, if the user gave it.
+    """
+
+    image_key: str | None = None
+    label_key: str | None = None
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """Archives of a split."""
+        return expand(self.pattern.replace(PLACEHOLDER, split))
+
+    def has(self, split: str) -> bool:
+        """Whether the archives are there."""
+        try:
+            return len(self.paths(split)) > 0
+        except InputError:
+            if split == "train" or self.single:
+                raise  # what is missing is worth knowing
+            return False
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """Open the archives."""
+        ids = None if classes is None else {name: i for i, name in enumerate(classes)}
+        return ArchiveSource(
+            self.paths(split), ids, self.image_key, self.label_key or LABEL, split == "open"
+        )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from alphafix.errors import FileFormatError, InputError
+from alphafix.images.data import PLACEHOLDER, PathData
 from alphafix.images.source import OPEN, ImageSource, Sample, sha256
 from alphafix.values.arrays import Array, IntArray
 
@@ -121,3 +122,28 @@ class ArraySource(ImageSource):
     def fingerprint(self) -> str:
         """Hash of the labels and the images' shape."""
         return sha256(repr(self._arrays[0].shape).encode(), self.known_labels)
+
+
+@dataclass(frozen=True)
+class ArrayData(PathData):
+    """NumPy files; one may hold all splits."""
+
+    @property
+    def single(self) -> bool:
+        """Whether the file is that of one split."""
+        path = self.path("train")
+        if PLACEHOLDER in self.pattern or not path.is_file():
+            return False
+        return path.suffix == ".npy" or "images" in npz_names(path)
+
+    def has(self, split: str) -> bool:
+        """Whether the file is there and holds the split."""
+        path = self.path(split)
+        if not path.is_file():
+            return False
+        one = self.single or path.suffix == ".npy"
+        return one or bool({f"{split}_images", "images"} & npz_names(path))
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """Open the file."""
+        return ArraySource(self.path(split), split)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.images.decode import decode, read_bytes
 from alphafix.images.source import BadImageError, Content, ImageSource
 
@@ -137,7 +137,8 @@ def first_batch(dataset: BatchDataset, size: int, *, skip_bad: bool) -> Tensor:
     raise InputError(
         "no image of the split can be used",
         expected="at least one whole image",
-        todo="check --data; without --on-bad-image skip the first bad image is named",
+        todo=f"check {option('data')}; without {option('on_bad_image', 'skip')} the first bad "
+        "image is named",
     )
 
 
@@ -149,6 +150,6 @@ def bad_image(bad: list[tuple[str, str]]) -> InputError:
         f"the image {name} cannot be used{more}",
         got=reason,
         expected="a whole image",
-        todo="mend or remove it, or give --on-bad-image skip to leave such images out and "
-        "list them",
+        todo=f"mend or remove it, or give {option('on_bad_image', 'skip')} to leave such images "
+        "out and list them",
     )

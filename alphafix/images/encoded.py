@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alphafix.errors import InputError, option
 from alphafix.images.batches import Batch
 from alphafix.images.decode import decode
 from alphafix.images.source import BadImageError
@@ -86,3 +87,44 @@ class DeviceDecoder:
             return self.transform(decode(data.numpy().tobytes()))
         except BadImageError as error:
             return error
+
+
+def choose_decoder(wanted: str, device: torch.device, *, exif_rotate: bool) -> str:
+    """Resolve "auto": torchvision on a GPU, Pillow elsewhere."""
+    if wanted != "auto":
+        return wanted
+    return "torch" if device.type == "cuda" and not exif_rotate else "pillow"
+
+
+def device_decoder(
+    wanted: str,
+    device: torch.device,
+    geometry: Callable[[Tensor], Tensor] | None,
+    transform: Transform,
+    *,
+    exif_rotate: bool,
+) -> DeviceDecoder | None:
+    """The decoder of a model; None where Pillow decodes in the loading processes.
+
+    Args:
+        wanted: "auto", "pillow" or "torch".
+        device: The model's device.
+        geometry: See `DeviceDecoder`; None where the model's transform has no such form.
+        transform: The model's transform of an image.
+        exif_rotate: Whether images are turned as their EXIF data says, which Pillow alone does.
+
+    Raises:
+        InputError: If "torch" is asked for and cannot do it.
+    """
+    if choose_decoder(wanted, device, exif_rotate=exif_rotate) == "pillow":
+        return None
+    if geometry is not None and not exif_rotate:
+        return DeviceDecoder(device, geometry, transform)
+    if wanted == "auto":
+        return None
+    raise InputError(
+        f"{option('decode', 'torch')} cannot do this model's transform",
+        got=option("exif_rotate", True) if exif_rotate else "a transform of its own",
+        expected="scaling of the shorter side and a crop of the centre",
+        todo=f"leave {option('decode')} out",
+    )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, some
+from alphafix.errors import InputError, option, some
+from alphafix.images.data import ClassNames, PathData
 from alphafix.images.listing import FileListing
-from alphafix.images.source import OPEN
-from alphafix.images.texts import Texts
-from alphafix.values.arrays import IntArray
+from alphafix.images.source import OPEN, ImageSource
+from alphafix.values.texts import Texts
 
 # What counts as an image among other files in a folder (lists may name any file).
 SUFFIXES = frozenset(
@@ -55,8 +56,9 @@ def list_folders(folder: Path, classes: tuple[str, ...], *, need_all: bool) -> F
         raise InputError(
             f"{len(unknown)} class folders of {folder} are no classes of the model's list",
             got=some(unknown),
-            expected=f"the {len(classes)} classes that classes.json or --class-map lists",
-            todo="extract other classes as --split open, or start a new run with --run",
+            expected=f"the {len(classes)} classes that classes.json or {option('class_map')} lists",
+            todo=f"extract other classes as {option('split', 'open')}, or start a new run with "
+            f"{option('run')}",
         )
     labels: list[int] = []
     sizes: list[int] = []
@@ -68,20 +70,14 @@ def list_folders(folder: Path, classes: tuple[str, ...], *, need_all: bool) -> F
         packed.append(found)
         labels.append(label)
         sizes.append(len(found))
-    return _joined(folder, packed, np.repeat(np.array(labels, dtype=np.int64), sizes))
+    repeated = np.repeat(np.array(labels, dtype=np.int64), sizes)
+    return FileListing(folder, Texts.join(packed), repeated)
 
 
 def list_open(folder: Path) -> FileListing:
     """List all images under ``folder``, none of them of a known class."""
     found = Texts.pack(_images(folder, ""))
     return FileListing(folder, found, np.full(len(found), OPEN, dtype=np.int64))
-
-
-def _joined(root: Path, packed: list[Texts], labels: IntArray) -> FileListing:
-    starts = np.cumsum([0, *(len(part.data) for part in packed)], dtype=np.int64)
-    ends = [part.ends + start for part, start in zip(packed, starts, strict=False)]
-    texts = Texts(b"".join(part.data for part in packed), np.concatenate(ends))
-    return FileListing(root, texts, labels)
 
 
 def _images(root: Path, below: str) -> Iterator[str]:
@@ -104,3 +100,22 @@ def _empty(folder: Path) -> InputError:
         expected=", ".join(sorted(SUFFIXES)),
         todo="add images of this class, or remove the folder if the model has no such class",
     )
+
+
+@dataclass(frozen=True)
+class FolderData(PathData):
+    """Class folders: DIR/SPLIT/CLASS/image.jpg."""
+
+    def has(self, split: str) -> bool:
+        """Whether the folder is there."""
+        return self.path(split).is_dir()
+
+    def class_names(self, split: str) -> ClassNames | None:
+        """Names of the class folders."""
+        return ClassNames(tuple(class_folders(self.path(split))))
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """List the folder."""
+        if split == "open":
+            return list_open(self.path(split))
+        return list_folders(self.path(split), classes or (), need_all=split == "train")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, MissingPackageError
+from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.images.data import ClassNames, ImageData
 from alphafix.images.source import OPEN, BadImageError, ImageSource, Sample, sha256
 from alphafix.values.arrays import IntArray
@@ -93,7 +93,7 @@ class HubData(ImageData):
                 f"the data set hf:{self.name} cannot be opened",
                 got=str(error).splitlines()[0] if str(error) else repr(error),
                 expected="a folder that save_to_disk wrote, or a name on the hub",
-                todo="correct --data; a name needs a network",
+                todo=f"correct {option('data')}; a name needs a network",
             ) from error
         return dict(found) if isinstance(found, dict) else {"train": found}
 
@@ -128,15 +128,15 @@ class HubData(ImageData):
 
     def _image_key(self, rows: Any) -> str:
         kinds = [name for name, kind in rows.features.items() if type(kind).__name__ == "Image"]
-        return _only(kinds, self.image_key, list(rows.features), "images", "--image-key")
+        return _only(kinds, self.image_key, list(rows.features), "images", "image_key")
 
     def _label_key(self, rows: Any) -> str:
         kinds = [name for name, k in rows.features.items() if type(k).__name__ == "ClassLabel"]
         kinds = kinds or [name for name in ("label", "labels") if name in rows.features]
-        return _only(kinds, self.label_key, list(rows.features), "labels", "--label-key")
+        return _only(kinds, self.label_key, list(rows.features), "labels", "label_key")
 
 
-def _only(found: list[str], wanted: str | None, columns: list[str], what: str, flag: str) -> str:
+def _only(found: list[str], wanted: str | None, columns: list[str], what: str, keyword: str) -> str:
     chosen = [wanted] if wanted is not None and wanted in columns else found
     if (wanted is not None and wanted not in columns) or len(chosen) != 1:
         raise InputError(
@@ -145,6 +145,6 @@ def _only(found: list[str], wanted: str | None, columns: list[str], what: str, f
             if wanted is not None
             else f"{', '.join(found) or 'none'} of that kind",
             expected=f"one of {', '.join(columns)}",
-            todo=f"name it with {flag}",
+            todo=f"name it with {option(keyword)}",
         )
     return chosen[0]

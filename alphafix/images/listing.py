@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphafix.images.source import ImageSource, Sample, sha256
-from alphafix.images.texts import Texts
 from alphafix.values.arrays import IntArray
+from alphafix.values.texts import Texts
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
+from alphafix.images.data import ClassNames, PathData
 from alphafix.images.listing import FileListing
-from alphafix.images.source import OPEN
-from alphafix.images.texts import Texts
+from alphafix.images.source import OPEN, ImageSource
+from alphafix.values.texts import Texts
 
 # Column names that are understood, the first found is used.
 PATH_COLUMNS = ("path", "file", "filename", "image", "image_path", "filepath")
@@ -136,7 +138,7 @@ def _class_id(path: Path, number: int, label: str, ids: Mapping[str, int] | None
         f"{path}, line {number}: unknown class",
         got=repr(label),
         expected="a class id from 0 to C-1" if ids is None else "a class that is known",
-        todo="correct the list, or give all classes with --class-map",
+        todo=f"correct the list, or give all classes with {option('class_map')}",
     )
 
 
@@ -151,3 +153,36 @@ def _bad_line(path: Path, number: int, text: str) -> InputError:
         expected="relative/path/of/image.jpg 17",
         todo="correct the list",
     )
+
+
+@dataclass(frozen=True)
+class ListData(PathData):
+    """List or CSV files.
+
+    Attributes:
+        root: Folder that the paths are relative to; that of the file by default.
+        prefixes: Beginnings of paths to replace.
+    """
+
+    root: Path | None = None
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    def has(self, split: str) -> bool:
+        """Whether the file is there."""
+        return self.path(split).is_file()
+
+    def class_names(self, split: str) -> ClassNames | None:
+        """Names of the classes, if the labels are no numbers."""
+        names = class_names_of(self.path(split))
+        return None if names is None else ClassNames(tuple(names))
+
+    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+        """Read the file."""
+        ids = None
+        open_set = split == "open"
+        if classes is not None and not open_set and class_names_of(self.path(split)) is not None:
+            ids = {name: number for number, name in enumerate(classes)}
+        root = self.root if self.root is not None else self.path(split).parent
+        return read_list(
+            self.path(split), root=root, prefixes=self.prefixes, ids=ids, open_set=open_set
+        )

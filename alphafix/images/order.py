@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 
 ClassOrder = Literal["string", "natural"]
 
@@ -37,8 +38,8 @@ def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
             "the order of the classes is not certain",
             got=f"class {at} is {by_string[at]!r} in string order, {by_nature[at]!r} in natural",
             expected="the order in which the model was trained",
-            todo="say which: --class-order string (torchvision's ImageFolder, timm), "
-            "--class-order natural, or --class-map FILE",
+            todo=f"say which: {option('class_order', 'string')} (torchvision's ImageFolder, timm), "
+            f"{option('class_order', 'natural')}, or {option('class_map', 'FILE')}",
         )
     return tuple(by_nature if order == "natural" else by_string)
 
@@ -64,17 +65,22 @@ def read_class_map(path: Path) -> tuple[str, ...]:
             f"{path} is no class map",
             got=str(error),
             expected="a text file with one class name a line, or JSON {name: number}",
-            todo="correct --class-map",
+            todo=f"correct {option('class_map')}",
         ) from error
-    doubled = sorted({name for name in names if names.count(name) > 1}) if names else []
+    doubled = repeated(names)
     if doubled or not names:
         raise InputError(
             f"{path} is no class map",
             got=f"{doubled[0]!r} twice" if doubled else "no names",
             expected="each class once",
-            todo="correct --class-map",
+            todo=f"correct {option('class_map')}",
         )
     return tuple(names)
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _from_json(data: object) -> list[str]:

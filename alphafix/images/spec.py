@@ -1,34 +1,87 @@
-"""What `--data SPEC` means."""
+"""The kinds of data, and which of them a specification such as ``wds:train-{000..146}.tar`` is.
+
+A new kind is a file with an `ImageData` (and, as a rule, an `ImageSource` of its own), and an
+entry in `KINDS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from alphafix.errors import InputError
-from alphafix.images.data import (
-    PLACEHOLDER,
-    SPLITS,
-    ArchiveData,
-    ArrayData,
-    FolderData,
-    ImageData,
-    ListData,
-)
-
-LISTS = (".txt", ".csv")
-ARRAYS = (".npz", ".npy")
-KINDS = ("folder", "list", "csv", "wds", "hf", "numpy")
+from alphafix.errors import InputError, option
+from alphafix.images.archives import ArchiveData
+from alphafix.images.arrays import ArrayData
+from alphafix.images.data import PLACEHOLDER, SPLITS, ImageData
+from alphafix.images.folders import FolderData
+from alphafix.images.hub import HubData
+from alphafix.images.lists import ListData
 
 
-def open_data(
-    spec: str,
-    *,
-    root: Path | None = None,
-    prefixes: Mapping[str, str] | None = None,
-    image_key: str | None = None,
-    label_key: str | None = None,
-) -> ImageData:
+@dataclass(frozen=True)
+class Details:
+    """What else the user says of the data.
+
+    Attributes:
+        root: For lists: the folder that their paths are relative to.
+        prefixes: For lists: beginnings of paths to replace.
+        image_key: For archives and Hugging Face data sets: what holds the image.
+        label_key: For archives and Hugging Face data sets: what holds the class.
+    """
+
+    root: Path | None = None
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    image_key: str | None = None
+    label_key: str | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Details:
+        """Read them from options, given or recorded; prefixes are texts ``OLD=NEW``.
+
+        Raises:
+            InputError: If one of the prefixes has another form.
+        """
+        parts = [text.partition("=") for text in options.get("prefix_map") or ()]
+        wrong = [old for old, equals, _ in parts if not equals]
+        if wrong:
+            raise InputError(
+                f"{option('prefix_map')} is not understood", got=wrong[0], expected="OLD=NEW"
+            )
+        root = options.get("root")
+        return cls(
+            root=None if root is None else Path(root),
+            prefixes={old: new for old, _, new in parts},
+            image_key=options.get("image_key"),
+            label_key=options.get("label_key"),
+        )
+
+
+def _listed(suffix: str) -> Callable[[str, Details], ImageData]:
+    def open_list(place: str, details: Details) -> ImageData:
+        path = f"{place}/{PLACEHOLDER}{suffix}" if Path(place).is_dir() else place
+        return ListData(path, details.root, details.prefixes)
+
+    return open_list
+
+
+KINDS: Mapping[str, Callable[[str, Details], ImageData]] = {
+    "folder": lambda place, _: FolderData(
+        place if PLACEHOLDER in place else f"{place}/{PLACEHOLDER}"
+    ),
+    "list": _listed(".txt"),
+    "csv": _listed(".csv"),
+    "wds": lambda place, details: ArchiveData(place, details.image_key, details.label_key),
+    "hf": lambda place, details: HubData(place, details.image_key, details.label_key),
+    "numpy": lambda place, _: ArrayData(place),
+}
+
+# What a name's suffix says without a kind before it.
+_SUFFIXES = {".txt": "list", ".csv": "csv", ".tar": "wds", ".npz": "numpy", ".npy": "numpy"}
+
+
+def open_data(spec: str, details: Details | None = None) -> ImageData:
     """Open the data set that ``spec`` names.
 
     Args:
@@ -36,41 +89,22 @@ def open_data(
             the path of such a folder or file, of tar files or of NumPy arrays, with
             ``{split}`` in it. A kind before it (``wds:``, ``hf:``, ...) says what it is where
             the name does not.
-        root: For lists: the folder that their paths are relative to.
-        prefixes: For lists: beginnings of paths to replace.
-        image_key: For archives and Hugging Face data sets: what holds the image.
-        label_key: For archives and Hugging Face data sets: what holds the class.
+        details: What else the user says of it.
 
     Raises:
         InputError: If there is no such data.
     """
-    kind, colon, rest = spec.partition(":")
+    kind, colon, place = spec.partition(":")
     if not colon or kind not in KINDS:
-        kind, rest = _kind_of(spec), spec
-    if kind == "hf":
-        from alphafix.images.hub import HubData
-
-        return HubData(rest, image_key, label_key)
-    if kind == "wds":
-        return ArchiveData(rest, image_key, label_key)
-    if kind == "numpy":
-        return ArrayData(rest)
-    if kind in ("list", "csv"):
-        return ListData(
-            _with_split(rest, "." + {"list": "txt"}.get(kind, kind)), root, prefixes or {}
-        )
-    return FolderData(rest if PLACEHOLDER in rest else f"{rest}/{PLACEHOLDER}")
+        kind, place = _kind_of(spec), spec
+    return KINDS[kind](place, details or Details())
 
 
 def _kind_of(spec: str) -> str:
     """What a specification without a kind is, by its name and by what is there."""
     suffix = Path(spec).suffix.lower()
-    if suffix == ".tar":
-        return "wds"
-    if suffix in ARRAYS:
-        return "numpy"
-    if suffix in LISTS:
-        return "csv" if suffix == ".csv" else "list"
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     if PLACEHOLDER in spec:
         return "folder"
     if not Path(spec).is_dir():
@@ -78,13 +112,9 @@ def _kind_of(spec: str) -> str:
             f"the data {spec} is not there",
             expected="a folder with train/CLASS/image.jpg or train.txt, a list file, tar files, "
             "or NumPy arrays",
-            todo="correct --data",
+            todo=f"correct {option('data')}",
         )
-    for suffix in LISTS:
+    for suffix, kind in list(_SUFFIXES.items())[:2]:
         if any((Path(spec) / f"{split}{suffix}").is_file() for split in SPLITS):
-            return "csv" if suffix == ".csv" else "list"
+            return kind
     return "folder"
-
-
-def _with_split(path: str, suffix: str) -> str:
-    return f"{path}/{PLACEHOLDER}{suffix}" if Path(path).is_dir() else path

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.images.data import SPLITS, ImageData, require_split
 from alphafix.images.order import ClassOrder, in_order, read_class_map
 from alphafix.images.source import ImageSource, Limited
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class SplitSources:
                 got=f"{len(self.names)} class names ({self.names[0]!r} to {self.names[-1]!r}), "
                 f"a head of {num_classes} rows",
                 expected="as many",
-                todo="give the names of all the model's classes with --class-map; classes of "
-                "the data that the model does not know belong into the split open",
+                todo=f"give the names of all the model's classes with {option('class_map')}; "
+                "classes of the data that the model does not know belong into the split open",
             )
         if self.names is not None and own_names is not None:
             _check_own_order(self.names, own_names)
@@ -60,6 +63,20 @@ class SplitSources:
                     todo="check that labels count from 0, and that the model is the right one",
                 )
 
+    def tell(self, num_classes: int) -> None:
+        """Say what was found, before the long work starts."""
+        for split, source in self.sources.items():
+            labels = source.known_labels
+            if labels is None:
+                logger.info("%s: %d archives", split, source.groups)
+                continue
+            counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+            numbers = (len(labels), counts.min(), counts.max(), num_classes)
+            logger.info(
+                "%s: %s images, %s to %s of each of %s classes",
+                *(split, *(f"{number:,}" for number in numbers)),
+            )
+
 
 def _check_own_order(names: tuple[str, ...], own: tuple[str, ...]) -> None:
     if set(names) == set(own) and names != own:
@@ -68,7 +85,7 @@ def _check_own_order(names: tuple[str, ...], own: tuple[str, ...]) -> None:
             "the classes have another order than the model's own",
             got=f"class {at} is {names[at]!r}",
             expected=f"class {at} is {own[at]!r}, as the model's config says",
-            todo="give the names in the model's order with --class-map",
+            todo=f"give the names in the model's order with {option('class_map')}",
         )
 
 
@@ -78,7 +95,7 @@ def choose_splits(data: ImageData, wanted: str, spec: str) -> tuple[str, ...]:
     Args:
         data: The data set.
         wanted: Their names, with commas; "" for train, and val and test if they are there.
-        spec: What the user gave as --data.
+        spec: What the user named it by.
 
     Raises:
         InputError: If a name is unknown, or there is no such split.
@@ -90,15 +107,15 @@ def choose_splits(data: ImageData, wanted: str, spec: str) -> tuple[str, ...]:
             "an unknown split",
             got=unknown[0],
             expected=", ".join(SPLITS),
-            todo="correct --split",
+            todo=f"correct {option('split')}",
         )
     chosen = names or tuple(dict.fromkeys(("train", *data.splits())))
     if data.single and len(chosen) > 1:
         raise InputError(
             f"{spec} is the data of one split",
-            got=f"--split {','.join(chosen)}",
+            got=option("split", ",".join(chosen)),
             expected="one split a command, or a path with {split} in it",
-            todo="for example: --data data/{split}.txt",
+            todo=f"for example: {option('data', 'data/{split}.txt')}",
         )
     for split in chosen:
         require_split(data, split, spec)
@@ -137,7 +154,7 @@ def open_splits(
                 f"the split {split} holds no images",
                 got="0 images",
                 expected="at least one",
-                todo="correct --data or --split",
+                todo=f"correct {option('data')} or {option('split')}",
             )
         sources[split] = source if limit is None else Limited(source, limit)
     return SplitSources(sources, names)
@@ -182,7 +199,8 @@ def _agreeing(
             got=f"{len(names)} classes, class {at} is {_name(names, at)}",
             expected=f"{len(expected)} classes, class {at} is {_name(expected, at)} "
             "(as classes.json says)",
-            todo="use the same --class-order or --class-map for all splits, or another --run",
+            todo=f"use the same {option('class_order')} or {option('class_map')} for all splits, "
+            f"or another {option('run')}",
         )
     return names
 

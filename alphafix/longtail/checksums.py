@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, option
 from alphafix.files import read_json
 
 # Hash functions by the length of their hexadecimal digests (sha256sum, sha1sum, md5sum).
@@ -29,7 +29,9 @@ def read_checksums(path: Path) -> Mapping[str, str]:
     """
     if not path.is_file():
         raise InputError(
-            f"{path} is not there", expected="a file with checksums", todo="correct --verify"
+            f"{path} is not there",
+            expected="a file with checksums",
+            todo=f"correct {option('verify')}",
         )
     found = _of_manifest(path) if path.suffix == ".json" else _of_lines(path)
     bad = [name for name, digest in found.items() if len(digest) not in _KINDS]
@@ -38,7 +40,7 @@ def read_checksums(path: Path) -> Mapping[str, str]:
             f"{path} holds no checksums",
             got=f"{bad[0]}: {found[bad[0]]!r}" if bad else "nothing",
             expected='a manifest with "sha256", or lines of a SHA-256 (SHA-1, MD5) and a name',
-            todo="correct --verify",
+            todo=f"correct {option('verify')}",
         )
     return found
 

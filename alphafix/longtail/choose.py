@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from alphafix.errors import InputError, some
+from alphafix.errors import InputError, option, some
 from alphafix.longtail.draw import Source
 from alphafix.longtail.material import ClassImages, open_images, shuffled
 
@@ -31,7 +31,7 @@ def sources(
                 f"{images.root} has no part {part}",
                 got=", ".join(images.parts),
                 expected=f"a folder {images.root / part} with class folders",
-                todo=f"correct --{split}-from",
+                todo=f"correct {option(f'{split}_from')}",
             )
         parts[split] = part or (split if split in images.parts else "train")
     return Source(parts, sizes)
@@ -60,7 +60,7 @@ def known_and_open(
             "an open class is not there",
             got=missing[0],
             expected=f"one of the {len(everything)} class folders of {images.root}",
-            todo="correct --open",
+            todo=f"correct {option('open')}",
         )
     left = [name for name in ordered if name not in named]
     if len(left) - drawn < 2:
@@ -68,7 +68,7 @@ def known_and_open(
             "too few known classes are left",
             got=f"{len(ordered)} classes, {len(set(named))} named and {drawn} drawn as open ones",
             expected="at least two known classes",
-            todo="lower --open-classes, or name fewer classes with --open",
+            todo=f"lower {option('open_classes')}, or name fewer classes with {option('open')}",
         )
     unknown = {*named, *shuffled(left, seed, "open")[:drawn]}
     strange = sorted(everything - set(ordered) - unknown)
@@ -77,7 +77,7 @@ def known_and_open(
             f"{len(strange)} classes have no training images",
             got=some(strange),
             expected="classes of train, or open ones",
-            todo="give each of them with --open, or remove it",
+            todo=f"give each of them with {option('open')}, or remove it",
         )
     return tuple(name for name in left if name not in unknown), tuple(sorted(unknown))
 
@@ -113,6 +113,7 @@ def images_from_elsewhere(
             f"{len(both)} classes of {folder} are classes of {images.root} too",
             got=some(both),
             expected="classes that training never sees",
-            todo="remove them from --open-data; rename folders of which only the names are alike",
+            todo=f"remove them from {option('open_data')}; rename folders of which only the "
+            "names are alike",
         )
     return found

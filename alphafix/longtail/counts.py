@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.images.lists import list_records
 from alphafix.values.arrays import IntArray
 
@@ -122,5 +122,5 @@ def _bad(source: str, got: str, expected: str) -> InputError:
         f"{source} does not say how many images each class gets",
         got=got,
         expected=expected,
-        todo="correct --counts",
+        todo=f"correct {option('counts')}",
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.images.source import OPEN
 from alphafix.longtail.counts import largest_fitting
 from alphafix.longtail.material import ClassImages, shuffled
@@ -117,7 +117,8 @@ def class_counts(
             got=f"{names[scarce]!r} with {available[scarce]} training images, after validation "
             "and test",
             expected=f"at least {int(profile(1).min())} in every class",
-            todo="lower --min, --val or --test, or leave that class out",
+            todo=f"lower {option('min')}, {option('val')} or {option('test')}, or leave that "
+            "class out",
         )
     return counts
 
@@ -158,7 +159,7 @@ def draw(
             "a class would get no training images",
             got=f"{names[int(counts.argmin())]!r} with {counts.min()}",
             expected="at least one image of every class",
-            todo="raise --max or lower --imbalance",
+            todo=f"raise {option('max')} or lower {option('imbalance')}",
         )
     sizes = {split: np.full(len(names), size) for split, size in source.sizes.items()}
     sizes["train"] = counts
@@ -184,7 +185,7 @@ def _some(name: str, paths: Sequence[str], most: int | None, seed: int) -> Seque
             "an open class has too few images",
             got=f"{name!r} with {len(paths)}",
             expected=f"{most} images",
-            todo="lower --open-images, or leave it out to take all of them",
+            todo=f"lower {option('open_images')}, or leave it out to take all of them",
         )
     return paths if most is None else shuffled(paths, seed)[:most]
 
@@ -209,7 +210,8 @@ def _check_enough(
             f"{len(short)} of {len(names)} classes have too few images",
             got="; ".join(short[:SHOWN]) + more,
             expected="as many images as their lists take",
-            todo="lower --max, --val or --test, give --order size (large classes first), or "
+            todo=f"lower {option('max')}, {option('val')} or {option('test')}, give "
+            f"{option('order', 'size')} (large classes first), or "
             "leave these classes out",
         )
 
@@ -226,7 +228,7 @@ def _check_overlap(lists: Mapping[str, Sequence[tuple[str, int]]]) -> None:
             if both
             else f"{twice} images twice",
             expected="images of classes that training never sees, each once",
-            todo="correct --open or --open-data",
+            todo=f"correct {option('open')} or {option('open_data')}",
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.images.folders import class_folders, list_open
 from alphafix.images.order import ClassOrder, in_order
 
@@ -39,7 +39,7 @@ class ClassImages:
             raise InputError(
                 f"the folder {root} is not there",
                 expected="a folder with CLASS/image.jpg or train/CLASS/image.jpg",
-                todo="correct --data",
+                todo=f"correct {option('data')}",
             )
         if not _has_folders(root / "train"):
             return cls(root, {"train": _by_class(root, "")})
@@ -79,7 +79,7 @@ def open_images(folder: Path, root: Path) -> Mapping[str, tuple[str, ...]]:
         raise InputError(
             f"the folder {folder} is not there",
             expected="a folder with images of unknown classes",
-            todo="correct --open-data",
+            todo=f"correct {option('open_data')}",
         )
     relative = os.path.relpath(folder, root)
     names = class_folders(folder) if _has_folders(folder) else [""]
@@ -89,7 +89,7 @@ def open_images(folder: Path, root: Path) -> Mapping[str, tuple[str, ...]]:
             f"{folder} holds no images",
             got="no file with a suffix of an image",
             expected="images of unknown classes, in class folders or not",
-            todo="correct --open-data",
+            todo=f"correct {option('open_data')}",
         )
     return found
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from alphafix.errors import InputError, TargetExistsError
+from alphafix.errors import InputError, TargetExistsError, option
 
 
 def refuse_filled(folder: Path, *, overwrite: bool) -> None:
@@ -19,12 +19,13 @@ def refuse_filled(folder: Path, *, overwrite: bool) -> None:
         InputError: If it is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is no folder", got="a file", todo="correct --output")
+        raise InputError(f"{folder} is no folder", got="a file", todo=f"correct {option('output')}")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise TargetExistsError(
             f"{folder} is not empty",
             expected="a folder that is empty or not there",
-            todo="give --overwrite to replace the lists in it, or choose another --output",
+            todo=f"give {option('overwrite', True)} to replace the lists in it, or choose another "
+            f"{option('output')}",
         )
 
 
@@ -67,7 +68,7 @@ def write_folder(
             f"cannot write {folder}",
             got=error.strerror or str(error),
             expected="a folder that can be made or written, and a disk with room",
-            todo="correct --output",
+            todo=f"correct {option('output')}",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def check_gates(evaluation: Evaluation, gates: Gates) -> list[GateResult]:
     return results
 
 
-def failed(results: list[GateResult]) -> list[GateResult]:
+def failed(results: Sequence[GateResult]) -> list[GateResult]:
     """The results that do not meet their gate."""
     return [result for result in results if not result.met]
 

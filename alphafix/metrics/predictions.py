@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.correction import Correction
@@ -105,7 +105,7 @@ class _Collector:
 
 
 def predict(
-    store: FeatureStore, scorers: Sequence[Scorer], *, progress: Progress = silent
+    store: Features, scorers: Sequence[Scorer], *, progress: Progress = silent
 ) -> list[Predictions]:
     """Predictions of several classifiers in one pass over the features."""
     collectors = [_Collector(len(store)) for _ in scorers]
@@ -116,7 +116,7 @@ def predict(
 
 
 def predict_pair(
-    store: FeatureStore, head: Head, correction: Correction, *, progress: Progress = silent
+    store: Features, head: Head, correction: Correction, *, progress: Progress = silent
 ) -> BeforeAfter:
     """Predictions of a head before and after its correction, in one pass over the features.
 
@@ -137,7 +137,7 @@ def predict_pair(
     return BeforeAfter(store.labels, before.done(), after.done())
 
 
-def _chunks(store: FeatureStore, what: str, progress: Progress) -> Iterator[tuple[int, FloatArray]]:
+def _chunks(store: Features, what: str, progress: Progress) -> Iterator[tuple[int, FloatArray]]:
     with progress(what, len(store)) as advance:
         for start, features in store.chunks(chunk_rows(store.num_classes)):
             yield start, features

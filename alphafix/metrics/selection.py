@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alphafix.metrics.accuracy import Accuracy, harmonic_mean
+import numpy as np
 
-Goodness = Callable[[Accuracy], "float | None"]
+from alphafix.metrics.accuracy import Accuracy, harmonic_mean
+from alphafix.values.arrays import FloatArray64
+from alphafix.values.classes import TIERS
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,32 @@ class Rule:
         if self.name == "constrained" and self.drop(accuracy) > (self.max_overall_drop or 0.0):
             return None
         return accuracy["few"]
+
+    def goodness_along(self, accuracy: Mapping[str, FloatArray64]) -> FloatArray64:
+        """The same for many accuracies at once; NaN for what is not allowed.
+
+        Args:
+            accuracy: Percent for "few", "medium", "many" and "overall" of n candidates, each of
+                shape n; NaN throughout for a split without samples.
+        """
+        if self.name == "overall":
+            return accuracy["overall"]
+        if self.name == "harmonic":
+            known = [values for name in TIERS if not np.isnan(values := accuracy[name]).any()]
+            if not known:
+                return np.zeros_like(accuracy["overall"])
+            with np.errstate(divide="ignore"):
+                # An accuracy of 0 gives 1 / inf, which is the 0 that it should be.
+                return np.asarray(len(known) / sum(1 / values for values in known))
+        if self.name != "constrained":
+            return accuracy["few"]
+        limit = self.max_overall_drop or 0.0
+        drop = (self.base["overall"] or 0.0) - np.nan_to_num(accuracy["overall"])
+        over = drop > limit
+        # As `drop` rounds, which can matter only for what is this near to the limit.
+        near = np.flatnonzero(np.abs(drop - limit) <= 1e-9)
+        over[near] = [round(float(drop[place]), 9) > limit for place in near]
+        return np.where(over, np.nan, accuracy["few"])
 
     def drop(self, accuracy: Accuracy) -> float:
         """Percentage points of overall accuracy lost against the base model."""

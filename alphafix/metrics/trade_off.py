@@ -7,14 +7,18 @@ a sample's gap, so that the exact optimum is found by sorting the gaps once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from alphafix.metrics.accuracy import Accuracy
+from alphafix.metrics.selection import Rule
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
+
+# Samples whose C logits are compared at a time.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,37 @@ class Contest:
     few_right: BoolArray
     base_right: BoolArray
     labels: IntArray
+
+    @classmethod
+    def of(cls, logits: FloatArray, labels: IntArray, few: IntArray) -> Contest:
+        """The contest in n x C logits.
+
+        Args:
+            logits: Of n samples, n x C.
+            labels: Their classes, int64 of shape n.
+            few: Few-split class ids.
+        """
+        is_few = np.zeros(logits.shape[1], dtype=np.bool_)
+        is_few[few] = True
+        parts = []
+        for start in range(0, len(logits), CHUNK):
+            part, own = logits[start : start + CHUNK], labels[start : start + CHUNK]
+            best_few = np.where(is_few, part, -np.inf)
+            best_base = np.where(is_few, -np.inf, part)
+            gap = (best_base.max(axis=1) - best_few.max(axis=1)).astype(np.float32)
+            few_right, base_right = best_few.argmax(axis=1) == own, best_base.argmax(axis=1) == own
+            parts.append(cls(gap, few_right, base_right, own))
+        return cls.join(parts)
+
+    @classmethod
+    def join(cls, parts: Sequence[Contest]) -> Contest:
+        """All samples of ``parts`` in order."""
+        return cls(
+            np.concatenate([part.gap for part in parts]),
+            np.concatenate([part.few_right for part in parts]),
+            np.concatenate([part.base_right for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
 
     def correct(self, offset: float = 0.0) -> BoolArray:
         """Whether each sample is predicted correctly with ``offset`` on few-split scores."""
@@ -92,18 +127,14 @@ def trade_off(contest: Contest, classes: ClassTable) -> Curve:
     return Curve(offsets[real], {name: curve[real] for name, curve in accuracy.items()})
 
 
-def best_offset(curve: Curve, goodness: Callable[[Accuracy], float | None]) -> int | None:
-    """Position of the offset with the greatest goodness, the one nearest to 0 among equals.
+def best_offset(curve: Curve, rule: Rule) -> int | None:
+    """Position of the offset that the rule likes best, the one nearest to 0 among equals.
 
-    ``goodness`` returns None for what is not allowed; the result is None if nothing is.
+    Returns:
+        None if the rule allows none.
     """
-    best: tuple[float, float] | None = None
-    found = None
-    for position, offset in enumerate(curve.offsets):
-        value = goodness(curve.at(position))
-        if value is None:
-            continue
-        key = (value, -abs(float(offset)))
-        if best is None or key > best:
-            best, found = key, position
-    return found
+    goodness = rule.goodness_along(curve.accuracy)
+    if np.isnan(goodness).all():
+        return None
+    best = np.flatnonzero(goodness == np.nanmax(goodness))
+    return int(best[np.abs(curve.offsets[best]).argmin()])

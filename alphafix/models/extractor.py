@@ -8,31 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alphafix.devices import Precision, autocast, choose_device, choose_precision
+from alphafix.devices import Placement, autocast
 from alphafix.models.loading import prove
 from alphafix.models.model import Classifier
 from alphafix.models.preprocess import Preprocess
 from alphafix.models.proof import Reading
 from alphafix.values.head import Head
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how exactly a model runs.
-
-    Attributes:
-        device: The device.
-        precision: "fp32", "bf16" or "fp16".
-    """
-
-    device: torch.device
-    precision: Precision
-
-    @classmethod
-    def choose(cls, device: str, precision: str, *, local_rank: int = 0) -> Setting:
-        """Resolve "auto" (see `choose_device` and `choose_precision` for what they raise)."""
-        chosen = choose_device(device, local_rank=local_rank)
-        return cls(chosen, choose_precision(precision, chosen))
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class Extractor:
     head: Head
     reading: Reading
     preprocess: Preprocess
-    setting: Setting
+    setting: Placement
     class_names: tuple[str, ...] | None = None
 
     @classmethod
@@ -60,7 +41,7 @@ class Extractor:
         cls,
         classifier: Classifier,
         images: Tensor,
-        setting: Setting,
+        setting: Placement,
         *,
         head: str | None = None,
         compiled: bool = False,
@@ -106,6 +87,6 @@ class Extractor:
             return found
 
 
-def _to_device(images: Tensor, setting: Setting, preprocess: Preprocess) -> Tensor:
+def _to_device(images: Tensor, setting: Placement, preprocess: Preprocess) -> Tensor:
     moved = preprocess.finish(images.to(setting.device, non_blocking=True))
     return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved

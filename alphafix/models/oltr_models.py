@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alphafix.checkpoints.weights import load_strictly, read_state
 from alphafix.models.model import Classifier
 from alphafix.models.preprocess import Normalization, Overrides, Preprocess, resize_crop
-from alphafix.oltr.export import MODEL, read_config
-from alphafix.oltr.transform import ImageTransform
+from alphafix.oltr.models.transform import ImageTransform
+from alphafix.oltr.training.folder import MODEL, load_model
 
 
 def oltr_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
     """Load a model from an output folder of train-oltr.
+
+    A model with a router is routed here too: it, too, ends in one linear head (see
+    `alphafix.oltr.models.routing.RoutedRide`).
 
     Args:
         name: The folder.
@@ -23,16 +25,12 @@ def oltr_classifier(name: str, weights: Path | None, overrides: Overrides) -> Cl
     Raises:
         InputError: If it is no such folder, or the weights do not fit.
     """
-    spec = f"oltr:{name}"
-    overrides.refuse(spec)
-    config = read_config(Path(name))
-    file = weights or Path(name) / MODEL
-    module = config.build()
-    load_strictly(module, read_state(file), file=file, spec=spec)
+    overrides.refuse(f"oltr:{name}")
+    module, config = load_model(Path(name), weights)
     return Classifier(
-        module=module.eval(),
+        module=module,
         preprocess=preprocess_of(config.transform),
-        weights=file,
+        weights=weights or Path(name) / MODEL,
         head_name="head",
         class_names=config.names,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from alphafix.errors import InputError
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
-from alphafix.values.labels import positions_by_class
+from alphafix.values.labels import ByClass
 
 # The authors' values: distances behind each Weibull fit, and classes that are revised.
 TAIL = 20
@@ -161,7 +161,9 @@ def weibull_fit(values: FloatArray64) -> tuple[float, float]:
 def _by_class(logits: FloatArray, labels: IntArray) -> Iterator[tuple[FloatArray64, BoolArray]]:
     """Activations of each class's correct samples; of all, none marked, where none is correct."""
     right = logits.argmax(axis=1) == labels
-    for label, rows in enumerate(positions_by_class(labels, logits.shape[1])):
+    grouped = ByClass.of(labels, logits.shape[1])
+    for label in range(logits.shape[1]):
+        rows = grouped.samples(label)
         if not len(rows):
             raise InputError(
                 "a class has no training samples to fit OpenMax to",

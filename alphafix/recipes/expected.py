@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alphafix.documents import Node, read_document
 from alphafix.errors import FileFormatError
-from alphafix.recipes.document import Node, read_document
 
 KEYS = ("source", "on", "columns", "rows", "note")
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alphafix.documents import Node, Place, nearest, parse, read_document
 from alphafix.errors import InputError
-from alphafix.recipes.document import Node, Place, nearest, parse, read_document
 
 KEYS = ("description", "extends", "run", "expected", "set", "stages")
 

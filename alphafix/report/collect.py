@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphafix.alphanet.measure import trial_accuracies
-from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import BeforeAfter
-from alphafix.oltr.embedding import Embedding
+from alphafix.oltr.training.embedding import Embedding
+from alphafix.openset.evaluating import Evaluated, Judged
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
@@ -30,7 +30,6 @@ from alphafix.report.pictures import (
 from alphafix.report.tradeoff import draw_trade_off
 from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
-from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
@@ -46,26 +45,31 @@ class Evidence:
     """What the figures of a report are drawn from.
 
     Attributes:
-        evaluation: The figures of base and corrected.
-        both: The predictions of base and corrected behind it.
-        store: The evaluated features.
-        head: The base head.
-        correction: The correction.
+        found: The figures of base and corrected, and what they were made of.
         neighbours: Class means and K.
-        groups: The user's class groups, or None.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
     """
 
-    evaluation: Evaluation
-    both: BeforeAfter
-    store: FeatureStore
-    head: Head
-    correction: Correction
+    found: Evaluated
     neighbours: Neighbours
-    groups: Alike | None = None
     comparison: Comparison | None = None
     embedding: Embedding | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The figures."""
+        return self.found.evaluation
+
+    @property
+    def both(self) -> BeforeAfter:
+        """The predictions behind them."""
+        return self.found.both
+
+    @property
+    def judged(self) -> Judged:
+        """Features, head and correction behind these."""
+        return self.found.judged
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
@@ -85,8 +89,8 @@ def pictures(evidence: Evidence) -> list[Picture]:
         for pool in pools
         if len((shown := _samples_of(evidence, pool.classes)).labels)
     ]
-    if evidence.groups is not None:
-        found += _group_flows(evidence, evidence.groups)
+    if evidence.judged.groups is not None:
+        found += _group_flows(evidence, evidence.judged.groups)
     for pool in pools:
         if pool.key != "base-few":
             found += _distances(evidence, pool)
@@ -94,8 +98,8 @@ def pictures(evidence: Evidence) -> list[Picture]:
     found.append(class_change_picture(classes, evidence.evaluation.by_class))
     if evidence.evaluation.open_set is not None:
         found.append(open_curve_picture(evidence.evaluation.open_set))
-    if evidence.correction.trials is not None:
-        found.append(alpha_picture(evidence.correction.trials))
+    if evidence.judged.correction.trials is not None:
+        found.append(alpha_picture(evidence.judged.correction.trials))
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
@@ -190,15 +194,17 @@ def _settings(evidence: Evidence) -> list[Picture]:
         if (estimate := evidence.evaluation.tier(name).figures["top1"].base) is not None
     }
     by_rho = _comparison_series(evidence.comparison, tuple(base))
-    trials = evidence.correction.trials
-    classes = evidence.evaluation.classes
+    judged = evidence.judged
+    trials = judged.correction.trials
     figures = (
-        [] if trials is None else trial_accuracies(trials, evidence.head, classes, evidence.store)
+        []
+        if trials is None
+        else trial_accuracies(trials, judged.head, judged.classes, judged.store)
     )
-    own = _trial_series(evidence.correction, figures, "rho", tuple(base))
+    own = _trial_series(judged.correction, figures, "rho", tuple(base))
     if len(own) > 1 or not by_rho:
         by_rho = {"nearest neighbours": own, **{k: v for k, v in by_rho.items() if "random" in k}}
-    by_k = _trial_series(evidence.correction, figures, "k", tuple(base))
+    by_k = _trial_series(judged.correction, figures, "k", tuple(base))
     if len(by_k) < 2 and evidence.comparison is not None:
         by_k = {
             float(k): _values(found, tuple(base)) for k, found in evidence.comparison.by_k.items()
@@ -240,9 +246,10 @@ def _trial_series(
         return {}
     other = "k" if name == "rho" else "rho"
     series: Series = {}
-    for record, accuracy in zip(trials.settings, figures, strict=True):
-        if record[other] == chosen.get(other):
-            values = series.setdefault(float(record[name]), {tier: [] for tier in tiers})
+    for record, accuracy in zip(trials.records, figures, strict=True):
+        if getattr(record, other) == getattr(chosen, other):
+            x = float(getattr(record, name))
+            values = series.setdefault(x, {tier: [] for tier in tiers})
             for tier in tiers:
                 values[tier].append(float(accuracy[tier] or 0.0))
     return series

@@ -8,7 +8,8 @@ import numpy as np
 
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Correction
+from alphafix.values.trials import Trials
 
 # Coefficients nearer to zero than this say nothing to a reader.
 SMALLEST = 0.005
@@ -63,7 +64,6 @@ def chosen_trials(correction: Correction, trials: Trials) -> list[int]:
     chosen = correction.chosen
     return [
         place
-        for place, record in enumerate(trials.settings)
-        if all(record[name] == chosen.get(name) for name in ("rho", "k"))
-        and record["seed"] in chosen.get("seeds", ())
+        for place, record in enumerate(trials.records)
+        if (record.rho, record.k) == (chosen.rho, chosen.k) and record.seed in chosen.seeds
     ]

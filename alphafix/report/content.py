@@ -98,7 +98,7 @@ class _Cards:
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.change = evidence.evaluation.by_class.change
-        self.learned = learned(evidence.correction)
+        self.learned = learned(evidence.judged.correction)
         both, count = evidence.both, len(self.change)
         self.before = top_confusions(both.before.predicted, both.labels, count)
         self.after = top_confusions(both.after.predicted, both.labels, count)
@@ -111,7 +111,7 @@ class _Cards:
         order = np.argsort(-self.change if gaining else self.change, kind="stable")
         moved = [i for i in order.tolist() if (self.change[i] > 0) == gaining and self.change[i]]
         wanted = [i for i in moved if np.isfinite(self.change[i])][:MOST_CARDS]
-        images = thumbnails(self.evidence.store, self.evidence.evaluation.classes, wanted)
+        images = thumbnails(self.evidence.judged.store, self.evidence.evaluation.classes, wanted)
         return [self._card(i, self.learned, images.get(i)) for i in wanted]
 
     def _card(self, label: int, found: Learned | None, image: str | None) -> Card:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphafix.oltr.embedding import AVERAGED, Embedding, MemoryFigures
-from alphafix.oltr.memory_report import Projection, activated_classes, infused_rows, project
+from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
+from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
 from alphafix.report.style import TIER_COLORS, canvas
 from alphafix.report.tables import Table

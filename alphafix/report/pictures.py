@@ -24,7 +24,7 @@ from alphafix.report.analysis import (
 from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, TIER_COLORS, canvas
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
-from alphafix.values.correction import Trials
+from alphafix.values.trials import Trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -283,8 +283,7 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
 
 def alpha_picture(trials: Trials) -> Picture:
     """Densities of the coefficients by neighbour rank (Figures A2, A13-A15), at the largest K."""
-    ks = np.array([record["k"] for record in trials.settings])
-    alphas = trials.alphas[ks == ks.max()][:, :, : ks.max()]
+    alphas = trials.largest_k().alphas
     edges = np.linspace(-1, 1, ALPHA_BINS + 1)
     colors = (FEW, TIER_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
     rows: list[list[Any]] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
-from alphafix.features.store import FeatureStore
+from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
@@ -85,13 +85,13 @@ def _head(value: Head) -> Table:
 
 
 @table_of.register
-def _features(value: FeatureStore) -> Table:
+def _features(value: Features) -> Table:
     rows: list[list[object]] = [
         ["samples", f"{len(value):,}"],
         ["feature width", value.width],
         ["classes", value.num_classes],
         ["stored as", value.dtype],
-        ["in", value.folder],
+        ["in", value.name],
     ]
     return Table("features", [], rows)
 
@@ -111,9 +111,8 @@ def _neighbours(value: Neighbours) -> Table:
 def _correction(value: Correction) -> Table:
     biases = "unchanged" if value.biases is None else "corrected"
     title = f"{value.method}: {len(value.classes)} corrected rows, biases {biases}"
-    figures = ("val", "val_base", "curve", "auto")
-    settings = {name: chosen for name, chosen in value.chosen.items() if name not in figures}
-    after, before = value.chosen.get("val"), value.chosen.get("val_base")
+    settings = {name: one for name, one in value.chosen.settings.items() if name != "curve"}
+    after, before = value.chosen.val, value.chosen.val_base
     if not after or not before:
         note = "nothing was measured: there were no validation samples"
         return Table(title, [], list(settings.items()), [note])

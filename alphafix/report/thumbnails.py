@@ -6,12 +6,12 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.errors import AlphafixError
+from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.values.classes import ClassTable
 
@@ -21,12 +21,14 @@ logger = logging.getLogger(__name__)
 SIZE = 48
 
 
-def thumbnails(store: FeatureStore, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
+def thumbnails(store: Features, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
     """A data URI (PNG) of one image of each wanted class, as far as images can be found.
 
     The images are looked for where they were when the features were extracted. A sample is
     used only if the image found in its place has its id.
     """
+    if not isinstance(store, FeatureStore):
+        return {}
     source = _source(store, classes)
     if source is None or source.groups != 1:
         return {}
@@ -43,16 +45,10 @@ def _source(store: FeatureStore, classes: ClassTable) -> Any:
     options = dict(store.info.get("provenance") or {}).get("options") or {}
     if "data" not in options or store.info.get("skipped"):
         return None
-    from alphafix.images.spec import open_data
+    from alphafix.images.spec import Details, open_data
 
     try:
-        data = open_data(
-            options["data"],
-            root=Path(options["root"]) if options.get("root") else None,
-            prefixes=dict(entry.split("=", 1) for entry in options.get("prefix_map") or ()),
-            image_key=options.get("image_key"),
-            label_key=options.get("label_key"),
-        )
+        data = open_data(options["data"], Details.of(options))
         return data.source(str(store.info.get("split")), classes.names)
     except (AlphafixError, OSError) as error:
         logger.info("no thumbnails: %s", str(error).splitlines()[0])

@@ -1,87 +1,155 @@
-"""The post-hoc peers of AlphaNet: one small file each, one interface.
+"""The post-hoc peers of AlphaNet: one interface, one entry each in `RIVALS`.
 
-``fit(material) -> Fitted``: logits of features and, where the method is a linear head, a
-`Correction` that can be patched into a checkpoint like AlphaNet's. Names and functions are
-listed here; a method's file is loaded when it is used.
+A rival is a function ``fit(data) -> Fitted``: logits of features and, where the method is a
+linear head, a `Correction` that can be patched into a checkpoint like AlphaNet's. A new one is
+such a function in a module of this package, and an entry here. The entries are light, because
+the command line reads them for its options; a module is loaded when its method is fitted.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alphafix.errors import InputError
 
 if TYPE_CHECKING:
-    from alphafix.rivals.material import Fitted, Material
+    from alphafix.rivals.data import FitData, Fitted
     from alphafix.values.correction import Correction
 
-METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "few-bias": ("few_bias", {}),
-    "tau-norm": ("tau_norm", {}),
-    "logit-adjustment": ("logit_adjustment", {}),
-    "mean-directions": ("mean_directions", {}),
-    "mean-directions-few": ("mean_directions", {"few_only": True}),
-    "ncm-plain": ("ncm", {"features": "plain"}),
-    "ncm-plain-cosine": ("ncm", {"features": "plain", "distance": "cosine"}),
-    "ncm-l2": ("ncm", {"features": "l2"}),
-    "ncm-l2-cosine": ("ncm", {"features": "l2", "distance": "cosine"}),
-    "ncm-cl2": ("ncm", {"features": "cl2"}),
-    "ncm-cl2-cosine": ("ncm", {"features": "cl2", "distance": "cosine"}),
-    "crt": ("crt", {}),
-    "lws": ("lws", {}),
-    "balanced-softmax": ("balanced_softmax", {}),
-    "focal": ("focal", {}),
-    "ldam": ("ldam", {}),
-    "lade": ("lade", {}),
-    "weight-balancing": ("weight_balancing", {}),
-    "disalign": ("disalign", {}),
-    "fslwf": ("fslwf", {}),
-    "model-regression": ("model_regression", {}),
-    "metamodelnet": ("metamodelnet", {}),
+
+@dataclass(frozen=True)
+class Rival:
+    """A method.
+
+    Attributes:
+        name: Its name for the user.
+        paper: Where it is from.
+        function: Module of this package and function in it, like "closed_forms:tau_norm".
+        arguments: What the function is told beside its data.
+        linear: Whether its result is a linear head, which can be patched into a model.
+        trains: Whether it trains by gradients; else it is a closed form with a scalar or two.
+    """
+
+    name: str
+    paper: str
+    function: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    linear: bool = True
+    trains: bool = False
+
+    def fit(self, data: FitData, **more: Any) -> Fitted:
+        """Fit it.
+
+        Args:
+            data: Features, head and classes.
+            **more: Other arguments of its function, such as steps.
+        """
+        module, _, name = self.function.partition(":")
+        function = getattr(importlib.import_module(f"alphafix.rivals.{module}"), name)
+        found: Fitted = function(data, **self.arguments, **more)
+        return found
+
+
+def _ncm(features: str, distance: str = "euclidean", *, linear: bool = True) -> Rival:
+    return Rival(
+        f"ncm-{features}" + ("" if distance == "euclidean" else "-cosine"),
+        "Kang et al. 2020, section 4.2",
+        "closed_forms:nearest_class_mean",
+        {"features": features, "distance": distance},
+        linear=linear,
+    )
+
+
+def _retrained(name: str, paper: str) -> Rival:
+    return Rival(name, paper, "retrained:retrain", {"name": name}, trains=True)
+
+
+RIVALS: Mapping[str, Rival] = {
+    rival.name: rival
+    for rival in (
+        Rival("few-bias", "the control of any correction", "closed_forms:few_bias"),
+        Rival("tau-norm", "Kang et al. 2020, Eq. 2", "closed_forms:tau_norm"),
+        Rival("logit-adjustment", "Menon et al. 2021, 4.2", "closed_forms:logit_adjustment"),
+        Rival("mean-directions", "this project", "closed_forms:mean_directions"),
+        Rival(
+            "mean-directions-few",
+            "this project",
+            "closed_forms:mean_directions",
+            {"few_only": True},
+        ),
+        _ncm("plain"),
+        _ncm("plain", "cosine"),
+        _ncm("l2", linear=False),
+        _ncm("l2", "cosine"),
+        _ncm("cl2", linear=False),
+        _ncm("cl2", "cosine"),
+        _retrained("crt", "Kang et al. 2020, section 4.1"),
+        _retrained("lws", "Kang et al. 2020, Eq. 3"),
+        _retrained("balanced-softmax", "Ren et al. 2020, Eq. 4"),
+        _retrained("focal", "Lin et al. 2017, Eq. 4"),
+        _retrained("ldam", "Cao et al. 2019, Eq. 12"),
+        _retrained("lade", "Hong et al. 2021, section 3.3"),
+        Rival(
+            "weight-balancing",
+            "Alshammari et al. 2022, section 4",
+            "retrained:weight_balancing",
+            trains=True,
+        ),
+        Rival(
+            "disalign",
+            "Zhang et al. 2021, section 3.3",
+            "disalign:disalign",
+            linear=False,
+            trains=True,
+        ),
+        Rival("fslwf", "Gidaris and Komodakis 2018", "few_shot.fslwf:fslwf", trains=True),
+        Rival(
+            "model-regression",
+            "Wang and Hebert 2016",
+            "few_shot.model_regression:model_regression",
+            trains=True,
+        ),
+        Rival(
+            "metamodelnet",
+            "Wang, Ramanan and Hebert 2017",
+            "few_shot.metamodelnet:metamodelnet",
+            trains=True,
+        ),
+    )
 }
-"""Module of this package and arguments of its ``fit`` by method, the cheapest first."""
+"""All methods by name, the cheapest first."""
 
-NOT_LINEAR = frozenset({"ncm-l2", "ncm-cl2", "disalign"})
-"""Methods whose result is no linear head, so that nothing can be patched."""
-
-LINEAR_METHODS = tuple(name for name in METHODS if name not in NOT_LINEAR)
+LINEAR_METHODS = tuple(rival.name for rival in RIVALS.values() if rival.linear)
 """Methods that `fit_method` takes: their heads can be patched into a checkpoint."""
 
-SIMPLE_METHODS = frozenset(
-    {"few-bias", "tau-norm", "logit-adjustment", "mean-directions", "mean-directions-few"}
-    | {name for name in METHODS if name.startswith("ncm")}
-)
-"""Methods without training: closed forms and one or two scalars."""
 
-
-def fit(name: str, material: Material) -> Fitted:
+def fit(name: str, data: FitData) -> Fitted:
     """Fit a method by name.
 
     Raises:
         InputError: If there is no such method.
     """
-    if name not in METHODS:
+    if name not in RIVALS:
         raise InputError(
-            f"there is no method {name}", expected=", ".join(METHODS), todo="check the name"
+            f"there is no method {name}", expected=", ".join(RIVALS), todo="check the name"
         )
-    module, arguments = METHODS[name]
-    found: Fitted = importlib.import_module(f"alphafix.rivals.{module}").fit(material, **arguments)
-    return found
+    return RIVALS[name].fit(data)
 
 
-def fit_method(name: str, material: Material) -> Correction:
+def fit_method(name: str, data: FitData) -> Correction:
     """Fit a linear method by name and return its correction.
 
     Args:
         name: One of `LINEAR_METHODS`.
-        material: `alphafix.rivals.material.Material.of(train, val, head, classes, ...)`.
+        data: `alphafix.rivals.data.FitData(train, val, head, classes, ...)`.
 
     Raises:
         InputError: If the method is no linear head, or there is none of that name.
     """
-    correction = fit(name, material).correction
+    correction = fit(name, data).correction
     if correction is None:
         raise InputError(
             f"{name} is not a linear head, so it cannot be patched into a model",

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, fit
-from alphafix.rivals.material import Fitted, Material, predictions
+from alphafix.rivals.data import FitData, Fitted, predictions
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.correction import Correction
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A method that could have been chosen.
+
+    Attributes:
+        method: Its name.
+        few_gain: Points that the few split gains on validation.
+        overall_drop: Points that all classes together lose.
+        settings: Its hyper-parameters.
+    """
+
+    method: str
+    few_gain: float
+    overall_drop: float
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ class Choice:
         chance_best: Share of bootstrap draws of the validation samples in which it would have
             been chosen too.
         chance_within: Share of draws in which it keeps the limit.
-        tried: Figures of every method that was tried, as JSON data.
+        tried: Figures of every method that was tried.
     """
 
     method: str
@@ -43,7 +60,7 @@ class Choice:
     overall_drop_interval: tuple[float, float]
     chance_best: float
     chance_within: float
-    tried: tuple[dict[str, Any], ...]
+    tried: tuple[Tried, ...]
 
     def describe(self) -> str:
         """All of it in two sentences."""
@@ -59,11 +76,11 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
-        return {**vars(self), "tried": list(self.tried)}
+        return {**vars(self), "tried": [dict(vars(one)) for one in self.tried]}
 
 
 def choose(
-    material: Material, offered: Sequence[Fitted], *, draws: int = DRAWS, seed: int = 0
+    data: FitData, offered: Sequence[Fitted], *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[Fitted, Choice]:
     """The method with the largest few-split gain on validation within the allowed drop.
 
@@ -71,7 +88,7 @@ def choose(
     takes no part here, tells the truth.
 
     Args:
-        material: Validation samples, head, and the allowed drop.
+        data: Validation samples, head, and the allowed drop.
         offered: The fitted methods.
         draws: Bootstrap draws over validation samples, by class.
         seed: Their seed.
@@ -79,38 +96,36 @@ def choose(
     Raises:
         InputError: If no method keeps the limit.
     """
-    scorers = [material.head.logits, *(one.logits for one in offered)]
-    right = [predictions(s, material.val_features) == material.val_labels for s in scorers]
+    scorers = [data.head.logits, *(one.logits for one in offered)]
+    right = [predictions(s, data.val_features) == data.val_labels for s in scorers]
     correct = np.stack(right, axis=1)
-    point = accuracies(material.classes, material.val_labels, correct)
-    limit = material.max_overall_drop
+    point = accuracies(data.classes, data.val_labels, correct)
+    limit = data.max_overall_drop
     place = int(_pick(point[None], limit)[0])
     if place < 0:
         raise InputError(
             "no method keeps the limit on validation",
             got=f"{len(offered)} methods, each losing more than {limit:g} points overall",
             expected=f"at most {limit:g} points lost",
-            todo="allow a larger --max-overall-drop",
+            todo=f"allow a larger {option('max_overall_drop')}",
         )
-    drawn = bootstrap_accuracies(
-        material.classes, material.val_labels, correct, Resampling(draws, seed)
-    )
+    drawn = bootstrap_accuracies(data.classes, data.val_labels, correct, Resampling(draws, seed))
     gains = drawn[:, place + 1] - drawn[:, 0]
     low, high = interval(gains)
-    tried: tuple[dict[str, Any], ...] = tuple(
-        {
-            "method": one.method,
-            "few_gain": float(point[i + 1, FEW] - point[0, FEW]),
-            "overall_drop": float(point[0, OVERALL] - point[i + 1, OVERALL]),
-            "settings": one.settings,
-        }
+    tried = tuple(
+        Tried(
+            one.method,
+            float(point[i + 1, FEW] - point[0, FEW]),
+            float(point[0, OVERALL] - point[i + 1, OVERALL]),
+            one.settings,
+        )
         for i, one in enumerate(offered)
     )
     choice = Choice(
         method=offered[place].method,
-        few_gain=tried[place]["few_gain"],
+        few_gain=tried[place].few_gain,
         few_gain_interval=(float(low[FEW]), float(high[FEW])),
-        overall_drop=tried[place]["overall_drop"],
+        overall_drop=tried[place].overall_drop,
         overall_drop_interval=(-float(high[OVERALL]), -float(low[OVERALL])),
         chance_best=float((_pick(drawn, limit) == place).mean()),
         chance_within=float((-gains[:, OVERALL] <= limit + 1e-9).mean()),
@@ -127,7 +142,7 @@ def _pick(figures: FloatArray64, limit: float) -> IntArray:
 
 
 def fit_auto(
-    material: Material,
+    data: FitData,
     *,
     extra: Sequence[Fitted] = (),
     methods: Sequence[str] = LINEAR_METHODS,
@@ -136,14 +151,14 @@ def fit_auto(
     """Fit all linear methods and return the correction that `choose` chooses.
 
     Args:
-        material: What to fit on, with the user's limit.
+        data: What to fit on, with the user's limit.
         extra: More fitted methods to choose from (AlphaNet's, say, from
             `alphafix.rivals.alphanet.offered`), which come first, so that they win a tie.
         methods: Names of the methods to fit.
         progress: Told each method.
 
     Returns:
-        The correction; ``chosen["auto"]`` tells which it is, by how much, and how sure.
+        The correction; ``chosen.auto`` tells which it is, by how much, and how sure.
 
     Raises:
         InputError: If no method keeps the limit.
@@ -151,11 +166,11 @@ def fit_auto(
     offered = [one for one in extra if one.correction is not None]
     with progress("fitting methods", len(methods)) as advance:
         for name in methods:
-            offered.append(fit(name, material))
+            offered.append(fit(name, data))
             advance(1)
-    found, choice = choose(material, offered, seed=material.seed)
+    found, choice = choose(data, offered, seed=data.seed)
     correction = found.correction
     if correction is None:  # `methods` may name one that is no linear head
         raise InputError(f"{found.method} is not a linear head", todo="leave it out of methods")
     report = {**choice.to_dict(), "text": choice.describe()}
-    return replace(correction, chosen={**correction.chosen, "auto": report})
+    return replace(correction, chosen=replace(correction.chosen, auto=report))

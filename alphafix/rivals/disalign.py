@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.material import Fitted, Material
-from alphafix.rivals.training import RATES, Recipe, base_parameters, sgd
+from alphafix.rivals.data import FitData, Fitted
+from alphafix.rivals.training import RATES, HeadTraining, base_parameters, sgd
 from alphafix.values.arrays import FloatArray
 
-RECIPE = Recipe(epochs=10)
+RECIPE = HeadTraining(epochs=10)
 POWER = 1.2
 
 
@@ -29,9 +29,9 @@ def aligned(logits: Tensor, confidence: Tensor, scale: Tensor, shift: Tensor) ->
 class DisAlign(torch.nn.Module):
     """The base head with its alignment; only s, t and the confidence v.x + u are trained."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, data: FitData) -> None:
         super().__init__()
-        self.weight, self.bias = (p.detach() for p in base_parameters(material))
+        self.weight, self.bias = (p.detach() for p in base_parameters(data))
         self.scale = torch.nn.Parameter(torch.ones(len(self.bias)))
         self.shift = torch.nn.Parameter(torch.zeros(len(self.bias)))
         self.direction = torch.nn.Parameter(torch.zeros(self.weight.shape[1]))
@@ -49,21 +49,21 @@ class DisAlign(torch.nn.Module):
             return self(torch.from_numpy(features)).numpy()  # type: ignore[no-any-return]
 
 
-def fit(material: Material, recipe: Recipe = RECIPE) -> Fitted:
+def disalign(data: FitData, training: HeadTraining = RECIPE) -> Fitted:
     """Train the alignment with class weights n^-1.2 (Zhang et al. 2021, section 3.3).
 
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
     """
-    weights = class_weights(torch.from_numpy(material.counts).float())
+    weights = class_weights(torch.from_numpy(data.counts).float())
     found = []
     for rate in RATES:
-        model = DisAlign(material)
+        model = DisAlign(data)
 
         def loss(x: Tensor, y: Tensor, model: DisAlign = model) -> Tensor:
             return functional.cross_entropy(model(x), y, weight=weights)
 
-        sgd(list(model.parameters()), loss, material, recipe, rate)
+        sgd(list(model.parameters()), loss, data, training, rate)
         if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-            val = material.validate(model.logits)
+            val = data.validate(model.logits)
             found.append(Fitted("disalign", model.logits, {"lr": rate}, val))
     return max(found, key=lambda one: np.nan_to_num(one.val["overall"] or 0.0))

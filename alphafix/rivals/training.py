@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from alphafix.errors import InputError
-from alphafix.rivals.material import Material
+from alphafix.rivals.data import FitData
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
+from alphafix.values.labels import ByClass
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """n x D features and n labels -> mean loss, a scalar."""
@@ -24,7 +25,7 @@ PER_CLASS = 4
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadTraining:
     """How a head is trained (defaults: cRT, Kang et al. 2020, appendix B).
 
     Attributes:
@@ -45,8 +46,8 @@ class Recipe:
 def sgd(
     parameters: Sequence[Tensor],
     loss: Loss,
-    material: Material,
-    recipe: Recipe,
+    data: FitData,
+    training: HeadTraining,
     rate: float,
     *,
     after_epoch: Callable[[], None] | None = None,
@@ -56,20 +57,20 @@ def sgd(
     Args:
         parameters: Leaf tensors that require gradients.
         loss: Mean loss of a batch.
-        material: Training features and labels, and the seed.
-        recipe: Epochs, sampler, batch size and decay.
+        data: Training features and labels, and the seed.
+        training: Epochs, sampler, batch size and decay.
         rate: Learning rate at the start.
         after_epoch: Called after each epoch (to project parameters, say).
     """
-    rng = np.random.default_rng(material.seed)
-    features, labels = torch.from_numpy(material.features), torch.from_numpy(material.labels)
+    rng = np.random.default_rng(data.seed)
+    features, labels = torch.from_numpy(data.features), torch.from_numpy(data.labels)
     optimiser = torch.optim.SGD(
-        parameters, lr=rate, momentum=recipe.momentum, weight_decay=recipe.decay
+        parameters, lr=rate, momentum=training.momentum, weight_decay=training.decay
     )
-    steps = recipe.epochs * -(-len(labels) // recipe.batch)
+    steps = training.epochs * -(-len(labels) // training.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(recipe.epochs):
-        for index in batches(material.labels, recipe, rng):
+    for _ in range(training.epochs):
+        for index in batches(data.labels, training, rng):
             optimiser.zero_grad()
             loss(features[index], labels[index]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -78,11 +79,11 @@ def sgd(
             after_epoch()
 
 
-def batches(labels: IntArray, recipe: Recipe, rng: np.random.Generator) -> Iterator[Tensor]:
+def batches(labels: IntArray, training: HeadTraining, rng: np.random.Generator) -> Iterator[Tensor]:
     """Sample indices of one epoch in batches."""
-    draw = balanced_order(labels, rng) if recipe.balanced else rng.permutation(len(labels))
-    for start in range(0, len(draw), recipe.batch):
-        yield torch.from_numpy(draw[start : start + recipe.batch])
+    draw = balanced_order(labels, rng) if training.balanced else rng.permutation(len(labels))
+    for start in range(0, len(draw), training.batch):
+        yield torch.from_numpy(draw[start : start + training.batch])
 
 
 def balanced_order(labels: IntArray, rng: np.random.Generator) -> IntArray:
@@ -90,40 +91,41 @@ def balanced_order(labels: IntArray, rng: np.random.Generator) -> IntArray:
 
     Classes come in a new random order each time round, `PER_CLASS` samples at once.
     """
-    order = np.argsort(labels, kind="stable")
-    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    groups = ByClass.of(labels)
+    present = np.flatnonzero(groups.sizes)
+    starts, sizes = groups.starts[present], groups.sizes[present]
     turns = -(-len(labels) // (PER_CLASS * len(starts)))
     drawn = np.concatenate([rng.permutation(len(starts)) for _ in range(turns)])
     drawn = np.repeat(drawn, PER_CLASS)[: len(labels)]
     within = (rng.random(len(drawn)) * sizes[drawn]).astype(np.int64)
-    return np.asarray(order[starts[drawn] + within], dtype=np.int64)
+    return np.asarray(groups.order[starts[drawn] + within])
 
 
-def base_parameters(material: Material) -> tuple[Tensor, Tensor]:
+def base_parameters(data: FitData) -> tuple[Tensor, Tensor]:
     """The head's rows and biases in units of logits, to be trained further."""
-    head = material.head
+    head = data.head
     weight = torch.from_numpy(head.weight * np.float32(head.scale)).clone().requires_grad_()
     bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).clone().requires_grad_()
     return weight, bias
 
 
-def new_parameters(material: Material) -> tuple[Tensor, Tensor]:
+def new_parameters(data: FitData) -> tuple[Tensor, Tensor]:
     """A new head with PyTorch's default initialisation from the seed."""
-    generator = torch.Generator().manual_seed(material.seed)
-    bound = material.head.width**-0.5  # nn.Linear.reset_parameters
-    shape = (material.head.num_classes, material.head.width)
+    generator = torch.Generator().manual_seed(data.seed)
+    bound = data.head.width**-0.5  # nn.Linear.reset_parameters
+    shape = (data.head.num_classes, data.head.width)
     weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).requires_grad_()
     bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator).requires_grad_()
     return weight, bias
 
 
-Candidate = tuple[FloatArray, FloatArray]
+HeadArrays = tuple[FloatArray, FloatArray]
 """Rows C x D and biases C, in units of logits."""
 
 
 def best_rate(
-    material: Material, train: Callable[[float], Candidate], rates: Sequence[float] = RATES
-) -> tuple[Candidate, float]:
+    data: FitData, train: Callable[[float], HeadArrays], rates: Sequence[float] = RATES
+) -> tuple[HeadArrays, float]:
     """Train with each learning rate; keep the head with the best mean class accuracy.
 
     The mean over classes of validation accuracy does not depend on how validation samples
@@ -132,12 +134,12 @@ def best_rate(
     Raises:
         InputError: If training diverges with every rate.
     """
-    kept: tuple[float, Candidate, float] | None = None
+    kept: tuple[float, HeadArrays, float] | None = None
     for rate in rates:
         rows, biases = train(rate)
         if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
             continue
-        value = _mean_class_accuracy(material, rows, biases)
+        value = _mean_class_accuracy(data, rows, biases)
         if kept is None or value > kept[0]:
             kept = (value, (rows, biases), rate)
     if kept is None:
@@ -150,14 +152,14 @@ def best_rate(
     return kept[1], kept[2]
 
 
-def _mean_class_accuracy(material: Material, rows: FloatArray, biases: FloatArray) -> float:
-    predicted = (material.val_features @ rows.T + biases).argmax(axis=1)
-    right: BoolArray = predicted == material.val_labels
-    samples = np.bincount(material.val_labels)
-    hits = np.bincount(material.val_labels, weights=right)
+def _mean_class_accuracy(data: FitData, rows: FloatArray, biases: FloatArray) -> float:
+    predicted = (data.val_features @ rows.T + biases).argmax(axis=1)
+    right: BoolArray = predicted == data.val_labels
+    samples = np.bincount(data.val_labels)
+    hits = np.bincount(data.val_labels, weights=right)
     return float((hits[samples > 0] / samples[samples > 0]).mean())
 
 
-def as_arrays(weight: Tensor, bias: Tensor) -> Candidate:
+def as_arrays(weight: Tensor, bias: Tensor) -> HeadArrays:
     """Trained tensors as arrays."""
     return weight.detach().numpy().copy(), bias.detach().numpy().copy()

@@ -50,12 +50,15 @@ class Artifact:
         unfinished: Folder of what an interrupted command leaves for the same command to go on
             with, or None where the work is one step.
         owned: What else belongs to the result, and goes with it; a folder with all in it.
+        kept: Whether `unfinished` stays when the result is whole, and may hold other files: only
+            the plan in it goes with the result.
     """
 
     path: Path
     plan: Plan
     unfinished: Path | None = None
     owned: tuple[Path, ...] = ()
+    kept: bool = False
 
     def recorded(self) -> dict[str, Any] | None:
         """The plan by which what is there was made; None without one, {} if unsaid.
@@ -63,7 +66,15 @@ class Artifact:
         Raises:
             FileFormatError: If the file is damaged.
         """
-        return recorded_plan(self.path) if self.path.is_file() else None
+        if not self.path.is_file():
+            return None
+        try:
+            return recorded_plan(self.path)
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"a result is damaged: {error}",
+                todo=f"give {option('overwrite', True)} to make it anew",
+            ) from error
 
     @property
     def state(self) -> State:
@@ -86,10 +97,11 @@ class Artifact:
             TargetExistsError: If the result, or a part of it, was made otherwise and
                 ``overwrite`` is false; what differs is named.
         """
-        state = self.state
-        if overwrite or state is State.CURRENT:
-            return state is State.CURRENT
-        for earlier in (self.recorded(), self._begun()):
+        if overwrite:
+            return False  # even a result that says it is right may be damaged
+        if self.state is State.CURRENT:
+            return True
+        for earlier in (self.recorded(), self.begun()):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(
                     f"{self.path} exists already: it was made with other options or from other "
@@ -107,7 +119,7 @@ class Artifact:
         Returns:
             Whether this plan was begun before, so that what it left can be used.
         """
-        begun = self._begun()
+        begun = self.begun()
         again = begun is not None and digest(begun) == digest(self.plan)
         if again:
             self.path.unlink(missing_ok=True)
@@ -121,13 +133,16 @@ class Artifact:
 
     def finish(self) -> None:
         """Forget what an interruption would have needed: the result is whole."""
-        if self.unfinished is not None:
+        if self.unfinished is not None and not self.kept:
             shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove the result: first what says that it is one, then the rest of it."""
         self.path.unlink(missing_ok=True)
-        for place in (*self.owned, *filter(None, [self.unfinished])):
+        begun = self.unfinished
+        if begun is not None and self.kept:
+            begun = begun / PLAN
+        for place in (*self.owned, *filter(None, [begun])):
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
@@ -145,7 +160,8 @@ class Artifact:
             overwrite=True,
         )
 
-    def _begun(self) -> dict[str, Any] | None:
+    def begun(self) -> dict[str, Any] | None:
+        """The plan that was begun here, or None."""
         path = None if self.unfinished is None else self.unfinished / PLAN
         return None if path is None or not path.is_file() else dict(read_json(path))
 

@@ -15,33 +15,43 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
+from alphafix.errors import FileFormatError, MissingStageError, StaleInputError, call, option
 from alphafix.files import digest, sha256_file
-from alphafix.run.artifact import recorded_plan
+from alphafix.run.artifact import Artifact, recorded_plan
 
-# What each stage leaves in the run directory, and the command that makes it.
-CLASSES = "classes.json"
-HEAD = "head.safetensors"
-NEIGHBORS = "neighbors.safetensors"
-CORRECTION = "alphanet.safetensors"
-REPORT = "report.json"
-METRICS = "metrics.jsonl"
-COMPARISON = "compare.json"
 
-# What to do about a result that is there but was made in another way.
-OTHER_RESULT = (
-    "it was made with other options or from other inputs: give --overwrite to replace it, "
-    "or --run for another run directory"
-)
+class Name(str):
+    """Name of a result in a run directory, which knows the command that makes it.
 
-_MADE_BY = {
-    CLASSES: "alphafix extract",
-    HEAD: "alphafix extract",
-    NEIGHBORS: "alphafix neighbors",
-    CORRECTION: "alphafix train",
-    REPORT: "alphafix evaluate",
-    COMPARISON: "alphafix compare",
-}
+    Attributes:
+        command: The command, as on the command line.
+        of_split: Which split, for features.
+    """
+
+    command: str
+    of_split: str | None
+
+    def __new__(cls, file: str, command: str, split: str | None = None) -> Name:
+        """A name, like any text."""
+        name = super().__new__(cls, file)
+        name.command, name.of_split = command, split
+        return name
+
+    def again(self, **options: object) -> str:
+        """The command that makes it, in the words of an error."""
+        return call(self.command, **({"split": self.of_split} if self.of_split else {}), **options)
+
+
+CLASSES = Name("classes.json", "extract")
+HEAD = Name("head.safetensors", "extract")
+NEIGHBORS = Name("neighbors.safetensors", "neighbors")
+CORRECTION = Name("alphanet.safetensors", "train")
+METRICS = Name("metrics.jsonl", "train")
+REPORT = Name("report.json", "evaluate")
+COMPARISON = Name("compare.json", "compare")
+
+FEATURES = "features"
+"""Folder of the features of all splits, one folder each."""
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
 
@@ -94,40 +104,54 @@ class Run:
 
     def features(self, split: str) -> Path:
         """Folder of the features of ``split``."""
-        return self.folder / "features" / split
+        return self.folder / FEATURES / split
 
-    def manifest(self, split: str) -> str:
+    def manifest(self, split: str) -> Name:
         """Name of the file whose hash stands for the features of ``split``."""
-        return f"features/{split}/manifest.json"
+        return Name(f"{FEATURES}/{split}/manifest.json", "extract", split)
+
+    def record(self, command: str, what: object = None) -> Path:
+        """Where it is recorded how a command made files that cannot say so themselves.
+
+        Args:
+            command: The command.
+            what: What tells its results apart, like the path of a target.
+        """
+        name = command.replace(" ", "-")
+        return (
+            self.folder
+            / "made"
+            / f"{name}{'' if what is None else '-' + digest(str(what))[:12]}.json"
+        )
 
     def has(self, name: str) -> bool:
         """Whether a result is there."""
         return self.path(name).is_file()
 
-    def require(self, name: str) -> Path:
+    def require(self, name: Name) -> Path:
         """Path of a result that must be there.
 
         Raises:
             MissingStageError: If it is not; the command that makes it is named.
         """
         if not self.has(name):
-            command = _MADE_BY.get(name)
-            if command is None:
-                split = Path(name).parent.name
-                command = f"alphafix extract --split {split}"
             raise MissingStageError(
                 f"{self.path(name)} is not there",
-                expected=f"the result of `{command}`",
-                todo=f"run `{command}` first, or name the right run directory with --run "
-                "(or the environment variable ALPHAFIX_RUN)",
+                expected=f"the result of {name.again()}",
+                todo=f"run {name.again()} first, or name the right run directory with "
+                f"{option('run')} (or the environment variable ALPHAFIX_RUN)",
             )
         return self.path(name)
 
-    def hashes(self, *names: str) -> dict[str, str]:
+    def hashes(self, *names: Name) -> dict[str, str]:
         """SHA-256 of each of the named results, which must be there."""
-        return {name: sha256_file(self.require(name)) for name in names}
+        return {str(name): sha256_file(self.require(name)) for name in names}
 
-    def provenance(self, name: str) -> dict[str, Any]:
+    def artifact(self, name: Name, plan: Provenance, **parts: Any) -> Artifact:
+        """A result as it would be made now; ``parts`` are `Artifact`'s further fields."""
+        return Artifact(self.path(name), plan.to_dict(), **parts)
+
+    def provenance(self, name: Name) -> dict[str, Any]:
         """The provenance that the result ``name`` carries (empty if none)."""
         path = self.require(name)
         try:
@@ -135,10 +159,10 @@ class Run:
         except FileFormatError as error:
             raise FileFormatError(
                 f"a result of the run is damaged: {error}",
-                todo=f"run `{_MADE_BY.get(name, 'alphafix extract')} --overwrite` again",
+                todo=f"run {name.again(overwrite=True)} again",
             ) from error
 
-    def require_fresh(self, name: str) -> None:
+    def require_fresh(self, name: Name) -> None:
         """Check that ``name`` was made from the files that are there now.
 
         Raises:
@@ -153,9 +177,5 @@ class Run:
                     f"{self.path(name)} is stale: {source} has changed since it was made",
                     got=f"{source} {current[:12]}",
                     expected=f"{source} {recorded[:12]}, from which it was made",
-                    todo=f"run `{_MADE_BY[name]} --overwrite` again",
+                    todo=f"run {name.again(overwrite=True)} again",
                 )
-
-    def is_current(self, name: str, provenance: Provenance) -> bool:
-        """Whether ``name`` is there, undamaged, and made exactly as ``provenance`` says."""
-        return self.has(name) and digest(self.provenance(name)) == digest(provenance.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,12 @@ class ClassTable(Displayed):
         if names is None:
             names = [f"class {i}" for i in range(len(counts))]
         return cls(tuple(names), counts, Thresholds(few=few_below, many=many_above))
+
+    def with_thresholds(self, few_below: int | None, many_above: int | None) -> ClassTable:
+        """The same classes with the thresholds that are given."""
+        few = self.thresholds.few if few_below is None else few_below
+        many = self.thresholds.many if many_above is None else many_above
+        return replace(self, thresholds=Thresholds(few=few, many=many))
 
     def __len__(self) -> int:
         return len(self.names)

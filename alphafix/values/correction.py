@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, call, option
 from alphafix.files import read_tensors, write_tensors
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.display import Displayed
 from alphafix.values.head import Head
+from alphafix.values.trials import Trials
 
 
 def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None:
@@ -43,76 +44,60 @@ def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None
 
 
 @dataclass(frozen=True)
-class Trials:
-    """The trained trials behind a correction.
-
-    The corrected rows of a trial follow from its alphas (AlphaNet, Eq. 2), so that only
-    those are kept: T x F x K numbers instead of T x F x D.
+class Chosen:
+    """Which setting was chosen on validation, and what validation said of it.
 
     Attributes:
-        settings: T records with "rho", "k" and "seed", and what validation said of each.
-        neighbors: Class ids, int64 of shape T x F x K (padded with -1 where k < K).
-        alphas: Coefficients of unit 1-norm, float32 of shape T x F x K (padded with 0).
-        biases: Few-split biases, float32 of shape T x F.
+        settings: Its hyper-parameters by name, as JSON data: for AlphaNet "rho", "k", "seeds",
+            "ensemble", "why", "offset" and "curve"; for another method its name and its own.
+            Empty where nothing was chosen.
+        val: Accuracy in percent by split of the correction, or None.
+        val_base: The same of the base model.
+        auto: What `alphafix.rivals.auto` says of its choice among methods, as JSON data.
     """
 
-    settings: tuple[dict[str, Any], ...]
-    neighbors: IntArray
-    alphas: FloatArray
-    biases: FloatArray
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    val: Mapping[str, float | None] | None = None
+    val_base: Mapping[str, float | None] | None = None
+    auto: Mapping[str, Any] | None = None
 
-    def __len__(self) -> int:
-        return len(self.settings)
+    @property
+    def rho(self) -> float | None:
+        """AlphaNet's rho; None for other methods."""
+        return self.settings.get("rho")
 
-    def only(self, trial: int) -> Trials:
-        """One trial by itself."""
-        return Trials(
-            self.settings[trial : trial + 1],
-            self.neighbors[trial : trial + 1],
-            self.alphas[trial : trial + 1],
-            self.biases[trial : trial + 1],
-        )
+    @property
+    def k(self) -> int | None:
+        """AlphaNet's K; None for other methods."""
+        return self.settings.get("k")
 
-    @classmethod
-    def join(cls, parts: Sequence[Trials]) -> Trials:
-        """All trials of ``parts`` in order, padded to the largest K."""
-        k = max(part.neighbors.shape[2] for part in parts)
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trials that the correction is made of; none for other methods."""
+        return tuple(self.settings.get("seeds", ()))
 
-        def padded(array: Array, value: int) -> Array:
-            missing = k - array.shape[2]
-            return np.pad(array, ((0, 0), (0, 0), (0, missing)), constant_values=value)
+    @property
+    def offset(self) -> float:
+        """The scalar that was added to all few-split biases."""
+        return float(self.settings.get("offset", 0.0))
 
-        return cls(
-            settings=tuple(record for part in parts for record in part.settings),
-            neighbors=np.concatenate([padded(part.neighbors, -1) for part in parts]),
-            alphas=np.concatenate([padded(part.alphas, 0) for part in parts]),
-            biases=np.concatenate([part.biases for part in parts]),
-        )
-
-    def tensors(self) -> dict[str, Array]:
-        """The arrays under the names that they have in files."""
-        return {
-            "trial_neighbors": self.neighbors,
-            "trial_alphas": self.alphas,
-            "trial_biases": self.biases,
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data, as the file of a correction and ``--json`` have it."""
+        if not self.settings:
+            return {}
+        found = {
+            **self.settings,
+            "val": None if self.val is None else dict(self.val),
+            "val_base": None if self.val_base is None else dict(self.val_base),
         }
+        return found if self.auto is None else {**found, "auto": dict(self.auto)}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Array], settings: list[Any]) -> Trials:
-        """Read what `tensors` gave."""
-        return cls(
-            settings=tuple(settings),
-            neighbors=tensors["trial_neighbors"],
-            alphas=tensors["trial_alphas"],
-            biases=tensors["trial_biases"],
-        )
-
-    def rows(self, trial: int, head: Head, classes: IntArray) -> FloatArray:
-        """The corrected rows of one trial, F x D (AlphaNet, Eq. 2)."""
-        neighbors = np.maximum(self.neighbors[trial], 0)  # padding has alpha 0
-        moved = np.einsum("fk,fkd->fd", self.alphas[trial], head.weight[neighbors])
-        rows: FloatArray = head.weight[classes] + moved.astype(np.float32)
-        return rows
+    def from_dict(cls, data: Mapping[str, Any]) -> Chosen:
+        """Read what `to_dict` gave."""
+        own = ("val", "val_base", "auto")
+        settings = {name: value for name, value in data.items() if name not in own}
+        return cls(settings, *(data.get(name) for name in own))
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class Correction(Displayed):
         rows: Their new rows, float32 of shape R x D.
         biases: Their new biases, float32 of shape R, or None to leave the biases alone.
         method: What made it ("alphanet", "tau-norm", ...).
-        chosen: Which setting was chosen and why, as JSON data.
+        chosen: Which setting was chosen, and why.
         trials: The trials behind it, or None for methods without.
         provenance: How it was made, as JSON data.
     """
@@ -134,7 +119,7 @@ class Correction(Displayed):
     rows: FloatArray
     biases: FloatArray | None
     method: str = "alphanet"
-    chosen: dict[str, Any] = field(default_factory=dict)
+    chosen: Chosen = Chosen()
     trials: Trials | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -152,7 +137,7 @@ class Correction(Displayed):
                     f"a correction's {name} are not finite",
                     got=f"{int((~np.isfinite(array)).sum())} values of NaN or inf",
                     expected="finite numbers",
-                    todo="train again, with a smaller --lr if it diverged",
+                    todo=f"train again, with a smaller {option('lr')} if it diverged",
                 )
 
     def apply(self, head: Head) -> Head:
@@ -182,14 +167,14 @@ class Correction(Displayed):
         metadata: dict[str, Any] = {
             "value": "correction",
             "method": self.method,
-            "chosen": self.chosen,
+            "chosen": self.chosen.to_dict(),
             "provenance": self.provenance,
         }
         if self.biases is not None:
             tensors["biases"] = self.biases
         if self.trials is not None:
             tensors |= self.trials.tensors()
-            metadata["trials"] = list(self.trials.settings)
+            metadata["trials"] = self.trials.to_metadata()
         write_tensors(path, tensors, metadata, overwrite=overwrite)
 
     @classmethod
@@ -204,8 +189,8 @@ class Correction(Displayed):
             raise FileFormatError(
                 f"{path} is not a correction",
                 got=f"tensors {', '.join(sorted(tensors))}",
-                expected="a file that `alphafix train` wrote",
-                todo="run `alphafix train`",
+                expected=f"a file that {call('train')} wrote",
+                todo=f"run {call('train')}",
             )
         trials = None
         if "trials" in metadata:
@@ -215,7 +200,7 @@ class Correction(Displayed):
             rows=tensors["rows"],
             biases=tensors.get("biases"),
             method=metadata["method"],
-            chosen=metadata["chosen"],
+            chosen=Chosen.from_dict(metadata["chosen"]),
             trials=trials,
             provenance=metadata.get("provenance") or {},
         )

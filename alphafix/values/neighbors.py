@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import FileFormatError
+from alphafix.errors import FileFormatError, call
 from alphafix.files import read_tensors, write_tensors
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -89,6 +89,6 @@ class Neighbours(Displayed):
             raise FileFormatError(
                 f"{path} holds no neighbours",
                 got=f"no entry {error}",
-                expected="a file that `alphafix neighbors` wrote",
-                todo="run `alphafix neighbors --overwrite`",
+                expected=f"a file that {call('neighbors')} wrote",
+                todo=f"run {call('neighbors', overwrite=True)}",
             ) from error

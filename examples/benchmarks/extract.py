@@ -29,9 +29,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from alphafix.commands.command import Watch
+from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
-from alphafix.features.allocator import kept_memory
+from alphafix.commands.extract.work import work as extract
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
 from alphafix.images.batches import BatchDataset, first_batch
@@ -224,10 +225,10 @@ def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
     """Our extraction, with its loading processes and the writing of the store."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
         ledger = Ledger(Path(out) / "val")
-        ledger.begin({})
         job = Job(
             dataset=BatchDataset(source, extractor.preprocess.transform),
             features_of=extractor,
+            around=kept_memory,
             ledger=ledger,
             num_classes=CLASSES,
             width=extractor.head.width,
@@ -312,7 +313,7 @@ def memory_of_rows(rows: int) -> dict[str, float]:
             batch_size=1000,
             store_dtype="float16",
         )
-        extract(options)
+        extract(options, Watch())
         seconds = time.perf_counter() - start
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kib += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.alphanet.neighbors import nearest_neighbours
-from alphafix.features.means import class_means
 from alphafix.features.sums import ClassSums
 from alphafix.features.writer import FeatureWriter
 from alphafix.values.classes import ClassTable
@@ -61,7 +60,7 @@ def main() -> None:
         store = writer.finish()
         del writer
         before = time.perf_counter()
-        class_means(store)
+        store.class_means()
         seconds += time.perf_counter() - before
     statistics = seconds
     counts = np.bincount(labels, minlength=CLASSES)

@@ -24,13 +24,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from alphafix.oltr.attention import ModulatedAttention
-from alphafix.oltr.backbones import build_backbone
-from alphafix.oltr.heads import LinearHead, OLTRHead
-from alphafix.oltr.memory import nearest_distance
-from alphafix.oltr.model import LongTailModel
-from alphafix.oltr.network import Network
-from alphafix.oltr.objectives import CrossEntropy, Objective, OLTRObjective
+from alphafix.oltr.losses.objectives import CrossEntropy, Objective, OLTRObjective
+from alphafix.oltr.models.attention import ModulatedAttention
+from alphafix.oltr.models.backbones import build_backbone
+from alphafix.oltr.models.heads import LinearHead, OLTRHead
+from alphafix.oltr.models.memory import nearest_distance
+from alphafix.oltr.models.network import LongTailModel, Network
 
 WIDTH = 512
 PER_CLASS = 4  # images of a class in a batch, as the class-aware sampler draws them

@@ -21,14 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.report.options import ReportOptions
-from alphafix.commands.report.work import report
+from alphafix.commands.report.work import work as report
 from alphafix.features.writer import FeatureWriter
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
+from alphafix.values.trials import TrialRecord, Trials
 
 SEEDS, K = 10, 5
 REPORT_SECONDS, BROWSER_SECONDS = 30.0, 2.0
@@ -83,7 +85,7 @@ def _write_results(
     alphas = rng.standard_normal((SEEDS, len(few), K), dtype=np.float32)
     alphas /= np.abs(alphas).sum(axis=2, keepdims=True)
     trials = Trials(
-        settings=tuple({"rho": 0.5, "k": K, "seed": seed} for seed in range(SEEDS)),
+        records=tuple(TrialRecord(0.5, K, seed) for seed in range(SEEDS)),
         neighbors=np.broadcast_to(ids, alphas.shape).copy(),
         alphas=alphas,
         biases=np.zeros((SEEDS, len(few)), dtype=np.float32),
@@ -92,7 +94,7 @@ def _write_results(
         few,
         head.weight[few],
         head.bias_or_zeros[few] + np.float32(1),
-        chosen={"rho": 0.5, "k": K, "seeds": list(range(SEEDS))},
+        chosen=Chosen({"rho": 0.5, "k": K, "seeds": list(range(SEEDS))}),
         trials=trials,
         provenance=provenance,
     ).save(run.path(CORRECTION))
@@ -101,7 +103,7 @@ def _write_results(
 def report_seconds(run: Run) -> tuple[float, Path]:
     """Time of one report, and its page."""
     start = time.perf_counter()
-    page = report(ReportOptions(run=run.folder))
+    page = report(ReportOptions(run=run.folder), Watch()).page
     return time.perf_counter() - start, page
 
 

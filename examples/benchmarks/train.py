@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alphafix.alphanet import sweep
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.sampling import Pool
-from alphafix.alphanet.scores import Layout, Scores, reduce_scores
-from alphafix.alphanet.training import Data, Hyper, Trial, train_batch
+from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
+from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial
+from alphafix.alphanet.sweep import batches
+from alphafix.alphanet.training import Hyper, SweepData, Trial, train_batch
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -104,7 +105,7 @@ class Clock:
 
 
 def scores_of(
-    problem: Problem, layout: Layout, device: torch.device, index: IntArray | None
+    problem: Problem, layout: ScoreLayout, device: torch.device, index: IntArray | None
 ) -> Scores:
     """Training samples ``index``, or validation samples where it is None."""
     if index is None:
@@ -125,35 +126,40 @@ def scores_of(
 
 
 def run_ours(
-    problem: Problem, settings: list[sweep.Setting], hyper: Hyper, device: torch.device, most: int
+    problem: Problem, specs: list[TrialSpec], hyper: Hyper, device: torch.device, most: int
 ) -> Clock:
     """Everything that `alphafix train` does once features are in memory."""
     clock = Clock()
     with clock("sampling"):
         pool = Pool.of(problem.labels, problem.classes)
-        trials = [sweep.make_trial(s, problem.neighbors, pool, hyper) for s in settings]
+        trials = [make_trial(s, problem.neighbors, pool, hyper) for s in specs]
         index = np.unique(np.concatenate([np.unique(trial.samples) for trial in trials]))
         trials = [replace(t, samples=np.searchsorted(index, t.samples)) for t in trials]
     with clock("reduction"):
-        layout = Layout.of(len(problem.classes), problem.classes.few, problem.neighbors)
+        layout = ScoreLayout.of(len(problem.classes), problem.classes.few, problem.neighbors)
         data = data_of(problem, layout, device, index)
         synchronize(device)
     steps = [trial.steps(hyper) for trial in trials]
     with clock("steps and validation"):
-        for batch in sweep.batches(settings, steps=steps, most=most):
+        for batch in batches(specs, steps=steps, most=most):
             train_batch([trials[i] for i in batch], data, hyper, advance=lambda n: None)
         synchronize(device)
     return clock
 
 
 def data_of(
-    problem: Problem, layout: Layout, device: torch.device, index: IntArray, *, val: bool = True
-) -> Data:
+    problem: Problem,
+    layout: ScoreLayout,
+    device: torch.device,
+    index: IntArray,
+    *,
+    val: bool = True,
+) -> SweepData:
     """Reduced training (and validation) data."""
     positions = np.full(len(problem.classes), -1, dtype=np.int64)
     positions[layout.columns] = np.arange(len(layout.columns))
     few = problem.classes.few
-    return Data(
+    return SweepData(
         train=scores_of(problem, layout, device, index),
         val=scores_of(problem, layout, device, None) if val else None,
         weight=torch.from_numpy(problem.head.weight).to(device),
@@ -170,13 +176,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def run_direct(
-    problem: Problem, setting: sweep.Setting, hyper: Hyper, device: torch.device
-) -> float:
+def run_direct(problem: Problem, spec: TrialSpec, hyper: Hyper, device: torch.device) -> float:
     """Seconds of a vectorised direct implementation: features and the whole patched head."""
     start = time.perf_counter()
     pool = Pool.of(problem.labels, problem.classes)
-    trial: Trial = sweep.make_trial(setting, problem.neighbors, pool, hyper)
+    trial: Trial = make_trial(spec, problem.neighbors, pool, hyper)
     torch.manual_seed(trial.seed)
     weight = torch.from_numpy(problem.head.weight).to(device)
     bias = torch.from_numpy(problem.head.bias_or_zeros).to(device)
@@ -217,12 +221,12 @@ def run_direct(
     return time.perf_counter() - start
 
 
-def validation_share(problem: Problem, setting: sweep.Setting, hyper: Hyper) -> float:
+def validation_share(problem: Problem, spec: TrialSpec, hyper: Hyper) -> float:
     """Share of the training time that validation takes, by leaving it out."""
     device = torch.device("cpu")
-    layout = Layout.of(len(problem.classes), problem.classes.few, problem.neighbors)
+    layout = ScoreLayout.of(len(problem.classes), problem.classes.few, problem.neighbors)
     pool = Pool.of(problem.labels, problem.classes)
-    trial = sweep.make_trial(setting, problem.neighbors, pool, hyper)
+    trial = make_trial(spec, problem.neighbors, pool, hyper)
     index = np.unique(trial.samples)
     trial = replace(trial, samples=np.searchsorted(index, trial.samples))
     data = data_of(problem, layout, device, index)
@@ -263,9 +267,9 @@ def growth(device: torch.device, hyper: Hyper) -> dict[str, float]:
         "small": small,
     }.items():
         problem = generate(size)
-        layout = Layout.of(len(problem.classes), problem.classes.few, problem.neighbors)
+        layout = ScoreLayout.of(len(problem.classes), problem.classes.few, problem.neighbors)
         pool = Pool.of(problem.labels, problem.classes)
-        trial = sweep.make_trial(sweep.Setting(0.5, 5, 0), problem.neighbors, pool, hyper)
+        trial = make_trial(TrialSpec(0.5, 5, 0), problem.neighbors, pool, hyper)
         index = np.unique(trial.samples)
         trial = replace(trial, samples=np.searchsorted(index, trial.samples))
         data = data_of(problem, layout, device, index, val=False)
@@ -310,12 +314,12 @@ def main() -> None:
     hyper = Hyper()
     problem = generate(Size())
     warm_up = replace(hyper, epochs=1, first_epoch=1)
-    run_ours(problem, [sweep.Setting(0.5, 5, 0)], warm_up, device, 1)
+    run_ours(problem, [TrialSpec(0.5, 5, 0)], warm_up, device, 1)
 
     with Memory() as memory:
-        ten = run_ours(problem, list(sweep.settings([0.5], [5], range(10))), hyper, device, 10)
+        ten = run_ours(problem, list(all_specs([0.5], [5], range(10))), hyper, device, 10)
     beyond = memory.gibibytes
-    one = run_ours(problem, [sweep.Setting(0.5, 5, 0)], hyper, device, 1)
+    one = run_ours(problem, [TrialSpec(0.5, 5, 0)], hyper, device, 1)
     rows: list[tuple[str, float, str, float | None, bool | None]] = [
         ("one trial, rho 0.5", one.total(), "s", 6, one.total() <= 6),
         ("10 seeds / one trial", ten.total() / one.total(), "x", 7, ten.total() <= 7 * one.total()),
@@ -327,7 +331,7 @@ def main() -> None:
             for part, seconds in clock.parts.items()
         ]
     if device.type == "cpu":
-        share = validation_share(problem, sweep.Setting(0.5, 5, 0), hyper)
+        share = validation_share(problem, TrialSpec(0.5, 5, 0), hyper)
         rows.append(
             ("validation's share of steps and validation, one trial", share, "", None, None)
         )
@@ -340,14 +344,14 @@ def main() -> None:
             (f"steps and validation / floor of the products, {name}", ratio, "x", None, None)
         )
     if not given.no_direct:
-        direct = run_direct(problem, sweep.Setting(0.5, 5, 0), hyper, device)
+        direct = run_direct(problem, TrialSpec(0.5, 5, 0), hyper, device)
         ratio = direct / one.total()
         rows.append(("direct implementation / one trial", ratio, "x", 4, ratio >= 4))
     grown = growth(device, replace(hyper, epochs=10))
     rows.append(("time of steps when C doubles", grown["C"], "x", 1.1, grown["C"] <= 1.1))
     rows.append(("time of steps when D doubles", grown["D"], "x", None, None))
     if given.full:
-        every = list(sweep.settings(TABLE_A1, [5], range(10)))
+        every = list(all_specs(TABLE_A1, [5], range(10)))
         full = run_ours(problem, every, hyper, device, 130)
         rows.append(("13 rho x 10 seeds", full.total(), "s", 10, full.total() <= 10))
     show(rows, as_json=given.json)

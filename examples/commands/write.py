@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from alphafix.commands.app import COMMANDS, load_command
+from alphafix.commands import LINES, load_commands
+from alphafix.commands.app import parser_of
 
 FOLDER = Path(__file__).parent
 
@@ -25,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="Write nothing; fail if stale.")
     check = parser.parse_args().check
-    pages = {"README.md": index(), **{f"{name}.md": page(name) for name in COMMANDS}}
+    pages = {"README.md": index(), **{f"{name}.md": page(name) for name in LINES}}
     there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
     stale = sorted(name for name in pages | there if pages.get(name) != there.get(name))
     if check and stale:
@@ -41,7 +42,7 @@ def main() -> int:
 
 def index() -> str:
     """The page that lists the others."""
-    rows = [f"| [{name}]({name}.md) | {what} |" for name, what in COMMANDS.items()]
+    rows = [f"| [{name}]({name}.md) | {what} |" for name, what in LINES.items()]
     return "\n".join(
         [
             "# Commands",
@@ -59,15 +60,15 @@ def index() -> str:
 
 def page(name: str) -> str:
     """The page of a command, with a section for each command in it."""
-    made = load_command(name)
+    made = parser_of(name)
     path = f"alphafix {name}"
-    if made.info.help:  # a group of commands
-        lines = [*_opening(f"# {path}", made.info.help, made.info.epilog)]
-        for command in made.registered_commands:
-            lines += _section(command, f"## {path} {command.name}")
-        return "\n".join(lines)
-    (command,) = made.registered_commands
-    return "\n".join(_section(command, f"# {path}"))
+    commands = made.registered_commands
+    if commands[0].name == name:
+        return "\n".join(_section(commands[0], f"# {path}"))
+    lines = [*_opening(f"# {path}", LINES[name], f"Example: {load_commands(name)[-1].example}")]
+    for command in commands:
+        lines += _section(command, f"## {path} {command.name}")
+    return "\n".join(lines)
 
 
 def _section(command: Any, title: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ interrupted run left in the work folder is used. Tables go to stdout, all figure
 from __future__ import annotations
 
 import argparse
-import functools
 import multiprocessing
 import os
 import platform
@@ -34,7 +33,7 @@ from alphafix.files import read_json, write_json, write_text
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 if TYPE_CHECKING:
-    from alphafix.commands.train_oltr.evaluation import Evaluator
+    from alphafix.oltr.training.evaluation import Evaluator
 
 
 RECIPE = Path(__file__).with_name("oltr-recipe.yaml")
@@ -163,13 +162,14 @@ def train(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> dict[str, Any]:
     import torch
 
-    from alphafix.commands.train_oltr.work import train_oltr
+    from alphafix.commands.command import Watch
+    from alphafix.commands.train_oltr.work import work as train_oltr
 
     torch.set_num_threads(1)
     # A training that was interrupted has taken more time than is seen here.
     whole = not job.output(job.row).exists()
     started = time.process_time()
-    result = train_oltr(job.options())
+    result = train_oltr(job.options(), Watch())
     more = evaluate_more(job)
     return {
         "row": job.row.name,
@@ -213,16 +213,16 @@ def by_distance(name: str, evaluator: Evaluator) -> dict[str, Any]:
     """
     import torch
 
-    from alphafix.oltr.memory import nearest_distance
-    from alphafix.oltr.pipeline import direct_means
+    from alphafix.oltr.models.memory import nearest_distance
+    from alphafix.oltr.training.pipeline import direct_means
     from alphafix.openset.table import detection_row
 
     model = evaluator.model.body
-    train = evaluator.load("train")
+    train = evaluator.images.load("train")
     means = direct_means(model, train, len(evaluator.classes), evaluator.running)
 
     def distances(split: str) -> FloatArray64:
-        images = evaluator.load(split)
+        images = evaluator.images.load(split)
         index = np.arange(len(images), dtype=np.int64)
         batches = images.plain(index, 500, evaluator.running.device)
         with torch.inference_mode():
@@ -240,8 +240,8 @@ def lengths(job: Job) -> dict[str, Any]:
     """
     import torch
 
-    from alphafix.oltr.heads import OLTRHead
-    from alphafix.oltr.memory import nearest_distance
+    from alphafix.oltr.models.heads import OLTRHead
+    from alphafix.oltr.models.memory import nearest_distance
 
     evaluator = evaluator_of(job.options())
     model = evaluator.model.body
@@ -249,7 +249,7 @@ def lengths(job: Job) -> dict[str, Any]:
         raise SystemExit(f"{job.row.name} is no OLTR model")
     found: dict[str, Any] = {"seed": job.seed}
     for name, split in (("known", "test"), ("unknown", "open")):
-        images = evaluator.load(split)
+        images = evaluator.images.load(split)
         index = np.arange(len(images), dtype=np.int64)
         parts = []
         with torch.inference_mode():
@@ -291,20 +291,12 @@ def by_openmax(
 
 def evaluator_of(options: TrainOltrOptions) -> Evaluator:
     """The exported model of a training, on its images."""
-    from alphafix.checkpoints.weights import load_strictly, read_state
-    from alphafix.commands.train_oltr.data import open_images
-    from alphafix.commands.train_oltr.evaluation import Evaluator
-    from alphafix.commands.train_oltr.recipe import resolve_recipe
-    from alphafix.oltr.export import MODEL, read_config
-    from alphafix.oltr.metrics import ON_CPU
+    from alphafix.commands.train_oltr.work import training_of
+    from alphafix.oltr.training.evaluation import Evaluator
+    from alphafix.oltr.training.folder import load_model
 
-    recipe = resolve_recipe(options)
-    images = open_images(options, recipe)
-    file = options.output / MODEL
-    model = read_config(options.output).build()
-    load_strictly(model, read_state(file), file=file, spec=f"oltr:{options.output}")
-    load = functools.cache(lambda split: images.images(split, recipe, 0))
-    return Evaluator(model, load, images.classes, ON_CPU)
+    training = training_of(options.model_copy(update={"workers": 0}))
+    return Evaluator(load_model(options.output)[0], training.images, training.running)
 
 
 def train_all(

@@ -14,10 +14,11 @@ import argparse
 from pathlib import Path
 from statistics import mean, stdev
 
-from alphafix.alphanet.combine import candidates
+from alphafix.alphanet.combine import combinations
+from alphafix.alphanet.fit import fit
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import fit, forget_unfinished
+from alphafix.commands.train.work import given_in, settings_of
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.run.directory import CLASSES, HEAD, Run
@@ -42,18 +43,17 @@ def rows_of(
     options = TrainOptions.model_validate(
         {"run": run.folder, "rho": RHOS, "seeds": seeds, "metric": metric}
     )
-    correction: Correction = fit(options)
-    forget_unfinished(run)
+    correction: Correction = fit(given_in(run), settings_of(options))
     if correction.trials is None:
         raise SystemExit("training gave no trials")
     accuracies = trial_accuracies(correction.trials, head, classes, store)
     found = {}
-    for candidate in candidates(correction.trials, ensemble="mean"):
-        single = [accuracies[trial] for trial in candidate.trials]
-        rows = candidate.rows(head.weight, classes.few)
-        joint = head_accuracy(head.with_rows(classes.few, rows, candidate.biases), classes, store)
+    for one in combinations(correction.trials, ensemble="mean"):
+        single = [accuracies[trial] for trial in one.trials]
+        rows = one.rows(head.weight, classes.few)
+        joint = head_accuracy(head.with_rows(classes.few, rows, one.biases), classes, store)
         spread = " / ".join(over_seeds(single, name) for name in COLUMNS)
-        found[candidate.rho] = (spread, " / ".join(f"{joint[name]:.1f}" for name in COLUMNS))
+        found[one.rho] = (spread, " / ".join(f"{joint[name]:.1f}" for name in COLUMNS))
     return found
 
 

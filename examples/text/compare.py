@@ -80,7 +80,7 @@ def few_bias(base: LogisticRegression, X: Array, y: Array, seed: int) -> Logisti
         max_overall_drop=DROP,
     )
     head = head_of(base)
-    biases = head.bias_or_zeros[table.few] + np.float32(correction.chosen["offset"])
+    biases = head.bias_or_zeros[table.few] + np.float32(correction.chosen.offset)
     shifted = alphafix.Correction(table.few, head.weight[table.few], biases, method="few-bias")
     return with_correction(base, shifted)
 

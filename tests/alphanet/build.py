@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alphafix.alphanet import sweep
 from alphafix.alphanet.sampling import Pool
-from alphafix.alphanet.scores import Layout, Scores, reduce_scores
-from alphafix.alphanet.training import Data, Hyper, Trial
+from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
+from alphafix.alphanet.specs import TrialSpec, make_trial
+from alphafix.alphanet.training import Hyper, SweepData, Trial
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -30,11 +30,11 @@ class Setup:
     classes: ClassTable
     head: Head
 
-    def layout(self, trials: Sequence[Trial]) -> Layout:
+    def layout(self, trials: Sequence[Trial]) -> ScoreLayout:
         near = np.concatenate([trial.neighbors.ravel() for trial in trials])
-        return Layout.of(len(self.classes), self.classes.few, near)
+        return ScoreLayout.of(len(self.classes), self.classes.few, near)
 
-    def scores(self, layout: Layout, *, val: bool = False, memory: int = 1 << 30) -> Scores:
+    def scores(self, layout: ScoreLayout, *, val: bool = False, memory: int = 1 << 30) -> Scores:
         features, labels = (
             (self.val_features, self.val_labels) if val else (self.features, self.labels)
         )
@@ -44,11 +44,13 @@ class Setup:
             chunks, len(features), self.head, layout, device=CPU, memory=memory, class_major=val
         )
 
-    def data(self, trials: Sequence[Trial], *, val: bool = True, memory: int = 1 << 30) -> Data:
+    def data(
+        self, trials: Sequence[Trial], *, val: bool = True, memory: int = 1 << 30
+    ) -> SweepData:
         layout = self.layout(trials)
         positions = np.full(len(self.classes), -1, dtype=np.int64)
         positions[layout.columns] = np.arange(len(layout.columns))
-        return Data(
+        return SweepData(
             train=self.scores(layout, memory=memory),
             val=self.scores(layout, val=True, memory=memory) if val else None,
             weight=torch.from_numpy(self.head.weight),
@@ -71,8 +73,8 @@ class Setup:
             rng = np.random.default_rng(seed)
             base = self.classes.base
             neighbors = np.stack([rng.choice(base, k, replace=False) for _ in self.classes.few])
-        setting = sweep.Setting(rho, k, seed)
-        return sweep.make_trial(setting, neighbors, Pool.of(self.labels, self.classes), hyper)
+        spec = TrialSpec(rho, k, seed)
+        return make_trial(spec, neighbors, Pool.of(self.labels, self.classes), hyper)
 
 
 def make_setup(

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from alphafix.metrics.accuracy import harmonic_mean, tier_accuracy
 from alphafix.metrics.selection import Rule
-from alphafix.metrics.trade_off import Contest, best_offset, trade_off
+from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
 from alphafix.values.classes import ClassTable
 
+BASE = {"few": 20.0, "medium": 60.0, "many": 80.0, "overall": 50.0}
 CLASSES = ClassTable(("few", "medium", "many"), np.array([5, 50, 500]))
 
 
@@ -45,14 +46,49 @@ def test_trade_off__is_the_accuracy_at_every_offset(seed: int, size: int) -> Non
 def test_best_offset__is_the_best_of_all() -> None:
     contest = make_contest(3, 200)
     curve = trade_off(contest, CLASSES)
-    position = best_offset(curve, lambda accuracy: accuracy["overall"])
+    position = best_offset(curve, Rule("overall", BASE))
     assert position is not None
     fine = [contest.correct(offset).mean() for offset in np.linspace(-7, 7, 300)]
     assert contest.correct(curve.offsets[position]).mean() == max(fine)
 
 
 def test_best_offset__nothing_allowed_is_none() -> None:
-    assert best_offset(trade_off(make_contest(0, 20), CLASSES), lambda accuracy: None) is None
+    impossible = Rule("constrained", {**BASE, "overall": 200.0}, 1.0)
+    assert best_offset(trade_off(make_contest(0, 20), CLASSES), impossible) is None
+
+
+def best_offset_slowly(curve: Curve, rule: Rule) -> int | None:
+    """The same, offset by offset."""
+    best: tuple[float, float] | None = None
+    found = None
+    for position, offset in enumerate(curve.offsets):
+        value = rule.goodness(curve.at(position))
+        if value is None:
+            continue
+        key = (value, -abs(float(offset)))
+        if best is None or key > best:
+            best, found = key, position
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([(0, 1, 2), (0, 2), (1, 2)]))
+def test_best_offset__is_that_of_every_offset_by_itself(
+    seed: int, size: int, labels: tuple[int, ...]
+) -> None:
+    contest = make_contest(seed, size)
+    keep = np.isin(contest.labels, labels)
+    if not keep.any():
+        return
+    curve = trade_off(Contest(*(array[keep] for array in vars(contest).values())), CLASSES)
+    base = curve.at(seed % len(curve.offsets))
+    for name in ("overall", "few", "harmonic"):
+        rule = Rule(name, base)
+        assert best_offset(curve, rule) == best_offset_slowly(curve, rule)
+    # A sample more or less, where rounding would decide; and a limit that nothing keeps.
+    for drop in (0.0, 100 / int(keep.sum()), 2.0, -200.0):
+        rule = Rule("constrained", base, drop)
+        assert best_offset(curve, rule) == best_offset_slowly(curve, rule)
 
 
 def test_trade_off__a_split_without_samples_is_none() -> None:
@@ -62,9 +98,6 @@ def test_trade_off__a_split_without_samples_is_none() -> None:
     curve = trade_off(some, CLASSES)
     assert curve.at(0)["medium"] is None
     assert curve.at(0)["few"] is not None
-
-
-BASE = {"few": 20.0, "medium": 60.0, "many": 80.0, "overall": 50.0}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from alphafix.alphanet.training import Hyper, Outcome, Trial, train_batch
+from alphafix.alphanet.training import Hyper, TrainedTrial, Trial, train_batch
 from tests.alphanet.build import Setup, make_setup
 from tests.alphanet.oracle import train_direct
 
 HYPER = Hyper(epochs=12, first_epoch=3, batch_size=8, hidden=(16, 16), decay_every=4)
 
 
-def run(setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True) -> list[Outcome]:
+def run(
+    setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True
+) -> list[TrainedTrial]:
     return train_batch(trials, setup.data(trials, val=val), hyper, advance=lambda count: None)
 
 
@@ -38,7 +40,7 @@ def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None
     )
     (outcome,) = run(setup, [trial], hyper, val=with_val)
     assert outcome.epoch == epoch
-    got = [record["loss"] for record in outcome.history]
+    got = [record.loss for record in outcome.history]
     np.testing.assert_allclose(got, losses, rtol=1e-3)
     weight = torch.from_numpy(setup.head.weight)
     few = setup.classes.few
@@ -47,7 +49,7 @@ def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None
     torch.testing.assert_close(outcome.biases, kept["bias"][few].detach(), rtol=1e-3, atol=1e-4)
 
 
-def same(one: Outcome, other: Outcome) -> bool:
+def same(one: TrainedTrial, other: TrainedTrial) -> bool:
     return (
         torch.equal(one.alphas, other.alphas)
         and torch.equal(one.biases, other.biases)

@@ -103,7 +103,7 @@ def test_train__another_method_and_several_settings() -> None:
         DATA["train"], HEAD_VALUE, val=DATA["val"], rho=[0.1, 1], k=[2, 3], **QUICK
     )
     assert sweep.trials is not None
-    assert {(r["rho"], r["k"]) for r in sweep.trials.settings} == {
+    assert {(r.rho, r.k) for r in sweep.trials.records} == {
         (rho, k) for rho in (0.1, 1.0) for k in (2, 3)
     }
 

@@ -118,9 +118,9 @@ def test_evaluation__shows_what_is_gained_and_what_is_lost(result: alphafix.Eval
 def test_correction__shows_validation_before_and_after(found: Correction) -> None:
     cells = shown(found)
     assert cells.rows[0] == ["validation top-1 in %", "base", "corrected", "change"]
-    few, overall = found.chosen["val"]["few"], found.chosen["val"]["overall"]
+    few, overall = found.chosen.to_dict()["val"]["few"], found.chosen.to_dict()["val"]["overall"]
     assert [cells.rows[i][2] for i in (1, 4)] == [f"{few:.1f}", f"{overall:.1f}"]
-    assert cells.rows[4][1] == f"{found.chosen['val_base']['overall']:.1f}"
+    assert cells.rows[4][1] == f"{found.chosen.to_dict()['val_base']['overall']:.1f}"
     assert "rho 0.5" in cells.text
 
 

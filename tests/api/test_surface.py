@@ -23,7 +23,7 @@ from alphafix.commands.train.options import TrainOptions
 NOT_KEYWORDS = {
     "extract": {"backbone", "data"},
     "find_neighbors": {"features", "head", "class_names"},
-    "train": set(),
+    "train": {"plan"},
     "patch": {"file", "correction"},
     "evaluate": {
         "junit",
@@ -79,6 +79,16 @@ def test_unknown_name__is_an_attribute_error() -> None:
         alphafix.tain  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_keywords__are_made_from_the_options() -> None:
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parents[2] / ".ci/write_keywords.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("name", "typed", "model"),
     [
@@ -112,7 +122,7 @@ classes = ClassTable.of(labels, ["a", "b", "c"])
 near: Neighbours = alphafix.find_neighbors((features, labels), head, classes, k=2)
 found: Correction = alphafix.train((features, labels), head, classes, near, rho=0.5, seeds=3)
 result: Evaluation = alphafix.evaluate((features, labels), head, classes, found, bootstraps=100)
-text: str = result.split("few").name
+text: str = result.tier("few").name
 alphafix.figure(result).savefig("figure.png")
 alphafix.patch("model.safetensors", found, dry_run=True).target.exists()
 classifier = AlphaNetClassifier(rho=[0.1, 0.5], holdout=0.2).fit(features, labels)

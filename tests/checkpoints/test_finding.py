@@ -16,14 +16,13 @@ from alphafix.checkpoints.formats.opening import open_checkpoint
 from alphafix.checkpoints.head.matching import match_head
 from alphafix.commands.app import app
 from alphafix.commands.inspect.options import InspectOptions
-from alphafix.commands.inspect.work import inspect
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.checkpoints.models import BUILDERS, CLASSES, build, make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.stages import inspect, patch
 
 HEADS = {
     "timm-resnet": ("linear", ("fc.weight",), ("fc.bias",)),

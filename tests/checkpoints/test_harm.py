@@ -18,11 +18,11 @@ from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch.inplace import write_in_place
 from alphafix.checkpoints.patch.splices import Splice, in_order
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError, StaleInputError
 from alphafix.run.directory import HEAD
 from alphafix.values.correction import Correction
 from tests.checkpoints.models import make_correction, write_stages
+from tests.stages import patch
 
 CLASSES, WIDTH = 20, 8
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from alphafix.checkpoints import find_head, load_state_dict
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import PatchResult, patch
+from alphafix.commands.patch.work import PatchResult
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.checkpoints.models import (
@@ -32,6 +32,7 @@ from tests.checkpoints.models import (
     run_onnx,
     write_stages,
 )
+from tests.stages import patch
 
 MODELS = [pytest.param(n, d, id=f"{n}-{d}") for n in BUILDERS for d in DTYPES]
 RIDE = {"normalised": True, "factor": 30.0}

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from alphafix.checkpoints import find_head, open_checkpoint
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
 from alphafix.values.head import Head
 from tests.checkpoints.models import make_correction, run_onnx, write_stages
+from tests.stages import patch
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(12, 8)).astype(np.float32)

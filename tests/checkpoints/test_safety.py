@@ -33,9 +33,9 @@ from alphafix.checkpoints.patch.writing import (
     write_copy,
 )
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
 from tests.checkpoints.models import make_correction, write_stages
+from tests.stages import patch
 
 CLASSES, WIDTH = 40, 64
 
@@ -138,7 +138,7 @@ KILL_AFTER = """
     import os, signal, sys
     from pathlib import Path
     from alphafix.commands.patch.options import PatchOptions
-    from alphafix.commands.patch.work import patch
+    from tests.stages import patch
 
     writes = 0
     write = os.pwrite

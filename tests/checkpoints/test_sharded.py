@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError
 from tests.checkpoints.models import make_correction, write_stages
+from tests.stages import patch
 
 INDEX = "model.safetensors.index.json"
 

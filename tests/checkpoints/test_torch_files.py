@@ -15,9 +15,9 @@ import torch
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import FileFormatError, InputError
 from tests.checkpoints.models import CLASSES, FEW, build, make_correction, write_stages
+from tests.stages import patch
 
 
 class Evil:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.commands.app import COMMANDS, app, load_command
+from alphafix.commands import LINES, load_commands
+from alphafix.commands.app import app
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
 
@@ -22,13 +23,12 @@ runner = CliRunner()
 
 def commands() -> Iterator[str]:
     """Every command, and every command of a group, in the order of a user's work."""
-    for name in COMMANDS:
+    for name in LINES:
         yield name
-        group = load_command(name)
-        if group.info.help:
-            # What is exported can be imported.
-            for inner in reversed(group.registered_commands):
-                yield f"{name} {inner.name}"
+        # What is exported can be imported.
+        yield from (
+            command.name for command in reversed(load_commands(name)) if command.name != name
+        )
 
 
 def example_of(command: str) -> str:

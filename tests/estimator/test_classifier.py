@@ -68,7 +68,7 @@ def test_fit__is_the_training_of_the_python_api() -> None:
     fitted = quick(LogisticRegression()).fit(X, Y)
     assert fitted.correction_ is not None
     assert fitted.correction_.trials is not None
-    seeds = [record["seed"] for record in fitted.correction_.trials.settings]
+    seeds = [record.seed for record in fitted.correction_.trials.records]
     table = alphafix.ClassTable.of(IDS)
     head = head_of(LogisticRegression().fit(X, Y))
     found = alphafix.train((X, IDS), head, table, seeds=2, seed=seeds[0], epochs=6)
@@ -100,22 +100,51 @@ def test_predict_proba__only_where_the_linear_classifier_has_it() -> None:
 
 
 def test_holdout__fits_on_the_rest_and_chooses_on_it() -> None:
-    fitted = quick(LogisticRegression(), holdout=0.25, rho=[0.1, 2.0]).fit(X, Y)
+    base = LogisticRegression(C=0.01)
+    fitted = quick(base, holdout=0.25, rho=[0.1, 2.0], few_below=60).fit(X, Y)
     assert fitted.correction_ is not None
-    chosen = fitted.correction_.chosen
+    chosen = fitted.correction_.chosen.to_dict()
     assert chosen["rho"] in (0.1, 2.0)
     assert chosen["val"]["few"] is not None
-    assert (fitted.base_estimator_.coef_ != LogisticRegression().fit(X, Y).coef_).any()
+    assert (fitted.base_estimator_.coef_ != base.fit(X, Y).coef_).any()
     # What is rare is decided by all samples, held out or not.
     np.testing.assert_array_equal(fitted.class_table_.counts, np.bincount(IDS))
 
 
 def test_max_overall_drop__is_kept_on_the_samples_held_out() -> None:
-    fitted = quick(holdout=0.25, rho=[0.1, 1.0], max_overall_drop=1.0).fit(X, Y)
+    base, limit = LogisticRegression(C=0.01), {"max_overall_drop": 1.0, "few_below": 60}
+    fitted = quick(base, holdout=0.25, rho=[0.1, 1.0], **limit).fit(X, Y)
     assert fitted.correction_ is not None
-    chosen = fitted.correction_.chosen
+    chosen = fitted.correction_.chosen.to_dict()
     assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
     assert chosen["val"]["few"] >= chosen["val_base"]["few"]
+
+
+@pytest.mark.parametrize("more", [{}, {"max_overall_drop": 1.0}])
+def test_holdout__a_correction_that_is_worse_there_is_not_shipped(more: dict[str, Any]) -> None:
+    # The held-out samples of the rare classes are few and stay wrong; frequent ones get worse.
+    classifier = quick(LogisticRegression(), holdout=0.25, rho=[0.1, 2.0], **more)
+    with pytest.warns(UserWarning, match="worse than the base model on validation"):
+        fitted = classifier.fit(X, Y)
+    assert not fitted.corrected_
+    assert fitted.n_corrected_ == 0
+    assert fitted.estimator_ is fitted.base_estimator_
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fit__a_correction_that_is_worse_in_training_is_not_shipped(seed: int) -> None:
+    # One neighbour, so that alpha is 1 or -1: the row of the rare class, between the others,
+    # jumps too far.
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(4), [10, 50, 50, 50])
+    centers = 4 * np.array([[0.5, 0.5], [0, 0], [1, 0], [0, 1]])
+    features = rng.normal(size=(160, 2)) + centers[labels]
+    classifier = quick(LinearDiscriminantAnalysis(), n_neighbors=1, rho=2.0)
+    with pytest.warns(UserWarning, match="worse than the base model on the training samples"):
+        fitted = classifier.fit(features, labels)
+    assert not fitted.corrected_
+    assert fitted.score(features, labels) == fitted.base_estimator_.score(features, labels) > 0.9
+    assert quick().fit(X, Y).corrected_
 
 
 def test_frozen__is_corrected_as_it_was_fitted() -> None:

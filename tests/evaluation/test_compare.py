@@ -13,11 +13,8 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.compare.options import CompareOptions
-from alphafix.commands.compare.work import compare
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.errors import InputError, MissingStageError, StaleInputError
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, Comparison, Method
@@ -26,6 +23,7 @@ from alphafix.report.tables import marks
 from alphafix.run.directory import COMPARISON, CORRECTION, HEAD, Run
 from alphafix.values.correction import Correction
 from tests.common import make_problem, write_run
+from tests.stages import compare, evaluate, find_neighbors
 
 PROBLEM = make_problem(num_classes=16, spread=1.5)
 SMALL: dict[str, Any] = {
@@ -70,10 +68,10 @@ def test_compare__figures_are_those_of_evaluate(
     """The few-bias row, fitted again and evaluated as a correction."""
     from alphafix.features.store import FeatureStore
     from alphafix.rivals import fit_method
-    from alphafix.rivals.material import Material
+    from alphafix.rivals.data import FitData
 
     train, val = (FeatureStore.open(run.features(split)) for split in ("train", "val"))
-    correction = fit_method("few-bias", Material.of(train, val, PROBLEM.head, PROBLEM.classes))
+    correction = fit_method("few-bias", FitData(train, val, PROBLEM.head, PROBLEM.classes))
     other = write_run(tmp_path / "run", PROBLEM)
     correction.save(other.path(CORRECTION))
     evaluation = evaluate(EvaluateOptions(run=other.folder, bootstraps=100))
@@ -126,7 +124,10 @@ def test_compare__pictures_as_svg_and_png(run: Run, found: Comparison) -> None:
 def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     arguments = ["compare", "--run", str(run.folder), "--methods", "few-bias,tau-norm"]
     arguments += ["--rho", "0.5", "--seeds", "1", "--bootstraps", "100", "--no-on-top", "-k", "3"]
-    result = CliRunner().invoke(app, arguments)
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "options.seeds 2, now 1" in refused.stderr
+    result = CliRunner().invoke(app, [*arguments, "--overwrite"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert "(few < 20, medium 20..100, many > 100 training samples)" in lines[1]
@@ -143,10 +144,10 @@ def test_compare__unknown_method(run: Run) -> None:
 
 def test_compare__needs_validation_features_and_neighbours(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", PROBLEM, splits=("train", "test"))
-    with pytest.raises(MissingStageError, match="extract --split val"):
+    with pytest.raises(MissingStageError, match=r"extract\(split='val'\)"):
         compare(CompareOptions(run=run.folder))
     run = write_run(tmp_path / "b", PROBLEM)
-    with pytest.raises(MissingStageError, match="alphafix neighbors"):
+    with pytest.raises(MissingStageError, match="find_neighbors"):
         compare(CompareOptions(run=run.folder))
 
 
@@ -154,7 +155,7 @@ def test_compare__stale_neighbours(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", PROBLEM)
     find_neighbors(NeighborsOptions(run=run.folder, k=3))
     make_problem(num_classes=16, seed=3).head.save(run.path(HEAD), overwrite=True)
-    with pytest.raises(StaleInputError, match="alphafix neighbors"):
+    with pytest.raises(StaleInputError, match="find_neighbors"):
         compare(CompareOptions(run=run.folder))
 
 

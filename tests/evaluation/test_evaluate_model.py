@@ -17,9 +17,7 @@ from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import measure
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
@@ -27,6 +25,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.extract.models import small_net
+from tests.stages import extract, patch
 
 COUNTS = {"train": (6, 30, 30), "test": (9, 8, 7)}
 
@@ -91,9 +90,9 @@ def test_model__predicts_as_the_model_itself_does(work: Path) -> None:
     with torch.no_grad():
         expected = net.eval()(images).argmax(dim=1).numpy()
     found = measure(options_for(work))
-    order = np.argsort(found.store.ids)
-    assert (found.after.predicted[order] == expected).all()
-    assert (found.before.predicted != found.after.predicted).any()
+    order = np.argsort(found.judged.store.ids)
+    assert (found.both.after.predicted[order] == expected).all()
+    assert (found.both.before.predicted != found.both.after.predicted).any()
 
 
 def test_model__agrees_with_the_correction_on_stored_features(
@@ -110,7 +109,7 @@ def test_model__agrees_with_the_correction_on_stored_features(
 def test_model__says_when_it_is_another_file(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "alphafix"):
         found = measure(options_for(work, model=work / "model.safetensors"))
-    assert (found.before.predicted == found.after.predicted).all()
+    assert (found.both.before.predicted == found.both.after.predicted).all()
     assert "samples otherwise than the run's correction" in caplog.text
 
 

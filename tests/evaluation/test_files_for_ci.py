@@ -16,6 +16,6 @@ def test_replace__an_earlier_report_but_no_other_file(tmp_path: Path) -> None:
     _replace(path, '<?xml version="1.0" encoding="utf-8"?>\n<b/>', overwrite=False)
     assert path.read_text().endswith("<b/>")
     path.write_bytes(b"a model's weights")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         _replace(path, '<?xml version="1.0" encoding="utf-8"?>\n<c/>', overwrite=False)
     assert path.read_bytes() == b"a model's weights"

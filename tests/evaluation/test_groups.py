@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import InputError
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.groups import read_groups
@@ -15,6 +14,7 @@ from alphafix.metrics.wordnet import parse_nouns, within_edges
 from alphafix.run.directory import Run
 from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
+from tests.stages import evaluate
 
 CLASSES = ClassTable(("cat", "dog", "car", "bus"), np.array([5, 50, 500, 900]))
 

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 
 from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
 from alphafix.errors import InputError, MissingStageError
 from alphafix.features.writer import FeatureWriter
 from alphafix.metrics.bootstrap import Resampling
@@ -24,6 +23,7 @@ from alphafix.openset.samples import OpenSamples
 from alphafix.run.directory import REPORT, Run
 from alphafix.values.classes import ClassTable
 from tests.evaluation.problems import corrected_run
+from tests.stages import evaluate
 
 
 def predictions(predicted: list[int], confidence: list[float]) -> Predictions:
@@ -159,13 +159,12 @@ def test_evaluate__open_set_for_base_and_corrected(run: Run) -> None:
 def test_evaluate__open_features_from_a_folder_are_the_same(run: Run) -> None:
     named = evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open="open"))
     folder = str(run.features("open"))
-    assert evaluate(EvaluateOptions(run=run.folder, bootstraps=100, open=folder)).open_set == (
-        named.open_set
-    )
+    options = EvaluateOptions(run=run.folder, bootstraps=100, open=folder, overwrite=True)
+    assert evaluate(options).open_set == named.open_set
 
 
 def test_evaluate__missing_open_features(run: Run) -> None:
-    with pytest.raises(MissingStageError, match="extract --split none"):
+    with pytest.raises(MissingStageError, match=r"extract.*none"):
         evaluate(EvaluateOptions(run=run.folder, open="none"))
 
 

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.features.store import FeatureStore
 from tests.extract.photos import make_photos, write_archives, write_folders
-from tests.extract.processes import contents
 from tests.extract.test_resume import many_photos
 from tests.extract.zoo import Animal
+from tests.processes import contents
+from tests.stages import extract
 
 Arguments = Callable[..., list[str]]
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.run.directory import Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from tests.extract.photos import CLASSES, SIZES, WRITERS, Photos
 from tests.extract.zoo import MAKERS, Animal
+from tests.stages import extract
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -53,4 +52,4 @@ def test_extract__any_backbone_on_any_source(
     assert table.names == (CLASSES if named else ("0", "1", "2"))
     train = FeatureStore.open(run.features("train"))
     means = [train.array()[train.labels == c].mean(axis=0) for c in range(len(CLASSES))]
-    np.testing.assert_allclose(class_means(train), means, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(train.class_means(), means, rtol=1e-5, atol=1e-6)

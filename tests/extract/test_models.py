@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
 from alphafix.values.arrays import FloatArray
@@ -22,6 +21,7 @@ from tests.extract import models
 from tests.extract.models import CosineNet, SmallNet
 from tests.extract.photos import Photos
 from tests.extract.zoo import Animal
+from tests.stages import extract
 
 DataSpec = Callable[[str], str]
 
@@ -122,8 +122,8 @@ def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
         ({"backbone": "torchscript:{weights}"}, "cannot be loaded"),
         ({"weights": Path("nowhere.safetensors")}, "is not there"),
         ({"image_size": 32}, "cannot be changed by flags"),
-        ({"mean": "a,b,c"}, "--mean is not understood"),
-        ({"prefix_map": ("a",)}, "--prefix-map is not understood"),
+        ({"mean": "a,b,c"}, "mean= is not understood"),
+        ({"prefix_map": ("a",)}, "prefix_map= is not understood"),
     ],
 )
 def test_extract__wrong_options_are_named_and_nothing_is_written(

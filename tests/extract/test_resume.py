@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,13 @@ import pytest
 from PIL import Image
 
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
 from alphafix.errors import TargetExistsError
-from alphafix.features.store import FeatureStore
+from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.run.directory import Run
 from tests.extract.photos import WRITERS, Photos, write_folders
-from tests.extract.processes import contents, run_ranks, start
 from tests.extract.zoo import Animal
+from tests.processes import contents, run_ranks, start
+from tests.stages import extract
 
 Make = Callable[..., ExtractOptions]
 
@@ -59,21 +60,22 @@ def test_extract__killed_at_any_moment_continues_to_the_same_bytes(make: Make) -
     extract(whole)
     broken = make("broken")
     draw = random.Random(0)
-    kills = 0
-    for _ in range(40):
+    notes = Run(broken.run).features("train") / "partial"
+    for seen in (0, 1, 2, 5, 9, 14, 20, 25):
         process = start(broken)
-        process.join(draw.uniform(0.05, 0.25))
-        if process.exitcode is not None:
-            break
+        # Killed at some moment after so many of the 26 shards are noted, however long that takes.
+        while len(list(notes.glob("0*.json"))) < seen:
+            assert process.exitcode is None
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.02))
         process.kill()
         process.join()
-        kills += 1
+        assert process.exitcode == -signal.SIGKILL
         for split in ("train", "val"):  # what is there is never taken for finished too early
             manifest = Run(broken.run).path(f"features/{split}/manifest.json")
             if manifest.is_file():
                 assert len(FeatureStore.open(manifest.parent)) == {"train": 102, "val": 1}[split]
     extract(broken)
-    assert kills >= 3
     assert contents(broken.run) == contents(whole.run)
     store = FeatureStore.open(Run(broken.run).features("train"))
     assert len(set(store.ids)) == len(store) == 102
@@ -115,16 +117,14 @@ def test_extract__changed_options_name_overwrite(make: Make, finished: bool) -> 
     if not finished:
         manifest = options.run / "features/train/manifest.json"
         plan = FeatureStore.open(manifest.parent).info["provenance"]
-        from alphafix.features.ledger import Ledger
-
         manifest.unlink()
-        Ledger(manifest.parent).begin(plan)
+        store_artifact(manifest.parent, plan).begin()
     changed = make("run", store_dtype="float16")
     before = contents(options.run)
     with pytest.raises(TargetExistsError) as raised:
         extract(changed)
     assert "store_dtype 'float32', now 'float16'" in str(raised.value)
-    assert "--overwrite" in str(raised.value)
+    assert "overwrite=True" in str(raised.value)
     assert contents(options.run) == before
     extract(make("run", store_dtype="float16", overwrite=True))
     assert FeatureStore.open(options.run / "features/train").dtype == "float16"

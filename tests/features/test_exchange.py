@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from alphafix.commands.app import app
 from alphafix.errors import AlphafixError, FileFormatError, InputError
 from alphafix.features.exchange import read_features
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
@@ -40,7 +39,7 @@ def test_features__export_and_import_again(suffix: str, tmp_path: Path) -> None:
     assert (a.array() == b.array()).all()
     assert a.ids == b.ids
     assert a.labels.tolist() == b.labels.tolist()
-    assert (class_means(a) == class_means(b)).all()
+    assert (a.class_means() == b.class_means()).all()
 
 
 def test_import__training_features_set_the_class_counts(tmp_path: Path) -> None:
@@ -74,10 +73,10 @@ def test_import__features_that_do_not_fit_the_head(tmp_path: Path) -> None:
 def test_read__safetensors_with_and_without_ids(tmp_path: Path) -> None:
     arrays = {"features": np.ones((2, 3), np.float16), "labels": np.array([1, 0])}
     save_file(arrays, tmp_path / "a.safetensors")
-    features, labels, ids = read_features(tmp_path / "a.safetensors", split="val")
-    assert (features.dtype, features.shape) == (np.float32, (2, 3))
-    assert labels.tolist() == [1, 0]
-    assert ids == ("0", "1")
+    found = read_features(tmp_path / "a.safetensors", split="val")
+    assert (str(found.features.dtype), found.features.shape) == ("float32", (2, 3))
+    assert found.labels.tolist() == [1, 0]
+    assert found.ids == ("0", "1")
     run = write_run(tmp_path / "run", make_problem(), splits=("val",))
     shard = run.features("val") / "00000.safetensors"
     assert read_features(shard, split="val").ids[0] == "val/0"

@@ -14,11 +14,11 @@ from PIL import Image
 from alphafix.errors import AlphafixError, FileFormatError, InputError
 from alphafix.images.archives import ArchiveSource
 from alphafix.images.lists import read_list
-from alphafix.images.order import in_order, read_class_map
+from alphafix.images.order import in_order, read_class_map, repeated
 from alphafix.images.source import BadImageError, Limited
 from alphafix.images.spec import open_data
 from alphafix.images.splits import choose_splits, open_splits
-from alphafix.images.texts import Texts
+from alphafix.values.texts import Texts
 from tests.extract.photos import CLASSES, add_member, make_photos, write_archives, write_folders
 
 
@@ -89,9 +89,37 @@ def test_order__is_the_users_choice_where_two_differ(order: str, expected: tuple
     with pytest.raises(InputError) as raised:
         in_order(names, None)
     assert "class 1 is 'c10' in string order, 'c2' in natural" in str(raised.value)
-    assert "--class-order" in str(raised.value)
-    assert "--class-map" in str(raised.value)
+    assert "class_order=" in str(raised.value)
+    assert "class_map=" in str(raised.value)
     assert in_order(["b", "a9", "a1"], None) == ("a1", "a9", "b")
+
+
+class Counted(str):
+    """A name that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_repeated__looks_at_each_of_many_names_a_few_times() -> None:
+    names = [Counted(f"class {number}") for number in range(20_000)]
+    Counted.compared = 0
+    assert repeated([*names, Counted("class 7")]) == ["class 7"]
+    assert Counted.compared < 4 * len(names)
+
+
+def test_class_map__of_many_classes(tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(20_000))
+    path = tmp_path / "classes.txt"
+    path.write_text("\n".join(names))
+    assert read_class_map(path) == names
+    path.write_text("\n".join([*names, "class 7"]))
+    with pytest.raises(InputError, match="'class 7' twice"):
+        read_class_map(path)
 
 
 def test_order__of_a_second_split_must_be_the_same(tmp_path: Path) -> None:

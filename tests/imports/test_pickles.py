@@ -54,7 +54,7 @@ def test_features__under_the_module_names_of_either_numpy(tmp_path: Path) -> Non
 
 
 def test_pickle__that_was_not_allowed_is_refused_and_not_opened(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--allow-pickle"):
+    with pytest.raises(InputError, match="allow_pickle=True"):
         read_pickle(tmp_path / "not-even-there.pkl", allowed=False)
 
 

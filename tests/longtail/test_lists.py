@@ -9,7 +9,7 @@ from PIL import Image
 
 from alphafix.commands.make_lt.work import MANIFEST, PICTURE
 from alphafix.errors import InputError, TargetExistsError
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import open_splits
 from tests.longtail.build import LETTERS, class_folders, letters, lines, made
 
@@ -43,7 +43,7 @@ def test_lists__share_no_image(data: Path, tmp_path: Path) -> None:
 
 def test_lists__are_what_extract_reads(data: Path, tmp_path: Path) -> None:
     made(data, tmp_path / "lt", open_classes=2)
-    opened = open_data(str(tmp_path / "lt"), root=data)
+    opened = open_data(str(tmp_path / "lt"), Details(root=data))
     found = open_splits(
         opened, ("train", "val", "test", "open"), class_map=tmp_path / "lt/classes.txt"
     )
@@ -185,7 +185,7 @@ def test_error__class_with_too_few_images(tmp_path: Path) -> None:
         made(data, tmp_path / "lt", min_images=20)
     text = str(caught.value)
     assert "'b' has 11 images in train, of 20 for train + 3 for val + 4 for test" in text
-    assert "--order size" in text
+    assert "order='size'" in text
     assert list(tmp_path.iterdir()) == [data]
 
 
@@ -239,7 +239,7 @@ def test_output__filled_folder_is_refused_and_replaced_on_demand(
     made(data, tmp_path / "lt", open_classes=1)
     (tmp_path / "lt" / "notes.md").write_text("mine")
     before = (tmp_path / "lt" / "train.txt").read_bytes()
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         made(data, tmp_path / "lt", seed=3)
     assert (tmp_path / "lt" / "train.txt").read_bytes() == before
     made(data, tmp_path / "lt", seed=3, overwrite=True)

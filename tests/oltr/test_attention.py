@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alphafix.errors import InputError
-from alphafix.oltr.attention import ModulatedAttention
+from alphafix.oltr.models.attention import ModulatedAttention
 
 
 def randomised(attention: ModulatedAttention) -> ModulatedAttention:

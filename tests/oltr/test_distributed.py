@@ -11,10 +11,10 @@ import torch
 
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.errors import InputError
-from alphafix.files import read_tensors
+from alphafix.files import read_json, read_tensors
 from alphafix.values.arrays import Array
 from tests.oltr.drawings import write_folders, write_recipe
-from tests.oltr.processes import run_ranks
+from tests.processes import run_ranks
 
 # Its LayerNorm sees one sample at a time; BatchNorm is each process's own on CPUs.
 RECIPE = """\
@@ -101,6 +101,14 @@ def test_two_processes__go_on_where_one_stopped(work: Path) -> None:
         np.testing.assert_allclose(found[1][name], tensor, rtol=1e-3, atol=5e-5)
 
 
+def test_two_processes__train_a_router(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data")
+    write_recipe(tmp_path / "recipe.yaml")
+    options = options_of(tmp_path, "routed", method="ride-routing", epochs="1")
+    assert run_ranks(options, 2) == [0, 0]
+    assert set(read_json(options.output / "evaluation.json")["experts"]) == {"val", "test"}
+
+
 def test_a_batch_that_cannot_be_shared__is_an_error(work: Path) -> None:
     options = options_of(work, "odd", method="plain", batch_size=15)
     assert run_ranks(options, 2) == [1, 1]
@@ -108,15 +116,15 @@ def test_a_batch_that_cannot_be_shared__is_an_error(work: Path) -> None:
 
 
 def test_gather__gives_gradients_to_the_part_of_each_process() -> None:
-    from alphafix.oltr.distributed import gather
+    from alphafix.distributed import gather
 
     part = torch.arange(4.0, requires_grad=True)
     assert gather(part) is part  # alone
 
 
 def test_equal_parts__says_what_to_change() -> None:
-    from alphafix.oltr.training import require_equal_parts
+    from alphafix.oltr.training.loop import require_equal_parts
 
     require_equal_parts(16, 4)
-    with pytest.raises(InputError, match=r"a batch of 15, 2 processes[\s\S]*--batch-size"):
+    with pytest.raises(InputError, match=r"a batch of 15, 2 processes[\s\S]*batch_size="):
         require_equal_parts(15, 2)

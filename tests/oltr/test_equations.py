@@ -10,13 +10,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from alphafix.errors import InputError
-from alphafix.oltr.centroids import margin_loss, official_loss
-from alphafix.oltr.heads import CosineClassifier, OLTRHead
-from alphafix.oltr.memory import Hallucinator, Memory, Selector, nearest_distance, reachability
-from alphafix.oltr.objectives import OLTRObjective
-from alphafix.oltr.output import Output
-from alphafix.oltr.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
-from alphafix.oltr.squash import squash
+from alphafix.oltr.losses.centroids import margin_loss, official_loss
+from alphafix.oltr.losses.objectives import OLTRObjective
+from alphafix.oltr.models.heads import CosineClassifier, OLTRHead
+from alphafix.oltr.models.memory import (
+    Hallucinator,
+    Memory,
+    Selector,
+    nearest_distance,
+    reachability,
+)
+from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
+from alphafix.oltr.models.squash import squash
 
 # Two features of length 5 and 2, two centroids at distances 1 and 5, and 3 and 2.
 DIRECT = torch.tensor([[3.0, 4.0], [0.0, 2.0]])

@@ -22,7 +22,7 @@ from alphafix.oltr.losses.range_loss import (
     least_center_distance,
     range_loss,
 )
-from alphafix.rivals.ldam import margins
+from alphafix.rivals.losses import margins
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

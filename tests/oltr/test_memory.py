@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alphafix.errors import InputError
-from alphafix.oltr.heads import OLTRHead
-from alphafix.oltr.memory import LEAST_DISTANCE, Memory, nearest_distance
-from alphafix.oltr.objectives import OLTRObjective
-from alphafix.oltr.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
+from alphafix.oltr.losses.objectives import OLTRObjective
+from alphafix.oltr.models.heads import OLTRHead
+from alphafix.oltr.models.memory import LEAST_DISTANCE, Memory, nearest_distance
+from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
 
 
 class LargestResult(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alphafix.commands.app import app
-from alphafix.commands.extract.memory import keep_embedding
+from alphafix.commands.extract.work import _keep_embedding as keep_embedding
 from alphafix.files import read_json, sha256_file
-from alphafix.oltr.embedding import EMBEDDING, Embedding
+from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.run.directory import Run
 from tests.oltr.drawings import NAMES, write_folders, write_recipe
 

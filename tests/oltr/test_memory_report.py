@@ -10,18 +10,19 @@ import torch
 
 from alphafix.errors import FileFormatError
 from alphafix.files import write_tensors
-from alphafix.oltr.data import TensorImages
-from alphafix.oltr.embedding import (
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.transform import ImageTransform
+from alphafix.oltr.training.embedding import (
     PER_CLASS,
     Embedding,
     MemoryFigures,
     collect_embedding,
     sample_by_class,
 )
-from alphafix.oltr.memory_report import activated_classes, infused_rows, project
-from alphafix.oltr.methods import METHODS, Setting
-from alphafix.oltr.metrics import ON_CPU
-from alphafix.oltr.transform import ImageTransform
+from alphafix.oltr.training.images import TensorImages
+from alphafix.oltr.training.methods import METHODS
+from alphafix.oltr.training.projection import activated_classes, infused_rows, project
+from alphafix.oltr.training.running import ON_CPU
 from alphafix.report.memory_pictures import infused_table, memory_pictures
 from alphafix.report.style import svg_text
 from alphafix.values.classes import ClassTable
@@ -41,7 +42,7 @@ def images() -> TensorImages:
 
 def model(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    setting = Setting(backbone="small", counts=COUNTS, input_channels=1, size=16, width=12)
+    setting = ModelSpec(backbone="small", counts=COUNTS, input_channels=1, size=16, width=12)
     spec = METHODS[name]
     first = spec.stages[0].build_model(setting)
     return spec.stages[-1].build_model(setting, first).eval()

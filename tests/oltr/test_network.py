@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
-from alphafix.oltr.attention import ModulatedAttention
-from alphafix.oltr.backbones import build_backbone
-from alphafix.oltr.heads import CosineHead, Head, LinearHead, OLTRHead
-from alphafix.oltr.model import LongTailModel
-from alphafix.oltr.network import Network
-from alphafix.oltr.objectives import CrossEntropy, OLTRObjective
-from alphafix.oltr.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
+from alphafix.oltr.losses.objectives import CrossEntropy, OLTRObjective
+from alphafix.oltr.models.attention import ModulatedAttention
+from alphafix.oltr.models.backbones import build_backbone
+from alphafix.oltr.models.heads import Head, LinearHead, OLTRHead
+from alphafix.oltr.models.network import LongTailModel, Network
+from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
+from alphafix.oltr.models.ride import RideHead
 
 
 def small_model(
@@ -144,7 +144,7 @@ def test_network__image_size_that_does_not_match_the_attention_is_named() -> Non
 
 HEADS: dict[str, Head] = {
     "linear": LinearHead(6, 4),
-    "cosine": CosineHead(6, 4, 16.0),
+    "cosine": RideHead(6, 4, 1, 16.0),
     "oltr official": OLTRHead(6, 4, OFFICIAL),
     "oltr paper": OLTRHead(6, 4, PAPER),
 }
@@ -161,9 +161,9 @@ def test_head__is_a_plain_linear_layer_on_its_features(head: Head) -> None:
 
 
 def test_cosine_head__logits_are_cosines_times_scale() -> None:
-    head = CosineHead(2, 2, 16.0)
+    head = RideHead(2, 2, 1, 16.0)
     with torch.no_grad():
-        head.classifier.weight.copy_(torch.tensor([[0.0, 3.0], [4.0, 3.0]]))
+        head.classifiers[0].weight.copy_(torch.tensor([[0.0, 3.0], [4.0, 3.0]]))
     logits = head(torch.tensor([[10.0, 0.0], [0.0, 0.5]])).logits
     torch.testing.assert_close(logits, torch.tensor([[0.0, 12.8], [16.0, 9.6]]))
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from alphafix.commands.train_oltr.work import train_oltr
+from alphafix.commands.train_oltr.work import state
 from alphafix.errors import FileFormatError, TargetExistsError
-from alphafix.files import read_tensors
-from alphafix.oltr.checkpoints import Checkpoints, read_state
+from alphafix.files import atomic_path, read_json, read_tensors
+from alphafix.oltr.training.checkpoints import Checkpoints, read_checkpoint
+from alphafix.oltr.training.loop import StageState
+from alphafix.run.artifact import State
 from tests.oltr.drawings import RECIPE, write_folders, write_recipe
-from tests.oltr.processes import start
+from tests.processes import start
+from tests.stages import train_oltr
 
 EPOCHS = 5
 
@@ -60,23 +62,38 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def kill_after(options: TrainOltrOptions, epochs: int) -> None:
-    """Start a training, and kill it when so many epochs are written."""
-    process = start(options)
-    deadline = time.monotonic() + 120
-    while len(lines(options.output)) < epochs and time.monotonic() < deadline:
-        assert process.exitcode in (None, 0)
-        time.sleep(0.002)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+def kill_at(options: TrainOltrOptions, stage: int, epoch: int, *, half_written: bool) -> None:
+    """Run a training that is killed as it writes the state of that epoch, or just after it.
+
+    It kills itself, so that it dies at this very place whatever the load of the machine.
+    """
+
+    def prepare() -> None:
+        save = Checkpoints.save
+
+        def killing(self: Checkpoints, state: StageState) -> None:
+            if (state["stage"], state["epoch"]) != (stage, epoch):
+                save(self, state)
+                return
+            if half_written:
+                with atomic_path(self.path(stage), overwrite=True) as temporary:
+                    torch.save(state, temporary)
+                    os.kill(os.getpid(), signal.SIGKILL)
+            save(self, state)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(Checkpoints, "save", killing)  # noqa: B010 (mypy knows no other way)
+
+    process = start(options, prepare=prepare)
+    process.join(120)
     assert process.exitcode == -signal.SIGKILL
 
 
 def test_kill__in_each_stage_changes_no_bit(work: Path, whole: Path) -> None:
     options = options_of(work, "killed")
-    for epochs in (2, EPOCHS + 2):
-        kill_after(options, epochs)
+    for stage in (1, 2):
+        kill_at(options, stage, 3, half_written=True)
+        kill_at(options, stage, 4, half_written=False)
         assert not (options.output / "config.json").exists()
     # In a process like the others: another number of threads would sum in another order.
     process = start(options)
@@ -88,7 +105,7 @@ def test_kill__in_each_stage_changes_no_bit(work: Path, whole: Path) -> None:
         assert (options.output / name).read_bytes() == (whole / name).read_bytes()
     for stage in (1, 2):
         one, other = (
-            read_state(folder / "checkpoint" / f"stage-{stage}.pt")
+            read_checkpoint(folder / "checkpoint" / f"stage-{stage}.pt")
             for folder in (options.output, whole)
         )
         for part in ("model", "best_weights"):
@@ -119,6 +136,14 @@ def test_a_finished_training__is_only_evaluated_again_where_just_that_changes(
     train_oltr(options_of(work, "whole"))
 
 
+def test_state__tells_what_is_to_do_without_training(work: Path, whole: Path) -> None:
+    assert state(options_of(work, "nothing")) is State.MISSING
+    assert state(options_of(work, "whole")) is State.CURRENT
+    assert state(options_of(work, "whole", odin=True)) is State.MISSING  # evaluated otherwise
+    assert state(options_of(work, "whole", seed=1)) is State.OTHER
+    assert not (work / "nothing").exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -135,7 +160,7 @@ def test_other_options__are_an_error_that_names_overwrite(
     with pytest.raises(TargetExistsError) as error:
         train_oltr(options_of(work, "whole", **changed))
     assert says in str(error.value)
-    assert "--overwrite" in str(error.value)
+    assert "overwrite=True" in str(error.value)
     assert (whole / "model.safetensors").read_bytes() == before
 
 
@@ -153,19 +178,21 @@ def test_overwrite__begins_again(work: Path, whole: Path) -> None:
     train_oltr(other)
     tensors = [read_tensors(folder / "model.safetensors")[0] for folder in (options.output, whole)]
     assert any((tensors[0][name] != tensors[1][name]).any() for name in tensors[0])
-    assert Checkpoints(options.output / "checkpoint").plan()["options"]["seed"] == 3  # type: ignore[index]
+    assert read_json(options.output / "checkpoint/plan.json")["options"]["seed"] == 3
 
 
 def test_a_damaged_checkpoint__is_named(work: Path, whole: Path) -> None:
     options = options_of(work, "damaged")
-    kill_after(options, 2)
+    kill_at(options, 1, 2, half_written=False)
     path = options.output / "checkpoint/stage-1.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(FileFormatError, match=r"stage-1\.pt is damaged[\s\S]*--overwrite"):
+    with pytest.raises(FileFormatError, match=r"stage-1\.pt is damaged[\s\S]*overwrite=True"):
         train_oltr(options)
+    train_oltr(options_of(work, "damaged", overwrite=True))
+    assert state(options) is State.CURRENT
 
 
 def test_checkpoints__hold_nothing_that_runs_code(whole: Path) -> None:
-    state = torch.load(whole / "checkpoint/stage-2.pt", weights_only=True)
-    assert state["epoch"] == EPOCHS
-    assert set(state) >= {"model", "optimiser", "objective", "scaler", "best_weights", "history"}
+    found = torch.load(whole / "checkpoint/stage-2.pt", weights_only=True)
+    assert found["epoch"] == EPOCHS
+    assert set(found) >= {"model", "optimiser", "objective", "scaler", "best_weights", "history"}

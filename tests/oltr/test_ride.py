@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.errors import InputError
-from alphafix.oltr.backbones import build_backbone
 from alphafix.oltr.losses.objectives import Ride, Routing
-from alphafix.oltr.methods import METHODS, Setting
-from alphafix.oltr.model import LongTailModel
-from alphafix.oltr.output import Output
-from alphafix.oltr.ride import RideHead, RideNetwork, build_ride, split_body
-from alphafix.oltr.routing import Decision, RoutedRide, needed_later
+from alphafix.oltr.models.backbones import build_backbone
+from alphafix.oltr.models.export import export
+from alphafix.oltr.models.network import LongTailModel
+from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.ride import RideHead, RideNetwork, build_ride, split_body
+from alphafix.oltr.models.routing import Decision, RoutedRide, needed_later
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.training.methods import METHODS
 
 CLASSES, EXPERTS = 6, 3
-SETTING = Setting("small", np.array([40, 20, 10, 5, 3, 2]), 1, 16, experts=EXPERTS)
+SETTING = ModelSpec("small", np.array([40, 20, 10, 5, 3, 2]), 1, 16, experts=EXPERTS)
 
 
 def ride() -> LongTailModel:
@@ -186,32 +188,67 @@ def test_router__learns_alone() -> None:
 
 @pytest.mark.parametrize(("bias", "used"), [(-1e3, 1), (1e3, EXPERTS)])
 def test_router__stops_at_once_or_asks_all(bias: float, used: int) -> None:
-    model = routed().eval()
+    model = routed()
     for decision in decisions(model):
         nn.init.constant_(decision.score.bias, bias)
     images = some_images()
-    logits, count = model.routed(images)
-    output = model(images)
-    assert output.expert_logits is not None
-    assert count.tolist() == [used] * len(images)
-    assert torch.allclose(logits, output.expert_logits[:used].mean(dim=0), atol=1e-5)
+    everyone, found = model.train()(images), model.eval()(images)
+    assert everyone.expert_logits is not None
+    assert found.experts.tolist() == [used] * len(images)
+    assert torch.allclose(found.logits, everyone.expert_logits[:used].mean(dim=0), atol=1e-5)
 
 
-def test_router__asks_more_experts_for_some_images_only() -> None:
-    model = routed().eval()
-    images = some_images(16)
-    output = model(images)
-    assert output.expert_logits is not None
+def half_routed() -> tuple[RoutedRide, Tensor]:
+    """A router that asks a second expert for half of these images, and never a third."""
+    model, images = routed(), some_images(16)
+    output = model.train()(images)
     with torch.no_grad():
         first, second = decisions(model)
         scores = first(output.features[:, :96], output.expert_logits[0])
         first.score.bias.sub_(scores.median())
     nn.init.constant_(second.score.bias, -1e3)
-    logits, count = model.routed(images)
-    assert sorted(set(count.tolist())) == [1, 2]
-    for i, used in enumerate(count.tolist()):
-        expected = output.expert_logits[:used, i].mean(dim=0)
-        assert torch.allclose(logits[i], expected, atol=1e-5)
+    return model, images
+
+
+def test_router__asks_more_experts_for_some_images_only() -> None:
+    model, images = half_routed()
+    everyone, found = model.train()(images), model.eval()(images)
+    assert everyone.expert_logits is not None
+    assert sorted(set(found.experts.tolist())) == [1, 2]
+    for i, used in enumerate(found.experts.tolist()):
+        expected = everyone.expert_logits[:used, i].mean(dim=0)
+        assert torch.allclose(found.logits[i], expected, atol=1e-5)
+
+
+def test_routed__is_one_linear_head_on_the_parts_that_were_asked() -> None:
+    model, images = half_routed()
+    weight, bias = model.head.linear()
+    everyone, found = model.train()(images), model.eval()(images)
+    torch.testing.assert_close(functional.linear(found.features, weight, bias), found.logits)
+    parts = found.features.reshape(16, EXPERTS, 96)
+    for i, used in enumerate(found.experts.tolist()):
+        expected = everyone.features[i].reshape(EXPERTS, 96)[:used] * EXPERTS / used
+        torch.testing.assert_close(parts[i, :used], expected)
+        assert not parts[i, used:].any()
+    torch.testing.assert_close(found.direct[:, :96], everyone.direct[:, :96])
+
+
+def test_exported__is_routed_whatever_becomes_of_its_head() -> None:
+    model, images = half_routed()
+    before = model.eval()(images)
+    exported = export(model).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(exported(images), before.logits)
+        exported.head.weight[0] += 7  # a corrected row
+        torch.testing.assert_close(exported.features(images), before.features)
+
+
+def test_routed__gives_gradients_to_images() -> None:
+    model, images = half_routed()
+    exported = export(model).eval()
+    moving = images.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(exported(moving).max(dim=1).values.sum(), moving)
+    assert bool((gradient.flatten(1).abs().sum(1) > 0).all())
 
 
 def test_router__needs_a_trained_ride_model() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.errors import InputError
-from alphafix.oltr.sampling import (
+from alphafix.oltr.training.sampling import (
     class_aware_order,
     draw_epoch,
     require_samples,

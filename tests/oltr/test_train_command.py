@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from alphafix.commands.app import app
-from alphafix.files import read_json, read_tensors
+from alphafix.files import read_json, read_tensors, write_tensors
 from alphafix.models.loading import load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
-from alphafix.oltr.export import read_config
-from alphafix.oltr.methods import METHODS
-from alphafix.oltr.pipeline import build_untrained
-from alphafix.oltr.recipes import BUILT_IN, StageRecipe, built_in, read_recipe
+from alphafix.oltr.models.presets import Ablations
+from alphafix.oltr.training.folder import read_config
+from alphafix.oltr.training.methods import METHODS
+from alphafix.oltr.training.recipes import BUILT_IN, StageRecipe, built_in, read_recipe
 from tests.oltr.drawings import COUNTS, NAMES, OPEN, draw, write_folders, write_recipe
 
 runner = CliRunner()
@@ -109,7 +110,7 @@ def _accuracy(classifier: Any, work: Path) -> float:
 def _same_logits(folder: Path, name: str, exported: torch.nn.Module) -> bool:
     """Whether the exported model gives the logits of the one that was trained."""
     spec, config = METHODS[name], read_config(folder)
-    model = build_untrained(spec, config.setting)
+    model = spec.build_untrained(config.spec)
     state = torch.load(folder / f"checkpoint/stage-{len(spec.stages)}.pt", weights_only=True)
     model.load_state_dict(state["best_weights"])
     model.eval()
@@ -120,32 +121,113 @@ def _same_logits(folder: Path, name: str, exported: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("flag", "gone"),
+    ("flag", "parts", "gone"),
     [
-        ("--no-memory", "head.memory."),
-        ("--no-selector", "memory.selector"),
-        ("--no-reachability", ""),
-        ("--no-attention", "attention"),
-        ("--attention-map=plain", "self_attention"),
+        ("--no-memory", Ablations(memory=False), "head.memory."),
+        ("--no-selector", Ablations(selector=False), "memory.selector"),
+        ("--no-reachability", Ablations(reachability=False), ""),
+        ("--no-attention", Ablations(attention=False), "attention"),
+        ("--attention-map=plain", Ablations(attention_map="plain"), "self_attention"),
     ],
 )
-def test_ablation__leaves_a_part_out(flag: str, gone: str, train: Command, tmp_path: Path) -> None:
+def test_ablation__leaves_a_part_out(
+    flag: str, parts: Ablations, gone: str, train: Command, tmp_path: Path
+) -> None:
     fine(train("--epochs", "1", *flag.split("=")))
     tensors, _ = read_tensors(tmp_path / "out/model.safetensors")
-    full = set(build_untrained(METHODS["oltr"], _full(tmp_path)).state_dict())
-    missing = {name for name in full if f"body.{name}" not in tensors}
+    config = read_config(tmp_path / "out")
+    assert config.spec.ablations == parts
+    full = replace(config.spec, ablations=Ablations())
+    names = set(METHODS["oltr"].build_untrained(full).state_dict())
+    missing = {name for name in names if f"body.{name}" not in tensors}
     missing -= {name for name in missing if "classifier" in name}
     assert all(gone in name for name in missing)
     assert bool(missing) == bool(gone)
-    assert load_classifier(f"oltr:{tmp_path / 'out'}", None, Overrides()).class_names == NAMES
+    classifier = load_classifier(f"oltr:{tmp_path / 'out'}", None, Overrides())
+    assert classifier.class_names == NAMES
 
 
-def _full(tmp_path: Path) -> Any:
-    from dataclasses import replace
+def test_no_reachability__the_exported_model_scales_nothing(train: Command, tmp_path: Path) -> None:
+    images = torch.randn(5, 3, 16, 16)
+    for flag, scaled in (("--reachability", True), ("--no-reachability", False)):
+        folder = tmp_path / flag
+        fine(train("--epochs", "1", flag, "--output", str(folder)))
+        body = load_classifier(f"oltr:{folder}", None, Overrides()).module.get_submodule("body")
+        with torch.inference_mode():
+            output = body(images)
+            memory = body.get_submodule("head.memory")
+            borrowed = output.memory @ body.get_parameter("head.centroids")
+            chosen = memory.get_submodule("selector")(output.direct) * borrowed
+        same = torch.allclose(output.meta, output.direct + chosen, rtol=1e-4, atol=1e-5)
+        assert same is not scaled
 
-    from alphafix.oltr.presets import Ablations
 
-    return replace(read_config(tmp_path / "out").setting, ablations=Ablations())
+def test_ride_routing__evaluates_as_many_experts_as_an_image_needs(
+    train: Command, tmp_path: Path, work: Path
+) -> None:
+    ride, routed = tmp_path / "ride", tmp_path / "routed"
+    fine(train("--method", "ride", "--epochs", "1", "--output", str(ride)))
+    command = ("--method", "ride-routing", "--epochs", "1", "--output", str(routed))
+    fine(train(*command))
+    # A router that wants a second expert for half of the test images, and never a third.
+    file = routed / "model.safetensors"
+    state, metadata = read_tensors(file)
+    images = _test_images(load_classifier(f"oltr:{routed}", None, Overrides()), work)
+    state["body.router.1.score.bias"][:] = -1e3
+    state["body.router.0.score.bias"] -= np.median(_by_hand(routed, state, images)[2])
+    write_tensors(file, state, metadata, overwrite=True)
+    result = fine(train(*command))
+    logits, asked, _ = _by_hand(routed, state, images)
+    assert sorted(set(asked.tolist())) == [1, 2]
+    found, every = (read_json(folder / "evaluation.json") for folder in (routed, ride))
+    labels = np.repeat(np.arange(len(NAMES)), COUNTS["test"])
+    right = 100 * float((logits.argmax(1) == labels).mean())
+    assert found["closed"]["test"]["overall"] == pytest.approx(right)
+    assert found["experts"]["test"] == pytest.approx(asked.mean())
+    assert (
+        f"experts that an image asks on average: {found['experts']['val']:.2f} on val"
+        in " ".join(result.stderr.split())
+    )
+    assert "experts" not in every
+    assert found["detection"] != every["detection"]
+    confidences = torch.from_numpy(logits).softmax(1).max(1).values
+    accepted = 100 * float((confidences >= found["threshold"]).float().mean())
+    assert found["recognition"][0]["known_accepted"] == pytest.approx(accepted)
+    # As a backbone it is routed too.
+    module = load_classifier(f"oltr:{routed}", None, Overrides()).module
+    with torch.inference_mode():
+        np.testing.assert_allclose(module(images).numpy(), logits, rtol=1e-4, atol=1e-4)
+
+
+def _test_images(classifier: Any, work: Path) -> torch.Tensor:
+    from PIL import Image
+
+    paths = [path for kind in NAMES for path in sorted((work / "data/test" / kind).glob("*.png"))]
+    opened = [Image.open(path).convert("RGB") for path in paths]
+    pixels = torch.stack([classifier.preprocess.transform(image) for image in opened])
+    return torch.as_tensor(classifier.preprocess.finish(pixels))
+
+
+def _by_hand(folder: Path, state: Any, images: torch.Tensor) -> tuple[Any, Any, Any]:
+    """Routed logits, experts asked, and the first router's scores, without the model's own code."""
+    body = load_classifier(f"oltr:{folder}", None, Overrides()).module.get_submodule("body")
+    with torch.inference_mode():
+        direct = body.get_submodule("network")(images).numpy()
+    parts = direct.reshape(len(images), 3, -1)
+    parts = parts / np.linalg.norm(parts, axis=2, keepdims=True)
+    weight = state["head.weight"].reshape(len(NAMES), 3, -1) * 3
+    each = np.einsum("bed,ced->ebc", parts, weight)
+    so_far = each.cumsum(0) / np.arange(1, 4)[:, None, None]
+    scores = []
+    for k in range(2):
+        hidden = parts[:, k] @ state[f"body.router.{k}.project.weight"].T
+        hidden /= np.linalg.norm(hidden, axis=1, keepdims=True)
+        largest = np.sort(so_far[k], axis=1)[:, ::-1][:, :5]
+        seen = np.concatenate([hidden, largest], axis=1)
+        score = seen @ state[f"body.router.{k}.score.weight"][0]
+        scores.append(score + state[f"body.router.{k}.score.bias"])
+    asked = np.where(scores[0] <= 0, 1, np.where(scores[1] <= 0, 2, 3))
+    return so_far[asked - 1, np.arange(len(images))], asked, scores[0]
 
 
 def test_preset_paper__changes_augmentation_squashing_and_scale(
@@ -168,7 +250,7 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
 ) -> None:
     from alphafix.features.store import FeatureStore
     from alphafix.rivals import fit_method
-    from alphafix.rivals.material import Material
+    from alphafix.rivals.data import FitData
     from alphafix.values.head import Head
 
     fine(train("--method", "plain", "--output", str(tmp_path / "plain")))
@@ -180,7 +262,7 @@ def test_head_only__is_the_rival_on_the_first_stage_s_features(
     fit, val = (FeatureStore.open(tmp_path / "run/features" / split) for split in ("train", "val"))
     head = Head.load(tmp_path / "run/head.safetensors")
     classes = _classes(tmp_path / "tau")
-    expected = fit_method("tau-norm", Material.of(fit, val, head, classes)).apply(head)
+    expected = fit_method("tau-norm", FitData(fit, val, head, classes)).apply(head)
     found = read_tensors(tmp_path / "tau/model.safetensors")[0]
     np.testing.assert_allclose(found["head.weight"], expected.weight, rtol=1e-4, atol=1e-5)
 
@@ -261,7 +343,10 @@ def test_recipe__that_starts_from_imagenet_wants_its_weights(train: Command) -> 
         ("base: imagenet", "base: imagenet"),
         ("[1, 2]", "names and values"),
         ("stage1: {epochs: 0}", "greater than or equal to 1"),
-        ("a: [", "cannot be read"),
+        ("a: [", "line 1: this is no valid YAML"),
+        ("", "names and values"),
+        ("size: 16\nresize: 16\nstage2:\n  epochs: 2\n  lr: -1\n", "wrong.yaml, line 5"),
+        ("size: 16\nchanels: 3\n", "wrong.yaml, line 2"),
     ],
 )
 def test_recipe_file__that_is_not_understood_is_an_error(
@@ -365,7 +450,7 @@ def test_arrays__in_grey_are_trained_in_memory(train: Command, tmp_path: Path) -
     np.savez(tmp_path / "images.npz", **arrays)
     fine(train(data=tmp_path / "images.npz"))
     config = read_config(tmp_path / "out")
-    assert config.transform.channels == config.setting.input_channels == 1
+    assert config.transform.channels == config.spec.input_channels == 1
     assert config.names == ("0", "1", "2", "3", "4", "5")
     values = arrays["train_images"] / 255
     assert config.transform.mean == pytest.approx([values.mean()], abs=1e-3)

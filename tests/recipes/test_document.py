@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from alphafix.documents import nearest, parse, read_document
 from alphafix.errors import FileFormatError, InputError
-from alphafix.recipes.document import nearest, parse, read_document
 
 
 def test_parse__takes_on_and_yes_as_text_and_numbers_as_numbers() -> None:

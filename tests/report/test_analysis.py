@@ -19,7 +19,8 @@ from alphafix.report.analysis import (
 )
 from alphafix.report.combinations import learned
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction, Trials
+from alphafix.values.correction import Chosen, Correction
+from alphafix.values.trials import TrialRecord, Trials
 
 # Two few-split classes (0, 1) and three base ones, on a line.
 CLASSES = ClassTable(("a", "b", "c", "d", "e"), np.array([5, 6, 50, 60, 500]))
@@ -148,12 +149,12 @@ def test_top_confusions__most_frequent_first() -> None:
 
 def make_correction(seeds: list[int]) -> Correction:
     trials = Trials(
-        settings=tuple({"rho": 0.5, "k": 2, "seed": seed} for seed in range(2)),
+        records=tuple(TrialRecord(0.5, 2, seed) for seed in range(2)),
         neighbors=np.array([[[2, 3], [3, 4]], [[2, 4], [3, 4]]]),
         alphas=np.array([[[0.5, -0.5], [1, 0]], [[0.7, 0.3], [0.5, -0.5]]], dtype=np.float32),
         biases=np.zeros((2, 2), dtype=np.float32),
     )
-    chosen = {"rho": 0.5, "k": 2, "seeds": seeds}
+    chosen = Chosen({"rho": 0.5, "k": 2, "seeds": seeds})
     rows = np.zeros((2, 1), dtype=np.float32)
     return Correction(CLASSES.few, rows, None, chosen=chosen, trials=trials)
 

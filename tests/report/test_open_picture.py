@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.features.writer import FeatureWriter
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.curve import CURVES, open_curve
@@ -18,6 +17,7 @@ from alphafix.openset.samples import OpenSamples
 from alphafix.report.open_picture import open_curve_picture
 from alphafix.report.style import svg_text
 from tests.evaluation.problems import corrected_run
+from tests.stages import find_neighbors
 
 
 def samples(seed: int, unknown: int = 20) -> OpenSamples:

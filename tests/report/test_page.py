@@ -18,19 +18,16 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from alphafix.commands.compare.options import CompareOptions
-from alphafix.commands.compare.work import compare
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
 from alphafix.commands.report.options import ReportOptions
-from alphafix.commands.report.work import report
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import train
 from alphafix.errors import StaleInputError
 from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
 from alphafix.report.tables import Table
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
+from tests.stages import compare, find_neighbors, report, train
 
 EVIL = "<script>alert(1)</script>"
 
@@ -147,7 +144,7 @@ def test_report__stale_comparison(tmp_path: Path) -> None:
     run.path("compare.json").write_text(
         json.dumps({"provenance": {"inputs": {HEAD: "0" * 64}}}), encoding="utf-8"
     )
-    with pytest.raises(StaleInputError, match="alphafix compare"):
+    with pytest.raises(StaleInputError, match=r"alphafix\.compare\("):
         report(ReportOptions(run=run.folder, bootstraps=100))
     assert not run.path("report").exists()
 

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.given import Given
+from alphafix.alphanet.neighbors import nearest_neighbours
+from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.rivals import alphanet, fit
-from alphafix.rivals.material import Material
+from alphafix.rivals.data import FitData
+from alphafix.values.neighbors import Neighbours
+from alphafix.values.trials import Trials
 from tests.common import make_problem, write_run
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, FeatureStore]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> FitData:
     folder: Path = tmp_path_factory.mktemp("alphanet") / "run"
-    run = write_run(folder, make_problem(num_classes=12, spread=1.2))
-    return FeatureStore.open(run.features("train")), FeatureStore.open(run.features("val"))
+    problem = make_problem(num_classes=12, spread=1.2)
+    run = write_run(folder, problem)
+    train, val = (FeatureStore.open(run.features(split)) for split in ("train", "val"))
+    return FitData(train, val, problem.head, problem.classes, max_overall_drop=5.0)
 
 
 @pytest.fixture(scope="module")
-def material(stores: tuple[FeatureStore, FeatureStore]) -> Material:
-    problem = make_problem(num_classes=12, spread=1.2)
-    return Material.of(*stores, problem.head, problem.classes, max_overall_drop=5.0)
+def near(data: FitData) -> Neighbours:
+    return nearest_neighbours(data.means, data.classes, k=3)
 
 
-def test_fitted__rows_are_the_mean_of_the_seeds(
-    stores: tuple[FeatureStore, FeatureStore], material: Material
-) -> None:
-    trials = alphanet.train_trials(*stores, material, rhos=[0.5, 1.0], k=3, seeds=[0, 1])
-    found = alphanet.fitted("alphanet", material, trials)
+def trained(data: FitData, near: Neighbours, **settings: Any) -> Trials:
+    given = Given(data.train, data.val, data.head, data.classes, near)
+    return train_trials(given, FitSettings(**settings))
+
+
+def test_fitted__rows_are_the_mean_of_the_seeds(data: FitData, near: Neighbours) -> None:
+    trials = trained(data, near, rhos=(0.5, 1.0), seeds=(0, 1))
+    found = alphanet.fitted("alphanet", data, trials)
     assert [one.method for one in found] == ["alphanet rho 0.5", "alphanet rho 1"]
-    few = material.classes.few
+    few = data.classes.few
     singles = [
-        trials.rows(i, material.head, few)
-        for i, record in enumerate(trials.settings)
-        if record["rho"] == 0.5
+        trials.rows(i, data.head, few)
+        for i, record in enumerate(trials.records)
+        if record.rho == 0.5
     ]
     correction = found[0].correction
     assert correction is not None
@@ -45,46 +56,36 @@ def test_fitted__rows_are_the_mean_of_the_seeds(
     assert correction.rows == pytest.approx(np.mean(singles, axis=0), abs=1e-5)
 
 
-def test_train_trials__random_neighbours_differ_by_trial(
-    stores: tuple[FeatureStore, FeatureStore], material: Material
-) -> None:
-    trials = alphanet.train_trials(
-        *stores, material, rhos=[0.5], k=3, seeds=[0, 1], metric="random"
-    )
+def test_train_trials__random_neighbours_differ_by_trial(data: FitData, near: Neighbours) -> None:
+    trials = trained(data, near, seeds=(0, 1), metric="random")
     assert (trials.neighbors[0] != trials.neighbors[1]).any()
 
 
-def test_calibrated__one_scalar_more_on_few_split_biases(
-    stores: tuple[FeatureStore, FeatureStore], material: Material
-) -> None:
-    trials = alphanet.train_trials(*stores, material, rhos=[0.5], k=3, seeds=[0])
-    (plain,) = alphanet.fitted("alphanet", material, trials)
-    moved = alphanet.calibrated(plain, material)
+def test_calibrated__one_scalar_more_on_few_split_biases(data: FitData, near: Neighbours) -> None:
+    trials = trained(data, near, seeds=(0,))
+    (plain,) = alphanet.fitted("alphanet", data, trials)
+    moved = alphanet.calibrated(plain, data)
     extra = moved.settings["offset"]
-    few = np.isin(np.arange(12), material.classes.few)
-    difference = moved.logits(material.val_features) - plain.logits(material.val_features)
+    few = np.isin(np.arange(12), data.classes.few)
+    difference = moved.logits(data.val_features) - plain.logits(data.val_features)
     assert difference == pytest.approx(np.broadcast_to(extra * few, difference.shape), abs=1e-4)
-    assert material.goodness(moved.val) >= material.goodness(plain.val)
+    assert data.goodness(moved.val) >= data.goodness(plain.val)
 
 
-def test_on_top__keeps_the_base_rows_of_the_head_below(
-    stores: tuple[FeatureStore, FeatureStore], material: Material
-) -> None:
-    below = fit("logit-adjustment", material)
-    found = alphanet.on_top(below, *stores, material, rho=0.5, k=3, seeds=[0])
+def test_on_top__keeps_the_base_rows_of_the_head_below(data: FitData, near: Neighbours) -> None:
+    below = fit("logit-adjustment", data)
+    found = alphanet.on_top(below, data, near, FitSettings(seeds=(0,)))
     assert found.method == "alphanet on logit-adjustment"
     assert below.correction is not None
     assert found.correction is not None
-    lower = below.correction.apply(material.head)
-    upper = found.correction.apply(material.head)
-    base, few = material.classes.base, material.classes.few
+    lower = below.correction.apply(data.head)
+    upper = found.correction.apply(data.head)
+    base, few = data.classes.base, data.classes.few
     assert upper.weight[base] == pytest.approx(lower.weight[base])
     assert upper.bias_or_zeros[base] == pytest.approx(lower.bias_or_zeros[base])
     assert (upper.weight[few] != lower.weight[few]).any()
 
 
-def test_on_top__refuses_what_is_not_linear(
-    stores: tuple[FeatureStore, FeatureStore], material: Material
-) -> None:
+def test_on_top__refuses_what_is_not_linear(data: FitData, near: Neighbours) -> None:
     with pytest.raises(InputError, match="not a linear head"):
-        alphanet.on_top(fit("ncm-l2", material), *stores, material, rho=0.5, k=3, seeds=[0])
+        alphanet.on_top(fit("ncm-l2", data), data, near, FitSettings(seeds=(0,)))

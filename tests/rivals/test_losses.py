@@ -10,34 +10,36 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alphafix.rivals import crt, disalign, ldam, lws, weight_balancing
-from alphafix.rivals.balanced_softmax import balanced_softmax
-from alphafix.rivals.balanced_softmax import fit as fit_balanced_softmax
-from alphafix.rivals.focal import focal_loss
-from alphafix.rivals.fslwf import Generator
-from alphafix.rivals.lade import lader
-from alphafix.rivals.material import Material
-from alphafix.rivals.metamodelnet import Chain, entry
-from alphafix.rivals.metamodelnet import fit as fit_metamodelnet
-from alphafix.rivals.model_regression import fit as fit_model_regression
-from alphafix.rivals.model_regression import objective
-from alphafix.rivals.shots import SHRINKAGE, Shots
-from alphafix.rivals.training import Recipe, balanced_order, best_rate
+from alphafix.rivals import disalign, retrained
+from alphafix.rivals.data import FitData
+from alphafix.rivals.few_shot.fslwf import Generator
+from alphafix.rivals.few_shot.metamodelnet import Chain, entry, metamodelnet
+from alphafix.rivals.few_shot.model_regression import model_regression, objective
+from alphafix.rivals.few_shot.shots import SHRINKAGE, Shots
+from alphafix.rivals.losses import (
+    balanced_softmax,
+    class_balanced_weights,
+    focal_loss,
+    lader,
+    ldam_loss,
+    margins,
+)
+from alphafix.rivals.training import HeadTraining, balanced_order, best_rate
 from alphafix.values.head import Head
-from tests.rivals.problems import material_of, small_material
+from tests.rivals.problems import data_of, small_data
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
 LABELS = torch.tensor([0, 1])
 COUNTS = torch.tensor([1.0, 4.0])
 
 
-def constant_material(counts: tuple[int, ...] = (5, 40, 200)) -> Material:
+def constant_data(counts: tuple[int, ...] = (5, 40, 200)) -> FitData:
     """Features that say nothing: x = 1 for all samples; only the prior can be learned."""
     labels = np.repeat(np.arange(len(counts)), counts)
     features = np.ones((len(labels), 1), dtype=np.float32)
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(len(counts), 1)).astype(np.float32)
-    return material_of(features, labels, Head(weight, np.zeros(len(counts), np.float32)))
+    return data_of(features, labels, Head(weight, np.zeros(len(counts), np.float32)))
 
 
 def test_balanced_softmax__hand_computed() -> None:
@@ -55,11 +57,11 @@ def test_focal__hand_computed_and_cross_entropy_at_gamma_0() -> None:
 
 
 def test_ldam__margins_and_loss_by_hand() -> None:
-    delta = ldam.margins(torch.tensor([1.0, 16.0, 81.0]))
+    delta = margins(torch.tensor([1.0, 16.0, 81.0]))
     assert delta.tolist() == pytest.approx([0.5, 0.25, 0.5 / 3])
     cosines = torch.tensor([[0.5, 0.1, 0.0]])
     expected = -math.log(1 / (1 + math.exp(30 * (0.1 - 0.0)) + math.exp(0.0)))
-    assert float(ldam.ldam_loss(cosines, torch.tensor([0]), delta)) == pytest.approx(expected)
+    assert float(ldam_loss(cosines, torch.tensor([0]), delta)) == pytest.approx(expected)
 
 
 def test_lader__hand_computed() -> None:
@@ -81,11 +83,11 @@ def test_lader__class_without_samples_in_the_batch_is_left_out() -> None:
 
 
 def test_weight_balancing__class_weights_and_ball_by_hand() -> None:
-    weights = weight_balancing.class_weights(torch.tensor([1.0, 2.0]), beta=0.5)
+    weights = class_balanced_weights(torch.tensor([1.0, 2.0]), beta=0.5)
     # 0.5 / 0.5 and 0.5 / 0.75, mean 5/6.
     assert weights.tolist() == pytest.approx([1.2, 0.8])
     rows = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
-    weight_balancing.project(rows, 1.0)
+    retrained.project(rows, 1.0)
     assert rows.flatten().tolist() == pytest.approx([0.6, 0.8, 0.3, 0.4, 0, 0])
 
 
@@ -100,9 +102,9 @@ def test_disalign__mixes_by_confidence() -> None:
 
 
 def test_disalign__starts_at_the_base_head() -> None:
-    material = small_material(scale=2.0)
-    found = disalign.DisAlign(material).logits(material.val_features)
-    assert found == pytest.approx(material.head.logits(material.val_features), abs=1e-4)
+    data = small_data(scale=2.0)
+    found = disalign.DisAlign(data).logits(data.val_features)
+    assert found == pytest.approx(data.head.logits(data.val_features), abs=1e-4)
 
 
 def test_balanced_order__all_classes_equally_often() -> None:
@@ -114,34 +116,35 @@ def test_balanced_order__all_classes_equally_often() -> None:
 
 
 def test_crt__learns_no_prior_from_features_that_say_nothing() -> None:
-    found = crt.fit(constant_material(), Recipe(epochs=20, balanced=True, batch=64))
+    training = HeadTraining(epochs=20, balanced=True, batch=64)
+    found = retrained.retrain(constant_data(), name="crt", training=training)
     logits = found.logits(np.ones((1, 1), dtype=np.float32))[0]
     assert np.ptp(logits) < 0.3
 
 
 def test_balanced_softmax__learns_no_prior_either() -> None:
-    recipe = Recipe(epochs=60, batch=49)
-    found = fit_balanced_softmax(constant_material(), recipe)
+    training = HeadTraining(epochs=60, batch=49)
+    found = retrained.retrain(constant_data(), name="balanced-softmax", training=training)
     logits = found.logits(np.ones((1, 1), dtype=np.float32))[0]
     assert np.ptp(logits) < 0.5
 
 
 def test_lws__rows_keep_their_direction() -> None:
-    material = small_material()
-    found = lws.fit(material).correction
+    data = small_data()
+    found = retrained.retrain(data, name="lws").correction
     assert found is not None
-    ratio = found.rows / material.head.weight
+    ratio = found.rows / data.head.weight
     assert ratio == pytest.approx(np.broadcast_to(ratio[:, :1], ratio.shape), rel=1e-3)
     assert found.biases is not None
-    assert found.biases / material.head.bias_or_zeros == pytest.approx(ratio[:, 0], rel=1e-3)
+    assert found.biases / data.head.bias_or_zeros == pytest.approx(ratio[:, 0], rel=1e-3)
     assert np.ptp(ratio[:, 0]) > 0.01
 
 
 def test_best_rate__never_keeps_a_diverged_head() -> None:
-    material = small_material()
-    good = (material.head.weight, material.head.bias_or_zeros)
+    data = small_data()
+    good = (data.head.weight, data.head.bias_or_zeros)
     bad = (np.full_like(good[0], np.nan), good[1])
-    (rows, _), rate = best_rate(material, lambda r: good if r == 0.2 else bad)
+    (rows, _), rate = best_rate(data, lambda r: good if r == 0.2 else bad)
     assert rate == 0.2
     assert rows is good[0]
 
@@ -161,11 +164,11 @@ def test_fslwf__row_by_hand() -> None:
 
 
 def test_shots__rows_are_discriminants_in_units_of_the_head() -> None:
-    material = small_material()
-    shots = Shots.of(material)
+    data = small_data()
+    shots = Shots.of(data)
     rows = shots.few_rows().numpy() - shots.targets.mean(dim=0).numpy()
-    few, means = material.classes.few, material.means
-    centered = material.features - means[material.labels]
+    few, means = data.classes.few, data.means
+    centered = data.features - means[data.labels]
     covariance = centered.T @ centered / len(centered)
     ridge = SHRINKAGE * np.trace(covariance) / 8
     center = means.mean(axis=0)
@@ -177,12 +180,12 @@ def test_shots__rows_are_discriminants_in_units_of_the_head() -> None:
 
 
 def test_shots__task_loss_of_the_true_rows_is_the_base_heads() -> None:
-    material = small_material()
-    shots, places = Shots.of(material), np.array([0, 3])
+    data = small_data()
+    shots, places = Shots.of(data), np.array([0, 3])
     found = shots.task_loss(shots.targets[places], places, np.random.default_rng(0))
-    rng, base = np.random.default_rng(0), material.classes.base
+    rng, base = np.random.default_rng(0), data.classes.base
     index = np.concatenate([shots.draw(int(base[p]), 4, rng) for p in places])
-    logits = torch.from_numpy(material.head.logits(material.features[index])[:, base])
+    logits = torch.from_numpy(data.head.logits(data.features[index])[:, base])
     expected = functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, 4)))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
@@ -197,11 +200,11 @@ def test_model_regression__objective_by_hand() -> None:
 
 def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
     # The head's rows are the few-shot rows of all samples, so that T has only to leave them.
-    material = small_material(num_classes=48, width=3)
-    rows = Shots.of(material)._as_rows(material.means).numpy()
-    exact = replace(material, head=Head(rows[:, :-1].copy(), rows[:, -1].copy()))
-    found = fit_model_regression(exact, steps=1000).correction
-    few = material.classes.few
+    data = small_data(num_classes=48, width=3)
+    rows = Shots.of(data)._as_rows(data.means).numpy()
+    exact = replace(data, head=Head(rows[:, :-1].copy(), rows[:, -1].copy()))
+    found = model_regression(exact, steps=1000).correction
+    few = data.classes.few
     assert found is not None
     assert np.corrcoef(found.rows.ravel(), rows[few, :-1].ravel())[0, 1] > 0.75
 
@@ -210,10 +213,10 @@ def test_metamodelnet__entries_and_untrained_chain() -> None:
     assert [entry(n) for n in (1, 2, 3, 4, 19)] == [0, 1, 1, 2, 4]
     rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Chain(5, 4)(rows, 1), rows)
-    material = small_material()
-    found = fit_metamodelnet(material, steps=0).correction
+    data = small_data()
+    found = metamodelnet(data, steps=0).correction
     assert found is not None
-    expected = Shots.of(material).few_rows().numpy()
+    expected = Shots.of(data).few_rows().numpy()
     assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)
     with torch.no_grad():
         chain = Chain(5, 2)

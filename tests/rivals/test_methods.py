@@ -9,9 +9,9 @@ import pytest
 
 from alphafix.errors import InputError
 from alphafix.metrics.accuracy import tier_accuracy
-from alphafix.rivals import LINEAR_METHODS, METHODS, NOT_LINEAR, fit, fit_method
-from alphafix.rivals.material import Fitted, Material, predictions
-from tests.rivals.problems import small_material
+from alphafix.rivals import LINEAR_METHODS, RIVALS, fit, fit_method
+from alphafix.rivals.data import FitData, Fitted, predictions
+from tests.rivals.problems import small_data
 
 # Enough to have trained, little enough to test.
 SHORT: dict[str, dict[str, Any]] = {
@@ -21,74 +21,71 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-def fit_short(name: str, material: Material) -> Fitted:
-    import importlib
+NOT_LINEAR = {"ncm-l2", "ncm-cl2", "disalign"}
 
-    module, arguments = METHODS[name]
-    found: Fitted = importlib.import_module(f"alphafix.rivals.{module}").fit(
-        material, **arguments, **SHORT.get(name, {})
-    )
-    return found
+
+def fit_short(name: str, data: FitData) -> Fitted:
+    return RIVALS[name].fit(data, **SHORT.get(name, {}))
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
-    return small_material(scale=2.0)
+def data() -> FitData:
+    return small_data(scale=2.0)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_method__one_interface(name: str, material: Material) -> None:
-    found = fit_short(name, material)
-    logits = found.logits(material.val_features)
+@pytest.mark.parametrize("name", RIVALS)
+def test_method__one_interface(name: str, data: FitData) -> None:
+    found = fit_short(name, data)
+    logits = found.logits(data.val_features)
     assert found.method == name
-    assert logits.shape == (len(material.val_labels), 12)
+    assert logits.shape == (len(data.val_labels), 12)
     assert np.isfinite(logits).all()
-    predicted = predictions(found.logits, material.val_features)
-    correct = predicted == material.val_labels
-    assert found.val == tier_accuracy(correct, material.val_labels, material.classes)
+    predicted = predictions(found.logits, data.val_features)
+    correct = predicted == data.val_labels
+    assert found.val == tier_accuracy(correct, data.val_labels, data.classes)
     assert (found.correction is None) == (name in NOT_LINEAR)
     if found.correction is not None:
-        fixed = found.correction.apply(material.head).logits(material.val_features)
+        fixed = found.correction.apply(data.head).logits(data.val_features)
         assert fixed == pytest.approx(logits)
         assert found.correction.method == name
-        assert found.correction.chosen["val"] == dict(found.val)
+        assert found.correction.chosen.to_dict()["val"] == dict(found.val)
 
 
 @pytest.mark.parametrize("name", ["crt", "disalign", "fslwf", "model-regression", "metamodelnet"])
-def test_method__the_same_again_from_its_seed(name: str, material: Material) -> None:
-    first, second = (fit_short(name, material).logits(material.val_features) for _ in range(2))
+def test_method__the_same_again_from_its_seed(name: str, data: FitData) -> None:
+    first, second = (fit_short(name, data).logits(data.val_features) for _ in range(2))
     assert (first == second).all()
 
 
 @pytest.mark.parametrize("name", ["few-bias", "mean-directions-few", "model-regression"])
-def test_method__base_rows_stay_untouched(name: str, material: Material) -> None:
-    correction = fit_short(name, material).correction
+def test_method__base_rows_stay_untouched(name: str, data: FitData) -> None:
+    correction = fit_short(name, data).correction
     assert correction is not None
-    assert correction.classes.tolist() == material.classes.few.tolist()
+    assert correction.classes.tolist() == data.classes.few.tolist()
 
 
 @pytest.mark.parametrize("name", ["few-bias", "logit-adjustment", "mean-directions"])
 def test_method__keeps_the_drop_that_is_allowed(name: str) -> None:
     gains = []
     for drop in (0.0, 2.0, 50.0):
-        material = small_material(drop=drop)
-        found = fit(name, material)
-        assert material.rule.drop(found.val) <= drop
-        gains.append((found.val["few"] or 0) - (material.rule.base["few"] or 0))
+        data = small_data(drop=drop)
+        found = fit(name, data)
+        assert data.rule.drop(found.val) <= drop
+        gains.append((found.val["few"] or 0) - (data.rule.base["few"] or 0))
     assert gains == sorted(gains)
     assert gains[-1] > 0
 
 
 def test_method__a_head_without_bias_gets_one_only_where_needed() -> None:
-    material = small_material(bias=False)
-    tau, few_bias = (fit_method(name, material) for name in ("tau-norm", "few-bias"))
+    data = small_data(bias=False)
+    tau, few_bias = (fit_method(name, data) for name in ("tau-norm", "few-bias"))
     assert tau.biases is None
     assert few_bias.biases is not None
 
 
-def test_fit_method__refuses_what_is_not_linear(material: Material) -> None:
+def test_fit_method__refuses_what_is_not_linear(data: FitData) -> None:
     with pytest.raises(InputError, match="not a linear head"):
-        fit_method("ncm-l2", material)
+        fit_method("ncm-l2", data)
     with pytest.raises(InputError, match="few-bias, tau-norm"):
-        fit_method("none", material)
-    assert set(LINEAR_METHODS) == set(METHODS) - NOT_LINEAR
+        fit_method("none", data)
+    assert set(LINEAR_METHODS) == set(RIVALS) - NOT_LINEAR

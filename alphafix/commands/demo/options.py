@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from alphafix.commands.options import Flag, StageOptions
+from alphafix.commands.options import StageOptions, flag
 
 
 class DemoOptions(StageOptions):
     """Options of `alphafix demo`."""
 
-    run: Annotated[
-        Path,
-        Flag(metavar="DIR"),
-        Field(description="Where the images, the model and the results go."),
-    ] = Path("alphafix-demo")
-    base: Annotated[
-        Literal["crt", "ce"],
-        Field(
-            description="The base model's head: retrained with class-balanced samples (cRT, "
-            "as in the paper), or plain cross-entropy."
-        ),
-    ] = "crt"
-    rho: Annotated[float, Field(ge=0, description="As in `alphafix train`.")] = 0.5
-    seeds: Annotated[int, Field(ge=1, description="As in `alphafix train`.")] = 10
+    run: Path = flag(
+        Path("alphafix-demo"), help="Where the images, the model and the results go.", metavar="DIR"
+    )
+    base: Literal["crt", "ce"] = flag(
+        "crt",
+        help="The base model's head: retrained with class-balanced samples (cRT, "
+        "as in the paper), or plain cross-entropy.",
+    )
+    rho: float = flag(0.5, help="As in `alphafix train`.", ge=0)
+    seeds: int = flag(10, help="As in `alphafix train`.", ge=1)

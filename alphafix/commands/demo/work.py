@@ -1,42 +1,42 @@
-"""The stage `alphafix demo`: the whole chain on embedded images, by the users' own commands."""
+"""`alphafix demo`: the whole chain on embedded images, by the users' own commands."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from alphafix.alphanet.fit import fit
 from alphafix.alphanet.measure import trial_accuracies
+from alphafix.commands.command import Say, Watch
 from alphafix.commands.demo.options import DemoOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import evaluate
+from alphafix.commands.evaluate.work import work as evaluate
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import extract
+from alphafix.commands.extract.work import work as extract
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.neighbors.work import find_neighbors
+from alphafix.commands.neighbors.work import work as find_neighbors
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.commands.patch.work import patch
+from alphafix.commands.patch.work import work as patch
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import fit, forget_unfinished, train
+from alphafix.commands.train.work import given_in, settings_of
+from alphafix.commands.train.work import work as train
 from alphafix.demo.glyphs import load_glyphs, unpack_images
 from alphafix.errors import TargetExistsError
 from alphafix.features.store import FeatureStore
 from alphafix.files import atomic_path
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
-from alphafix.progress import Progress, silent
-from alphafix.run.directory import CLASSES, HEAD, Run
-from alphafix.values.classes import ClassTable
+from alphafix.progress import Progress
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
+from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
 BACKBONE = "python:alphafix.demo.model:glyph_net"
-COLUMNS = ("few", "medium", "many", "overall")
-
-Say = Callable[[str], None]
+COLUMNS = (*TIERS, "overall")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class DemoResult:
     corrected: Accuracy
     patched: Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written in the end."""
+        return (self.patched,)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, with means and standard deviations (ddof = 1) over seeds."""
         return {
@@ -79,36 +84,29 @@ def over_seeds(found: list[Accuracy]) -> dict[str, dict[str, float]]:
     return result
 
 
-def demo(
-    options: DemoOptions, *, progress: Progress = silent, say: Say = lambda text: None
-) -> DemoResult:
-    """Unpack images and a base model, correct it, and measure both.
-
-    Args:
-        options: Where to work, and what to train.
-        progress: Told of the long work.
-        say: Called with a line at the end of each stage.
-    """
+def work(options: DemoOptions, watch: Watch) -> DemoResult:
+    """Unpack images and a base model, correct it, and measure both."""
     run, model = Run(options.run), options.run / "model.safetensors"
     images = options.run / "images"
-    clock = _Clock(say)
-    _unpack(images, model, options, progress)
+    clock, quiet = _Clock(watch.say), Watch(watch.progress)
+    _unpack(images, model, options, watch.progress)
     clock("images and a trained model, unpacked into " + str(options.run))
-    found = extract(_extraction(options, images, model), progress=progress)
+    found = extract(_extraction(options, images, model), quiet)
     total = sum(found.samples.values())
     clock(f"alphafix extract: features of {total:,} images; {found.classes.describe()}")
     to, anew = options.run, options.overwrite
-    _, neighbours = find_neighbors(NeighborsOptions(run=to, overwrite=anew), progress=progress)
-    clock(f"alphafix neighbors: the {neighbours.k} nearest base classes of each few-split class")
+    near = find_neighbors(NeighborsOptions(run=to, overwrite=anew), quiet).neighbours
+    clock(f"alphafix neighbors: the {near.k} nearest base classes of each few-split class")
     training = TrainOptions(run=to, overwrite=anew, rho=(options.rho,), seeds=options.seeds)
-    correction = train(training, progress=progress)
+    train(training, quiet)
+    correction = Correction.load(run.path(CORRECTION))
     clock(f"alphafix train --rho {options.rho:g}: {options.seeds} trials with nearest neighbours")
-    control = fit(training.model_copy(update={"metric": "random"}), progress=progress)
-    forget_unfinished(run)
+    random = replace(settings_of(training), metric="random")
+    control = fit(given_in(run), random, progress=watch.progress)
     clock("the control: as many trials with random neighbours")
-    written = patch(PatchOptions(run=to, overwrite=True, file=model), progress=progress)
+    written = patch(PatchOptions(run=to, overwrite=True, file=model), quiet)
     clock(f"alphafix patch: {len(correction.classes)} rows and biases changed in {written.target}")
-    evaluate(EvaluateOptions(run=to), progress=progress)
+    evaluate(EvaluateOptions(run=to, overwrite=anew), quiet)
     result = _measure(run, correction, control, written.target)
     clock("alphafix evaluate: both models on the test images")
     return result

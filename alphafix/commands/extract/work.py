@@ -1,43 +1,43 @@
-"""The stage `alphafix extract`: images and a model -> classes.json, the head, features."""
+"""`alphafix extract`: images and a model -> classes.json, the head, features."""
 
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alphafix.commands.extract.memory import keep_embedding
+from alphafix.checkpoints import open_checkpoint
+from alphafix.checkpoints.formats.opening import find_file
+from alphafix.checkpoints.head.finding import checkpoint_sha256
+from alphafix.commands.command import Watch
+from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.plan import (
-    OF_THE_MODEL,
-    Plan,
-    check_plans,
-    choose_decoder,
-    make_plans,
-)
-from alphafix.distributed import Ranks, join
-from alphafix.errors import InputError
+from alphafix.devices import Placement
+from alphafix.distributed import Ranks, join, loading_processes
+from alphafix.errors import InputError, option
 from alphafix.features.extraction import Job
 from alphafix.features.ledger import Ledger
-from alphafix.features.split import extract_split
-from alphafix.features.store import STATISTICS, FeatureStore
-from alphafix.files import read_tensors, remove_temporary
+from alphafix.features.split import extract_split, of_the_model, require_one_model
+from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
-from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
+from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
-from alphafix.images.spec import open_data
+from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import SplitSources, choose_splits, open_splits
-from alphafix.models.extractor import Extractor, Setting
-from alphafix.models.loading import load_classifier
+from alphafix.models.extractor import Extractor
+from alphafix.models.loading import load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
-from alphafix.progress import Progress, silent
-from alphafix.run.artifact import State
-from alphafix.run.directory import CLASSES, HEAD, Run
+from alphafix.oltr.training.embedding import EMBEDDING
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import CLASSES, FEATURES, HEAD, Provenance, Run
 from alphafix.values.arrays import IntArray
-from alphafix.values.classes import TIERS, ClassTable, Thresholds
+from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class ExtractResult:
         samples: Number of stored samples of each extracted split.
         skipped: Number of images that were left out, of each.
         counts: Samples of each class, int64 of shape C, of each.
+        folder: The run directory.
+        files: What was written.
     """
 
     classes: ClassTable
@@ -60,6 +62,8 @@ class ExtractResult:
     samples: dict[str, int]
     skipped: dict[str, int]
     counts: dict[str, IntArray]
+    folder: Path
+    files: tuple[Path, ...] = ()
 
     def class_sizes(self) -> dict[str, dict[str, int]]:
         """Classes and images of few, medium, many and overall: rows of a table."""
@@ -83,7 +87,7 @@ class ExtractResult:
         }
 
 
-def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractResult:
+def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """Extract features and the head into a run directory.
 
     What an interrupted command left is used; what is finished is left as it is. Under
@@ -96,88 +100,77 @@ def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractR
     run = Run(options.run)
     with join() as ranks:
         images = _open_images(run, options)
-        setting = Setting.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        plans = make_plans(options, images, setting)
-        ledgers = {split: Ledger(run.features(split)) for split in plans}
-        todo = {s: ledger for s, ledger in ledgers.items() if not ledger.finished(plans[s])}
+        setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
+        stores = _stores(run, options, images, setting)
+        todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
         if todo or not run.has(HEAD):
-            check_plans(run, plans, ledgers, options)
-            extractor = _load(options, images.sources[next(iter(todo or plans))], setting)
+            for store in todo.values():
+                store.check(overwrite=options.overwrite)
+            require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
+            extractor = _load(options, images.sources[next(iter(todo or stores))], setting)
             images.check_classes(extractor.head.num_classes, extractor.class_names)
-            for split, source in images.sources.items():
-                _tell(split, source, extractor.head.num_classes)
+            images.tell(extractor.head.num_classes)
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
-                _begin(run, extractor.head, todo, plans, options.overwrite)
+                _save_head(run, extractor.head, next(iter(stores.values())), options.overwrite)
+                for store in todo.values():
+                    store.begin()
             ranks.wait()
-            for split, ledger in todo.items():
-                job = _job(options, images.sources[split], extractor, ledger, ranks)
-                info = _info(options, split, extractor)
-                extract_split(job, ranks, plans[split], info, progress)
+            for split, store in todo.items():
+                job, info = _job(options, split, images.sources[split], extractor, store, ranks)
+                extract_split(job, ranks, store, info, watch.progress)
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
-            _tidy(run, ledgers)
-            _write_classes(run, images.names, options)
-            keep_embedding(run, options.backbone)
+            _tidy(run, stores.values())
+            _save_classes(run, images.names, options)
+            _keep_embedding(run, options.backbone)
         ranks.wait()
-        return _result(run, tuple(plans))
+        return _result(run, tuple(stores))
 
 
 def state(options: ExtractOptions) -> State:
-    """Whether the features are there as `extract` would make them (see it for errors)."""
+    """Whether the features are there as `work` would make them (see it for errors)."""
     run = Run(options.run)
-    images = _open_images(run, options)
-    plans = make_plans(options, images, Setting.choose(options.device, options.precision))
-    ledgers = {split: Ledger(run.features(split)) for split in plans}
-    todo = [split for split, ledger in ledgers.items() if not ledger.finished(plans[split])]
-    if not todo and run.has(HEAD):
-        return State.CURRENT
-    # An interrupted extraction has no manifest yet.
-    return State.OTHER if any(run.has(run.manifest(s)) for s in todo) else State.MISSING
+    setting = Placement.choose(options.device, options.precision)
+    found = {s.state for s in _stores(run, options, _open_images(run, options), setting).values()}
+    if found == {State.CURRENT}:
+        return State.CURRENT if run.has(HEAD) else State.MISSING
+    return State.OTHER if State.OTHER in found else State.MISSING
 
 
-def _tell(split: str, source: ImageSource, num_classes: int) -> None:
-    """Say what was found, before the long work starts."""
-    labels = source.known_labels
-    if labels is None:
-        logger.info("%s: %d archives", split, source.groups)
-        return
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
-    logger.info(
-        "%s: %s images, %s to %s of each of %s classes",
-        *(split, f"{len(labels):,}", f"{counts.min():,}", f"{counts.max():,}", f"{num_classes:,}"),
-    )
-
-
-def _info(options: ExtractOptions, split: str, extractor: Extractor) -> dict[str, Any]:
-    """What the manifest says besides shards and provenance."""
-    return {
-        "split": split,
-        "source": options.data,
-        "transform": dict(extractor.preprocess.record),
-        "decoder": "pillow" if _decoder(options, extractor) is None else "torch",
-        "head_of": vars(extractor.reading),
+def _stores(
+    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement
+) -> dict[str, Artifact]:
+    """The store of each split, as it would be made now."""
+    decoder = choose_decoder(options.decode, setting.device, exif_rotate=options.exif_rotate)
+    common = {
+        **options.recorded(),
+        "precision": setting.precision,
+        "decode": decoder,
+        "backbone": without_folder(options.backbone),
+        "model_sha256": _hash(own_file(options.backbone)),
+        "weights_sha256": _hash(options.weights),
     }
+    found = {}
+    for split, source in images.sources.items():
+        recorded = {**common, "split": split, "data_sha256": source.fingerprint()}
+        plan = Provenance(stage="extract", options=recorded, inputs={})
+        found[split] = store_artifact(run.features(split), plan.to_dict())
+    return found
 
 
-def _tidy(run: Run, ledgers: dict[str, Ledger]) -> None:
-    """Remove what a process that was killed at the very end left behind."""
-    for name in (HEAD, CLASSES):
-        remove_temporary(run.folder, name)
-    for ledger in ledgers.values():
-        ledger.clear()
-        remove_temporary(ledger.folder)
+def _hash(file: Path | None) -> str | None:
+    """Hash of a model's file; of all its parts for the index of a sharded model."""
+    if file is None:
+        return None
+    if file.suffix == ".json":
+        return checkpoint_sha256(open_checkpoint(file))
+    return sha256_file(find_file(file))
 
 
 def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
-    data = open_data(
-        options.data,
-        root=options.root,
-        prefixes=_prefixes(options),
-        image_key=options.image_key,
-        label_key=options.label_key,
-    )
+    data = open_data(options.data, Details.of(vars(options)))
     splits = choose_splits(data, options.split, options.data)
     fresh = options.overwrite and "train" in splits
     known = ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
@@ -191,15 +184,7 @@ def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
     )
 
 
-def _prefixes(options: ExtractOptions) -> dict[str, str]:
-    parts = [text.partition("=") for text in options.prefix_map]
-    wrong = [old for old, equals, _ in parts if not equals]
-    if wrong:
-        raise InputError("--prefix-map is not understood", got=wrong[0], expected="OLD=NEW")
-    return {old: new for old, _, new in parts}
-
-
-def _load(options: ExtractOptions, source: ImageSource, setting: Setting) -> Extractor:
+def _load(options: ExtractOptions, source: ImageSource, setting: Placement) -> Extractor:
     overrides = Overrides(
         image_size=options.image_size,
         crop_pct=options.crop_pct,
@@ -219,32 +204,34 @@ def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
-            f"--{name} is not understood", got=text, expected="numbers with commas"
+            f"{option(name)} is not understood", got=text, expected="numbers with commas"
         ) from error
 
 
-def _begin(
-    run: Run, head: Head, ledgers: dict[str, Ledger], plans: dict[str, Plan], overwrite: bool
-) -> None:
-    """Write the head, and clear what the new features replace."""
-    plan = next(iter(plans.values()))
-    recorded = {k: v for k, v in plan["options"].items() if k in OF_THE_MODEL}
-    provenance = {**plan, "options": recorded}
+def _save_head(run: Run, head: Head, store: Artifact, overwrite: bool) -> None:
+    provenance = {**store.plan, "options": of_the_model(store.plan)}
     if not run.has(HEAD) or run.provenance(HEAD) != provenance:
         head.save(run.path(HEAD), provenance=provenance, overwrite=overwrite)
-    for split, ledger in ledgers.items():
-        ledger.begin(plans[split])
 
 
 def _job(
     options: ExtractOptions,
+    split: str,
     source: ImageSource,
     extractor: Extractor,
-    ledger: Ledger,
+    store: Artifact,
     ranks: Ranks,
-) -> Job:
-    preprocess, decoder = extractor.preprocess, _decoder(options, extractor)
-    return Job(
+) -> tuple[Job, dict[str, Any]]:
+    """This process's part of a split, and what the manifest says besides shards and plan."""
+    preprocess, device = extractor.preprocess, extractor.setting.device
+    decoder = device_decoder(
+        options.decode,
+        device,
+        None if preprocess.geometry is None else preprocess.geometry.on_tensor,
+        preprocess.transform,
+        exif_rotate=options.exif_rotate,
+    )
+    job = Job(
         dataset=BatchDataset(
             source,
             preprocess.transform,
@@ -252,73 +239,72 @@ def _job(
             keep_encoded=None if decoder is None else is_plain_jpeg,
         ),
         decoder=decoder,
+        around=kept_memory,
         features_of=extractor,
-        ledger=ledger,
+        ledger=Ledger(store.path.parent),
         num_classes=extractor.head.num_classes,
         width=extractor.head.width,
         dtype=options.store_dtype,
         batch_size=options.batch_size,
-        workers=_workers(options, ranks),
-        pin_memory=extractor.setting.device.type == "cuda",
+        workers=loading_processes(options.workers, ranks),
+        pin_memory=device.type == "cuda",
         skip_bad=options.on_bad_image == "skip",
         rank=ranks.rank,
         world=ranks.world,
         shard_samples=options.shard_samples,
     )
+    info = {
+        "split": split,
+        "source": options.data,
+        "transform": dict(preprocess.record),
+        "decoder": "pillow" if decoder is None else "torch",
+        "head_of": vars(extractor.reading),
+    }
+    return job, info
 
 
-def _decoder(options: ExtractOptions, extractor: Extractor) -> DeviceDecoder | None:
-    preprocess = extractor.preprocess
-    if choose_decoder(options, extractor.setting) == "pillow":
-        return None
-    if preprocess.geometry is None or options.exif_rotate:
-        if options.decode == "auto":
-            return None
-        raise InputError(
-            "--decode torch cannot do this model's transform",
-            got="--exif-rotate" if options.exif_rotate else str(preprocess.record.get("origin")),
-            expected="scaling of the shorter side and a crop of the centre",
-            todo="leave --decode out",
-        )
-    geometry = preprocess.geometry.on_tensor
-    return DeviceDecoder(extractor.setting.device, geometry, preprocess.transform)
+def _tidy(run: Run, stores: Iterable[Artifact]) -> None:
+    """Remove what a process that was killed at the very end left behind."""
+    for name in (HEAD, CLASSES):
+        remove_temporary(run.folder, name)
+    for store in stores:
+        store.finish()
+        remove_temporary(store.path.parent)
 
 
-def _workers(options: ExtractOptions, ranks: Ranks) -> int:
-    """Loading processes: one a core of this process's share of the machine."""
-    if options.workers is not None:
-        return options.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(16, (cores or 1) // ranks.local_world))
-
-
-def _write_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptions) -> None:
+def _save_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptions) -> None:
     """Write classes.json if anything of it has changed."""
     earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) else None
     num_classes = Head.load(run.path(HEAD)).num_classes
-    limits = earlier.thresholds if earlier is not None else Thresholds()
-    table = ClassTable(
-        names=names or tuple(str(number) for number in range(num_classes)),
-        counts=_train_counts(run, num_classes),
-        thresholds=Thresholds(
-            few=limits.few if options.few_below is None else options.few_below,
-            many=limits.many if options.many_above is None else options.many_above,
-        ),
-    )
+    if run.has(run.manifest("train")):
+        counts = FeatureStore.open(run.features("train")).class_counts()
+    else:
+        logger.warning("no training features yet: the class counts in classes.json are 0")
+        counts = np.zeros(num_classes, dtype=np.int64)
+    table = ClassTable(names or tuple(map(str, range(num_classes))), counts)
+    if earlier is not None:
+        table = replace(table, thresholds=earlier.thresholds)
+    table = table.with_thresholds(options.few_below, options.many_above)
     if earlier is None or earlier.to_dict() != table.to_dict():
         table.save(run.path(CLASSES), overwrite=True)
 
 
-def _train_counts(run: Run, num_classes: int) -> IntArray:
-    if not run.has(run.manifest("train")):
-        logger.warning("no training features yet: the class counts in classes.json are 0")
-        return np.zeros(num_classes, dtype=np.int64)
-    return _counts(run, "train")
+def _keep_embedding(run: Run, backbone: str) -> None:
+    """Copy the sample that train-oltr left beside a model with a memory into the run.
 
+    A sample of another model, from an extraction before, is removed.
 
-def _counts(run: Run, split: str) -> IntArray:
-    counts: IntArray = read_tensors(run.features(split) / STATISTICS)[0]["counts"]
-    return counts
+    Args:
+        run: The run.
+        backbone: The model, as the user gave it.
+    """
+    kind, _, folder = backbone.partition(":")
+    source, target = Path(folder) / EMBEDDING, run.path(EMBEDDING)
+    if kind != "oltr" or not source.is_file():
+        target.unlink(missing_ok=True)
+    elif not target.is_file() or sha256_file(source) != sha256_file(target):
+        with atomic_path(target, overwrite=True) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
@@ -328,5 +314,7 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
         head=Head.load(run.path(HEAD)),
         samples={split: len(store) for split, store in stores.items()},
         skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
-        counts={split: _counts(run, split) for split in splits},
+        counts={split: store.class_counts() for split, store in stores.items()},
+        folder=run.folder,
+        files=tuple(map(run.path, (CLASSES, HEAD, *map(run.manifest, splits)))),
     )

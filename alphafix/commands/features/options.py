@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from alphafix.commands.options import Flag, StageOptions
+from alphafix.commands.options import StageOptions, flag
 
 Split = Literal["train", "val", "test", "open"]
 
@@ -15,26 +13,24 @@ Split = Literal["train", "val", "test", "open"]
 class ExportOptions(StageOptions):
     """Options of `alphafix features export`."""
 
-    file: Annotated[
-        Path,
-        Flag(argument=True, metavar="FILE"),
-        Field(description="Where to: .npz, .npy (labels and ids beside it) or .parquet."),
-    ]
-    split: Annotated[Split, Field(description="Which split to export.")] = "train"
+    file: Path = flag(
+        help="Where to: .npz, .npy (labels and ids beside it) or .parquet.",
+        argument=True,
+        metavar="FILE",
+    )
+    split: Split = flag("train", help="Which split to export.")
 
 
 class ImportOptions(StageOptions):
     """Options of `alphafix features import`."""
 
-    file: Annotated[
-        Path,
-        Flag(argument=True, metavar="FILE"),
-        Field(
-            description="Where from: .npz or .safetensors with features, labels and, if there "
-            "are any, ids; .npy with NAME_labels.npy beside it; or .parquet."
-        ),
-    ]
-    split: Annotated[Split, Field(description="Which split it is.")] = "train"
-    store_dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], Field(description="Type of stored features.")
-    ] = "float32"
+    file: Path = flag(
+        help="Where from: .npz or .safetensors with features, labels and, if there "
+        "are any, ids; .npy with NAME_labels.npy beside it; or .parquet.",
+        argument=True,
+        metavar="FILE",
+    )
+    split: Split = flag("train", help="Which split it is.")
+    store_dtype: Literal["float32", "float16", "bfloat16"] = flag(
+        "float32", help="Type of stored features."
+    )

@@ -1,32 +1,56 @@
-"""The stages `alphafix features import` and `export`: stores from and to other tools' files."""
+"""`alphafix features import` and `export`: stores from and to other tools' files."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
-from alphafix.errors import TargetExistsError
+from alphafix.commands.records import record_of
 from alphafix.features.exchange import read_features
 from alphafix.features.export import write_features
-from alphafix.features.ledger import Ledger
-from alphafix.features.store import FeatureStore
-from alphafix.features.writer import FeatureWriter
+from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.features.writer import write_store
 from alphafix.files import sha256_file
-from alphafix.progress import Progress, silent
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
 
-# Rows that are handed to the writer at a time.
-_ROWS = 4096
+
+@dataclass(frozen=True)
+class FeaturesResult:
+    """Features that were taken from a file, or given to one.
+
+    Attributes:
+        store: The store.
+        split: Its split.
+        file: What was written.
+    """
+
+    store: FeatureStore
+    split: str
+    file: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return (self.file,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        store = self.store
+        return {"split": self.split, "samples": len(store), "width": store.width}
 
 
-def export_features(options: ExportOptions, *, progress: Progress = silent) -> FeatureStore:
+def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     """Write the features of a split to a file of another tool.
 
     Raises:
@@ -34,13 +58,21 @@ def export_features(options: ExportOptions, *, progress: Progress = silent) -> F
         TargetExistsError: If the file exists and may not be replaced.
         InputError: If the file's suffix is of no known format.
     """
-    store = FeatureStore.open(Run(options.run).features(options.split))
-    with progress(f"export {options.split}", len(store)) as advance:
-        write_features(options.file, store, overwrite=options.overwrite, advance=advance)
-    return store
+    run = Run(options.run)
+    store = FeatureStore.open(run.features(options.split))
+    manifest = run.manifest(options.split)
+    what = options.file.absolute()
+    record = record_of(run, "features export", options, manifest, what=what, made="file")
+    if record.check(overwrite=options.overwrite, where="file"):
+        logger.info("%s is up to date", options.file)
+    else:
+        with watch.progress(f"export {options.split}", len(store)) as advance:
+            write_features(options.file, store, overwrite=options.overwrite, advance=advance)
+        record.record([options.file])
+    return FeaturesResult(store, options.split, options.file)
 
 
-def import_features(options: ImportOptions, *, progress: Progress = silent) -> FeatureStore:
+def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
     """Make a split's store from a file of another tool; the run has its head already.
 
     Training features set the class counts in classes.json.
@@ -53,38 +85,41 @@ def import_features(options: ImportOptions, *, progress: Progress = silent) -> F
     run = Run(options.run)
     head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
     arrays = read_features(options.file, split=options.split)
-    head.require_match(width=arrays.features.shape[1], num_classes=len(classes))
-    plan = _plan(options)
-    ledger = Ledger(run.features(options.split))
-    if ledger.finished(plan):
-        logger.info("%s is up to date", ledger.folder)
-        return FeatureStore.open(ledger.folder)
-    if ledger.folder.is_dir() and not options.overwrite:
-        raise TargetExistsError(
-            f"{ledger.folder} exists already",
-            expected="no features of this split yet",
-            todo="give --overwrite to replace them, or choose another --run",
-        )
-    ledger.begin(plan)
-    writer = FeatureWriter(ledger.folder, num_classes=len(classes), dtype=options.store_dtype)
-    with progress(f"import {options.split}", len(arrays.labels)) as advance:
-        for start in range(0, len(arrays.labels), _ROWS):
-            rows = slice(start, start + _ROWS)
-            writer.add(arrays.features[rows], arrays.labels[rows], arrays.ids[rows])
-            advance(len(arrays.labels[rows]))
-    store = writer.finish({"split": options.split, "skipped": 0, "provenance": plan})
-    ledger.clear()
+    head.require_match(width=arrays.width, num_classes=len(classes))
+    artifact = _artifact(run, options)
+    if artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path.parent)
+        return _imported(run, options)
+    write_store(
+        artifact,
+        arrays,
+        split=options.split,
+        num_classes=len(classes),
+        dtype=options.store_dtype,
+        progress=watch.progress,
+    )
     if options.split == "train":
         counts = np.bincount(arrays.labels[arrays.labels >= 0], minlength=len(classes))
         replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
-    return store
+    return _imported(run, options)
 
 
-def _plan(options: ImportOptions) -> dict[str, object]:
+def import_state(options: ImportOptions) -> State:
+    """Whether the features are there as `import_work` would make them."""
+    return _artifact(Run(options.run), options).state
+
+
+def _imported(run: Run, options: ImportOptions) -> FeaturesResult:
+    store = FeatureStore.open(run.features(options.split))
+    return FeaturesResult(store, options.split, run.path(run.manifest(options.split)))
+
+
+def _artifact(run: Run, options: ImportOptions) -> Artifact:
     recorded = {
         "file": options.file.name,
         "file_sha256": sha256_file(options.file),
         "split": options.split,
         "store_dtype": options.store_dtype,
     }
-    return Provenance(stage="features import", options=recorded, inputs={}).to_dict()
+    plan = Provenance(stage="features import", options=recorded, inputs={})
+    return store_artifact(run.features(options.split), plan.to_dict())

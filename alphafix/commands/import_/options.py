@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from alphafix.commands.options import Flag, StageOptions
+from alphafix.commands.options import StageOptions, flag
+from alphafix.errors import option
 
 Kind = Literal[
     "alphanet-official", "classifier-balancing", "ride", "oltr", "huggingface", "features"
@@ -17,82 +18,63 @@ Kind = Literal[
 class ForeignOptions(StageOptions):
     """Options of `alphafix import`."""
 
-    kind: Annotated[
-        Kind,
-        Flag(argument=True),
-        Field(
-            description="Where it is from: alphanet-official (a dataset folder), "
-            "classifier-balancing, ride or oltr (a checkpoint), huggingface (a model's folder), "
-            "features (.npz or Parquet, with --head)."
-        ),
-    ]
-    source: Annotated[
-        Path, Flag(argument=True, metavar="SOURCE"), Field(description="The folder or file.")
-    ]
-    output: Annotated[
-        Path | None,
-        Flag(("-o", "--output"), metavar="FILE"),
-        Field(
-            description="Checkpoints: the converted model, for alphafix extract and patch  "
-            "[SOURCE with the suffix .safetensors; a folder for oltr]."
-        ),
-    ] = None
-    features: Annotated[
-        tuple[str, ...],
-        Flag(metavar="[SPLIT=]FILE"),
-        Field(
-            description="Features that the model gives, for a run directory: as for alphafix "
-            "neighbors, or the project's own .pkl with --allow-pickle (repeat the flag)."
-        ),
-    ] = ()
-    allow_pickle: Annotated[
-        bool,
-        Field(
-            description="Read pickles. Arrays and plain data alone are made of them; a pickle "
-            "that names anything else is refused."
-        ),
-    ] = False
-    name: Annotated[
-        str | None,
-        Flag(metavar="NAME"),
-        Field(description="alphanet-official: which of several models of the folder."),
-    ] = None
-    head: Annotated[
-        Path | None,
-        Flag(metavar="FILE"),
-        Field(description="features: the head, as for alphafix neighbors."),
-    ] = None
-    scale: Annotated[
-        float,
-        Field(gt=0, description="What the model multiplies its logits by (LTR: 100)."),
-    ] = 1.0
-    class_names: Annotated[
-        Path | None,
-        Flag(metavar="FILE"),
-        Field(description="Class names in the order of the head, one a line."),
-    ] = None
-    few_below: Annotated[
-        int | None,
-        Field(ge=1, description="Classes with fewer training samples are few-split  [20]."),
-    ] = None
-    many_above: Annotated[
-        int | None,
-        Field(ge=0, description="Classes with more training samples are many-split  [100]."),
-    ] = None
+    kind: Kind = flag(
+        help="Where it is from: alphanet-official (a dataset folder), "
+        "classifier-balancing, ride or oltr (a checkpoint), huggingface (a model's folder), "
+        "features (.npz or Parquet, with --head).",
+        argument=True,
+    )
+    source: Path = flag(help="The folder or file.", argument=True, metavar="SOURCE")
+    output: Path | None = flag(
+        None,
+        help="Checkpoints: the converted model, for alphafix extract and patch  "
+        "[SOURCE with the suffix .safetensors; a folder for oltr].",
+        flags=("-o", "--output"),
+        metavar="FILE",
+    )
+    features: tuple[str, ...] = flag(
+        (),
+        help="Features that the model gives, for a run directory: as for alphafix "
+        "neighbors, or the project's own .pkl with --allow-pickle (repeat the flag).",
+        metavar="[SPLIT=]FILE",
+    )
+    allow_pickle: bool = flag(
+        False,
+        help="Read pickles. Arrays and plain data alone are made of them; a pickle "
+        "that names anything else is refused.",
+    )
+    name: str | None = flag(
+        None, help="alphanet-official: which of several models of the folder.", metavar="NAME"
+    )
+    head: Path | None = flag(
+        None, help="features: the head, as for alphafix neighbors.", metavar="FILE"
+    )
+    scale: float = flag(1.0, help="What the model multiplies its logits by (LTR: 100).", gt=0)
+    class_names: Path | None = flag(
+        None, help="Class names in the order of the head, one a line.", metavar="FILE"
+    )
+    few_below: int | None = flag(
+        None, help="Classes with fewer training samples are few-split  [20].", ge=1
+    )
+    many_above: int | None = flag(
+        None, help="Classes with more training samples are many-split  [100].", ge=0
+    )
 
     @model_validator(mode="after")
     def _fitting(self) -> ForeignOptions:
         if (self.kind == "features") != (self.head is not None):
-            raise ValueError("the kind features and --head go together")
+            raise ValueError(f"the kind features and {option('head')} go together")
         if self.name is not None and self.kind != "alphanet-official":
-            raise ValueError("--name goes with the kind alphanet-official")
+            raise ValueError(f"{option('name')} goes with the kind alphanet-official")
         if self.kind == "huggingface" and not self.features:
             raise ValueError(
-                "the kind huggingface needs --features; from images, "
+                f"the kind huggingface needs {option('features')}; from images, "
                 "`alphafix extract --backbone hf:DIR` reads the model itself"
             )
         if self.kind in ("alphanet-official", "features") and self.features:
-            raise ValueError(f"the kind {self.kind} has its features in SOURCE: no --features")
+            raise ValueError(
+                f"the kind {self.kind} has its features in SOURCE: no {option('features')}"
+            )
         return self
 
     def recorded(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage `alphafix import`: other projects' files -> a run directory, or a plain model."""
+"""`alphafix import`: other projects' files -> a run directory, or a plain model."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ import numpy as np
 from alphafix.checkpoints import find_head, open_checkpoint
 from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.commands.command import Watch
+from alphafix.commands.given import given_state, is_given, write_given
 from alphafix.commands.import_.options import ForeignOptions
-from alphafix.commands.neighbors.start import (
-    made_from,
-    read_head,
-    read_names,
-    refuse_other,
-    split_files,
-    write_run,
-)
-from alphafix.errors import InputError, TargetExistsError
-from alphafix.features.exchange import FeatureArrays, read_features
+from alphafix.errors import InputError, call, option
+from alphafix.features.exchange import read_features
+from alphafix.features.features import FeatureArrays
 from alphafix.features.store import FeatureStore
 from alphafix.files import METADATA_KEY, atomic_path, read_json, sha256_file, write_json
 from alphafix.foreign import alphanet
+from alphafix.foreign.arrays import Given, read_head, read_names, split_files
 from alphafix.foreign.checkpoints import FINAL, Converted, classifier_balancing, ride
 from alphafix.foreign.pickles import read_pickled_features
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress
+from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ class ImportResult:
         }
 
 
-def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> ImportResult:
+def work(options: ForeignOptions, watch: Watch) -> ImportResult:
     """Read files of another project and write what the other stages take.
 
     Raises:
@@ -91,7 +88,7 @@ def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> I
         raise InputError(
             f"{options.source} is not there", expected="a file or folder", todo="check the path"
         )
-    work: Mapping[str, Callable[[ForeignOptions, Progress], ImportResult]] = {
+    readers: Mapping[str, Callable[[ForeignOptions, Progress], ImportResult]] = {
         "alphanet-official": _alphanet,
         "classifier-balancing": partial(_checkpoint, classifier_balancing),
         "ride": partial(_checkpoint, ride),
@@ -99,13 +96,72 @@ def import_foreign(options: ForeignOptions, *, progress: Progress = silent) -> I
         "huggingface": _huggingface,
         "features": _features,
     }
-    return work[options.kind](options, progress)
+    return readers[options.kind](options, watch.progress)
+
+
+def state(options: ForeignOptions) -> State:
+    """Whether model and run directory are there as `work` would make them."""
+    if not options.source.exists():
+        return State.MISSING
+    found = set()
+    if options.kind in _MODELS:
+        found.add(_converted(options).state)
+    if options.kind not in _MODELS or options.features:
+        found.add(given_state(Run(options.run), _plan(options, _files(options))))
+    if found == {State.CURRENT}:
+        return State.CURRENT
+    return State.OTHER if State.OTHER in found else State.MISSING
+
+
+# Kinds that give a model in plain form.
+_MODELS = ("classifier-balancing", "ride", "oltr")
+
+
+def _files(options: ForeignOptions) -> dict[str, Path]:
+    """The files that a run directory is made of, by what they are."""
+    source = options.source
+    if options.kind == "alphanet-official":
+        folder = alphanet.open_folder(source, options.name)
+        return {str(file.relative_to(source)): file for file in folder.files}
+    if options.kind == "features":
+        return {**split_files((str(source),)), "head": _head(options)}
+    features = {f"{split} features": file for split, file in split_files(options.features).items()}
+    if options.kind == "huggingface":
+        model = (_config(options), *open_checkpoint(source).files)
+        return {**{file.name: file for file in model}, **features}
+    return {"checkpoint": _checkpoint_of(options), **features}
+
+
+def _config(options: ForeignOptions) -> Path:
+    config = options.source / "config.json"
+    if not config.is_file():
+        raise InputError(f"{options.source} is no saved model", got="no config.json")
+    return config
+
+
+def _checkpoint_of(options: ForeignOptions) -> Path:
+    source = options.source / FINAL if options.source.is_dir() else options.source
+    if not source.is_file():
+        raise InputError(f"{source} is not there", expected="a checkpoint", todo="name the file")
+    return source
+
+
+def _converted(options: ForeignOptions) -> Artifact:
+    """The model in plain form, as it would be made now."""
+    source = _checkpoint_of(options)
+    plan = _plan(options, {"checkpoint": source}).to_dict()
+    if options.kind != "oltr":
+        return Artifact(options.output or source.with_suffix(".safetensors"), plan)
+    from alphafix.oltr.training.folder import CONFIG, MODEL
+
+    folder = options.output or source.with_name(f"{source.stem}-oltr")
+    return Artifact(folder / CONFIG, plan, owned=(folder / MODEL,))
 
 
 def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
     folder = alphanet.open_folder(options.source, options.name)
 
-    def read() -> tuple[Head, Features, Thresholds]:
+    def read() -> Given:
         found = alphanet.read_features(folder, allowed=options.allow_pickle)
         head = alphanet.read_head(folder.classifier, scale=options.scale)
         if head.source is not None:
@@ -113,20 +169,19 @@ def _alphanet(options: ForeignOptions, progress: Progress) -> ImportResult:
             head = replace(head, source=replace(head.source, sha256=sha256))
         labels = found["train"].labels
         counts = np.bincount(labels[labels >= 0], minlength=head.num_classes)
-        return head, found, alphanet.thresholds_of(folder, counts)
+        return Given(head, found, thresholds=alphanet.thresholds_of(folder, counts))
 
-    files = {str(file.relative_to(options.source)): file for file in folder.files}
-    return _to_run(options, files, read, progress)
+    return _to_run(options, read, progress)
 
 
 def _features(options: ForeignOptions, progress: Progress) -> ImportResult:
     files = split_files((str(options.source),))
 
-    def read() -> tuple[Head, Features, Thresholds]:
+    def read() -> Given:
         found = {split: read_features(file, split=split) for split, file in files.items()}
-        return replace(read_head(_head(options)), scale=options.scale), found, Thresholds()
+        return Given(replace(read_head(_head(options)), scale=options.scale), found)
 
-    return _to_run(options, {**files, "head": _head(options)}, read, progress)
+    return _to_run(options, read, progress)
 
 
 def _head(options: ForeignOptions) -> Path:
@@ -134,44 +189,35 @@ def _head(options: ForeignOptions) -> Path:
 
 
 def _huggingface(options: ForeignOptions, progress: Progress) -> ImportResult:
-    config = options.source / "config.json"
-    if not config.is_file():
-        raise InputError(f"{options.source} is no saved model", got="no config.json")
-    labels: Mapping[str, str] = read_json(config).get("id2label") or {}
+    labels: Mapping[str, str] = read_json(_config(options)).get("id2label") or {}
     names = [str(labels[key]) for key in sorted(labels, key=int)]
 
-    def read() -> tuple[Head, Features, Thresholds]:
+    def read() -> Given:
         head = find_head(options.source, num_classes=len(names) or None)
-        return replace(head, scale=options.scale), _given(options, head), Thresholds()
+        return Given(replace(head, scale=options.scale), _given(options, head), names or None)
 
-    model = open_checkpoint(options.source)
-    files = {file.name: file for file in (config, *model.files)}
-    return _to_run(options, files | _feature_files(options), read, progress, names or None)
+    return _to_run(options, read, progress)
 
 
 def _checkpoint(
     convert: Callable[[Path], Converted], options: ForeignOptions, progress: Progress
 ) -> ImportResult:
-    source = options.source / FINAL if options.source.is_dir() else options.source
-    if not source.is_file():
-        raise InputError(f"{source} is not there", expected="a checkpoint", todo="name the file")
-    target = options.output or source.with_suffix(".safetensors")
-    provenance = _provenance(options, {"checkpoint": source})
-    if _model_made_from(target, provenance) and not options.overwrite:
+    source, artifact = _checkpoint_of(options), _converted(options)
+    target = artifact.path
+    if artifact.check(overwrite=options.overwrite, where="output"):
         logger.info("%s is up to date", target)
         head = _converted_head(target, convert(source).head if options.features else None)
     else:
         converted = convert(source)
-        _write_model(target, converted.tensors, provenance, overwrite=options.overwrite)
+        _write_model(target, converted.tensors, artifact.plan)
         head = _converted_head(target, converted.head)
     if head is None or not options.features:
         return ImportResult(options.kind, model=target)
 
-    def read() -> tuple[Head, Features, Thresholds]:
-        return replace(head, scale=options.scale), _given(options, head), Thresholds()
+    def read() -> Given:
+        return Given(replace(head, scale=options.scale), _given(options, head))
 
-    files = {"checkpoint": source, **_feature_files(options)}
-    return replace(_to_run(options, files, read, progress), model=target)
+    return replace(_to_run(options, read, progress), model=target)
 
 
 def _converted_head(target: Path, source: Any) -> Head | None:
@@ -183,63 +229,42 @@ def _converted_head(target: Path, source: Any) -> Head | None:
     return effective(read_stored(checkpoint, placed), placed)
 
 
-def _model_made_from(target: Path, provenance: Provenance) -> bool:
-    if not target.is_file():
-        return False
-    metadata = open_checkpoint(target).metadata
-    import json
-
-    try:
-        return bool(json.loads(metadata.get(METADATA_KEY, "null")) == provenance.to_dict())
-    except ValueError:
-        return False
-
-
-def _write_model(
-    target: Path, tensors: Mapping[str, Tensor], provenance: Provenance, *, overwrite: bool
-) -> None:
+def _write_model(path: Path, tensors: Mapping[str, Tensor], plan: Plan) -> None:
     import json
 
     from safetensors.torch import save
 
     # Tensors that share memory in the source are written each for itself.
     plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {METADATA_KEY: json.dumps(provenance.to_dict(), sort_keys=True)}
-    data = save(plain, metadata=metadata)
-    with atomic_path(target, overwrite=overwrite) as temporary:
+    note = json.dumps({"value": "model", "provenance": plan}, sort_keys=True)
+    data = save(plain, metadata={METADATA_KEY: note})
+    with atomic_path(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
 
 
 def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
     from alphafix.foreign.oltr import official_oltr
-    from alphafix.oltr.export import CONFIG, MODEL
 
     if options.features:
         raise InputError(
             "features of OLTR's code are not what enters its last layer",
-            got="--features",
+            got=option("features"),
             expected="the converted model's own features",
-            todo="import the checkpoint, then alphafix extract --backbone oltr:DIR",
+            todo=f"import the checkpoint, then {call('extract', backbone='oltr:DIR')}",
         )
-    source = options.source / FINAL if options.source.is_dir() else options.source
-    folder = options.output or source.with_name(f"{source.stem}-oltr")
-    provenance = _provenance(options, {"checkpoint": source})
-    config = folder / CONFIG
-    if config.is_file() and not options.overwrite:
-        if read_json(config).get("provenance") == provenance.to_dict():
-            logger.info("%s is up to date", folder)
-            return ImportResult(options.kind, model=folder / MODEL)
-        raise TargetExistsError(
-            f"{folder} exists already, made from something else",
-            todo="give --overwrite to replace it, or another -o",
-        )
+    artifact = _converted(options)
+    (model,) = artifact.owned
+    made = ImportResult(options.kind, model=model)
+    if artifact.check(overwrite=options.overwrite, where="output"):
+        logger.info("%s is up to date", model.parent)
+        return made
     names = None if options.class_names is None else tuple(read_names(options.class_names))
-    found = official_oltr(source, names)
+    found = official_oltr(_checkpoint_of(options), names)
+    artifact.clear()
     # The config makes the folder a model, so it goes last.
-    config.unlink(missing_ok=True)
-    _write_model(folder / MODEL, found.model.state_dict(), provenance, overwrite=options.overwrite)
-    write_json(config, {**found.config.to_dict(), "provenance": provenance.to_dict()})
-    return ImportResult(options.kind, model=folder / MODEL)
+    _write_model(model, found.model.state_dict(), artifact.plan)
+    write_json(artifact.path, {**found.config.to_dict(), "provenance": artifact.plan})
+    return made
 
 
 def _given(options: ForeignOptions, head: Head) -> Features:
@@ -267,11 +292,7 @@ def _entering(arrays: FeatureArrays, head: Head) -> FeatureArrays:
     return replace(arrays, features=features)
 
 
-def _feature_files(options: ForeignOptions) -> dict[str, Path]:
-    return {f"{split} features": file for split, file in split_files(options.features).items()}
-
-
-def _provenance(options: ForeignOptions, files: Mapping[str, Path]) -> Provenance:
+def _plan(options: ForeignOptions, files: Mapping[str, Path]) -> Provenance:
     if options.class_names is not None:
         files = {**files, "class names": options.class_names}
     for name, file in files.items():
@@ -282,30 +303,18 @@ def _provenance(options: ForeignOptions, files: Mapping[str, Path]) -> Provenanc
     return Provenance(stage="import", options=recorded, inputs={})
 
 
-def _to_run(
-    options: ForeignOptions,
-    files: Mapping[str, Path],
-    read: Callable[[], tuple[Head, Features, Thresholds]],
-    progress: Progress,
-    names: list[str] | None = None,
-) -> ImportResult:
+def _to_run(options: ForeignOptions, read: Callable[[], Given], progress: Progress) -> ImportResult:
     """Write a run directory, unless the same files have made it already."""
     run = Run(options.run)
-    provenance = _provenance(options, files)
-    if options.overwrite or not made_from(run, provenance):
-        if not options.overwrite:
-            refuse_other(run, provenance)
-        head, arrays, thresholds = read()
-        if options.class_names is not None:
-            names = read_names(options.class_names)
-        few, many = options.few_below, options.many_above
-        limits = Thresholds(
-            few=thresholds.few if few is None else few,
-            many=thresholds.many if many is None else many,
-        )
-        write_run(run, head, arrays, names, provenance, thresholds=limits, progress=progress)
-    else:
+    plan = _plan(options, _files(options))
+    if is_given(run, plan, overwrite=options.overwrite):
         logger.info("%s was made from these files already", run.folder)
+    else:
+        given = read()
+        if options.class_names is not None:
+            given = replace(given, names=read_names(options.class_names))
+        limits = given.classes.with_thresholds(options.few_below, options.many_above).thresholds
+        write_given(run, replace(given, thresholds=limits), plan, progress)
     return ImportResult(
         options.kind,
         run=run.folder,

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from alphafix.commands.options import Flag, StageOptions
+from alphafix.commands.options import StageOptions, flag
 
 
 class InspectOptions(StageOptions):
     """Options of `alphafix inspect`."""
 
-    file: Annotated[
-        Path, Flag(argument=True, metavar="FILE"), Field(description="Model file, of any format.")
-    ]
-    head: Annotated[
-        str | None,
-        Flag(metavar="NAME"),
-        Field(description="Name of the head's layer or weight; the end of it is enough."),
-    ] = None
-    num_classes: Annotated[
-        int | None, Field(ge=2, description="Number of classes  [of the run directory].")
-    ] = None
-    width: Annotated[
-        int | None, Field(ge=1, description="Feature width  [of the run directory].")
-    ] = None
+    file: Path = flag(help="Model file, of any format.", argument=True, metavar="FILE")
+    head: str | None = flag(
+        None, help="Name of the head's layer or weight; the end of it is enough.", metavar="NAME"
+    )
+    num_classes: int | None = flag(None, help="Number of classes  [of the run directory].", ge=2)
+    width: int | None = flag(None, help="Feature width  [of the run directory].", ge=1)

@@ -1,8 +1,9 @@
-"""The stage `alphafix inspect`: which layers of a file could be the head."""
+"""`alphafix inspect`: which layers of a file could be the head."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from alphafix.checkpoints.formats.tensors import Checkpoint
 from alphafix.checkpoints.head.candidates import Candidate, list_candidates
 from alphafix.checkpoints.head.finding import called, choose
 from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.commands.command import Watch
 from alphafix.commands.inspect.options import InspectOptions
 from alphafix.errors import InputError
 from alphafix.run.directory import CLASSES, HEAD, Run
@@ -46,6 +48,7 @@ class Inspection:
         others: Number of candidates that are not shown.
         head: The one that must be the head, or None.
         doubt: Why there is none, or None.
+        files: Nothing is written.
     """
 
     checkpoint: Checkpoint
@@ -53,6 +56,7 @@ class Inspection:
     others: int
     head: Candidate | None
     doubt: str | None
+    files: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -77,7 +81,7 @@ class Inspection:
         }
 
 
-def inspect(options: InspectOptions) -> Inspection:
+def work(options: InspectOptions, watch: Watch) -> Inspection:
     """List the layers of a file that could be its head, and take one if there is no doubt.
 
     Raises:

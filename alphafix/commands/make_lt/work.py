@@ -1,4 +1,4 @@
-"""The stage `alphafix make-lt`: class folders -> long-tailed lists, or a check of lists."""
+"""`alphafix make-lt`: class folders -> long-tailed lists, or a check of lists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alphafix.commands.command import Watch
 from alphafix.commands.make_lt.options import MakeLtOptions
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
+from alphafix.files import digest
 from alphafix.longtail.checksums import read_checksums, verify
 from alphafix.longtail.choose import (
     images_from_elsewhere,
@@ -24,6 +26,7 @@ from alphafix.longtail.material import ClassImages
 from alphafix.longtail.writing import refuse_filled, write_folder
 from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes
+from alphafix.run.artifact import State, recorded_plan
 from alphafix.run.directory import Provenance
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS, ClassTable
@@ -51,9 +54,55 @@ class MadeLists:
     manifest: Mapping[str, Any]
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return tuple(sorted(self.folder.glob("*.txt")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"output": str(self.folder), **self.manifest}
+
+    @property
     def classes(self) -> ClassTable:
         """The known classes with their training counts."""
         return _table(self.lists)
+
+
+@dataclass(frozen=True)
+class VerifiedLists:
+    """Lists that are as their checksums say.
+
+    Attributes:
+        names: Names of the lists.
+        files: Nothing is written.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"verified": list(self.names)}
+
+
+def work(options: MakeLtOptions, watch: Watch) -> MadeLists | VerifiedLists:
+    """Draw lists (see `make_lists`), or check some (see `verify_lists`)."""
+    if options.verify is not None:
+        return VerifiedLists(verify_lists(options))
+    return make_lists(options)
+
+
+def state(options: MakeLtOptions) -> State:
+    """Whether the lists are there as `work` would make them."""
+    if options.verify is not None:
+        return State.MISSING
+    folder = options.output or OUTPUT
+    if not (folder / MANIFEST).is_file():
+        return State.MISSING
+    recorded = recorded_plan(folder / MANIFEST)
+    images = ClassImages.scan(options.data or Path())
+    same = digest(recorded) == digest(_provenance(images, options).to_dict())
+    return State.CURRENT if same else State.OTHER
 
 
 def make_lists(options: MakeLtOptions) -> MadeLists:
@@ -66,7 +115,7 @@ def make_lists(options: MakeLtOptions) -> MadeLists:
     folder = options.output or OUTPUT
     refuse_filled(folder, overwrite=options.overwrite)
     if options.data is None:
-        raise InputError("there are no images to draw from", todo="give --data")
+        raise InputError("there are no images to draw from", todo=f"give {option('data')}")
     images = ClassImages.scan(options.data)
     lists = _draw(images, options)
     files = {name: text.encode() for name, text in lists.texts().items()}
@@ -85,7 +134,7 @@ def verify_lists(options: MakeLtOptions) -> tuple[str, ...]:
         FileFormatError: If there are no checksums in the file.
     """
     if options.verify is None:
-        raise InputError("there are no checksums to compare with", todo="give --verify")
+        raise InputError("there are no checksums to compare with", todo=f"give {option('verify')}")
     return verify(read_checksums(options.verify), options.output or options.verify.parent)
 
 
@@ -152,7 +201,6 @@ def _manifest(
     lists: LongTail, images: ClassImages, files: Mapping[str, bytes], options: MakeLtOptions
 ) -> dict[str, Any]:
     counts = {split: lists.counts(split).tolist() for split in LISTS[:3]}
-    inputs = {"image names": images.fingerprint()}
     return {
         "value": "long-tailed lists",
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -168,5 +216,9 @@ def _manifest(
             for i, name in enumerate(lists.names)
         ],
         "open_classes": list(lists.open_names),
-        "provenance": Provenance("make-lt", options.recorded(), inputs).to_dict(),
+        "provenance": _provenance(images, options).to_dict(),
     }
+
+
+def _provenance(images: ClassImages, options: MakeLtOptions) -> Provenance:
+    return Provenance("make-lt", options.recorded(), {"image names": images.fingerprint()})

@@ -1,31 +1,55 @@
-"""The stage `alphafix neighbors`: class means -> nearest base classes."""
+"""`alphafix neighbors`: class means -> nearest base classes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
+from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.features.means import class_means
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
-from alphafix.progress import Progress, silent
-from alphafix.run.artifact import State
-from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, OTHER_RESULT, Provenance, Run
-from alphafix.values.classes import ClassTable, Thresholds
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
 
-def find_neighbors(
-    options: NeighborsOptions, *, progress: Progress = silent
-) -> tuple[ClassTable, Neighbours]:
+@dataclass(frozen=True)
+class NeighborsResult:
+    """Neighbours as they are in the run directory.
+
+    Attributes:
+        classes: The class table.
+        neighbours: The neighbours.
+        file: Where they are.
+        csv: Where the table is as CSV, if that was asked for.
+    """
+
+    classes: ClassTable
+    neighbours: Neighbours
+    file: Path
+    csv: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return (self.file,) if self.csv is None else (self.file, self.csv)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One record a few-split class, as JSON data."""
+        return self.neighbours.records(self.classes)
+
+
+def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
     """Find and save the neighbours of a run's few-split classes.
 
     With ``options.features``, a run directory is made from the user's own arrays first.
@@ -39,67 +63,60 @@ def find_neighbors(
     if options.features or options.head is not None:
         from alphafix.commands.neighbors.start import start_from_arrays
 
-        start_from_arrays(run, options, progress=progress)
+        start_from_arrays(run, options, watch.progress)
     store = FeatureStore.open(run.features("train"))
-    classes = _with_thresholds(ClassTable.load(run.require(CLASSES)), options)
+    earlier = ClassTable.load(run.require(CLASSES))
+    classes = earlier.with_thresholds(options.few_below, options.many_above)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
-    found = _find(run, classes, store, options)
+    changed = classes.thresholds != earlier.thresholds
+    artifact = _artifact(run, options)
+    if changed:
+        refuse_existing(artifact.path, overwrite=options.overwrite)
+    if not changed and artifact.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", artifact.path)
+        found = Neighbours.load(artifact.path)
+    else:
+        warn_of_few(options.k)
+        means = store.class_means()
+        found = nearest_neighbours(
+            means, classes, k=options.k, metric=options.metric, seed=options.seed
+        )
+        if changed:
+            classes.save(run.path(CLASSES), overwrite=True)
+        found = replace(found, provenance=dict(_artifact(run, options).plan))
+        found.save(artifact.path, overwrite=options.overwrite)
     if options.csv is not None:
         _write_csv(options.csv, table_csv(classes, found), overwrite=options.overwrite)
-    return classes, found
+    return NeighborsResult(classes, found, artifact.path, options.csv)
 
 
 def state(options: NeighborsOptions) -> State:
-    """Whether the neighbours are there as `find_neighbors` would make them."""
+    """Whether the neighbours are there as `work` would make them."""
     run = Run(options.run)
     if options.features or options.head is not None:
-        from alphafix.commands.neighbors.start import started
+        from alphafix.commands.neighbors.start import start_state
 
-        if not started(run, options):
-            return State.OTHER if run.has(CLASSES) else State.MISSING
+        if (started := start_state(run, options)) is not State.CURRENT:
+            return started
     if not run.has(NEIGHBORS):
         return State.MISSING
     classes = ClassTable.load(run.require(CLASSES))
-    same = _with_thresholds(classes, options).thresholds == classes.thresholds
-    current = same and run.is_current(NEIGHBORS, _provenance(run, options))
-    return State.CURRENT if current else State.OTHER
+    same = (
+        classes.with_thresholds(options.few_below, options.many_above).thresholds
+        == classes.thresholds
+    )
+    return _artifact(run, options).state if same else State.OTHER
+
+
+def _artifact(run: Run, options: NeighborsOptions) -> Artifact:
+    inputs = run.hashes(CLASSES, HEAD, run.manifest("train"))
+    return run.artifact(NEIGHBORS, Provenance("neighbors", options.recorded(), inputs))
 
 
 def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:
     same = path.is_file() and path.read_bytes() == text.encode()
     write_text(path, text, overwrite=overwrite or same)
-
-
-def _with_thresholds(classes: ClassTable, options: NeighborsOptions) -> ClassTable:
-    few = options.few_below if options.few_below is not None else classes.thresholds.few
-    many = options.many_above if options.many_above is not None else classes.thresholds.many
-    return replace(classes, thresholds=Thresholds(few=few, many=many))
-
-
-def _find(
-    run: Run, classes: ClassTable, store: FeatureStore, options: NeighborsOptions
-) -> Neighbours:
-    changed = classes.thresholds != ClassTable.load(run.path(CLASSES)).thresholds
-    redo = changed or options.overwrite
-    if not redo and run.is_current(NEIGHBORS, _provenance(run, options)):
-        logger.info("%s is up to date", run.path(NEIGHBORS))
-        return Neighbours.load(run.path(NEIGHBORS))
-    refuse_existing(run.path(NEIGHBORS), overwrite=options.overwrite, todo=OTHER_RESULT)
-    warn_of_few(options.k)
-    found = nearest_neighbours(
-        class_means(store), classes, k=options.k, metric=options.metric, seed=options.seed
-    )
-    if changed:
-        classes.save(run.path(CLASSES), overwrite=True)
-    made = replace(found, provenance=_provenance(run, options).to_dict())
-    made.save(run.path(NEIGHBORS), overwrite=options.overwrite)
-    return made
-
-
-def _provenance(run: Run, options: NeighborsOptions) -> Provenance:
-    inputs = run.hashes(CLASSES, HEAD, run.manifest("train"))
-    return Provenance(stage="neighbors", options=options.recorded(), inputs=inputs)
 
 
 def table_csv(classes: ClassTable, found: Neighbours) -> str:

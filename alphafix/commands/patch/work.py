@@ -1,4 +1,4 @@
-"""The stage `alphafix patch`: head, correction and a model file -> a patched model file."""
+"""`alphafix patch`: head, correction and a model file -> a patched model file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from alphafix.checkpoints.patch.delta import delta_name, load_delta, save_delta
 from alphafix.checkpoints.patch.inplace import revert, undo_path, write_in_place
 from alphafix.checkpoints.patch.patching import plan_outputs, seal, write_outputs
 from alphafix.checkpoints.patch.plan import Plan, make_plan
+from alphafix.commands.command import Watch
 from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.records import record_of
 from alphafix.errors import InputError, StaleInputError, TargetExistsError
 from alphafix.files import refuse_existing, sha256_file, write_text
-from alphafix.progress import Progress, silent
-from alphafix.run.directory import CORRECTION, HEAD, Run, versions
+from alphafix.progress import Progress
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
@@ -79,7 +82,7 @@ class _Work:
     effect: Effect | None = None
 
 
-def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
+def work(options: PatchOptions, watch: Watch) -> PatchResult:
     """Write the corrected rows of a run into a model file, or into a copy of it.
 
     Raises:
@@ -93,19 +96,32 @@ def patch(options: PatchOptions, *, progress: Progress = silent) -> PatchResult:
     """
     if options.revert:
         return _revert(options)
+    progress = watch.progress
     if options.card is not None:
         refuse_existing(options.card, overwrite=options.overwrite)
     _refuse_cut_off(options.file)
     if options.apply is not None:
-        work = _from_delta(options.apply, options)
+        made = _from_delta(options.apply, options)
     else:
-        work = _from_run(options, progress)
-    result = _write(work, options, progress)
+        made = _from_run(options, progress)
+    result = _write(made, options, progress)
     if options.card is not None and not options.dry_run:
-        card = model_card(work.plan, result.target.name, work.provenance or {}, _command(options))
+        card = model_card(made.plan, result.target.name, made.provenance or {}, _command(options))
         write_text(options.card, card, overwrite=options.overwrite)
         result = replace(result, files=(*result.files, options.card))
+    if not options.dry_run and options.run.is_dir():
+        _record(options).record(result.files)
     return result
+
+
+def state(options: PatchOptions) -> State:
+    """Whether the files are there as `work` would write them."""
+    return _record(options).state
+
+
+def _record(options: PatchOptions) -> Artifact:
+    what = [options.file, options.output]
+    return record_of(Run(options.run), "patch", options, FEATURES, HEAD, CORRECTION, what=what)
 
 
 def _from_run(options: PatchOptions, progress: Progress) -> _Work:
@@ -138,7 +154,7 @@ def _from_run(options: PatchOptions, progress: Progress) -> _Work:
         if head.source is None
         else {"file": head.source.file, "sha256": head.source.sha256},
         "method": correction.method,
-        "chosen": correction.chosen,
+        "chosen": correction.chosen.to_dict(),
         "correction": correction.provenance,
         "effect": None if effect is None else effect.to_dict(),
     }

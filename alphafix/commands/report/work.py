@@ -1,74 +1,119 @@
-"""The stage `alphafix report`: the run's results -> a page to look at, and its figures."""
+"""`alphafix report`: the run's results -> a page to look at, and its figures."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import Evaluated, measure
+from alphafix.commands.evaluate.work import measure
+from alphafix.commands.evaluate.work import state as evaluation_state
+from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import write_text
+from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
-from alphafix.oltr.embedding import EMBEDDING, Embedding
-from alphafix.progress import Progress, silent
+from alphafix.oltr.training.embedding import EMBEDDING, Embedding
+from alphafix.openset.evaluating import Judged
+from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
 from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes, write_bytes
-from alphafix.run.directory import COMPARISON, NEIGHBORS, REPORT, Run
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import (
+    CLASSES,
+    COMPARISON,
+    CORRECTION,
+    FEATURES,
+    HEAD,
+    NEIGHBORS,
+    REPORT,
+    Run,
+)
 from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
 
-def report(options: ReportOptions, *, progress: Progress = silent) -> Path:
-    """Write the page, each of its figures as SVG, PNG and CSV, and report.json.
+@dataclass(frozen=True)
+class ReportResult:
+    """A page that was written.
 
-    An earlier report is replaced: it follows from the run's other files. The comparison is in
-    it if `alphafix compare` has made one from the files that are there now.
+    Attributes:
+        page: The page.
+        files: It, and its figures.
+    """
 
-    Returns:
-        Path of the page.
+    page: Path
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"page": str(self.page)}
+
+
+def work(options: ReportOptions, watch: Watch) -> ReportResult:
+    """Write the page and each of its figures as SVG, PNG and CSV.
+
+    The comparison is in it if `alphafix compare` has made one from the files that are there now.
+    The evaluation of the page is written to report.json, unless another one is there.
 
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
         StaleInputError: If a result was made from something that has changed since.
         InputError: If a folder cannot be written, or the class groups do not fit.
+        TargetExistsError: If there is another page already.
     """
-    run = Run(options.run)
+    run, page = Run(options.run), _page(options)
     run.require_fresh(NEIGHBORS)
-    found = measure(
-        EvaluateOptions(
-            run=options.run,
-            on=options.on,
-            groups=options.groups,
-            wordnet_edges=options.wordnet_edges,
-            open=options.open,
-            open_threshold=options.open_threshold,
-            bootstraps=options.bootstraps,
-            seed=options.seed,
-        ),
-        progress=progress,
+    record = _record(options)
+    if record.check(overwrite=options.overwrite):
+        logger.info("%s is up to date", page)
+        return ReportResult(page, tuple(Path(file) for file in read_json(record.path)["outputs"]))
+    if not record.path.is_file():
+        refuse_existing(page, overwrite=options.overwrite)
+    evaluation = EvaluateOptions(
+        run=options.run,
+        on=options.on,
+        groups=options.groups,
+        wordnet_edges=options.wordnet_edges,
+        open=options.open,
+        open_threshold=options.open_threshold,
+        bootstraps=options.bootstraps,
+        seed=options.seed,
     )
+    found = measure(evaluation, progress=watch.progress)
     evidence = Evidence(
-        found.evaluation,
-        found.both,
-        found.store,
-        found.head,
-        found.correction,
+        found,
         Neighbours.load(run.path(NEIGHBORS)),
-        found.groups,
         _comparison(run, options),
-        _embedding(run, found),
+        _embedding(run, found.judged),
     )
-    page = page_of(evidence)
-    folder = options.output or run.path("report")
-    _write_figures(folder / "figures", page.drawn, progress)
-    write_text(folder / "index.html", render(page), overwrite=True)
-    found.evaluation.save(run.path(REPORT), overwrite=True)
-    return folder / "index.html"
+    content = page_of(evidence)
+    written = _write_figures(page.parent / "figures", content.drawn, watch.progress)
+    write_text(page, render(content), overwrite=True)
+    if evaluation_state(evaluation) is State.MISSING:
+        found.evaluation.save(run.path(REPORT))
+    record.record([page, *written])
+    return ReportResult(page, (page, *written))
+
+
+def state(options: ReportOptions) -> State:
+    """Whether the page is there as `work` would make it."""
+    return _record(options).state
+
+
+def _page(options: ReportOptions) -> Path:
+    return (options.output or Run(options.run).path("report")) / "index.html"
+
+
+def _record(options: ReportOptions) -> Artifact:
+    inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
+    return record_of(Run(options.run), "report", options, *inputs, what=_page(options))
 
 
 def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
@@ -92,27 +137,31 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
     return comparison
 
 
-def _embedding(run: Run, found: Evaluated) -> Embedding | None:
+def _embedding(run: Run, judged: Judged) -> Embedding | None:
     """What the memory of the base model does, if train-oltr made that model and it has one."""
     if not run.has(EMBEDDING):
         return None
     embedding = Embedding.load(run.path(EMBEDDING))
-    source = found.head.source
+    source = judged.head.source
     if (
         source is None
         or embedding.info.get("model") != source.sha256
-        or embedding.names != found.evaluation.classes.names
+        or embedding.names != judged.classes.names
     ):
         logger.warning("%s is of another model and left out", run.path(EMBEDDING))
         return None
     return embedding
 
 
-def _write_figures(folder: Path, drawn: Sequence[Drawn], progress: Progress) -> None:
+def _write_figures(folder: Path, drawn: Sequence[Drawn], progress: Progress) -> list[Path]:
+    written = []
     with progress("figures", len(drawn)) as advance:
         for one in drawn:
             picture = one.picture
-            write_text(folder / f"{picture.name}.svg", one.svg, overwrite=True)
-            write_bytes(folder / f"{picture.name}.png", png_bytes(picture.drawing))
-            write_text(folder / f"{picture.name}.csv", picture.csv(), overwrite=True)
+            files = [folder / f"{picture.name}.{suffix}" for suffix in ("svg", "png", "csv")]
+            write_text(files[0], one.svg, overwrite=True)
+            write_bytes(files[1], png_bytes(picture.drawing))
+            write_text(files[2], picture.csv(), overwrite=True)
+            written += files
             advance(1)
+    return written

@@ -13,11 +13,11 @@ import numpy as np
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train_oltr.model import EVALUATION
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
 from alphafix.files import read_json
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.oltr.training.folder import EVALUATION
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
@@ -63,8 +63,8 @@ def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
     by_rho: dict[str, list[Accuracy]] = defaultdict(list)
     kind = "random rho" if options.metric == "random" else "rho"
     found = trial_accuracies(trials, head, classes, store)
-    for record, accuracy in zip(trials.settings, found, strict=True):
-        by_rho[f"{kind} {record['rho']:g}"].append(accuracy)
+    for record, accuracy in zip(trials.records, found, strict=True):
+        by_rho[f"{kind} {record.rho:g}"].append(accuracy)
     return rows | {name: _mean(accuracies) for name, accuracies in by_rho.items()}
 
 

@@ -1,4 +1,4 @@
-"""The stage `alphafix run`: the stages of a recipe, those that are up to date left out."""
+"""`alphafix run`: the stages of a recipe, those that are up to date left out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,38 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from alphafix.commands import load_command
+from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
-from alphafix.commands.run.stages import STAGES, Done, Stage
-from alphafix.commands.run.stamps import stamp_path, stamped_state, write_stamp
-from alphafix.errors import AlphafixError, InputError, TargetExistsError
-from alphafix.progress import Progress, silent
-from alphafix.recipes.document import nearest
+from alphafix.documents import nearest
+from alphafix.errors import (
+    AlphafixError,
+    InputError,
+    StaleInputError,
+    TargetExistsError,
+    in_recipe,
+    option,
+    spelt,
+)
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run.artifact import State
-from alphafix.run.directory import Run
 
-Say = Callable[[str], None]
+# What a recipe can name; `demo`, `inspect` and `run` itself make nothing that another stage reads.
+STAGES = (
+    "make-lt",
+    "train-oltr",
+    "import",
+    "extract",
+    "features import",
+    "neighbors",
+    "train",
+    "patch",
+    "evaluate",
+    "compare",
+    "report",
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,7 @@ class Task:
     Attributes:
         label: Its name in the recipe.
         step: As it is written.
-        stage: What it is.
+        command: What it is.
         options: Its options, resolved.
         run: Its run directory.
         state: Whether it is done.
@@ -42,9 +61,9 @@ class Task:
 
     label: str
     step: Step
-    stage: Stage
+    command: Command
     options: CommandOptions
-    run: Run
+    run: Path
     state: State = State.MISSING
     doubt: str = ""
 
@@ -64,7 +83,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeResult:
     """What became of a recipe.
 
     Attributes:
@@ -81,6 +100,11 @@ class Outcome:
     results: dict[str, Any]
     beside: Beside | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Each stage says itself what it wrote."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
@@ -88,15 +112,8 @@ class Outcome:
         return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
 
 
-def run_recipe(
-    options: RecipeOptions, *, progress: Progress = silent, say: Say = lambda text: None
-) -> Outcome:
+def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     """Do what a recipe says, from its folder (or ``options.root``).
-
-    Args:
-        options: Which recipe, and what to change in it.
-        progress: Told of the long work.
-        say: Called with a line for each stage.
 
     Raises:
         InputError: If the recipe names an unknown stage or option, or a value is wrong; the
@@ -129,13 +146,13 @@ def run_recipe(
         tasks = _plan(_checked(recipe))
         if not options.dry_run:
             _refuse(tasks, overwrite=options.overwrite)
-            results = _do(tasks, options.overwrite, progress, say)
+            results = _do(tasks, options.overwrite, watch)
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected
 
                 beside = beside_expected(table, [task.options for task in tasks])
-    place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run.folder))
-    return Outcome(recipe, place, tasks, results, beside)
+    place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
+    return RecipeResult(recipe, place, tasks, results, beside)
 
 
 @contextlib.contextmanager
@@ -170,15 +187,15 @@ def _checked(recipe: Recipe) -> tuple[Task, ...]:
 
 
 def _task(label: str, step: Step, run: Path | None) -> Task:
-    stage = STAGES[step.stage]
-    options = _options(step, stage, run)
+    command = load_command(step.stage)
+    options = _options(step, command, run)
     default = StageOptions.model_fields["run"].default
     folder = options.run if isinstance(options, StageOptions) else run or default
-    return Task(label, step, stage, options, Run(folder))
+    return Task(label, step, command, options, folder)
 
 
-def _options(step: Step, stage: Stage, run: Path | None) -> CommandOptions:
-    known = stage.options.model_fields
+def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
+    known = command.options.model_fields
     for name, node in step.options.items():
         if name not in known:
             raise InputError(
@@ -188,20 +205,22 @@ def _options(step: Step, stage: Stage, run: Path | None) -> CommandOptions:
     if run is not None and "run" in known:
         values.setdefault("run", run)
     try:
-        return stage.options(**values)
+        options: CommandOptions = command.options(**values)
     except ValidationError as error:
-        raise _wrong(step, error) from error
+        raise _wrong(step, command, error) from error
+    return options
 
 
-def _wrong(step: Step, error: ValidationError) -> InputError:
+def _wrong(step: Step, command: Command, error: ValidationError) -> InputError:
     first = error.errors()[0]
     if not first["loc"]:  # a rule about several options, which names them itself
-        return InputError(f"{step.place}: {step.stage}: {first['ctx']['error']}")
+        reason = spelt(str(first["ctx"]["error"]), in_recipe(step.stage))
+        return InputError(f"{step.place}: {step.stage}: {reason}")
     name = str(first["loc"][0])
     if name not in step.options:
         return InputError(
             f"{step.place}: {step.stage} lacks its option {name}",
-            expected=str(STAGES[step.stage].options.model_fields[name].description),
+            expected=str(command.options.model_fields[name].description),
         )
     return InputError(
         f"{step.options[name].place}: {step.stage}.{name} is wrong",
@@ -216,24 +235,22 @@ def _plan(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     behind = False
     for task in tasks:
         known = _behind(task) if behind else _with_state(task)
-        behind = behind or (task.stage.feeds and known.state is not State.CURRENT)
+        behind = behind or (task.command.feeds and known.state is not State.CURRENT)
         found.append(known)
     return tuple(found)
 
 
 def _behind(task: Task) -> Task:
-    there = task.stage.result is not None and task.run.has(task.stage.result)
-    stamped = not task.stage.free and stamp_path(task.run, task.label).is_file()
-    return replace(task, state=State.OTHER if there or stamped else State.MISSING)
+    """What lies behind work that is to be done is made from something else, if it is there."""
+    known = _with_state(task)
+    return known if known.state is State.MISSING else replace(known, state=State.OTHER)
 
 
 def _with_state(task: Task) -> Task:
     try:
-        if task.stage.state is None:
-            return replace(
-                task, state=stamped_state(task.run, task.label, task.stage, task.options)
-            )
-        return replace(task, state=task.stage.state(task.options))
+        return replace(task, state=task.command.state(task.options))
+    except StaleInputError:
+        return replace(task, state=State.OTHER)
     except AlphafixError as error:  # doing it says the same, and stops there
         return replace(task, state=State.MISSING, doubt=str(error).splitlines()[0])
 
@@ -244,39 +261,43 @@ def _refuse(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
         if task.state is State.OTHER and not (overwrite or task.overwrite):
             raise TargetExistsError(
                 f"{task.step.place}: {task.label} was made with other options or from other inputs",
-                got=f"another result in {task.run.folder}",
+                got=f"another result in {task.run}",
                 expected="no result yet, or one that is up to date",
-                todo="give --overwrite to make anew what has changed, or --run for another run "
-                "directory (--dry-run shows what would be done)",
+                todo=f"give {option('overwrite', True)} to make anew what has changed, or "
+                f"{option('run')} for another run directory ({option('dry_run', True)} shows what "
+                "would be done)",
             )
 
 
-def _do(tasks: tuple[Task, ...], overwrite: bool, progress: Progress, say: Say) -> dict[str, Any]:
+def _do(tasks: tuple[Task, ...], overwrite: bool, watch: Watch) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for number, task in enumerate(tasks, start=1):
         current = _with_state(task)
+        done = current.state is State.CURRENT
         title = f"[{number}/{len(tasks)}] {task.label}"
-        if current.state is State.CURRENT and not task.stage.rechecks:
-            say(f"{title}: up to date")
+        watch.say(f"{title}: up to date" if done else title)
+        if done and not task.command.judged:
             continue
-        say(title if current.state is not State.CURRENT else f"{title}: checking")
-        done = _work(current, overwrite or task.overwrite, progress)
-        if task.stage.state is None:
-            write_stamp(task.run, task.label, task.stage, task.options, done.files)
-        results[task.label] = done.result
+        found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
+        failure = task.command.show(found, task.options).failure
+        if failure is not None:
+            raise failure
+        if not done:
+            results[task.label] = found.to_dict()
     return results
 
 
-def _work(task: Task, overwrite: bool, progress: Progress) -> Done:
+def _work(task: Task, overwrite: bool, watch: Watch) -> Result:
     """Do a step; what is up to date is never made anew only because it may be."""
     own = "overwrite" in type(task.options).model_fields
     careful = task.options.model_copy(update={"overwrite": False}) if own else task.options
     anew = task.options.model_copy(update={"overwrite": True})
+    work: Callable[[CommandOptions, Watch], Result] = task.command.work
     if not (own and overwrite):
-        return task.stage.work(careful, progress)
+        return work(careful, watch)
     if task.state is State.OTHER:
-        return task.stage.work(anew, progress)
+        return work(anew, watch)
     try:
-        return task.stage.work(careful, progress)
+        return work(careful, watch)
     except TargetExistsError:
-        return task.stage.work(anew, progress)
+        return work(anew, watch)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.neighbors.options import Metric
-from alphafix.commands.options import Flag, Several, StageOptions
+from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.rivals import LINEAR_METHODS
 
@@ -18,136 +19,111 @@ Rule = Literal["overall", "few", "harmonic", "constrained"]
 class TrainOptions(StageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
 
-    method: Annotated[
-        str,
-        Flag(metavar="NAME"),
-        Field(
-            description="alphanet; another linear method, as `alphafix compare` lists them; or "
-            "auto: the one with the largest few-split gain on validation that loses at most "
-            "--max-overall-drop points (2) overall."
-        ),
-    ] = "alphanet"
-    rho: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=1000)], ...],
-        Several,
-        Flag(metavar="NUMBER[,NUMBER...]"),
-        Field(
-            min_length=1,
-            description="Base samples per few-split sample in an epoch: small values favour "
-            "the few split, large ones the base classes.",
-        ),
-    ] = (0.5,)
-    seeds: Annotated[int, Field(ge=1, description="Trials of each setting.")] = 10
-    seed: Annotated[int, Field(ge=0, description="First seed; the others count up.")] = 0
-    k: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        Several,
-        Flag(("-k", "--k"), metavar="NUMBER[,NUMBER...]"),
-        Field(description="Neighbours a class  [as `alphafix neighbors` found them]."),
-    ] = ()
-    metric: Annotated[
-        Metric | None,
-        Field(
-            description="Other neighbours than those of `alphafix neighbors`; random ones "
-            "are drawn for each trial."
-        ),
-    ] = None
-    preset: Annotated[
-        Literal["paper", "official"],
-        Field(
-            description="The paper, or the authors' released code: it feeds the class's own "
-            "row to the network too and keeps the few-split biases."
-        ),
-    ] = "paper"
-    include_self: Annotated[
-        bool | None, Field(description="Feed the class's own row to the network  [preset].")
-    ] = None
-    learn_bias: Annotated[
-        bool | None, Field(description="Learn the few-split biases  [preset].")
-    ] = None
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        Several,
-        Flag(metavar="NUMBER[,NUMBER...]"),
-        Field(min_length=1, description="Widths of the hidden layers."),
-    ] = (32, 32, 32)
-    epochs: Annotated[int, Field(ge=1, description="Epochs.")] = 25
-    first_epoch: Annotated[
-        int, Field(ge=1, description="First epoch that may be chosen on validation.")
-    ] = 5
-    batch_size: Annotated[int, Field(ge=1, description="Samples a step.")] = 64
-    lr: Annotated[float, Field(gt=0, description="Learning rate, x0.1 every 10 epochs.")] = 1e-3
-    select: Annotated[
-        Rule, Field(description="What is to be greatest on validation among the settings.")
-    ] = "overall"
-    max_overall_drop: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="For --select constrained and other methods: points of overall "
-            "accuracy that may be lost.",
-        ),
-    ] = None
-    ensemble: Annotated[
-        Literal["mean", "single"],
-        Field(description="The mean of the seeds' corrected rows, or the best single trial."),
-    ] = "mean"
-    calibrate: Annotated[
-        bool | None,
-        Field(
-            description="After training, add one scalar to all few-split logits, chosen on "
-            "validation for the rule  [only with --select constrained]."
-        ),
-    ] = None
-    holdout: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            lt=1,
-            description="Without validation features: hold this share of the training "
-            "features of each class out for validation.",
-        ),
-    ] = None
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to train.")
-    ] = "auto"
-    memory: Annotated[
-        float, Field(gt=0, description="GiB that scores may take before they are recomputed.")
-    ] = 2.0
-    max_steps: Annotated[
-        int | None,
-        Field(ge=1, description="Stop each trial after so many steps (to try a size out)."),
-    ] = None
-    logger: Annotated[
-        tuple[LoggerName, ...],
-        Several,
-        Flag(metavar="NAME[,NAME]"),
-        Field(
-            description="Give the history of each trial to tensorboard (a folder in the run "
-            "directory), to wandb (Weights & Biases; WANDB_MODE=offline needs no account), or both."
-        ),
-    ] = ()
-    tensorboard: Annotated[
-        Path | None,
-        Flag(metavar="DIR"),
-        Field(description="As --logger tensorboard, into this folder."),
-    ] = None
+    method: str = flag(
+        "alphanet",
+        help="alphanet; another linear method, as `alphafix compare` lists them; or "
+        "auto: the one with the largest few-split gain on validation that loses at most "
+        "--max-overall-drop points (2) overall.",
+        metavar="NAME",
+    )
+    rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
+        (0.5,),
+        help="Base samples per few-split sample in an epoch: small values favour "
+        "the few split, large ones the base classes.",
+        metavar="NUMBER[,NUMBER...]",
+        min_length=1,
+    )
+    seeds: int = flag(10, help="Trials of each setting.", ge=1)
+    seed: int = flag(0, help="First seed; the others count up.", ge=0)
+    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Several] = flag(
+        (),
+        help="Neighbours a class  [as `alphafix neighbors` found them].",
+        flags=("-k", "--k"),
+        metavar="NUMBER[,NUMBER...]",
+    )
+    metric: Metric | None = flag(
+        None,
+        help="Other neighbours than those of `alphafix neighbors`; random ones "
+        "are drawn for each trial.",
+    )
+    preset: Literal["paper", "official"] = flag(
+        "paper",
+        help="The paper, or the authors' released code: it feeds the class's own "
+        "row to the network too and keeps the few-split biases.",
+    )
+    include_self: bool | None = flag(
+        None, help="Feed the class's own row to the network  [preset]."
+    )
+    learn_bias: bool | None = flag(None, help="Learn the few-split biases  [preset].")
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Several] = flag(
+        (32, 32, 32),
+        help="Widths of the hidden layers.",
+        metavar="NUMBER[,NUMBER...]",
+        min_length=1,
+    )
+    epochs: int = flag(25, help="Epochs.", ge=1)
+    first_epoch: int = flag(5, help="First epoch that may be chosen on validation.", ge=1)
+    batch_size: int = flag(64, help="Samples a step.", ge=1)
+    lr: float = flag(1e-3, help="Learning rate, x0.1 every 10 epochs.", gt=0)
+    select: Rule = flag("overall", help="What is to be greatest on validation among the settings.")
+    max_overall_drop: float | None = flag(
+        None,
+        help="For --select constrained and other methods: points of overall "
+        "accuracy that may be lost.",
+        ge=0,
+    )
+    ensemble: Literal["mean", "single"] = flag(
+        "mean", help="The mean of the seeds' corrected rows, or the best single trial."
+    )
+    calibrate: bool | None = flag(
+        None,
+        help="After training, add one scalar to all few-split logits, chosen on "
+        "validation for the rule  [only with --select constrained].",
+    )
+    holdout: float | None = flag(
+        None,
+        help="Without validation features: hold this share of the training "
+        "features of each class out for validation.",
+        gt=0,
+        lt=1,
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", help="Where to train.")
+    memory: float = flag(2.0, help="GiB that scores may take before they are recomputed.", gt=0)
+    max_steps: int | None = flag(
+        None, help="Stop each trial after so many steps (to try a size out).", ge=1
+    )
+    logger: Annotated[tuple[LoggerName, ...], Several] = flag(
+        (),
+        help="Give the history of each trial to tensorboard (a folder in the run "
+        "directory), to wandb (Weights & Biases; WANDB_MODE=offline needs no account), or both.",
+        metavar="NAME[,NAME]",
+    )
+    tensorboard: Path | None = flag(
+        None, help="As --logger tensorboard, into this folder.", metavar="DIR"
+    )
+
+    plan: bool = flag(False, help="Print bytes and steps of the run, and do not train.")
 
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:
-            raise ValueError(f"--method is one of {', '.join(known)}")
+            raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
             if self.holdout is not None:
-                raise ValueError("--holdout goes with --method alphanet only")
+                raise ValueError(
+                    f"{option('holdout')} goes with {option('method', 'alphanet')} only"
+                )
             return self
         if (self.select == "constrained") != (self.max_overall_drop is not None):
-            raise ValueError("--select constrained and --max-overall-drop go together")
+            raise ValueError(
+                f"{option('select', 'constrained')} and {option('max_overall_drop')} go together"
+            )
         if self.select == "few" and self.calibrate:
             raise ValueError(
-                "--calibrate with --select few has no optimum: a larger offset always wins; "
-                "use --select constrained --max-overall-drop"
+                f"{option('calibrate')} with {option('select', 'few')} has no optimum: a larger "
+                f"offset always wins; use {option('select', 'constrained')} and "
+                f"{option('max_overall_drop')}"
             )
         return self
 
@@ -158,12 +134,5 @@ class TrainOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        beside = {"run", "overwrite", "logger", "tensorboard", "memory"}
+        beside = {"run", "overwrite", "logger", "tensorboard", "memory", "plan"}
         return self.model_dump(mode="json", exclude=beside)
-
-    def recorded_trials(self) -> dict[str, Any]:
-        """Those of them that decide a trial (not which trials there are, or the choice)."""
-        choice = {"rho", "seeds", "k", "select", "max_overall_drop", "ensemble", "calibrate"}
-        if self.holdout is None:
-            choice.add("seed")  # otherwise it decides which samples are held out
-        return {name: value for name, value in self.recorded().items() if name not in choice}

@@ -1,96 +1,69 @@
-"""The table of a sweep: both sides of the trade-off, mean and deviation over the seeds."""
+"""What a person sees of a training: both sides of the trade-off, over the seeds."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from statistics import mean, stdev
 from typing import Any
 
-from alphafix.commands import console
-from alphafix.values.correction import Correction
-
-COLUMNS = ("few", "medium", "many", "overall")
-
-
-def summary(correction: Correction) -> dict[str, Any]:
-    """What was trained, measured on validation and chosen, as JSON data."""
-    settings: dict[tuple[float, int], list[dict[str, Any]]] = {}
-    for record in correction.trials.settings if correction.trials else ():
-        settings.setdefault((record["rho"], record["k"]), []).append(record)
-    return {
-        "method": correction.method,
-        "chosen": correction.chosen,
-        "settings": [
-            {"rho": rho, "k": k, "trials": len(records), "val": _over_seeds(records)}
-            for (rho, k), records in settings.items()
-        ],
-    }
+from alphafix.commands.command import Shown, Table
+from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import COLUMNS, TrainResult
 
 
-def _over_seeds(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Mean and standard deviation (ddof = 1) of each accuracy over the seeds."""
-    if records[0]["val"] is None:
-        return None
-    found: dict[str, Any] = {}
-    for name in COLUMNS:
-        values = [record["val"][name] for record in records]
-        if None in values:
-            found[name] = None
-            continue
-        found[name] = {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
-    return found
+def show(found: TrainResult, options: TrainOptions) -> Shown:
+    """The table of the sweep, what was chosen, and the file; or the plan."""
+    if found.correction is None:
+        return Shown(json.dumps(found.to_dict(), indent=2))
+    data = found.to_dict()
+    told = _sweep(data) if data["settings"] else _other(data)
+    return Shown(str(found.file), told)
 
 
-def show(data: dict[str, Any]) -> None:
-    """Print the table and the choice to stderr."""
-    if not data["settings"]:
-        _show_other(data)
-        return
+def _sweep(data: dict[str, Any]) -> list[Table | str]:
     chosen, base = data["chosen"], data["chosen"]["val_base"]
+    told: list[Table | str] = []
     if base is None:
-        console.note("No validation features: the last epoch was kept and nothing was measured.")
+        told.append("No validation features: the last epoch was kept and nothing was measured.")
     else:
-        rows = [["base model", *(_number(base[name]) for name in COLUMNS), "", ""]]
-        rows += [_row(setting, base) for setting in data["settings"]]
-        rows.append(
+        rows = [
+            ["base model", *(_number(base[name]) for name in COLUMNS), "", ""],
+            *(_row(setting, base) for setting in data["settings"]),
             [
                 "chosen",
                 *(_number(chosen["val"][name]) for name in COLUMNS),
                 *_deltas(chosen["val"], base),
-            ]
-        )
-        header = ["", *COLUMNS, "Δ few", "Δ overall"]
-        console.stderr.print(console.table("validation accuracy (%)", header, rows))
+            ],
+        ]
+        told.append(Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows))
     if chosen["curve"] is not None:
         points = [
             [f"{point['offset']:+.3g}", *(_number(point[name]) for name in COLUMNS)]
             for point in chosen["curve"]
         ]
         title = "what an offset on the few-split logits buys (%)"
-        console.stderr.print(console.table(title, ["offset", *COLUMNS], points))
+        told.append(Table(title, ["offset", *COLUMNS], points))
     seeds = len(chosen["seeds"])
     how = f"mean of {seeds} seeds" if chosen["ensemble"] == "mean" else f"seed {chosen['seeds'][0]}"
     text = f"chosen: rho {chosen['rho']:g}, k {chosen['k']}, {how} ({chosen['why']})"
     if chosen["offset"]:
         text += f"; few-split logits shifted by {chosen['offset']:+.3g}"
-    console.note(text)
+    return [*told, text]
 
 
-def _show_other(data: dict[str, Any]) -> None:
+def _other(data: dict[str, Any]) -> list[Table | str]:
     """What another method than AlphaNet chose on validation."""
     chosen = data["chosen"]
-    if "auto" in chosen:
-        auto = chosen["auto"]
-        rows = [
-            [one["method"], f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]
-            for one in sorted(auto["tried"], key=lambda one: -one["few_gain"])
-        ]
-        header = ["", "Δ few", "Δ overall"]
-        console.stderr.print(console.table("validation accuracy (points)", header, rows))
-        console.note(f"chosen: {auto['text']}")
-        return
-    settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    console.note(f"{data['method']}: {settings}")
+    if "auto" not in chosen:
+        settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        return [f"{data['method']}: {settings}"]
+    auto = chosen["auto"]
+    rows = [
+        [one["method"], f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]
+        for one in sorted(auto["tried"], key=lambda one: -one["few_gain"])
+    ]
+    table = Table("validation accuracy (points)", ["", "Δ few", "Δ overall"], rows)
+    return [table, f"chosen: {auto['text']}"]
 
 
 def _row(setting: dict[str, Any], base: dict[str, float | None]) -> list[str]:

@@ -1,47 +1,37 @@
-"""The stage `alphafix train-oltr`: images and a recipe -> a base model, whole and usable."""
+"""`alphafix train-oltr`: images and a recipe -> a base model, whole and usable."""
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alphafix.commands.train_oltr.data import open_images
-from alphafix.commands.train_oltr.head import require_validation
-from alphafix.commands.train_oltr.model import EVALUATION, Job, evaluate, write_model
+from alphafix.commands.command import Watch
 from alphafix.commands.train_oltr.options import TrainOltrOptions
-from alphafix.commands.train_oltr.recipe import ablations_of, resolve_recipe
-from alphafix.distributed import Ranks, join
-from alphafix.errors import InputError
-from alphafix.files import read_json, refuse_existing, remove_temporary, sha256_file, write_text
-from alphafix.loggers import Destinations, Log
-from alphafix.models.extractor import Setting as Device
-from alphafix.oltr.checkpoints import Checkpoints, read_state
-from alphafix.oltr.data import TrainingData
-from alphafix.oltr.embedding import EMBEDDING
-from alphafix.oltr.export import CONFIG, MODEL
-from alphafix.oltr.methods import METHODS, Setting
-from alphafix.oltr.metrics import Running
-from alphafix.oltr.model import LongTailModel
-from alphafix.oltr.pipeline import Trained, train_method
-from alphafix.oltr.pretrained import load_first_stage, load_pretrained
-from alphafix.oltr.training import Record, State
-from alphafix.progress import Progress, silent
-from alphafix.run.directory import METRICS, Provenance
+from alphafix.devices import Placement
+from alphafix.distributed import Ranks, join, loading_processes
+from alphafix.files import read_json
+from alphafix.loggers import Destinations
+from alphafix.oltr.models.presets import Ablations
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.training.evaluation import OpenSetSettings
+from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
+from alphafix.oltr.training.head_fitting import require_validation
+from alphafix.oltr.training.methods import METHODS
+from alphafix.oltr.training.recipes import RecipeChanges, read_recipe, without_weights
+from alphafix.oltr.training.run import Training, train
+from alphafix.oltr.training.running import Running
+from alphafix.oltr.training.splits import ImagePlaces, open_images
+from alphafix.run.artifact import State
 from alphafix.values.classes import ClassTable
 
 logger = logging.getLogger(__name__)
-
-# What is left beside the checkpoints.
-_RESULTS = (CONFIG, MODEL, EVALUATION, EMBEDDING, METRICS)
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,22 @@ class TrainOltrResult:
     best: tuple[int, ...]
     evaluation: dict[str, Any]
 
+    @classmethod
+    def read(cls, folder: Path) -> TrainOltrResult:
+        """What lies in an output folder."""
+        config, evaluation = read_json(folder / CONFIG), read_json(folder / EVALUATION)
+        return cls(
+            folder=folder,
+            classes=ClassTable.from_dict(config["classes"]),
+            best=tuple(config["best_epochs"]),
+            evaluation={k: value for k, value in evaluation.items() if k != "provenance"},
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was written."""
+        return (self.folder / MODEL, self.folder / CONFIG, self.folder / EVALUATION)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {
@@ -70,7 +76,7 @@ class TrainOltrResult:
         }
 
 
-def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> TrainOltrResult:
+def work(options: TrainOltrOptions, watch: Watch) -> TrainOltrResult:
     """Train a base model into an output folder.
 
     What an interrupted command left is used, with the same result as without interruption (on
@@ -82,26 +88,25 @@ def train_oltr(options: TrainOltrOptions, *, progress: Progress = silent) -> Tra
         TargetExistsError: If the folder holds another training.
     """
     with _joined(options) as ranks:
-        job = _prepare(options, ranks)
-        plan = _plan(job)
-        checkpoints = Checkpoints(options.output / "checkpoint")
-        _check(options, checkpoints, plan)
-        destinations = Destinations.of(options.logger, options.output)
-        destinations.require()
-        ranks.wait()  # nobody writes before everybody has checked
+        training = training_of(options, ranks)
         if ranks.first:
-            _begin(options.output, checkpoints, plan)
-        ranks.wait()
-        if (options.output / CONFIG).is_file():
-            logger.info("%s is trained already", options.output)
-        else:
-            trained = _train(job, checkpoints, destinations, progress)
-            if ranks.first:
-                write_model(job, trained, plan)
-        if ranks.first:
-            evaluate(job, progress)
-        ranks.wait()
-        return _result(options.output)
+            logger.info("%s", training.images.classes.describe())
+        if not training.images.has("val"):
+            logger.warning("there is no split val: the last epoch is kept, not the best one")
+        train(
+            training,
+            options.output,
+            _open_set(options),
+            overwrite=options.overwrite,
+            destinations=Destinations.of(options.logger, options.output),
+            progress=watch.progress,
+        )
+        return TrainOltrResult.read(options.output)
+
+
+def state(options: TrainOltrOptions) -> State:
+    """Whether the model is there, trained and evaluated as `work` would (see it for errors)."""
+    return training_of(options).state(options.output, _open_set(options))
 
 
 @contextmanager
@@ -114,223 +119,49 @@ def _joined(options: TrainOltrOptions) -> Iterator[Ranks]:
         yield ranks
 
 
-def _prepare(options: TrainOltrOptions, ranks: Ranks) -> Job:
-    recipe = resolve_recipe(options)
-    images = open_images(options, recipe)
-    require_validation(METHODS[options.method], tuple(images.sources))
-    device = Device.choose(options.device, options.precision, local_rank=ranks.local_rank)
-    if ranks.first:
-        logger.info("%s", images.classes.describe())
-    if "val" not in images.sources:
-        logger.warning("there is no split val: the last epoch is kept, not the best one")
-    return Job(
-        options=options,
+def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training:  # noqa: B008
+    """The training that the options ask for, with its images opened and checked.
+
+    Raises:
+        InputError: If data, recipe or options cannot be used.
+    """
+    recipe = read_recipe(options.recipe, options.preset)
+    if options.pretrained is None and options.first_stage is None:
+        recipe = without_weights(recipe, from_scratch=options.from_scratch)
+    recipe = RecipeChanges(**_of(options, RecipeChanges)).applied(recipe)
+    places = ImagePlaces(**_of(options, ImagePlaces))
+    images = open_images(places, recipe, loading_processes(options.workers, ranks))
+    method = METHODS[options.method]
+    require_validation(method, tuple(images.sources))
+    place = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
+    return Training(
+        method=method,
         recipe=recipe,
-        method=METHODS[options.method],
-        images=images,
-        load=functools.cache(lambda split: images.images(split, recipe, _workers(options, ranks))),
-        setting=Setting(
+        spec=ModelSpec(
             backbone=recipe.backbone,
             counts=images.classes.counts,
             input_channels=images.transform.channels,
             size=images.transform.size,
             width=recipe.width,
             preset=options.preset,
-            ablations=ablations_of(options),
+            ablations=Ablations(**_of(options, Ablations)),
             experts=options.experts,
         ),
-        running=Running(device.device, device.precision, ranks.rank, ranks.world),
-        ranks=ranks,
+        images=images,
+        running=Running(place, ranks),
+        recorded=options.recorded(),
+        seed=options.seed,
+        pretrained=options.pretrained,
+        first_stage=options.first_stage,
+        compiled=options.compile,
     )
 
 
-def _plan(job: Job) -> dict[str, Any]:
-    """What is trained, on what and how: what must be the same to go on."""
-    options = job.options
-    weights = {"pretrained": options.pretrained, "first_stage": _first_stage(options)}
-    fingerprints = job.images.fingerprints()
-    provenance = Provenance(
-        stage="train-oltr",
-        options={
-            **options.recorded(),
-            "recipe": asdict(job.recipe),
-            "precision": job.running.precision,
-            "device": job.running.device.type,
-        },
-        inputs={
-            **{name: sha256_file(path) for name, path in weights.items() if path is not None},
-            **{split: fingerprints[split] for split in ("train", "val") if split in fingerprints},
-        },
-    )
-    return {**provenance.to_dict(), "names": list(job.images.classes.names)}
+def _of(options: TrainOltrOptions, part: type[Any]) -> dict[str, Any]:
+    """The options that a value of the library has by the same names."""
+    return {name: getattr(options, name) for name in part.__dataclass_fields__}
 
 
-def _first_stage(options: TrainOltrOptions) -> Path | None:
-    """The state of the first stage that another training left."""
-    if options.first_stage is None:
-        return None
-    path = Checkpoints(options.first_stage / "checkpoint").path(1)
-    if not path.is_file():
-        raise InputError(
-            f"{options.first_stage} holds no first stage",
-            got=f"no {path}",
-            expected="an output folder of train-oltr",
-            todo="correct --first-stage",
-        )
-    return path
-
-
-def _check(options: TrainOltrOptions, checkpoints: Checkpoints, plan: dict[str, Any]) -> None:
-    """Refuse a folder that holds another training, or files that are not known to be ours."""
-    checkpoints.check(plan, overwrite=options.overwrite)
-    if checkpoints.plan() is None:
-        for name in _RESULTS:
-            refuse_existing(options.output / name, overwrite=options.overwrite)
-
-
-def _begin(output: Path, checkpoints: Checkpoints, plan: dict[str, Any]) -> None:
-    """Clear what another training left: what makes the folder a model first."""
-    for name in _RESULTS:
-        if not checkpoints.is_of(plan):
-            (output / name).unlink(missing_ok=True)
-        remove_temporary(output, name)
-    checkpoints.begin(plan)
-
-
-def _train(
-    job: Job, checkpoints: Checkpoints, destinations: Destinations, progress: Progress
-) -> Trained:
-    data = TrainingData(
-        job.load("train"),
-        job.load("val") if "val" in job.images.sources else None,
-        job.images.classes,
-    )
-    states = checkpoints.states()
-    if states and job.ranks.first:
-        logger.info("going on after epoch %d of stage %d", *_reached(states))
-    job.ranks.wait()  # everybody has read before anybody writes
-    with ExitStack() as logs:
-        journal = Journal(job, checkpoints, destinations, logs, states)
-        return train_method(
-            job.method,
-            job.setting,
-            data,
-            job.recipe.stages,
-            seed=job.options.seed,
-            running=job.running,
-            first=_given_first_stage(job),
-            states=states,
-            save=journal.save if job.ranks.first else None,
-            prepare=_preparer(job, states),
-            progress=progress,
-        )
-
-
-def _reached(states: dict[int, State]) -> tuple[int, int]:
-    last = max(states)
-    return states[last]["epoch"], last
-
-
-def _given_first_stage(job: Job) -> LongTailModel | None:
-    path = _first_stage(job.options)
-    if path is None:
-        return None
-    model = job.method.stages[0].build_model(job.setting)
-    plan = Checkpoints(path.parent).plan() or {}
-    names = tuple(str(name) for name in plan.get("names", ()))
-    load_first_stage(model, read_state(path), path, (names, job.images.classes.names))
-    return model.to(job.running.device)
-
-
-def _preparer(job: Job, states: dict[int, State]) -> Callable[[LongTailModel], None]:
-    """What is done to a model before it is trained."""
-    file = None if states else job.options.pretrained
-    started: list[LongTailModel] = []
-
-    def prepare(model: LongTailModel) -> None:
-        if file is not None and not started:
-            load_pretrained(model.network.backbone, file, job.setting.backbone)
-        started.append(model)
-        if job.running.device.type == "cuda" and job.running.world > 1:
-            from timm.layers.norm_act import convert_sync_batchnorm
-
-            convert_sync_batchnorm(model)
-        if job.options.compile:
-            model.network.compile()
-
-    return prepare
-
-
-class Journal:
-    """Writes what is known after every epoch: the state, then the figures so far.
-
-    Args:
-        job: The training.
-        checkpoints: Where the states go.
-        destinations: Where the figures go besides metrics.jsonl.
-        logs: Closes these at the end.
-        states: The states that the training goes on from.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        checkpoints: Checkpoints,
-        destinations: Destinations,
-        logs: ExitStack,
-        states: dict[int, State],
-    ) -> None:
-        self._job, self._checkpoints = job, checkpoints
-        self._destinations, self._logs = destinations, logs
-        self._open: dict[int, Log] = {}
-        self._records = {number: list(state["history"]) for number, state in states.items()}
-        if states and job.ranks.first:
-            self._write_metrics()  # a kill may have come between a state and its figures
-
-    def save(self, state: State) -> None:
-        """Write a state and its figures."""
-        self._checkpoints.save(state)
-        self._records[state["stage"]] = list(state["history"])
-        self._write_metrics()
-        if self._destinations:
-            record = state["history"][-1]
-            self._log(state["stage"]).add(_figures(record), record["epoch"])
-
-    def _write_metrics(self) -> None:
-        records = [record for number in sorted(self._records) for record in self._records[number]]
-        lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
-        write_text(self._job.options.output / METRICS, "".join(lines), overwrite=True)
-
-    def _log(self, stage: int) -> Log:
-        if stage not in self._open:
-            name = f"{self._job.method.name}-stage-{stage}"
-            config = self._job.options.recorded()
-            self._open[stage] = self._logs.enter_context(self._destinations.open(name, config))
-        return self._open[stage]
-
-
-def _figures(record: Record) -> dict[str, float]:
-    """The figures of an epoch that a logger takes."""
-    return {
-        "loss": record["loss"],
-        **{f"lr/{name}": rate for name, rate in record["lr"].items()},
-        **{f"val/{k}": v for k, v in (record["val"] or {}).items() if v is not None},
-    }
-
-
-def _result(output: Path) -> TrainOltrResult:
-    config, evaluation = read_json(output / CONFIG), read_json(output / EVALUATION)
-    return TrainOltrResult(
-        folder=output,
-        classes=ClassTable.from_dict(config["classes"]),
-        best=tuple(config["best_epochs"]),
-        evaluation={name: value for name, value in evaluation.items() if name != "asked"},
-    )
-
-
-def _workers(options: TrainOltrOptions, ranks: Ranks) -> int:
-    """Loading processes: one a core of this process's share of the machine."""
-    if options.workers is not None:
-        return options.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(16, (cores or 1) // ranks.local_world))
+def _open_set(options: TrainOltrOptions) -> OpenSetSettings:
+    rank = options.openmax_rank if options.openmax else None
+    return OpenSetSettings(options.open_threshold, rank, options.odin)

@@ -1,1 +1,1 @@
-"""Losses of OLTR's competitors, each a function of features or logits and labels."""
+"""Losses of OLTR and its competitors: functions of features or logits, and objectives."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals.ldam import SCALE, ldam_loss
+from alphafix.rivals.losses import SCALE, ldam_loss
 
 TEMPERATURE = 1.0
 REWEIGHT = 0.05
@@ -50,7 +50,7 @@ def expert_margin_loss(expert_logits: Tensor, labels: Tensor, delta: Tensor) -> 
     Args:
         expert_logits: 30 times cosines, E x B x C.
         labels: Class ids, int64 of shape B.
-        delta: Margins of `alphafix.rivals.ldam.margins`, float of shape C.
+        delta: Margins of `alphafix.rivals.losses.margins`, float of shape C.
     """
     losses = [ldam_loss(logits / SCALE, labels, delta) for logits in expert_logits]
     return torch.stack(losses).sum()

@@ -1,0 +1,129 @@
+"""What a command is. The command line, recipes, the Python API and --json are derived from it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from alphafix.commands.options import CommandOptions
+from alphafix.errors import AlphafixError
+from alphafix.progress import Progress, silent
+from alphafix.run.artifact import State
+
+Say = Callable[[str], None]
+
+
+def _unheard(text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told while a command works.
+
+    Attributes:
+        progress: Told of long work.
+        say: Called with a line at the end of each part of it.
+    """
+
+    progress: Progress = silent
+    say: Say = _unheard
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a person sees.
+
+    Attributes:
+        title: Its title.
+        columns: Names of the columns.
+        rows: The cells, as text or numbers.
+        left: Positions of the columns that are text, beside the first.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    left: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a person sees of a result.
+
+    Attributes:
+        result: What goes to stdout, and nothing else does: a path, a name, a report.
+        told: What goes to stderr before it, in order: tables, and lines of text.
+        failure: Why the result, although it is there, fails the command (a gate, say).
+    """
+
+    result: str
+    told: Sequence[Table | str] = ()
+    failure: AlphafixError | None = None
+
+
+class Result(Protocol):
+    """What the work of a command gives."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were written, or are there already as they would be."""
+
+    def to_dict(self) -> Any:
+        """JSON data: what --json prints."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its options, its state, its work, and how its result is shown.
+
+    The heavy parts are functions in two modules beside the one that defines the command, which
+    are loaded when they are needed: ``work.py`` has ``work(options, watch)`` and
+    ``state(options)``, ``show.py`` has ``show(result, options)``. (A group's members have a prefix:
+    ``import_work``.)
+
+    Attributes:
+        name: As on the command line: "train", "features import".
+        options: Its options model.
+        help: Its help text; the first line is the summary.
+        example: A command line that runs as printed.
+        folder: Its package, as ``__name__`` gives it.
+        prefix: Before the names of its functions, in a group.
+        feeds: Whether other commands of a recipe read what it leaves.
+        judged: Whether its result, although it is there, may fail the command (by a gate).
+        log: What of the library's log is shown.
+    """
+
+    name: str
+    options: type[CommandOptions]
+    help: str
+    example: str
+    folder: str
+    prefix: str = ""
+    feeds: bool = True
+    judged: bool = False
+    log: int = field(default=logging.INFO)
+
+    def work(self, options: CommandOptions, watch: Watch) -> Result:
+        """Do it, unless it is done; see the module for what it raises."""
+        result: Result = self._function("work", "work")(options, watch)
+        return result
+
+    def state(self, options: CommandOptions) -> State:
+        """Whether the result is there as `work` would make it."""
+        found: State = self._function("work", "state")(options)
+        return found
+
+    def show(self, result: Result, options: CommandOptions) -> Shown:
+        """What a person sees of a result."""
+        shown: Shown = self._function("show", "show")(result, options)
+        return shown
+
+    def _function(self, module: str, name: str) -> Callable[..., Any]:
+        loaded = importlib.import_module(f"{self.folder}.{module}")
+        function: Callable[..., Any] = getattr(loaded, self.prefix + name)
+        return function

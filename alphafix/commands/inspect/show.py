@@ -1,0 +1,36 @@
+"""What a person sees of a model file."""
+
+from __future__ import annotations
+
+from alphafix.commands.command import Shown, Table
+from alphafix.commands.inspect.options import InspectOptions
+from alphafix.commands.inspect.work import Inspection
+
+
+def show(found: Inspection, options: InspectOptions) -> Shown:
+    """The layers that could be the head; the name of the one that must be it."""
+    told: list[Table | str] = [_table(found)]
+    if found.head is None:
+        return Shown("", [*told, f"no head taken: {found.doubt}"])
+    return Shown(found.head.name, told)
+
+
+def _table(found: Inspection) -> Table:
+    checkpoint = found.checkpoint
+    tiers = list(found.shown[0].norms) if found.shown else ["overall"]
+    title = f"{checkpoint.path.name}: {checkpoint.format}, {len(checkpoint.tensors)} tensors"
+    if found.others:
+        title += f"; the likeliest {len(found.shown)} of {len(found.shown) + found.others} layers"
+    rows = [
+        [
+            ("-> " if item.candidate == found.head else "   ") + item.candidate.name,
+            item.candidate.source.kind,
+            f"{item.candidate.num_classes} x {item.candidate.width}",
+            item.candidate.dtype,
+            "yes" if item.candidate.source.biases else "no",
+            *("n/a" if (n := item.norms.get(tier)) is None else f"{n:.4g}" for tier in tiers),
+        ]
+        for item in found.shown
+    ]
+    columns = ["layer", "kind", "C x D", "dtype", "bias", *(f"norm {tier}" for tier in tiers)]
+    return Table(title, columns, rows)

@@ -1,0 +1,54 @@
+"""What a person sees of a patch."""
+
+from __future__ import annotations
+
+from alphafix.checkpoints.patch.plan import Plan
+from alphafix.commands.command import Shown, Table
+from alphafix.commands.patch.effect import Effect
+from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.patch.work import PatchResult
+
+DONE = {
+    "copy": "written and verified",
+    "in place": "changed in place and verified; `alphafix patch --revert` restores it",
+    "delta": "the changed rows alone; apply them with `alphafix patch MODEL --apply`",
+    "dry run": "nothing was written",
+    "revert": "the changed bytes are the original's again",
+}
+
+
+def show(found: PatchResult, options: PatchOptions) -> Shown:
+    """What changes, what it does to accuracy, and what was done."""
+    told: list[Table | str] = []
+    if found.plan is not None:
+        told.append(_changes(found.plan))
+    if found.effect is not None:
+        told += _effect(found.effect)
+    told.append(f"{found.target}: {DONE[found.action]}")
+    return Shown(str(found.target), told)
+
+
+def _changes(plan: Plan) -> Table:
+    rows = [
+        [
+            change.tensor.name,
+            change.tensor.dtype,
+            " x ".join(map(str, change.tensor.shape)),
+            f"{len(change.rows)} of {change.tensor.shape[1 if change.transposed else 0]}",
+        ]
+        for change in plan.changes
+    ]
+    title = f"{plan.checkpoint.path.name}: rows that change"
+    return Table(title, ["tensor", "dtype", "shape", "rows"], rows)
+
+
+def _effect(effect: Effect) -> tuple[Table, str]:
+    rows = [
+        [tier, *("n/a" if row[name] is None else f"{row[name]:.2f}" for name in row)]
+        for tier, row in effect.accuracy.items()
+    ]
+    title = f"top-1 in percent on {effect.samples:,} validation samples"
+    columns = ["split", "before", "after (float32)", "after (as written)"]
+    changed = effect.changed_by_rounding
+    rounding = f"rounding to the file's element type changes {changed} predictions"
+    return Table(title, columns, rows), rounding

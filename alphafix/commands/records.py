@@ -1,0 +1,52 @@
+"""How a command's files were made, where they cannot say so themselves: a record in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from alphafix.commands.options import CommandOptions
+from alphafix.files import sha256_file
+from alphafix.run.artifact import Artifact
+from alphafix.run.directory import FEATURES, Provenance, Run
+
+
+def record_of(
+    run: Run,
+    command: str,
+    options: CommandOptions,
+    *inputs: str,
+    what: object = None,
+    made: str = "output",
+) -> Artifact:
+    """The record of what a command makes, as it would be made now.
+
+    Args:
+        run: The run directory, which holds the record.
+        command: Name of the command.
+        options: Its options; files that they name are inputs too.
+        *inputs: Results of the run that it reads, or `FEATURES` for those of all splits.
+        what: What tells its results apart, like the path of a target.
+        made: The option that names what is made, which is no input.
+    """
+    read = [run.path(name) for name in inputs if name != FEATURES]
+    if FEATURES in inputs:
+        read += sorted(run.path(FEATURES).glob("*/manifest.json"))
+    hashes = {
+        str(file): sha256_file(file) for file in [*read, *_named(options, made)] if file.is_file()
+    }
+    recorded = options.model_dump(mode="json", exclude={"overwrite"})
+    plan = Provenance(command, recorded, hashes)
+    return Artifact(run.record(command, what), plan.to_dict())
+
+
+def _named(options: CommandOptions, made: str) -> Iterable[Path]:
+    """Paths that the options name, alone, in a list, or as SPLIT=FILE."""
+    for name, value in options:
+        if name in ("run", made):
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path):
+                yield item
+            elif isinstance(item, str):
+                yield from (Path(item), Path(item.partition("=")[2]))

@@ -1,0 +1,47 @@
+"""What a person sees of a trained base model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from alphafix.commands.command import Shown, Table
+from alphafix.commands.train_oltr.options import TrainOltrOptions
+from alphafix.commands.train_oltr.work import TrainOltrResult
+from alphafix.metrics.accuracy import COLUMNS
+
+
+def show(found: TrainOltrResult, options: TrainOltrOptions) -> Shown:
+    """Closed-set and open-set figures, the classes, and the folder."""
+    told: list[Table | str] = [*_tables(found), *_experts(found), found.classes.describe()]
+    return Shown(str(found.folder), told)
+
+
+def _experts(found: TrainOltrResult) -> Iterator[str]:
+    """How many experts a routed model asks."""
+    asked = found.evaluation.get("experts", {})
+    if asked:
+        means = ", ".join(f"{mean:.2f} on {split}" for split, mean in asked.items())
+        yield f"experts that an image asks on average: {means}"
+
+
+def _tables(found: TrainOltrResult) -> Iterator[Table]:
+    evaluation = found.evaluation
+    rows = [
+        [f"{split}, closed", *(_cell(figures[name]) for name in COLUMNS), "", ""]
+        for split, figures in evaluation["closed"].items()
+    ]
+    for row in evaluation.get("recognition", ()):
+        figures = [_cell(row["open"][name]) for name in COLUMNS]
+        f_measures = [_cell(row["f_measure"]), _cell(row["f_measure_old"])]
+        rows.append([f"{evaluation['open_on']}, open: {row['method']}", *figures, *f_measures])
+    yield Table("Top-1 accuracy", ["", *COLUMNS, "F", "F, old form"], rows)
+    detection = [
+        [row["method"], _cell(row["detection_error"]), _cell(row["auroc"])]
+        for row in evaluation.get("detection", ())
+    ]
+    if detection:
+        yield Table("Unknown samples", ["", "detection error", "AUROC"], detection)
+
+
+def _cell(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1f}"

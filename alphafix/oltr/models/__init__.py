@@ -1,0 +1,1 @@
+"""Parts of OLTR's and its competitors' networks, and whole models built of them."""

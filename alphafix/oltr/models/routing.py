@@ -1,0 +1,132 @@
+"""RIDE's router: stop at the first expert that will do.
+
+Wang et al. 2021, section 3.3 (expert assignment). Shapes: B samples, E experts, D feature
+width of one, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alphafix.oltr.models.network import LongTailModel
+from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.ride import RideHead, RideNetwork
+
+# Sizes of the router's two inputs: projected features, and the largest logits so far.
+HIDDEN = 16
+TOP = 5
+
+
+class Decision(nn.Module):
+    """Whether the next expert is needed, after k of them.
+
+    r = w·[W f/‖W f‖, the largest logits, descending] + b, with f the feature of the k-th expert
+    and the logits the mean of the first k.
+
+    Args:
+        width: D.
+        top: How many logits it sees.
+    """
+
+    def __init__(self, width: int, top: int) -> None:
+        super().__init__()
+        self.top = top
+        self.project = nn.Linear(width, HIDDEN, bias=False)
+        self.score = nn.Linear(HIDDEN + top, 1)
+
+    def forward(self, feature: Tensor, logits: Tensor) -> Tensor:
+        """Logit of "needed" of shape B, from B x D features and B x C logits."""
+        hidden = functional.normalize(self.project(feature), dim=1)
+        seen = torch.cat([hidden, logits.topk(self.top, dim=1).values], dim=1)
+        score: Tensor = self.score(seen)
+        return score.squeeze(1)
+
+
+class RoutedRide(LongTailModel):
+    """RIDE with a router; only the router learns.
+
+    In training it gives what all experts say, from which the router learns. In evaluation each
+    image asks as many experts as it needs, by a probability of 1/2, and gets the mean of their
+    logits. That, too, is one linear head on its features: after k of E experts, these are the
+    first k parts times E/k, and zeros for the rest. So a routed model is exported, corrected
+    and patched like any other, and stays routed.
+
+    Args:
+        network: Trained.
+        head: Trained.
+        width: D.
+
+    Attributes:
+        rows: Rows of the experts' classifiers as they were trained, E x C x D. They decide on the
+            routing whatever becomes of the exported head, so that features do not depend on it.
+    """
+
+    network: RideNetwork
+    head: RideHead
+    rows: Tensor
+
+    def __init__(self, network: RideNetwork, head: RideHead, width: int) -> None:
+        super().__init__(network, head)
+        self.requires_grad_(False)
+        rows = torch.stack([classifier.folded() for classifier in head.classifiers])
+        self.register_buffer("rows", rows)
+        self.router = nn.ModuleList(
+            Decision(width, min(TOP, rows.shape[1])) for _ in range(len(rows) - 1)
+        )
+
+    def train(self, mode: bool = True) -> RoutedRide:
+        """The experts' normalisation layers stay as they were trained."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Output:
+        """Map B x channels x H x W images to an output; routed in evaluation mode."""
+        return super().forward(images) if self.training else self._routed(images)
+
+    def _routed(self, images: Tensor) -> Output:
+        """Ask expert after expert; later ones see only the images that need them."""
+        shared = self.network.backbone(images)
+        experts, classes, width = self.rows.shape
+        places = torch.arange(len(images), device=images.device)
+        used = torch.ones_like(places)
+        sums = shared.new_zeros(len(images), classes, dtype=torch.float32)
+        direct = shared.new_zeros(len(images), experts, width, dtype=torch.float32)
+        for k, rows in enumerate(self.rows):
+            part = self.network.expert(k, shared[places])
+            feature = functional.normalize(part, dim=1)
+            direct = direct.index_put((places, torch.full_like(places, k)), part.float())
+            sums = sums.index_add(0, places, functional.linear(feature, rows).float())
+            used[places] = k + 1
+            if k < len(self.router):
+                needed = self.router[k](feature, sums[places] / (k + 1)) > 0
+                places = places[needed]
+            if len(places) == 0:
+                break
+        share = experts / used[:, None, None]
+        features = functional.normalize(direct, dim=2) * share
+        return Output(
+            logits=sums / used[:, None],
+            direct=direct.flatten(1),
+            features=features.flatten(1),
+            experts=used,
+        )
+
+
+def needed_later(expert_logits: Tensor, labels: Tensor) -> Tensor:
+    """1 where the first k experts are wrong and one of the next is right, (E - 1) x B floats.
+
+    "The first k" is their mean logits; a next one is right by itself.
+
+    Args:
+        expert_logits: E x B x C.
+        labels: int64 of shape B.
+    """
+    count = len(expert_logits)
+    steps = torch.arange(1, count + 1, device=expert_logits.device)[:, None, None]
+    so_far = (expert_logits.cumsum(dim=0) / steps).argmax(dim=2) == labels
+    alone = expert_logits.argmax(dim=2) == labels
+    later = torch.stack([alone[k + 1 :].any(dim=0) for k in range(count - 1)])
+    return (~so_far[:-1] & later).float()

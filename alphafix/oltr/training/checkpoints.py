@@ -1,0 +1,102 @@
+"""The state of a training after each epoch, from which it goes on after any interruption.
+
+``checkpoint/`` in the output folder holds ``plan.json`` (what is trained, on what and how; see
+`alphafix.run.artifact`) and ``stage-1.pt`` and ``stage-2.pt``: the state at the end of the last
+epoch of each stage, in tensors and plain values that `torch.load` reads without running any code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from alphafix.errors import FileFormatError, InputError, option
+from alphafix.files import atomic_path, read_json
+from alphafix.oltr.training.loop import StageState
+from alphafix.run.artifact import PLAN
+
+FOLDER = "checkpoint"
+STAGES = (1, 2)
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        output: Its output folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output / FOLDER
+
+    def path(self, stage: int) -> Path:
+        """File of a stage's state."""
+        return self.folder / f"stage-{stage}.pt"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of all stages, there or not."""
+        return tuple(self.path(stage) for stage in STAGES)
+
+    def save(self, state: StageState) -> None:
+        """Write a state, whole or not at all."""
+        with atomic_path(self.path(state["stage"]), overwrite=True) as temporary:
+            try:
+                torch.save(state, temporary)
+            except RuntimeError as error:  # torch's own writer, for a full disk
+                raise OSError(str(error)) from error
+
+    def states(self) -> dict[int, StageState]:
+        """The last state of each stage that was begun.
+
+        Raises:
+            FileFormatError: If one is damaged.
+        """
+        return {n: read_checkpoint(self.path(n)) for n in STAGES if self.path(n).is_file()}
+
+    def remove_damaged(self) -> None:
+        """Remove the states that cannot be read, so that their stages begin again."""
+        for path in self.files:
+            try:
+                if path.is_file():
+                    read_checkpoint(path)
+            except FileFormatError:
+                path.unlink()
+
+    def first_stage(self) -> tuple[Path, tuple[str, ...]]:
+        """File of the first stage's state, and the class names of the training.
+
+        Raises:
+            InputError: If there is none.
+        """
+        path = self.path(1)
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder.parent} holds no first stage",
+                got=f"no {path}",
+                expected="an output folder of train-oltr",
+                todo=f"correct {option('first_stage')}",
+            )
+        plan = self.folder / PLAN
+        names = read_json(plan).get("names", ()) if plan.is_file() else ()
+        return path, tuple(str(name) for name in names)
+
+
+def read_checkpoint(path: Path) -> StageState:
+    """Read a state that `Checkpoints.save` wrote.
+
+    Raises:
+        FileFormatError: If it is damaged.
+    """
+    try:
+        state: StageState = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    # torch.load raises many types for damaged files.
+    except Exception as error:
+        raise FileFormatError(
+            f"the checkpoint {path} is damaged",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            expected="a file that train-oltr wrote",
+            todo=f"give {option('overwrite', True)} to begin again",
+        ) from error

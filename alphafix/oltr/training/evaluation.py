@@ -1,0 +1,153 @@
+"""The evaluation of a trained model: closed and open, as in OLTR's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.oltr.models.export import ExportedModel
+from alphafix.oltr.training.head_fitting import linear_head
+from alphafix.oltr.training.running import HeadInputs, Running, head_inputs
+from alphafix.oltr.training.splits import ImageSplits
+from alphafix.openset.odin import odin_scores, softmax_scores
+from alphafix.openset.openmax import OpenMax
+from alphafix.openset.table import (
+    Answers,
+    detection_row,
+    openmax_answers,
+    recognition_row,
+    softmax_answers,
+)
+from alphafix.progress import Progress, silent
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+
+
+@dataclass(frozen=True)
+class OpenSetSettings:
+    """How a model is evaluated on unknown classes.
+
+    Attributes:
+        threshold: Softmax confidence under which a sample is unknown.
+        openmax_rank: Rank of OpenMax, or None to leave it out.
+        odin: Whether to evaluate ODIN too.
+    """
+
+    threshold: float
+    openmax_rank: int | None = None
+    odin: bool = False
+
+
+class Evaluator:
+    """An exported model on the images of a training.
+
+    Args:
+        model: The model.
+        images: The images.
+        running: Device and precision.
+        progress: Told of the images.
+    """
+
+    def __init__(
+        self,
+        model: ExportedModel,
+        images: ImageSplits,
+        running: Running,
+        progress: Progress = silent,
+    ) -> None:
+        self.model = model.to(running.device).eval()
+        self.images, self.running, self.progress = images, running, progress
+        self.classes = images.classes
+        self.head = linear_head(model.head.weight, model.head.bias)
+
+    def inputs(self, split: str) -> HeadInputs:
+        """What enters the head of a split's images."""
+        images = self.images.load(split)
+        return head_inputs(self.model.body, images, self.running, progress=self.progress)
+
+    def logits(self, split: str) -> tuple[FloatArray, IntArray]:
+        """Logits N x C and labels of a split."""
+        found = self.inputs(split)
+        return self.head.logits(found.features), found.labels
+
+    def odin(self, split: str) -> FloatArray64:
+        """ODIN's unknown scores of a split, with the step on the images."""
+        images = self.images.load(split)
+        std = images.transform.std
+        index = np.arange(len(images), dtype=np.int64)
+        parts = [
+            odin_scores(self.model, pixels, std=std)
+            for pixels, _ in images.plain(index, 64, self.running.device)
+        ]
+        return np.concatenate(parts)
+
+
+def evaluate_splits(name: str, evaluator: Evaluator, settings: OpenSetSettings) -> dict[str, Any]:
+    """Figures of a model on the splits that are there, as JSON data.
+
+    Args:
+        name: Name of the method.
+        evaluator: The model and the images.
+        settings: How it is evaluated on unknown classes.
+
+    Returns:
+        "closed": top-1 by few, medium, many and overall, in percent, of val and test (null
+        without samples). Of a routed model "experts": how many an image asks on average in
+        each. With unknown samples "recognition" (rows of Table 3) and "detection" (rows of
+        Table 2), with the known samples of test (of val where there is no test).
+    """
+    on_known = [split for split in ("val", "test") if evaluator.images.has(split)]
+    inputs = {split: evaluator.inputs(split) for split in on_known}
+    logits = {split: evaluator.head.logits(found.features) for split, found in inputs.items()}
+    report: dict[str, Any] = {
+        "method": name,
+        "closed": {split: _closed(logits[split], inputs[split], evaluator) for split in on_known},
+    }
+    experts = {s: float(x.experts.mean()) for s, x in inputs.items() if x.experts is not None}
+    if experts:
+        report["experts"] = experts
+    if not evaluator.images.has("open") or not on_known:
+        return report
+    on = on_known[-1]
+    return report | _open(name, evaluator, settings, on, logits[on], inputs[on].labels)
+
+
+def _closed(logits: FloatArray, inputs: HeadInputs, evaluator: Evaluator) -> Accuracy:
+    correct = logits.argmax(1) == inputs.labels
+    return tier_accuracy(correct, inputs.labels, evaluator.classes)
+
+
+def _open(
+    name: str,
+    evaluator: Evaluator,
+    settings: OpenSetSettings,
+    on: str,
+    known: FloatArray,
+    labels: IntArray,
+) -> dict[str, Any]:
+    unknown, _ = evaluator.logits("open")
+    threshold = settings.threshold
+    pairs: dict[str, tuple[Answers, Answers]] = {
+        name: (softmax_answers(known, threshold), softmax_answers(unknown, threshold))
+    }
+    scores = {"max-softmax": (softmax_scores(known), softmax_scores(unknown))}
+    if settings.openmax_rank is not None:
+        fitted = OpenMax.fit(*evaluator.logits("train"), rank=settings.openmax_rank)
+        pairs[f"{name} + OpenMax"] = (
+            openmax_answers(fitted.probabilities(known), threshold),
+            openmax_answers(fitted.probabilities(unknown), threshold),
+        )
+        scores["OpenMax"] = (fitted.unknown_scores(known), fitted.unknown_scores(unknown))
+    if settings.odin:
+        scores["ODIN"] = (evaluator.odin(on), evaluator.odin("open"))
+    return {
+        "open_on": on,
+        "threshold": threshold,
+        "recognition": [
+            recognition_row(row, evaluator.classes, labels, *pair).to_dict()
+            for row, pair in pairs.items()
+        ],
+        "detection": [vars(detection_row(row, *pair)) for row, pair in scores.items()],
+    }

@@ -1,0 +1,143 @@
+"""The output folder of a training: the model, how it is built and fed, and its figures.
+
+``model.safetensors`` holds ``body.*`` (everything before the last linear operation) and
+``head.weight`` and ``head.bias``; ``config.json`` says how to build it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alphafix.checkpoints.weights import load_strictly, read_state
+from alphafix.errors import FileFormatError, InputError, call
+from alphafix.files import read_json, write_json, write_tensors
+from alphafix.oltr.models.export import ExportedModel
+from alphafix.oltr.models.presets import Ablations
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.transform import ImageTransform
+from alphafix.oltr.training.methods import method
+
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+EVALUATION = "evaluation.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """How an exported model is built and fed.
+
+    Attributes:
+        method: Name of its method.
+        spec: What it is built for.
+        transform: What makes its input of an image.
+        names: C class names.
+        bias: Whether its head has one.
+    """
+
+    method: str
+    spec: ModelSpec
+    transform: ImageTransform
+    names: tuple[str, ...]
+    bias: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of config.json that `read_config` reads."""
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "setting": {**asdict(self.spec), "counts": self.spec.counts.tolist()},
+            "transform": self.transform.to_dict(),
+            "names": list(self.names),
+            "bias": self.bias,
+        }
+
+    def build(self) -> ExportedModel:
+        """The model, its weights at random."""
+        model = method(self.method).build_untrained(self.spec)
+        weight, bias = model.head.linear()
+        if self.bias and bias is None:
+            bias = torch.zeros(len(weight))
+        return ExportedModel(model, weight, bias if self.bias else None)
+
+
+def write_model(
+    folder: Path, model: ExportedModel, config: ModelConfig, more: Mapping[str, Any]
+) -> None:
+    """Write the model, then the config, which makes the folder one of a model.
+
+    Args:
+        folder: The folder.
+        model: The model, on the CPU.
+        config: How it is built and fed.
+        more: What else config.json is to say.
+    """
+    tensors = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    write_tensors(folder / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
+    write_json(folder / CONFIG, {**config.to_dict(), **more}, overwrite=True)
+
+
+def load_model(folder: Path, weights: Path | None = None) -> tuple[ExportedModel, ModelConfig]:
+    """The model of a folder, in evaluation mode on the CPU, and its config.
+
+    Args:
+        folder: The folder.
+        weights: Other weights for the same architecture (a patched copy), or None for the
+            folder's own.
+
+    Raises:
+        InputError: If it is no such folder, or the weights do not fit.
+    """
+    config = read_config(folder)
+    file = weights or folder / MODEL
+    model = config.build()
+    load_strictly(model, read_state(file), file=file, spec=f"oltr:{folder}")
+    return model.eval(), config
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read config.json of an output folder of train-oltr.
+
+    Raises:
+        InputError: If there is none.
+        FileFormatError: If it is not one that train-oltr wrote.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is no model of train-oltr",
+            got=f"no {path}",
+            expected="the output folder of a training that is finished",
+            todo=f"name the folder that {call('train-oltr')} printed",
+        )
+    data = read_json(path)
+    try:
+        return _config(data)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FileFormatError(
+            f"{path} is not a config of train-oltr",
+            got=repr(error),
+            expected=f"the format {FORMAT}",
+            todo="train again, or use the version that wrote it",
+        ) from error
+
+
+def _config(data: Mapping[str, Any]) -> ModelConfig:
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']}")
+    spec = dict(data["setting"])
+    counts = np.array(spec.pop("counts"), dtype=np.int64)
+    ablations = Ablations(**spec.pop("ablations"))
+    return ModelConfig(
+        method=str(data["method"]),
+        spec=ModelSpec(counts=counts, ablations=ablations, **spec),
+        transform=ImageTransform.from_dict(data["transform"]),
+        names=tuple(str(name) for name in data["names"]),
+        bias=bool(data["bias"]),
+    )

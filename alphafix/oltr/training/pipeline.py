@@ -1,0 +1,182 @@
+"""All stages of a method, one after the other: the way from images to a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alphafix.errors import InputError
+from alphafix.features.sums import ClassSums
+from alphafix.oltr.models.heads import OLTRHead
+from alphafix.oltr.models.network import LongTailModel
+from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.training.images import Images, TrainingData
+from alphafix.oltr.training.loop import EpochRecord, StageState, train_stage
+from alphafix.oltr.training.methods import MethodSpec, StageSpec
+from alphafix.oltr.training.recipes import StageRecipe
+from alphafix.oltr.training.running import BATCH, ON_CPU, Running
+from alphafix.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes:
+        model: The model of the last stage, with the weights of its best epoch.
+        best: Best epoch of each stage, from 1.
+        history: Figures of each epoch of all stages.
+    """
+
+    model: LongTailModel
+    best: tuple[int, ...]
+    history: tuple[EpochRecord, ...]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is done around the training itself.
+
+    Attributes:
+        prepare: Called with each model before it is trained (to load pretrained weights into
+            the first one, or to compile it).
+        save: Given the whole state after every epoch.
+        progress: Told of the steps.
+    """
+
+    prepare: Callable[[LongTailModel], None] = lambda model: None
+    save: Callable[[StageState], None] | None = None
+    progress: Progress = silent
+
+
+def train_method(
+    method: MethodSpec,
+    spec: ModelSpec,
+    data: TrainingData,
+    recipes: tuple[StageRecipe, ...],
+    *,
+    seed: int = 0,
+    running: Running = ON_CPU,
+    first: LongTailModel | None = None,
+    states: Mapping[int, StageState] | None = None,
+    hooks: Hooks = Hooks(),
+) -> Trained:
+    """Train all stages of a method, or what is left of them.
+
+    A head that is fitted on frozen features afterwards (`MethodSpec.head_only`) is not part of
+    it.
+
+    Args:
+        method: Which models and objectives.
+        spec: What they are built for.
+        data: Training and validation images.
+        recipes: How each stage is trained.
+        seed: Seed of everything random.
+        running: Device, precision and processes.
+        first: A trained model of the first stage, to leave that one out.
+        states: The last state of each stage that was begun, by its number from 1.
+        hooks: What is done around it.
+
+    Raises:
+        InputError: See `train_stage`.
+    """
+    model, best, history = first, [], []
+    for number, (stage, recipe) in enumerate(zip(method.stages, recipes, strict=False), start=1):
+        if number == 1 and first is not None:
+            continue
+        state = (states or {}).get(number)
+        model = start_stage(
+            stage, spec, data.train, model, seed=seed + number, running=running, fresh=not state
+        )
+        hooks.prepare(model)
+        decay = recipe.decay if stage.weight_decay is None else stage.weight_decay
+        result = train_stage(
+            model,
+            stage.build_objective(model, spec),
+            data,
+            replace(recipe, decay=decay),
+            sampler=stage.sampler,
+            number=number,
+            seed=seed,
+            running=running,
+            state=state,
+            save=hooks.save,
+            progress=hooks.progress,
+        )
+        best.append(result.best)
+        history += result.history
+    if model is None:
+        raise ValueError(f"{method.name} has no stages")
+    return Trained(model, tuple(best), tuple(history))
+
+
+def start_stage(
+    stage: StageSpec,
+    spec: ModelSpec,
+    images: Images,
+    previous: LongTailModel | None,
+    *,
+    seed: int,
+    running: Running = ON_CPU,
+    fresh: bool = True,
+) -> LongTailModel:
+    """Build the model of a stage as it is before the first step.
+
+    Args:
+        stage: The stage.
+        spec: What it is built for.
+        images: Training images, whose class means are the first centroids.
+        previous: The trained model of the stage before.
+        seed: Seed of its random weights.
+        running: Device, precision and processes.
+        fresh: Whether centroids are needed; not where a state is loaded anyway.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = stage.build_model(spec, previous)
+    if stage.centroids and fresh and previous is not None and isinstance(model.head, OLTRHead):
+        model.to(running.device)
+        means = direct_means(model, images, spec.num_classes, running)
+        weight, bias = previous.head.linear()
+        model.head.initialise(weight, bias, means.to(weight))
+    return model
+
+
+@torch.inference_mode()
+def direct_means(model: LongTailModel, images: Images, classes: int, running: Running) -> Tensor:
+    """Class means of direct features with test transforms, float32 of shape C x D.
+
+    Each process sums its part of the images.
+
+    Raises:
+        InputError: If a class has no sample.
+    """
+    model.eval()
+    sums = ClassSums(classes, model.network.width)
+    for pixels, labels in images.plain(running.share(len(images)), BATCH, running.device):
+        direct = running.forward(model, pixels).direct
+        sums.add(direct.cpu().numpy(), labels.cpu().numpy())
+    running.ranks.add_up(sums.sums, sums.counts)
+    return first_centroids(sums)
+
+
+def first_centroids(sums: ClassSums) -> Tensor:
+    """Class means, with which the centroids start, float32 of shape C x D.
+
+    Raises:
+        InputError: If a class has no sample.
+    """
+    empty = np.flatnonzero(sums.counts == 0).tolist()
+    if empty:
+        more = f", ... ({len(empty)} in all)" if len(empty) > 4 else ""
+        raise InputError(
+            "some classes have no sample to start their centroid from",
+            got="none of class " + ", ".join(map(str, empty[:4])) + more,
+            expected="at least one training sample of every class",
+            todo="leave these classes out of the data, or add samples",
+        )
+    return torch.from_numpy((sums.sums / sums.counts[:, None]).astype(np.float32))

@@ -1,0 +1,358 @@
+"""Recipes: how long, how fast and with which images a base model is trained.
+
+The built-in ones hold Table 8 of the OLTR paper and the settings of its code; both differ
+(see `built_in`). A file of one's own names the recipe that it starts from and what is
+different there. This module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from alphafix.documents import Node, Place, read_document
+from alphafix.errors import InputError, option
+from alphafix.values.classes import Thresholds
+
+AugmentationName = Literal["official", "paper", "cifar", "small", "none"]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+# Recipe files are checked against these dataclasses; a name that is none of them is an error.
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage of training by SGD.
+
+    Attributes:
+        epochs: Passes over as many samples as there are.
+        lr: Learning rate of the head at the start.
+        feature_lr: Learning rate of everything before the head; None for the same.
+        schedule: "step" (times ``drop`` every ``drop_every`` epochs) or "cosine" (to zero).
+        drop_every: Epochs between two drops.
+        drop: Factor of a drop.
+        warmup: Epochs at the start over which the rate rises.
+        batch: Samples a step, over all processes together.
+        momentum: SGD's momentum.
+        decay: Weight decay.
+        per_class: Samples of a class in a row, where the sampler is class-aware.
+        frozen: Parts of the model (beginnings of parameter names) that stay as they are, with
+            the running statistics of their BatchNorm.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    epochs: Count = 30
+    lr: Rate = 0.1
+    feature_lr: Rate | None = None
+    schedule: Literal["step", "cosine"] = "step"
+    drop_every: Count = 10
+    drop: Rate = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 128
+    momentum: Rate = 0.9
+    decay: Rate = 5e-4
+    per_class: Count = 4
+    frozen: tuple[str, ...] = ()
+
+    def factor(self, progress: float) -> float:
+        """What learning rates are multiplied with after ``progress`` epochs."""
+        if progress < self.warmup:
+            return (progress + 1) / (self.warmup + 1)
+        if self.schedule == "step":
+            return float(self.drop ** (int(progress) // self.drop_every))
+        from math import cos, pi
+
+        return 0.5 * (1 + cos(pi * progress / self.epochs))
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a base model is trained.
+
+    Attributes:
+        name: Its name.
+        backbone: As `alphafix.oltr.models.backbones.build_backbone` takes it.
+        pretrained: Whether the backbone starts from weights that the user has to give.
+        width: Feature width D of OLTR's second stage (fc_add), None for the backbone's own.
+        channels: 3 (RGB), 1 (grey), or None to see from the images.
+        size: Side of the model's input, or None for that of the images (small ones).
+        resize: Length of the shorter side before the crop, or None for ``size``.
+        augmentation: "official", "paper", "cifar", "small" or "none".
+        few_below: Classes with fewer training samples are few-split.
+        many_above: Classes with more are many-split.
+        stages: The first stage and the second one.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: str = "custom"
+    backbone: str = "resnet10"
+    pretrained: bool = False
+    width: Count | None = None
+    channels: Literal[1, 3] | None = None
+    size: Count | None = 224
+    resize: Count | None = 256
+    augmentation: AugmentationName = "official"
+    few_below: Count = 20
+    many_above: Annotated[int, Field(ge=0)] = 100
+    stages: tuple[StageRecipe, StageRecipe] = field(
+        default=(StageRecipe(), StageRecipe(lr=0.1, feature_lr=0.01, epochs=60, drop_every=20))
+    )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where few and many end."""
+        return Thresholds(few=self.few_below, many=self.many_above)
+
+    def changed(self, **values: Any) -> TrainingRecipe:
+        """With other values where they are not None."""
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+
+# OLTR's code counts >= 100 samples as many and <= 20 as few.
+_FEW, _MANY = 21, 99
+
+# Nothing but modulated attention, fc_add and the head learns (see `Network`).
+_FROZEN = ("network.backbone",)
+
+
+def _table_8(lr: float, *, frozen: tuple[str, ...] = ()) -> tuple[StageRecipe, StageRecipe]:
+    """Table 8: 30 epochs, a tenth every 10, for both stages."""
+    return StageRecipe(lr=lr), StageRecipe(lr=lr, frozen=frozen)
+
+
+_OFFICIAL = {
+    "imagenet-lt": TrainingRecipe(
+        name="imagenet-lt", backbone="resnet10", width=512, few_below=_FEW, many_above=_MANY
+    ),
+    "places-lt": TrainingRecipe(
+        name="places-lt",
+        backbone="timm:resnet152",
+        pretrained=True,
+        width=512,
+        stages=(
+            StageRecipe(lr=0.1, feature_lr=1e-3),
+            StageRecipe(lr=0.01, feature_lr=1e-4, frozen=_FROZEN),
+        ),
+        few_below=_FEW,
+        many_above=_MANY,
+    ),
+    # The code has no configuration of these two: Table 8 and appendix D.3.
+    "ms1m-lt": TrainingRecipe(
+        name="ms1m-lt",
+        backbone="timm:resnet50",
+        pretrained=True,
+        width=512,
+        stages=_table_8(0.01),
+        # Table 4: many-shot from 5 images of a person on, one-shot below 2.
+        few_below=2,
+        many_above=4,
+    ),
+    "sun-lt": TrainingRecipe(
+        name="sun-lt",
+        backbone="timm:resnet152",
+        pretrained=True,
+        width=512,
+        stages=_table_8(0.01, frozen=_FROZEN),
+        few_below=_FEW,
+        many_above=_MANY,
+    ),
+    # Not in the paper: the usual schedule of CIFAR-100-LT (Cao et al. 2019: 200 epochs, a
+    # warm-up of 5), then OLTR's second stage at its learning rates.
+    "cifar100-lt": TrainingRecipe(
+        name="cifar100-lt",
+        backbone="resnet32",
+        channels=3,
+        size=32,
+        resize=32,
+        augmentation="cifar",
+        stages=(
+            StageRecipe(epochs=200, lr=0.1, drop_every=80, drop=0.1, warmup=5, decay=2e-4),
+            StageRecipe(epochs=60, lr=0.1, feature_lr=0.01, drop_every=20, decay=2e-4),
+        ),
+    ),
+}
+
+_PAPER = {
+    "imagenet-lt": {"stages": _table_8(0.1)},
+    "places-lt": {"stages": _table_8(0.01, frozen=_FROZEN)},
+}
+
+BUILT_IN = tuple(_OFFICIAL)
+"""Names of the built-in recipes."""
+
+
+def built_in(name: str, preset: str = "official") -> TrainingRecipe:
+    """A built-in recipe as the paper or its code has it.
+
+    The paper scales images to 256 x 256 and cuts out 224 x 224; its code cuts out parts of
+    random size. The paper's splits are > 100 and < 20.
+    """
+    recipe = _OFFICIAL[name]
+    if preset != "paper" or name == "cifar100-lt":
+        return recipe
+    recipe = replace(recipe, augmentation="paper")
+    if name != "ms1m-lt":
+        recipe = replace(recipe, few_below=20, many_above=100)
+    return recipe.changed(**_PAPER.get(name, {}))
+
+
+def read_recipe(spec: str, preset: str = "official") -> TrainingRecipe:
+    """A built-in recipe, or one from a YAML or JSON file.
+
+    Such a file has the fields of `TrainingRecipe`, ``stage1`` and ``stage2`` with those of
+    `StageRecipe`, and ``base`` with the name of a built-in recipe to start from.
+
+    Raises:
+        InputError: If there is no such recipe, or the file says something that is not
+            understood; its line is named.
+    """
+    if spec in BUILT_IN:
+        return built_in(spec, preset)
+    path = Path(spec)
+    if not path.is_file():
+        raise InputError(
+            f"there is no recipe {spec}",
+            expected=f"{', '.join(BUILT_IN)}, or a YAML or JSON file",
+            todo=f"correct {option('recipe')}",
+        )
+    document = read_document(path)
+    parts = _fields(document, "a recipe")
+    if not parts:
+        raise _not_understood(document.place, "nothing", "names and values")
+    stages = [_fields(parts.pop(name, _NOTHING), name) for name in _STAGES]
+    base = parts.pop("base", _NOTHING)
+    if base.value is not None and base.plain() not in BUILT_IN:
+        raise _not_understood(base.place, f"base: {base.plain()}", ", ".join(BUILT_IN))
+    start = asdict(TrainingRecipe() if base.value is None else built_in(base.value, preset))
+    data = {**start, "name": path.stem, **_plain(parts)}
+    data["stages"] = [
+        {**earlier, **_plain(stage)} for earlier, stage in zip(start["stages"], stages, strict=True)
+    ]
+    try:
+        return TypeAdapter(TrainingRecipe).validate_python(data)
+    except ValidationError as error:
+        raise _explained(error, document.place, parts, stages) from error
+
+
+_STAGES = ("stage1", "stage2")
+_NOTHING = Node(None, Place(""))
+
+
+def _fields(node: Node, what: str) -> dict[str, Node]:
+    """Fields by name: dashes are as good as underscores."""
+    return {name.replace("-", "_"): value for name, value in node.mapping(what).items()}
+
+
+def _plain(nodes: Mapping[str, Node]) -> dict[str, Any]:
+    return {name: node.plain() for name, node in nodes.items()}
+
+
+def _explained(
+    error: ValidationError, place: Place, parts: dict[str, Node], stages: list[dict[str, Node]]
+) -> InputError:
+    """The first thing that is wrong, and where it stands."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if where[0] == "stages" and len(where) > 1:
+        number = int(where[1])
+        where, parts = [_STAGES[number], *where[2:]], stages[number]
+    name = next((part for part in where if part in parts), None)
+    got = f"{'.'.join(where)}: {first['input']!r}"
+    return _not_understood(place if name is None else parts[name].place, got, first["msg"])
+
+
+def _not_understood(place: Place, got: str, expected: str) -> InputError:
+    return InputError(
+        f"{place}: the recipe is not understood", got=got, expected=expected, todo="correct it"
+    )
+
+
+@dataclass(frozen=True)
+class RecipeChanges:
+    """What a user wants other than a recipe says; None and () leave it as it is.
+
+    Attributes:
+        backbone: See `TrainingRecipe`, as for the next four.
+        width: Feature width D.
+        channels: 3 or 1.
+        few_below: Where few ends.
+        many_above: Where many begins.
+        image_size: Side of the model's input; the same part of the image is cut out.
+        epochs: Of both stages, or of each.
+        lr: Learning rate of the head, likewise.
+        feature_lr: Learning rate of all before the head, likewise.
+        batch_size: Samples a step, over all processes together.
+    """
+
+    backbone: str | None = None
+    width: int | None = None
+    channels: Literal[1, 3] | None = None
+    few_below: int | None = None
+    many_above: int | None = None
+    image_size: int | None = None
+    epochs: tuple[int, ...] = ()
+    lr: tuple[float, ...] = ()
+    feature_lr: tuple[float, ...] = ()
+    batch_size: int | None = None
+
+    def applied(self, recipe: TrainingRecipe) -> TrainingRecipe:
+        """The recipe with these changes."""
+        recipe = recipe.changed(
+            backbone=self.backbone,
+            width=self.width,
+            channels=self.channels,
+            few_below=self.few_below,
+            many_above=self.many_above,
+        )
+        if self.image_size is not None:
+            recipe = _resized(recipe, self.image_size)
+        first, second = recipe.stages
+        return replace(recipe, stages=(self._of_stage(first, 0), self._of_stage(second, 1)))
+
+    def _of_stage(self, stage: StageRecipe, number: int) -> StageRecipe:
+        changed: dict[str, Any] = {}
+        if self.batch_size is not None:
+            changed["batch"] = self.batch_size
+        for name in ("epochs", "lr", "feature_lr"):
+            given = getattr(self, name)
+            if given:
+                changed[name] = given[min(number, len(given) - 1)]
+        if "epochs" in changed and stage.schedule == "step":
+            # The drops stay at the same parts of the whole.
+            share = changed["epochs"] / stage.epochs
+            changed["drop_every"] = max(1, round(stage.drop_every * share))
+            changed["warmup"] = round(stage.warmup * share)
+        return replace(stage, **changed)
+
+
+def _resized(recipe: TrainingRecipe, size: int) -> TrainingRecipe:
+    """Another input size, with the same part of the image cut out."""
+    resize = size
+    if recipe.size is not None and recipe.resize is not None:
+        resize = round(recipe.resize * size / recipe.size)
+    return replace(recipe, size=size, resize=resize)
+
+
+def without_weights(recipe: TrainingRecipe, *, from_scratch: bool) -> TrainingRecipe:
+    """A recipe for a training that is given no weights to start from.
+
+    Raises:
+        InputError: If the recipe wants some, and ``from_scratch`` is false.
+    """
+    if recipe.pretrained and not from_scratch:
+        raise InputError(
+            f"the recipe {recipe.name} starts from a trained backbone",
+            got=f"no {option('pretrained')}",
+            expected=f"a checkpoint of {recipe.backbone} trained on ImageNet",
+            todo=f"give {option('pretrained', 'FILE')} (nothing is downloaded), or "
+            f"{option('from_scratch', True)}",
+        )
+    return replace(recipe, pretrained=False)

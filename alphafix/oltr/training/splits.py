@@ -1,0 +1,284 @@
+"""The images of a training by split: where they are, their transform, and what may not overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from alphafix.errors import InputError, option
+from alphafix.images.batches import bad_image
+from alphafix.images.data import ImageData
+from alphafix.images.decode import decode
+from alphafix.images.folders import FolderData
+from alphafix.images.listing import FileListing
+from alphafix.images.source import BadImageError, Content, ImageSource, spread
+from alphafix.images.spec import Details, open_data
+from alphafix.images.splits import SplitSources, choose_splits, open_splits
+from alphafix.oltr.models.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
+from alphafix.oltr.training.augmentation import (
+    BATCH_AUGMENTATIONS,
+    BatchAugmentation,
+    PhotoAugmentation,
+)
+from alphafix.oltr.training.images import FileImages, Images, labels_of
+from alphafix.oltr.training.recipes import TrainingRecipe
+from alphafix.oltr.training.sampling import require_samples
+from alphafix.values.arrays import IntArray
+from alphafix.values.classes import ClassTable
+
+# Images that are changed by the batch stay in memory up to this size.
+MEMORY = 4 << 30
+
+# Images behind the mean and deviation of small images.
+MEASURED = 10_000
+
+
+Augmentation = PhotoAugmentation | BatchAugmentation
+
+
+@dataclass(frozen=True)
+class ImagePlaces:
+    """Where images are, in the words of a user.
+
+    Attributes:
+        data: Images with splits, in any form that extraction takes.
+        open: Images of unknown classes, or None for the data's split open.
+        root: Folder that the paths of a list are relative to, or None for the list's own.
+        class_order: Order of class names in the logits, where it was said.
+        class_map: File of class names in the order of the logits, where it was said.
+    """
+
+    data: str
+    open: str | None = None
+    root: Path | None = None
+    class_order: Literal["string", "natural"] | None = None
+    class_map: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """All images of a training.
+
+    Attributes:
+        sources: Where they come from, by split.
+        labels: Class of each image, by split, int64; -1 in "open".
+        classes: The C classes.
+        transform: What a test does to an image.
+        augmentation: What is random about training images.
+        workers: Processes that load them.
+    """
+
+    sources: Mapping[str, ImageSource]
+    labels: Mapping[str, IntArray]
+    classes: ClassTable
+    transform: ImageTransform
+    augmentation: Augmentation | None
+    workers: int = 0
+    _loaded: dict[str, Images] = field(default_factory=dict)
+
+    def has(self, split: str) -> bool:
+        """Whether there is such a split."""
+        return split in self.sources
+
+    def fingerprints(self) -> dict[str, str]:
+        """Hash of what each split holds."""
+        return {split: source.fingerprint() for split, source in self.sources.items()}
+
+    def load(self, split: str) -> Images:
+        """The images of a split, in memory where nothing is random about a single one."""
+        if split not in self._loaded:
+            self._loaded[split] = self._load(split)
+        return self._loaded[split]
+
+    def _load(self, split: str) -> Images:
+        files = FileImages(
+            self.sources[split],
+            self.labels[split],
+            self.transform,
+            self.augmentation if split == "train" else None,
+            workers=self.workers,
+        )
+        size = len(files) * self.transform.channels * self.transform.size**2
+        if isinstance(self.augmentation, PhotoAugmentation) or size > MEMORY:
+            return files
+        return files.in_memory()
+
+
+def _augmentation(recipe: TrainingRecipe, transform: ImageTransform) -> Augmentation | None:
+    """What is random about training images."""
+    if recipe.augmentation in ("official", "paper"):
+        return PhotoAugmentation(recipe.augmentation, transform.resize, transform.size)
+    return BATCH_AUGMENTATIONS.get(recipe.augmentation)
+
+
+def open_images(places: ImagePlaces, recipe: TrainingRecipe, workers: int = 0) -> ImageSplits:
+    """Open all splits, and check them before anything is trained.
+
+    Args:
+        places: Where they are.
+        recipe: Says how they are prepared, and where few and many end.
+        workers: Processes that load them.
+
+    Raises:
+        InputError: If there is no such data, a class has no image, a label is no class, or
+            the open set overlaps the known classes.
+    """
+    data = open_data(places.data, Details(root=places.root))
+    splits = choose_splits(data, "", places.data)
+    opened = open_splits(data, splits, order=places.class_order, class_map=places.class_map)
+    sources = dict(opened.sources)
+    labels = {split: labels_of(source) for split, source in sources.items()}
+    classes = _classes(opened, labels["train"], recipe)
+    opened.check_classes(len(classes))
+    require_samples(labels["train"], len(classes), classes.names)
+    unknown = _open_set(places, data)
+    if unknown is not None:
+        _refuse_overlap(unknown, sources, labels, classes.names)
+        sources["open"] = unknown
+        labels["open"] = labels_of(unknown)
+    transform = _transform(sources["train"], recipe)
+    augmentation = _augmentation(recipe, transform)
+    return ImageSplits(sources, labels, classes, transform, augmentation, workers)
+
+
+def _classes(opened: SplitSources, labels: IntArray, recipe: TrainingRecipe) -> ClassTable:
+    known = labels[labels >= 0]
+    highest = int(known.max()) + 1 if len(known) else 0
+    names = opened.names or tuple(str(number) for number in range(highest))
+    counts = np.bincount(known, minlength=len(names))[: len(names)]
+    return ClassTable(names, counts.astype(np.int64), recipe.thresholds)
+
+
+def _open_set(places: ImagePlaces, data: ImageData) -> ImageSource | None:
+    """The images of unknown classes: given ones, or the split "open" of the data."""
+    if places.open is None:
+        there = not data.single and data.has("open")
+        return data.source("open", None) if there else None
+    other = open_data(places.open, Details(root=places.root))
+    if not other.has("open"):
+        # The folder itself, without a split's name in its path.
+        other = FolderData(places.open)
+        if not other.has("open"):
+            raise InputError(
+                "there are no images of unknown classes",
+                got=option("open", places.open),
+                expected="a folder of images, a list file, archives or arrays",
+                todo=f"correct {option('open')}, or leave it out",
+            )
+    return other.source("open", None)
+
+
+def _refuse_overlap(
+    unknown: ImageSource,
+    known: Mapping[str, ImageSource],
+    labels: Mapping[str, IntArray],
+    names: tuple[str, ...],
+) -> None:
+    """Check that the open set shares neither images nor classes with the known ones.
+
+    Raises:
+        InputError: If it does.
+    """
+    if not isinstance(unknown, FileListing):
+        return
+    paths = _paths(unknown)
+    top = {str(unknown.paths[i]).partition("/")[0] for i in range(len(unknown.paths))}
+    shared = sorted(top & set(names))
+    if shared and any("/" in unknown.paths[i] for i in range(len(unknown.paths))):
+        raise _overlap(f"class folders {', '.join(shared[:5])}")
+    for split, source in known.items():
+        if not isinstance(source, FileListing):
+            continue
+        own = _paths(source)
+        same = sorted(set(paths) & set(own))
+        if same:
+            raise _overlap(f"{len(same)} images of {split}, the first {same[0]}")
+        folders = _class_folders(own, labels[split])
+        inside = sorted({path.parent for path in paths} & folders)
+        if inside:
+            raise _overlap(f"images of {inside[0]}, which is the folder of a known class")
+
+
+def _paths(source: FileListing) -> list[Path]:
+    root = source.root.absolute()
+    return [root / source.paths[index] for index in range(len(source.paths))]
+
+
+def _class_folders(paths: list[Path], labels: IntArray) -> set[Path]:
+    """Folders whose images are all of one class (not those with images of many)."""
+    classes: dict[Path, set[int]] = {}
+    for path, label in zip(paths, labels.tolist(), strict=True):
+        classes.setdefault(path.parent, set()).add(label)
+    return {folder for folder, found in classes.items() if len(found) == 1 and len(classes) > 1}
+
+
+def _overlap(what: str) -> InputError:
+    return InputError(
+        "the open set overlaps the known classes",
+        got=what,
+        expected="only images of classes that training does not know",
+        todo="take these out of the open set",
+    )
+
+
+def _transform(source: ImageSource, recipe: TrainingRecipe) -> ImageTransform:
+    """The test transform: as the recipe says, or as the images are."""
+    content = source.sample(0, 0).content
+    image = _decoded(source.sample(0, 0).id, content)
+    channels = recipe.channels or (1 if _is_grey(content) else 3)
+    size = recipe.size or image.size[0]
+    if recipe.size is None and image.size[0] != image.size[1]:
+        raise InputError(
+            "the size of the model's input is not certain",
+            got=f"images of {image.size[0]} x {image.size[1]}",
+            expected="square images, or a size",
+            todo=f"give {option('image_size')}",
+        )
+    photos = recipe.augmentation in ("official", "paper")
+    transform = ImageTransform(
+        channels=channels,
+        resize=recipe.resize or size,
+        size=size,
+        square=recipe.augmentation == "paper",
+        mean=IMAGENET_MEAN[:channels],
+        std=IMAGENET_STD[:channels],
+    )
+    return transform if photos and channels == 3 else _measured(source, transform)
+
+
+def _is_grey(content: Content) -> bool:
+    return isinstance(content, Image.Image) and content.mode in ("L", "1")
+
+
+def _decoded(name: str, content: Content) -> Image.Image:
+    try:
+        return decode(content)
+    except BadImageError as error:
+        raise bad_image([(name, str(error))]) from error
+
+
+def _measured(source: ImageSource, transform: ImageTransform) -> ImageTransform:
+    """The transform with mean and deviation of the pixels of a part of the images."""
+    sums = torch.zeros(2, transform.channels, dtype=torch.float64)
+    pixels = 0
+    for group in range(source.groups):
+        for index in spread(source.size(group), max(1, MEASURED // source.groups)):
+            sample = source.sample(group, int(index))
+            values = transform(_decoded(sample.id, sample.content)).double() / 255
+            sums[0] += values.sum((1, 2))
+            sums[1] += values.square().sum((1, 2))
+            pixels += values[0].numel()
+    mean = sums[0] / pixels
+    std = (sums[1] / pixels - mean**2).clamp_min(0).sqrt()
+    # Rounded, so that the order of summation does not matter; never zero.
+    return replace(
+        transform,
+        mean=tuple(round(value, 4) for value in mean.tolist()),
+        std=tuple(round(value, 4) or 1.0 for value in std.tolist()),
+    )

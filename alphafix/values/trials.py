@@ -1,0 +1,153 @@
+"""The trained trials behind a correction of AlphaNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.head import Head
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a trial.
+
+    Attributes:
+        epoch: Counted from 1.
+        loss: Mean training loss of its steps.
+        val_overall: Share of validation samples predicted correctly, or None where that was
+            not measured.
+    """
+
+    epoch: int
+    loss: float
+    val_overall: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data, without what was not measured."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What distinguishes a trial, and what became of it.
+
+    Attributes:
+        rho: Base samples a few-split sample.
+        k: K.
+        seed: Decides the initial network, the samples and random neighbours.
+        epoch: The epoch that was kept.
+        val: Accuracy in percent by split on validation, or None.
+        history: All epochs.
+    """
+
+    rho: float
+    k: int
+    seed: int
+    epoch: int = 0
+    val: Mapping[str, float | None] | None = None
+    history: tuple[EpochRecord, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        history = [epoch.to_dict() for epoch in self.history]
+        val = None if self.val is None else dict(self.val)
+        return {**vars(self), "val": val, "history": history}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrialRecord:
+        """Read what `to_dict` gave."""
+        history = tuple(EpochRecord(**epoch) for epoch in data.get("history", ()))
+        return cls(**{**data, "history": history})
+
+
+@dataclass(frozen=True)
+class Trials:
+    """T trained trials.
+
+    The corrected rows of a trial follow from its alphas (AlphaNet, Eq. 2), so that only
+    those are kept: T x F x K numbers instead of T x F x D.
+
+    Attributes:
+        records: What distinguishes each of the T trials, and what validation said of it.
+        neighbors: Class ids, int64 of shape T x F x K (padded with -1 where k < K).
+        alphas: Coefficients of unit 1-norm, float32 of shape T x F x K (padded with 0).
+        biases: Few-split biases, float32 of shape T x F.
+    """
+
+    records: tuple[TrialRecord, ...]
+    neighbors: IntArray
+    alphas: FloatArray
+    biases: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def only(self, trial: int) -> Trials:
+        """One trial by itself."""
+        place = slice(trial, trial + 1)
+        return Trials(
+            self.records[place], self.neighbors[place], self.alphas[place], self.biases[place]
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Trials]) -> Trials:
+        """All trials of ``parts`` in order, padded to the largest K."""
+        k = max(part.neighbors.shape[2] for part in parts)
+
+        def padded(array: Array, value: int) -> Array:
+            missing = k - array.shape[2]
+            return np.pad(array, ((0, 0), (0, 0), (0, missing)), constant_values=value)
+
+        return cls(
+            records=tuple(record for part in parts for record in part.records),
+            neighbors=np.concatenate([padded(part.neighbors, -1) for part in parts]),
+            alphas=np.concatenate([padded(part.alphas, 0) for part in parts]),
+            biases=np.concatenate([part.biases for part in parts]),
+        )
+
+    def largest_k(self) -> Trials:
+        """The trials with the largest K, whose coefficients have no padding."""
+        ks = np.array([record.k for record in self.records])
+        mine = np.flatnonzero(ks == ks.max())
+        k = int(ks.max())
+        return replace(
+            self,
+            records=tuple(self.records[i] for i in mine),
+            neighbors=self.neighbors[mine][:, :, :k],
+            alphas=self.alphas[mine][:, :, :k],
+            biases=self.biases[mine],
+        )
+
+    def tensors(self) -> dict[str, Array]:
+        """The arrays under the names that they have in files."""
+        return {
+            "trial_neighbors": self.neighbors,
+            "trial_alphas": self.alphas,
+            "trial_biases": self.biases,
+        }
+
+    def to_metadata(self) -> list[dict[str, Any]]:
+        """The records as JSON data, as files have them beside the tensors."""
+        return [record.to_dict() for record in self.records]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Array], metadata: Sequence[Mapping[str, Any]]) -> Trials:
+        """Read what `tensors` and `to_metadata` gave."""
+        return cls(
+            records=tuple(TrialRecord.from_dict(data) for data in metadata),
+            neighbors=tensors["trial_neighbors"],
+            alphas=tensors["trial_alphas"],
+            biases=tensors["trial_biases"],
+        )
+
+    def rows(self, trial: int, head: Head, classes: IntArray) -> FloatArray:
+        """The corrected rows of one trial, F x D (AlphaNet, Eq. 2)."""
+        neighbors = np.maximum(self.neighbors[trial], 0)  # padding has alpha 0
+        moved = np.einsum("fk,fkd->fd", self.alphas[trial], head.weight[neighbors])
+        rows: FloatArray = head.weight[classes] + moved.astype(np.float32)
+        return rows
