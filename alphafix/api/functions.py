@@ -255,7 +255,7 @@ def patch(
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
-    with temporary_run(own, correction=correction) as run:
+    with temporary_run(own, correction) as run:
         return run_stage(options_of(PatchOptions, options, file=file, run=run.folder), Watch())
 
 

@@ -15,4 +15,4 @@ def html(value: object) -> str:
     table = table_of(value)
     left = len(table.rows) - table.most
     notes = [f"... and {left:,} more"] if left > 0 else []
-    return render("table.html", table=table, notes=[*notes, *table.notes])
+    return render("table.html", table=table, notes=[*notes, *table.notes]).strip()
