@@ -21,7 +21,7 @@ from alphafix.api.inputs import (
     store_of,
     temporary_run,
 )
-from alphafix.commands.command import Watch
+from alphafix.commands.command import alone
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
@@ -76,7 +76,7 @@ def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords])
     from alphafix.commands.extract.work import work as run_stage
 
     given = options_of(ExtractOptions, options, backbone=backbone, data=str(data))
-    return run_stage(given, Watch())
+    return alone(run_stage, given)
 
 
 def find_neighbors(
@@ -101,7 +101,7 @@ def find_neighbors(
         _no_others(head=head, classes=classes)
         from alphafix.commands.neighbors.work import work as run_stage
 
-        return run_stage(options_of(NeighborsOptions, options), Watch()).neighbours
+        return alone(run_stage, options_of(NeighborsOptions, options)).neighbours
     chosen = options_for_values(NeighborsOptions, options)
     store = store_of(features, num_classes=_number(head, classes))
     table = _table(store, classes).with_thresholds(chosen.few_below, chosen.many_above)
@@ -142,7 +142,7 @@ def train(
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val)
-        return _trained(run_stage(options_of(TrainOptions, options), Watch()))
+        return _trained(alone(run_stage, options_of(TrainOptions, options)))
     chosen = options_for_values(TrainOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, max(chosen.k, default=None))
@@ -175,7 +175,7 @@ def evaluate(
         _no_others(head=head, classes=classes, correction=correction)
         from alphafix.commands.evaluate.work import work as run_stage
 
-        return run_stage(options_of(EvaluateOptions, options), Watch()).evaluation
+        return alone(run_stage, options_of(EvaluateOptions, options)).evaluation
     chosen = options_for_values(EvaluateOptions, options)
     return _evaluated(features, head, classes, correction, chosen).evaluation
 
@@ -211,7 +211,7 @@ def compare(
 
     if features is None:
         _no_others(head=head, classes=classes, neighbors=neighbors, val=val, test=test)
-        return run_stage(options_of(CompareOptions, options), Watch()).comparison
+        return alone(run_stage, options_of(CompareOptions, options)).comparison
     chosen = options_for_values(CompareOptions, options)
     own: Head = required("head", head)
     store, table, near = _training(features, own, classes, neighbors, None)
@@ -249,14 +249,14 @@ def patch(
     if not isinstance(correction, Correction):
         _no_others(of=of)
         given = options_of(PatchOptions, options, file=file, correction=correction)
-        return run_stage(given, Watch())
+        return alone(run_stage, given)
     if "run" in options:
         raise InputError("run does not go together with a correction that is given as a value")
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
     with temporary_run(own, correction) as run:
-        return run_stage(options_of(PatchOptions, options, file=file, run=run.folder), Watch())
+        return alone(run_stage, options_of(PatchOptions, options, file=file, run=run.folder))
 
 
 def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
@@ -272,7 +272,7 @@ def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:
     """
     from alphafix.commands.inspect.work import work as run_stage
 
-    return run_stage(options_of(InspectOptions, options, file=file), Watch())
+    return alone(run_stage, options_of(InspectOptions, options, file=file))
 
 
 def figures(
@@ -323,7 +323,7 @@ def _evaluated(
     chosen: EvaluateOptions,
 ) -> Evaluated:
     from alphafix.commands.evaluate.work import resampling_of, with_options
-    from alphafix.openset.evaluating import Judged
+    from alphafix.metrics.measure import Judged
     from alphafix.openset.evaluating import evaluate as evaluate_values
 
     own: Head = required("head", head)

@@ -26,7 +26,7 @@ Features = FeatureValues | tuple[npt.ArrayLike, npt.ArrayLike]
 """Features in memory or on disk, or N x D features and N class ids as arrays or torch tensors."""
 
 # Keywords that say where results are read or written.
-_ABOUT_FILES = ("run", "overwrite", "csv", "logger", "tensorboard")
+_ABOUT_FILES = (*StageOptions.model_fields, "csv", "logger", "tensorboard")
 
 
 def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) -> Options:

@@ -16,6 +16,7 @@ class StageKeywords(TypedDict, total=False):
 
     run: str | Path
     overwrite: bool
+    wait: float
 
 
 class ExtractKeywords(StageKeywords, total=False):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from alphafix.commands.options import CommandOptions
-from alphafix.errors import AlphafixError
+from alphafix.errors import AlphafixError, InputError
 from alphafix.progress import Progress, silent
 from alphafix.run.artifact import State
+from alphafix.run.lock import locked
 
 Say = Callable[[str], None]
 
@@ -77,6 +80,63 @@ class Result(Protocol):
         """JSON data: what --json prints."""
 
 
+Options = TypeVar("Options", bound=CommandOptions)
+Made = TypeVar("Made")
+
+
+def alone(
+    work: Callable[[Options, Watch], Made],
+    options: Options,
+    watch: Watch | None = None,
+    *,
+    begins: bool = False,
+) -> Made:
+    """Do a command's work while no other command works in its folder.
+
+    Args:
+        work: The work.
+        options: Its options, which name the folder.
+        watch: Who is told.
+        begins: Whether the folder is made if it is not there.
+
+    Raises:
+        LockedError: If another command works there for longer than ``options.wait`` seconds.
+        AlphafixError: What the work raises.
+    """
+    watch = watch or Watch()
+    with _folder(options, watch, begins=begins):
+        return work(options, watch)
+
+
+@contextlib.contextmanager
+def _folder(options: CommandOptions, watch: Watch, *, begins: bool) -> Iterator[None]:
+    """Hold the lock of the command's folder; of several processes of one command the first does."""
+    place = options.place
+    if place is None or os.environ.get("RANK", "0") != "0" or not (begins or place.is_dir()):
+        yield
+        return
+    made = begins and not place.exists()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {place} cannot be made",
+            got=error.strerror or str(error),
+            expected="a folder that can be written",
+        ) from error
+    try:
+        with locked(place, wait=getattr(options, "wait", _WAIT), say=watch.say):
+            yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                place.rmdir()  # only if nothing came of it
+
+
+# Seconds for commands that have no option for it.
+_WAIT = 600.0
+
+
 @dataclass(frozen=True)
 class Command:
     """A command: its options, its state, its work, and how its result is shown.
@@ -93,6 +153,7 @@ class Command:
         example: A command line that runs as printed.
         folder: Its package, as ``__name__`` gives it.
         prefix: Before the names of its functions, in a group.
+        begins: Whether it can be the first to work in its folder, which it then makes.
         feeds: Whether other commands of a recipe read what it leaves.
         judged: Whether its result, although it is there, may fail the command (by a gate).
         log: What of the library's log is shown.
@@ -104,14 +165,15 @@ class Command:
     example: str
     folder: str
     prefix: str = ""
+    begins: bool = False
     feeds: bool = True
     judged: bool = False
     log: int = field(default=logging.INFO)
 
     def work(self, options: CommandOptions, watch: Watch) -> Result:
         """Do it, unless it is done; see the module for what it raises."""
-        result: Result = self._function("work", "work")(options, watch)
-        return result
+        work: Callable[[CommandOptions, Watch], Result] = self._function("work", "work")
+        return alone(work, options, watch, begins=self.begins)
 
     def state(self, options: CommandOptions) -> State:
         """Whether the result is there as `work` would make it."""

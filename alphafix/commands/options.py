@@ -52,6 +52,11 @@ class CommandOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @property
+    def place(self) -> Path | None:
+        """The folder in which one command works at a time, if there is one."""
+        return None
+
 
 class StageOptions(CommandOptions):
     """What every stage takes that works in a run directory."""
@@ -62,7 +67,19 @@ class StageOptions(CommandOptions):
         metavar="DIR",
     )
     overwrite: bool = flag(False, help="Replace results that are there.")
+    wait: float = flag(
+        600.0,
+        ge=0,
+        metavar="SECONDS",
+        help="How long to wait for another command that works in the same run directory or on "
+        "the same model file.",
+    )
+
+    @property
+    def place(self) -> Path | None:
+        """The run directory, in which one command works at a time."""
+        return self.run
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude={"run", "overwrite"})
+        return self.model_dump(mode="json", exclude=set(StageOptions.model_fields))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from alphafix.commands.options import CommandOptions
+from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.files import sha256_file
 from alphafix.run.artifact import Artifact
 from alphafix.run.directory import FEATURES, Provenance, Run
@@ -35,7 +35,7 @@ def record_of(
     hashes = {
         str(file): sha256_file(file) for file in [*read, *_named(options, made)] if file.is_file()
     }
-    recorded = options.model_dump(mode="json", exclude={"overwrite"})
+    recorded = options.model_dump(mode="json", exclude=set(StageOptions.model_fields))
     plan = Provenance(command, recorded, hashes)
     return Artifact(run.record(command, what), plan.to_dict())
 

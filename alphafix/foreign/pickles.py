@@ -1,86 +1,214 @@
 """Features in pickles, of which nothing but arrays and plain data is ever made.
 
-A pickle names functions to call. Here only the ones that rebuild NumPy arrays, torch tensors
-and plain containers are known; any other name ends the reading before it is called.
+A pickle names functions to call and states to set. Here a name stands for one of the few stand-ins
+below, which look at what they are given before any array is made; every other name, and a state of
+anything else, ends the reading. So a pickle of allowed names alone can forge no array of object
+pointers, and no length that the file itself does not have.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
+from alphafix.values.arrays import Array
 
-_PLAIN = {
-    kind.__name__: kind
-    for kind in (list, dict, set, frozenset, tuple, int, float, complex, str, bytes, bool)
-}
+# Kinds of NumPy's types that are numbers or text: never objects ("O"), records or dates.
+_KINDS = "biufcSU"
 
 
 class _Refused(pickle.UnpicklingError):
-    """A name that is not among the known ones."""
+    """A name that is not among the known ones, or a state that no plain value has."""
 
 
-class _Arrays(pickle.Unpickler):
+class _Type:
+    """Stands for a NumPy element type until it is needed."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        self.name = str(name)
+        self.order: Literal["<", ">", "|", "="] = "="
+        if self.name.lstrip("<>|=")[:1] not in _KINDS:
+            raise _Refused(f"a NumPy type {self.name!r}")
+
+    def set_state(self, state: object) -> None:
+        """Take the byte order, and refuse a state that numbers do not have."""
+        if not isinstance(state, tuple) or len(state) < 8 or state[2:5] != (None, None, None):
+            raise _Refused("a NumPy type with parts")
+        if state[1] not in ("<", ">", "|", "=") or (len(state) > 7 and state[7] not in (0, 8)):
+            raise _Refused("a NumPy type that is not plain")
+        self.order = state[1]
+
+    def dtype(self) -> np.dtype[Any]:
+        """The type itself."""
+        try:
+            found = np.dtype(self.name)
+        except TypeError as error:
+            raise _Refused(f"a NumPy type {self.name!r}") from error
+        if found.kind not in _KINDS or found.itemsize == 0:
+            raise _Refused(f"a NumPy type {self.name!r}")
+        return found if self.order == "|" else found.newbyteorder(self.order)
+
+
+class _Rows:
+    """Stands for a NumPy array until its state says what is in it."""
+
+    def __init__(self, *_: object) -> None:
+        self.values: Array = np.zeros(0)
+
+    def set_state(self, state: object) -> None:
+        """Take (version, shape, type, whether columns come first, bytes)."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise _Refused("an array of another form")
+        _, shape, kind, columns_first, data = state
+        self.values = _array(data, kind, shape, "F" if columns_first else "C")
+
+
+def _array(data: object, kind: object, shape: object, order: object = "C") -> Array:
+    """An array of the bytes that are there, no more and no fewer."""
+    if isinstance(data, str):  # bytes, as Python 2 wrote them
+        data = data.encode("latin1")
+    sizes = shape if isinstance(shape, tuple) else ()
+    whole = all(isinstance(size, int) and 0 <= size < 2**48 for size in sizes)
+    if not isinstance(kind, _Type) or not isinstance(data, (bytes, bytearray)) or not whole:
+        raise _Refused("an array without type, bytes or shape")
+    dtype = kind.dtype()
+    if not isinstance(shape, tuple) or len(data) != math.prod(sizes) * dtype.itemsize:
+        raise _Refused("an array of another length than its bytes")
+    return np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(kind: object, data: object) -> Any:
+    return _array(data, kind, ())[()]
+
+
+def _buffer(data: object, kind: object, shape: object, order: object) -> Array:
+    return _array(data, kind, shape, order)
+
+
+def _encode(text: object, encoding: object) -> bytes:
+    if encoding != "latin1" or not isinstance(text, str):
+        raise _Refused("bytes in another encoding")
+    return text.encode("latin1")
+
+
+def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Containers are made of containers that are there: not of a number or a length."""
+
+    def made(*parts: object) -> Any:
+        if len(parts) > 1 or not all(isinstance(x, (list, tuple, set, dict)) for x in parts):
+            raise _Refused(f"a {kind.__name__} of something else")
+        return kind(*parts)
+
+    return made
+
+
+def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*parts: object) -> Any:
+        if not all(
+            isinstance(x, (int, float)) or (isinstance(x, str) and len(x) < 64) for x in parts
+        ):
+            raise _Refused(f"a {kind.__name__} of something else")
+        return kind(*parts)
+
+    return made
+
+
+def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Array:
+    """A tensor of a storage that torch itself read, as an array."""
+    import torch
+
+    numbers = (size, stride)
+    if not isinstance(storage, torch.TypedStorage) or not all(
+        isinstance(x, tuple) for x in numbers
+    ):
+        raise _Refused("a tensor of something else")
+    flat = torch.tensor([], dtype=storage.dtype).set_(storage)
+    found: Array = flat.as_strided(size, stride, offset).float().numpy()  # type: ignore[arg-type]
+    return found
+
+
+def _storage(data: object) -> Any:
+    """What torch does to read a tensor's numbers, but with weights_only."""
+    import torch
+
+    if not isinstance(data, bytes):
+        raise _Refused("a tensor of something else")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): _container(OrderedDict),
+    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Rows,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch.storage", "_load_from_bytes"): _storage,
+}
+for _core in ("numpy.core", "numpy._core"):  # the module of the version that wrote the file
+    _KNOWN |= {
+        (f"{_core}.multiarray", "_reconstruct"): _Rows,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+        (f"{_core}.numeric", "_frombuffer"): _buffer,
+    }
+for _kind in (list, dict, set, frozenset, tuple):
+    _KNOWN["builtins", _kind.__name__] = _container(_kind)
+for _plain in (int, float, complex, bool):
+    _KNOWN["builtins", _plain.__name__] = _number(_plain)
+
+
+# Python's own unpickler in Python: its memory grows with the file, not with a number in it.
+_Unpickler: Any = pickle._Unpickler
+
+
+class _Arrays(_Unpickler):  # type: ignore[misc]
+    """Reads arrays and plain data."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
+    stack: list[Any]
+
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the known functions.
+        """Return one of the known stand-ins.
 
         Raises:
             _Refused: For any other name.
         """
-        if module in ("builtins", "__builtin__") and name in _PLAIN:
-            return _PLAIN[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 2 wrote them
-            return _encode
-        known = _numpy(module, name) or _torch(module, name)
-        if known is None:
+        found = _KNOWN.get(("builtins" if module == "__builtin__" else module, name))
+        if found is None:
             raise _Refused(f"{module}.{name}")
-        return known
+        return found
+
+    def load_build(self) -> None:
+        """Set a state, of stand-ins alone.
+
+        Raises:
+            _Refused: For a state of anything else.
+        """
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], (_Type, _Rows)):
+            raise _Refused("a state of something that has none")
+        self.stack[-1].set_state(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise _Refused(f"bytes in {encoding}")
-    return text.encode("latin1")
-
-
-# What NumPy itself names in pickles of arrays and numbers; files name the modules of the
-# version that wrote them.
-_REBUILD: dict[str, Any] = {
-    "multiarray._reconstruct": np.empty(0).__reduce__()[0],
-    "multiarray.scalar": np.float32(0).__reduce__()[0],
-    "numeric._frombuffer": np.empty(1).__reduce_ex__(5)[0],
-}
-
-
-def _numpy(module: str, name: str) -> Any:
-    if module == "numpy" and name in ("ndarray", "dtype"):
-        return getattr(np, name)
-    parent, _, last = module.rpartition(".")
-    return _REBUILD.get(f"{last}.{name}") if parent in ("numpy.core", "numpy._core") else None
-
-
-def _torch(module: str, name: str) -> Any:
-    if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-        from torch._utils import _rebuild_tensor_v2
-
-        return _rebuild_tensor_v2
-    return _load_storage if (module, name) == ("torch.storage", "_load_from_bytes") else None
-
-
-def _load_storage(data: bytes) -> Any:
-    """What torch does to read a tensor's numbers, but with weights_only."""
-    import torch
-
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def _values(found: object) -> Any:
+    """The arrays in place of their stand-ins, in a dictionary or a list of them."""
+    if isinstance(found, _Rows):
+        return found.values
+    if isinstance(found, dict):
+        return {name: _values(value) for name, value in found.items() if value is not found}
+    if isinstance(found, list):
+        return [value.values if isinstance(value, _Rows) else value for value in found]
+    return found
 
 
 def require_allowed(path: Path, *, allowed: bool) -> None:
@@ -115,7 +243,7 @@ def read_pickle(path: Path, *, allowed: bool) -> Any:
     try:
         with path.open("rb") as file:
             # latin1 is how NumPy arrays of Python 2 come back whole.
-            return _Arrays(file, encoding="latin1").load()
+            return _values(_Arrays(file, encoding="latin1").load())
     except _Refused as error:
         raise FileFormatError(
             f"{path} is refused: it holds more than arrays and plain data",
@@ -152,9 +280,8 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
             expected='a dictionary of "feats" and "labels"',
         )
     try:
-        features = np.asarray(data["feats"])
-        labels = np.asarray([int(label) for label in data["labels"]], dtype=np.int64)
-    except (TypeError, ValueError) as error:
+        features, labels = _matrix(data["feats"]), np.asarray(_flat(data["labels"]), np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{path}: feats or labels are no arrays", got=str(error)) from error
     if features.dtype.kind != "f" or features.ndim not in (2, 3) or len(features) != len(labels):
         raise FileFormatError(
@@ -164,3 +291,19 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
         )
     ids = tuple(f"{path.stem}/{row}" for row in range(len(labels)))
     return FeatureArrays.read(features.astype(np.float32, copy=False), labels, ids)
+
+
+def _matrix(values: object) -> Array:
+    """An array, or a list of arrays; lists of lists may name one list a billion times."""
+    if isinstance(values, list) and not all(isinstance(row, np.ndarray) for row in values):
+        raise TypeError("feats is a list of something other than arrays")
+    return np.asarray(values)
+
+
+def _flat(values: object) -> list[int]:
+    """Labels one by one, of an array or a list."""
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise TypeError(f"labels are a {type(values).__name__}")
+    if not all(isinstance(label, (int, np.integer, np.ndarray)) for label in values):
+        raise TypeError("labels are no whole numbers")
+    return [int(label) for label in values]

@@ -11,10 +11,9 @@ from alphafix.alphanet.measure import trial_accuracies
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
-from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
-from alphafix.openset.evaluating import Evaluated, Judged
+from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
@@ -56,25 +55,10 @@ class Evidence:
     comparison: Comparison | None = None
     embedding: Embedding | None = None
 
-    @property
-    def evaluation(self) -> Evaluation:
-        """The figures."""
-        return self.found.evaluation
-
-    @property
-    def both(self) -> BeforeAfter:
-        """The predictions behind them."""
-        return self.found.both
-
-    @property
-    def judged(self) -> Judged:
-        """Features, head and correction behind these."""
-        return self.found.judged
-
 
 def pictures(evidence: Evidence) -> list[Picture]:
     """Every figure that the data allow, in the order of the paper."""
-    classes = evidence.evaluation.classes
+    classes = evidence.found.evaluation.classes
     pools = neighbour_pools(evidence.neighbours.means, classes, evidence.neighbours.k)
     found = [
         flow_picture(
@@ -89,17 +73,17 @@ def pictures(evidence: Evidence) -> list[Picture]:
         for pool in pools
         if len((shown := _samples_of(evidence, pool.classes)).labels)
     ]
-    if evidence.judged.groups is not None:
-        found += _group_flows(evidence, evidence.judged.groups)
+    if evidence.found.judged.groups is not None:
+        found += _group_flows(evidence, evidence.found.judged.groups)
     for pool in pools:
         if pool.key != "base-few":
             found += _distances(evidence, pool)
     found += _settings(evidence)
-    found.append(class_change_picture(classes, evidence.evaluation.by_class))
-    if evidence.evaluation.open_set is not None:
-        found.append(open_curve_picture(evidence.evaluation.open_set))
-    if evidence.judged.correction.trials is not None:
-        found.append(alpha_picture(evidence.judged.correction.trials))
+    found.append(class_change_picture(classes, evidence.found.evaluation.by_class))
+    if evidence.found.evaluation.open_set is not None:
+        found.append(open_curve_picture(evidence.found.evaluation.open_set))
+    if evidence.found.judged.correction.trials is not None:
+        found.append(alpha_picture(evidence.found.judged.correction.trials))
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
@@ -133,12 +117,12 @@ def trade_off_picture(comparison: Comparison) -> Picture:
 
 
 def _samples_of(evidence: Evidence, classes: IntArray) -> BeforeAfter:
-    return evidence.both.only(np.isin(evidence.both.labels, classes))
+    return evidence.found.both.only(np.isin(evidence.found.both.labels, classes))
 
 
 def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
     """Figure 6: the same with the user's groups in place of neighbours."""
-    classes = evidence.evaluation.classes
+    classes = evidence.found.evaluation.classes
     everything = classes.tier("overall")
     return [
         flow_picture(
@@ -158,8 +142,8 @@ def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
 
 
 def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
-    results = evidence.evaluation.by_class
-    classes = evidence.evaluation.classes
+    results = evidence.found.evaluation.by_class
+    classes = evidence.found.evaluation.classes
     whole = pool.key == "all-all"
     words = _POOL_WORDS[pool.key]
     return [
@@ -191,10 +175,10 @@ def _settings(evidence: Evidence) -> list[Picture]:
     base = {
         name: estimate.value
         for name in COLUMNS
-        if (estimate := evidence.evaluation.tier(name).figures["top1"].base) is not None
+        if (estimate := evidence.found.evaluation.tier(name).figures["top1"].base) is not None
     }
     by_rho = _comparison_series(evidence.comparison, tuple(base))
-    judged = evidence.judged
+    judged = evidence.found.judged
     trials = judged.correction.trials
     figures = (
         []

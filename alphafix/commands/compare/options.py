@@ -46,4 +46,4 @@ class CompareOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude={"run", "overwrite"})
+        return self.model_dump(mode="json", exclude=set(StageOptions.model_fields))

@@ -13,6 +13,7 @@ COMMAND = Command(
     help="Run the whole chain on embedded images: a first look, offline, in a minute.",
     example="alphafix demo --run alphafix-demo",
     folder=__name__,
+    begins=True,
     feeds=False,
     log=logging.WARNING,
 )

@@ -16,8 +16,8 @@ from alphafix.commands.extract.work import work as extract
 from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.measure import Judged
 from alphafix.metrics.predictions import Predictions, predict
-from alphafix.openset.evaluating import Judged
 from alphafix.progress import Progress, silent
 from alphafix.run.directory import CLASSES, HEAD, Run
 from alphafix.values.head import Head

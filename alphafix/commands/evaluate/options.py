@@ -12,8 +12,7 @@ from alphafix.errors import option
 
 # Gates and output files say nothing of how the figures were made.
 _INCIDENTAL = {
-    "run",
-    "overwrite",
+    *StageOptions.model_fields,
     "min_few_gain",
     "max_overall_drop",
     "max_base_drop",

@@ -20,7 +20,8 @@ from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import GateResult, Gates, check_gates
 from alphafix.metrics.groups import read_groups
-from alphafix.openset.evaluating import Evaluated, Judged, Shipped, Unknown, evaluate
+from alphafix.metrics.measure import Judged, Shipped
+from alphafix.openset.evaluating import Evaluated, evaluate
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
@@ -121,14 +122,20 @@ def with_options(
     if options.groups is not None:
         groups = read_groups(options.groups, judged.classes, edges=options.wordnet_edges)
     if options.open is not None:
-        store = _open_store(options.open, run)
-        unknown = Unknown(store, options.open_threshold)
+        unknown = _open_store(options.open, run)
     if options.model is not None:
         from alphafix.commands.evaluate.model import predict_model
 
         said = predict_model(options, options.model, judged, progress=progress)
         shipped = Shipped(options.model.name, said)
-    return replace(judged, on=options.on, groups=groups, unknown=unknown, shipped=shipped)
+    return replace(
+        judged,
+        on=options.on,
+        groups=groups,
+        unknown=unknown,
+        open_threshold=options.open_threshold,
+        shipped=shipped,
+    )
 
 
 def _open_store(source: str, run: Run | None) -> FeatureStore:

@@ -11,4 +11,5 @@ COMMAND = Command(
     help="Compute features of images with your model, and save its head.",
     example="alphafix extract --backbone timm:resnet18 --weights model.safetensors --data data",
     folder=__name__,
+    begins=True,
 )

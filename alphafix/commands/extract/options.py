@@ -10,8 +10,7 @@ from alphafix.commands.options import StageOptions, flag
 # Which of the fields below decide neither features nor labels.
 # (Class names and their order are in the labels, whose hash is recorded, and in classes.json.)
 _INCIDENTAL = {
-    "run",
-    "overwrite",
+    *StageOptions.model_fields,
     "split",
     "few_below",
     "many_above",

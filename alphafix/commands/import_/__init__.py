@@ -16,4 +16,5 @@ checkpoint becomes a plain model file (for oltr a folder), for `alphafix extract
 """,
     example="alphafix import alphanet-official ImageNetLT --allow-pickle --run imagenet",
     folder=__name__,
+    begins=True,
 )

@@ -11,4 +11,5 @@ COMMAND = Command(
     help="Find the base classes nearest to each few-split class, by their mean features.",
     example="alphafix neighbors -k 5 --metric euclidean --csv neighbors.csv",
     folder=__name__,
+    begins=True,
 )

@@ -32,4 +32,4 @@ class ReportOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude={"run", "overwrite", "output"})
+        return self.model_dump(mode="json", exclude={*StageOptions.model_fields, "output"})

@@ -16,8 +16,8 @@ from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.measure import Judged
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
-from alphafix.openset.evaluating import Judged
 from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of

@@ -134,5 +134,5 @@ class TrainOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        beside = {"run", "overwrite", "logger", "tensorboard", "memory", "plan"}
+        beside = {*StageOptions.model_fields, "logger", "tensorboard", "memory", "plan"}
         return self.model_dump(mode="json", exclude=beside)

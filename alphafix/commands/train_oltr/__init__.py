@@ -14,4 +14,5 @@ The result is a backbone: `alphafix extract --backbone oltr:DIR`.
 """,
     example="alphafix train-oltr --data photos-lt --root photos --recipe cifar100-lt --epochs 10",
     folder=__name__,
+    begins=True,
 )

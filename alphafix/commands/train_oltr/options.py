@@ -150,6 +150,11 @@ class TrainOltrOptions(CommandOptions):
         metavar="NAME[,NAME]",
     )
 
+    @property
+    def place(self) -> Path | None:
+        """The output folder, in which one training works at a time."""
+        return self.output
+
     @model_validator(mode="after")
     def _known_method(self) -> TrainOltrOptions:
         if self.method not in METHODS:

@@ -1,0 +1,114 @@
+"""One command at a time in a run directory, and on a model file: advisory locks.
+
+The lock is on the folder or the file itself (flock), so that nothing is left behind, and a process
+that dies gives it up. Within one process it may be taken again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from alphafix.errors import AlphafixError, InputError, option
+
+# Locks of this process by device and inode, and how often each was taken.
+_HELD: dict[tuple[int, int], int] = {}
+
+_SECONDS = 0.05
+
+
+class LockedError(AlphafixError):
+    """Another process works on the same run directory or file."""
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path,
+    *,
+    wait: float = 0.0,
+    shared: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:
+    """Hold the lock of a folder or file that is there.
+
+    Args:
+        path: The folder or file.
+        wait: Seconds to wait for another process.
+        shared: Whether others may hold it too, as long as all only read.
+        say: Called with a line if there is somebody to wait for.
+
+    Raises:
+        LockedError: If another process still holds it; which one is said where that is known.
+        InputError: If it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be opened",
+            got=error.strerror or str(error),
+            expected="a file or folder that can be read",
+        ) from error
+    try:
+        found = os.fstat(descriptor)
+        key = (found.st_dev, found.st_ino)
+        if key not in _HELD:
+            _take(descriptor, path, key[1], wait, shared, say)
+        _HELD[key] = _HELD.get(key, 0) + 1
+        try:
+            yield
+        finally:
+            _HELD[key] -= 1
+            if not _HELD[key]:
+                del _HELD[key]
+    finally:
+        os.close(descriptor)  # which gives the lock up
+
+
+def _take(
+    descriptor: int, path: Path, inode: int, wait: float, shared: bool, say: Callable[[str], None]
+) -> None:
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    deadline, told = time.monotonic() + wait, False
+    while True:
+        try:
+            fcntl.flock(descriptor, how)
+            return
+        except BlockingIOError:
+            who = _holder(inode)
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP):
+                return  # a file system without locks
+            raise
+        if time.monotonic() >= deadline:
+            raise LockedError(
+                f"{path} is in use",
+                got=who,
+                expected="one command at a time",
+                todo=f"wait for it to end, or give {option('wait', 'SECONDS')}",
+            )
+        if not told:
+            say(f"waiting for {who}, which uses {path}")
+            told = True
+        time.sleep(_SECONDS)
+
+
+def _holder(inode: int) -> str:
+    """The process that holds a lock on ``inode``, in words."""
+    try:
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        words = line.split()
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{words[4]}/cmdline").read_bytes().decode(errors="replace")
+                return f"process {words[4]} ({' '.join(command.split(chr(0))).strip()[:100]})"
+            return f"process {words[4]}"
+    return "another process"

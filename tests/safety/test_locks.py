@@ -1,0 +1,99 @@
+"""One command at a time in a run directory; the other waits, or says who works there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alphafix.run.lock import LockedError, locked
+from tests.common import make_problem, write_run
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from alphafix.run.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> subprocess.Popen[str]:
+    """Another process that holds the lock of the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_locked__by_another_process_is_said(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    with holder:
+        with (
+            pytest.raises(LockedError, match=rf"process {holder.pid} ") as raised,
+            locked(tmp_path),
+        ):
+            raise AssertionError("not reached")
+        assert "wait='SECONDS'" in str(raised.value)
+        holder.kill()
+    with locked(tmp_path):  # a process that dies gives it up
+        pass
+
+
+def test_locked__is_waited_for(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def say(text: str) -> None:
+        told.append(text)
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+
+    with holder, locked(tmp_path, wait=60, say=say):
+        assert told == [told[0]]
+    assert told[0].startswith(f"waiting for process {holder.pid} (")
+
+
+def test_locked__twice_in_one_process_and_shared_among_readers(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path):
+        pass
+    lines = ("from pathlib import Path", "from alphafix.run.lock import locked")
+    read = "\n".join([*lines, f"with locked(Path({str(tmp_path)!r}), shared=True): pass"])
+    with locked(tmp_path, shared=True):
+        subprocess.run([sys.executable, "-c", read], check=True)
+    write = read.replace(", shared=True", "")
+    with locked(tmp_path, shared=True):
+        done = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True)
+        assert "is in use" in done.stderr
+
+
+def test_command__says_who_works_in_the_run_directory(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    write_run(tmp_path, make_problem())
+    with holder:
+        command = [sys.executable, "-m", "alphafix", "neighbors", "--run", str(tmp_path)]
+        done = subprocess.run([*command, "-k", "3", "--wait", "0"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"process {holder.pid}" in done.stderr
+        assert "--wait SECONDS" in done.stderr
+        waiting = subprocess.Popen([*command, "-k", "3"], stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        assert "waiting for process" in waiting.stderr.readline()
+        holder.kill()
+        assert waiting.wait(60) == 0
+        waiting.stderr.close()
+
+
+def test_command__that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alphafix", "extract", "--run", str(tmp_path / "new")]
+    wrong = ["--backbone", "timm:resnet18", "--data", str(tmp_path / "none")]
+    done = subprocess.run([*command, *wrong], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []
