@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from alphafix.shown import in_one_line, visible
+
 # Private-use characters around a mark; no message holds them otherwise.
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
 _MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
@@ -117,12 +119,13 @@ class AlphafixError(Exception):
         got: What was found.
         expected: What was needed instead.
         todo: What the user can do next.
+        more: Further lines, as they are.
     """
 
     def __init__(
         self,
         what: str,
-        *,
+        *more: str,
         got: object = None,
         expected: object = None,
         todo: str | None = None,
@@ -131,7 +134,9 @@ class AlphafixError(Exception):
         parts += [f"  got:      {got}"] if got is not None else []
         parts += [f"  expected: {expected}"] if expected is not None else []
         parts += [f"  to do:    {todo}"] if todo is not None else []
-        super().__init__("\n".join(parts))
+        # What others wrote can begin no line of ours.
+        lines = [visible(part).replace("\n", "\n            ") for part in parts]
+        super().__init__("\n".join([*lines, *map(in_one_line, more)]))
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +12,7 @@ from typer.core import TyperGroup
 
 from alphafix.commands import LINES, load_commands
 from alphafix.errors import AlphafixError, GateError
+from alphafix.shown import visible
 
 
 class Commands(TyperGroup):
@@ -32,7 +36,16 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("error: interrupted; nothing was left half-written", err=True)
+            told = "error: interrupted; no result was left half-written"
+            if ctx.invoked_subcommand == "patch":
+                told += (
+                    "; a model file that was being changed in place has its undo record beside it "
+                    "(alphafix patch --revert)"
+                )
+            typer.echo(told, err=True)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:  # whoever read the result has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except AlphafixError as error:
             if ctx.params["debug"]:
@@ -42,6 +55,20 @@ class Commands(TyperGroup):
             models = (command.options for command in load_commands(ctx.invoked_subcommand))
             typer.echo(f"error: {error.text(spelling_of(*models))}", err=True)
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
+        except (OSError, MemoryError, RecursionError) as error:
+            if ctx.params["debug"]:
+                raise
+            typer.echo(f"error: {visible(_in_words(error))}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _in_words(error: BaseException) -> str:
+    """What the system says, in one sentence."""
+    if isinstance(error, OSError):
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names, error.strerror or str(error)])
+    kind = "there is too little memory" if isinstance(error, MemoryError) else "nested too deep"
+    return f"{kind}: {error}" if str(error) else kind
 
 
 def parser_of(name: str) -> typer.Typer:
@@ -94,6 +121,11 @@ def _options(
     pass
 
 
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a request to end is heeded like an interrupt, so that all is tidied."""
+    signal.signal(signal.SIGTERM, _terminated)
     app()

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from alphafix.commands.command import Table
 from alphafix.progress import Advance
+from alphafix.shown import in_one_line, visible
 
 stderr = Console(stderr=True, highlight=False)
 if not stderr.is_terminal:
@@ -25,7 +26,8 @@ if not stderr.is_terminal:
 
 def print_result(text: str) -> None:
     """Write the result, and nothing else, to stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.write(visible(text if text.endswith("\n") else text + "\n"))
+    sys.stdout.flush()  # a full disk behind it is an error of this command
 
 
 def print_json(value: object) -> None:
@@ -35,7 +37,7 @@ def print_json(value: object) -> None:
 
 def note(text: str) -> None:
     """Tell the user something on stderr, word for word."""
-    stderr.print(text, markup=False, soft_wrap=True)
+    stderr.print(visible(text), markup=False, soft_wrap=True)
 
 
 def tell(item: Table | str) -> None:
@@ -49,14 +51,14 @@ def tell(item: Table | str) -> None:
 def _rich(table: Table) -> rich.table.Table:
     """A plain table; the first column is text, the others are right-aligned."""
     # A title that is longer than a narrow table must not be broken into lines.
-    heading = Text(table.title, no_wrap=True, overflow="ignore")
+    heading = Text(in_one_line(table.title), no_wrap=True, overflow="ignore")
     made = rich.table.Table(title=heading, title_justify="left", box=None, pad_edge=False)
     made.header_style = "bold"
     for index, column in enumerate(table.columns):
         justify: Literal["left", "right"] = "left" if index in (0, *table.left) else "right"
         made.add_column(column, justify=justify, no_wrap=True)
     for row in table.rows:
-        made.add_row(*(str(cell) for cell in row))
+        made.add_row(*(Text(in_one_line(str(cell))) for cell in row))
     return made
 
 
@@ -94,11 +96,20 @@ def bar(what: str, total: int | None) -> Iterator[Advance]:
         yield lambda count: progress.advance(task, count)
 
 
+class _Visible(logging.Formatter):
+    """The message alone, in one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is shown of a record."""
+        return in_one_line(record.getMessage())
+
+
 def show_log(level: int = logging.INFO) -> None:
     """Send what the library logs to stderr."""
     handler = RichHandler(
         console=stderr, show_time=False, show_path=False, show_level=True, markup=False
     )
+    handler.setFormatter(_Visible())
     logger = logging.getLogger("alphafix")
     logger.handlers = [handler]
     logger.setLevel(level)

@@ -15,5 +15,5 @@ def show(found: EvaluateResult, options: EvaluateOptions) -> Shown:
     failure = None
     if failing := failed(found.gates):
         lines = [f"{option(gate.gate)}: {gate.line}" for gate in failing]
-        failure = GateError("\n".join(["a gate is not met", *lines]))
+        failure = GateError("a gate is not met", *lines)
     return Shown(text(found.evaluation), failure=failure)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.shown import csv_text
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -121,11 +120,11 @@ def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:
 
 def table_csv(classes: ClassTable, found: Neighbours) -> str:
     """One line a few-split class and neighbour, nearest first."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["class", "name", "train", "rank", "neighbor", "neighbor_name", "distance"])
+    rows: list[list[object]] = [
+        ["class", "name", "train", "rank", "neighbor", "neighbor_name", "distance"]
+    ]
     for record in found.records(classes):
+        own = [record["class"], record["name"], record["train"]]
         for rank, near in enumerate(record["neighbors"], start=1):
-            own = [record["class"], record["name"], record["train"]]
-            writer.writerow([*own, rank, near["class"], near["name"], f"{near['distance']:.6g}"])
-    return out.getvalue()
+            rows.append([*own, rank, near["class"], near["name"], f"{near['distance']:.6g}"])
+    return csv_text(rows)
