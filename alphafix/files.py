@@ -284,6 +284,18 @@ def open_safetensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
         ) from error
 
 
+# Hashing a model of 4 GB takes as long as patching it.
+_MOST_HASHED = 64 << 20
+
+
+def fingerprint(path: Path) -> str:
+    """What tells whether a file has changed: its SHA-256, or size and time of a large one."""
+    found = path.stat()
+    if found.st_size <= _MOST_HASHED:
+        return sha256_file(path)
+    return f"{found.st_size} bytes of {found.st_mtime_ns}"
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as lower-case hexadecimal."""
     digest = hashlib.sha256()

@@ -19,7 +19,14 @@ from tests.stages import extract, train_oltr
 
 Options = ExtractOptions | TrainOltrOptions
 
-_FORK = multiprocessing.get_context("fork")
+# Forked from a process that has imported this file and done nothing else: what the tests have run
+# before, such as autograd's threads, cannot be forked.
+_FORK = multiprocessing.get_context("forkserver")
+_FORK.set_forkserver_preload([__name__])
+
+
+def _nothing() -> None:
+    """No preparation."""
 
 
 def _run(options: Options, environment: Mapping[str, str], prepare: Callable[[], None]) -> None:
@@ -40,7 +47,7 @@ def _run(options: Options, environment: Mapping[str, str], prepare: Callable[[],
 def start(
     options: Options,
     environment: Mapping[str, str] | None = None,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], None] = _nothing,
 ) -> BaseProcess:
     """Start a command; ``prepare`` is called first, in its process."""
     process = _FORK.Process(target=_run, args=(options, environment or {}, prepare))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alphafix.checkpoints.head.inspection import Inspection
 from alphafix.commands.command import Watch
 from alphafix.commands.compare import work as _compare
 from alphafix.commands.compare.options import CompareOptions
@@ -14,7 +15,6 @@ from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import ExtractResult
 from alphafix.commands.inspect import work as _inspect
 from alphafix.commands.inspect.options import InspectOptions
-from alphafix.commands.inspect.work import Inspection
 from alphafix.commands.neighbors import work as _neighbors
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch import work as _patch

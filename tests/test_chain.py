@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from alphafix.features.store import FeatureStore
 from alphafix.values.head import Head
 
+pytestmark = pytest.mark.slow
+
 NUM_CLASSES = 12
 COUNTS = {"train": [45] * 4 + [24] * 5 + [6] * 3, "val": [4] * 12, "test": [6] * 12}
 

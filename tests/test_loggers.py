@@ -83,6 +83,7 @@ def records(data: bytes) -> Iterator[bytes]:
             record = b""
 
 
+@pytest.mark.slow
 def test_wandb__offline_has_the_history_of_each_trial(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

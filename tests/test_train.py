@@ -255,6 +255,7 @@ def test_train__a_small_memory_budget_gives_the_same(run: Run) -> None:
     assert recomputed.chosen.to_dict()["val"] == table.chosen.to_dict()["val"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> None:
     """Each batch that was done is found again, and the result is that of an unbroken run."""
@@ -301,6 +302,7 @@ def test_train__other_methods_can_be_patched_too(run: Run, method: str) -> None:
     assert correction.provenance["options"]["method"] == method
 
 
+@pytest.mark.slow
 def test_train__auto_takes_the_largest_gain_within_the_limit(run: Run) -> None:
     correction = train(options(run, method="auto", max_overall_drop=3.0))
     head = Head.load(run.path(HEAD))

@@ -48,14 +48,13 @@ if TYPE_CHECKING:
         PatchKeywords,
         TrainKeywords,
     )
+    from alphafix.checkpoints.head.inspection import Inspection
     from alphafix.commands.extract.work import ExtractResult
-    from alphafix.commands.inspect.work import Inspection
     from alphafix.commands.patch.work import PatchResult
     from alphafix.commands.train.work import TrainResult
     from alphafix.features.features import Features as FeatureValues
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
-    from alphafix.openset.evaluating import Evaluated
 
 
 def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords]) -> ExtractResult:
@@ -176,8 +175,19 @@ def evaluate(
         from alphafix.commands.evaluate.work import work as run_stage
 
         return alone(run_stage, options_of(EvaluateOptions, options)).evaluation
+    from alphafix.commands.evaluate.work import measure
+
     chosen = options_for_values(EvaluateOptions, options)
-    return _evaluated(features, head, classes, correction, chosen).evaluation
+    own: Head = required("head", head)
+    table: ClassTable = required("classes", classes)
+    store = store_of(features, num_classes=own.num_classes)
+    with temporary_run(
+        own,
+        classes=table,
+        correction=required("correction", correction),
+        splits={chosen.on: store},
+    ) as run:
+        return measure(chosen.model_copy(update={"run": run.folder})).evaluation
 
 
 def compare(
@@ -255,7 +265,7 @@ def patch(
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
-    with temporary_run(own, correction) as run:
+    with temporary_run(own, correction=correction) as run:
         return alone(run_stage, options_of(PatchOptions, options, file=file, run=run.folder))
 
 
@@ -298,39 +308,22 @@ def figures(
         InputError: If the values do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.commands.evaluate.work import measure
-    from alphafix.report.collect import Evidence, pictures
-    from alphafix.run.directory import NEIGHBORS, Run
+    from alphafix.api.drawing import draw
 
     if features is None:
         _no_others(head=head, classes=classes, correction=correction, neighbors=neighbors)
-        chosen = options_of(EvaluateOptions, options)
-        run = Run(chosen.run)
-        run.require_fresh(NEIGHBORS)
-        evidence = Evidence(measure(chosen), Neighbours.load(run.path(NEIGHBORS)))
-    else:
-        chosen = options_for_values(EvaluateOptions, options)
-        near: Neighbours = required("neighbors", neighbors)
-        evidence = Evidence(_evaluated(features, head, classes, correction, chosen), near)
-    return {picture.name: picture.drawing for picture in pictures(evidence)}
-
-
-def _evaluated(
-    features: Features,
-    head: Head | None,
-    classes: ClassTable | None,
-    correction: Correction | None,
-    chosen: EvaluateOptions,
-) -> Evaluated:
-    from alphafix.commands.evaluate.work import resampling_of, with_options
-    from alphafix.metrics.measure import Judged
-    from alphafix.openset.evaluating import evaluate as evaluate_values
-
+        return draw(options_of(EvaluateOptions, options))
+    chosen = options_for_values(EvaluateOptions, options)
     own: Head = required("head", head)
-    table: ClassTable = required("classes", classes)
-    fixed: Correction = required("correction", correction)
-    judged = Judged(store_of(features, num_classes=own.num_classes), own, table, fixed)
-    return evaluate_values(with_options(chosen, judged), resampling_of(chosen))
+    store = store_of(features, num_classes=own.num_classes)
+    with temporary_run(
+        own,
+        classes=required("classes", classes),
+        neighbours=required("neighbors", neighbors),
+        correction=required("correction", correction),
+        splits={chosen.on: store},
+    ) as run:
+        return draw(chosen.model_copy(update={"run": run.folder}))
 
 
 def _trained(found: TrainResult) -> Correction:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from alphafix.checkpoints import load_state_dict
-from alphafix.errors import InputError, some
+from alphafix.errors import InputError, option, some
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, file: Path, spec: str) -> None:
@@ -53,8 +52,8 @@ def require_weights(weights: Path | None, spec: str) -> Path:
     if weights is None:
         raise InputError(
             f"the weights of {spec} are not given",
-            expected="--weights FILE, the checkpoint of your classifier",
-            todo="add --weights; nothing is downloaded or left at random",
+            expected=f"{option('weights', 'FILE')}, the checkpoint of your classifier",
+            todo=f"add {option('weights')}; nothing is downloaded or left at random",
         )
     return weights
 
@@ -73,8 +72,3 @@ def num_classes_in(state: Mapping[str, Tensor], name: str, *, file: Path, spec: 
             todo="check the name of the backbone",
         )
     return int(state[f"{name}.weight"].shape[0])
-
-
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Read a checkpoint as a flat state dict (see `alphafix.checkpoints.load_state_dict`)."""
-    return load_state_dict(file)

@@ -56,7 +56,8 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
     else:
         for item in shown.told:
             console.tell(item)
-        console.print_result(shown.result)
+        if shown.result:
+            console.print_result(shown.result)
     if shown.failure is not None:
         raise shown.failure
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphafix.checkpoints.formats.opening import file_format, find_file
+from alphafix.checkpoints.formats.opening import find_file, format_of
+from alphafix.checkpoints.formats.sections import without_wrapper
 from alphafix.checkpoints.formats.tensors import Tensor as Stored
 from alphafix.checkpoints.formats.tensors import elements, read_raw
-from alphafix.checkpoints.formats.torch_format import open_torch
-from alphafix.checkpoints.head.sections import without_wrapper
+from alphafix.checkpoints.formats.torch_format import TorchFormat
 from alphafix.errors import FileFormatError, InputError, call, some
 from alphafix.values.head import HeadSource
 
@@ -45,13 +45,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         FileFormatError: If it is no torch file, or damaged.
     """
     path = find_file(path / FINAL if (path / FINAL).is_file() else path)
-    if file_format(path) != "torch":
+    found = format_of(path).name
+    if found != TorchFormat.name:
         raise FileFormatError(
             f"{path} is no checkpoint of torch.save",
-            got=file_format(path),
+            got=found,
             expected="a .pth file, as the project's training script writes it",
         )
-    checkpoint = open_torch(path, pass_over=True)
+    checkpoint = TorchFormat(pass_over=True).open(path)
     return {tensor.name: _load(tensor) for tensor in checkpoint.tensors}
 
 
@@ -104,7 +105,7 @@ def classifier_balancing(path: Path) -> Converted:
             f"the classifier of {path} is no linear layer",
             got=some(classifier),
             expected="fc.weight, fc.bias and, for LWS, scales",
-            todo="OLTR's checkpoints are another kind: alphafix import oltr",
+            todo=f"OLTR's checkpoints are another kind: {call('import oltr')}",
         )
     head = {name: tensor for name, tensor in classifier.items() if name != "scales"}
     if "scales" in classifier:

@@ -31,7 +31,7 @@ class OverSeeds:
         std: Their standard deviation (ddof = 1), or None of a single one.
     """
 
-    values: Sequence[float]
+    values: tuple[float, ...]
     mean: float
     std: float | None
 
@@ -39,7 +39,7 @@ class OverSeeds:
     def of(cls, values: Sequence[float]) -> OverSeeds:
         """Take the figures of at least one trial."""
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        return cls(list(values), float(np.mean(values)), spread)
+        return cls(tuple(values), float(np.mean(values)), spread)
 
 
 BySeeds = Mapping[str, "OverSeeds | None"]
@@ -187,7 +187,10 @@ class Comparison(Displayed):
 
 
 def _read_seeds(data: Mapping[str, Any]) -> BySeeds:
-    return {name: None if one is None else OverSeeds(**one) for name, one in data.items()}
+    return {
+        name: None if one is None else OverSeeds(**{**one, "values": tuple(one["values"])})
+        for name, one in data.items()
+    }
 
 
 def _read_row(data: dict[str, Any]) -> Row:

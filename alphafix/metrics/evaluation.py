@@ -155,14 +155,14 @@ class Evaluation(Displayed):
                 "id": i,
                 "name": name,
                 "train": train,
-                "split": TIERS[tier],
+                "split": TIERS[split],
                 "samples": samples,
                 "base_correct": base,
                 "corrected_correct": corrected,
                 "change_low": low,
                 "change_high": high,
             }
-            for i, (name, train, tier, samples, base, corrected, low, high) in enumerate(columns)
+            for i, (name, train, split, samples, base, corrected, low, high) in enumerate(columns)
         ]
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:

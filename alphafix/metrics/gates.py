@@ -21,7 +21,7 @@ class Gates:
     """Limits in percentage points of top-1 accuracy; None is no limit.
 
     Attributes:
-        min_few_gain: The few tier must gain at least this much.
+        min_few_gain: The few split must gain at least this much.
         max_overall_drop: All classes together may lose at most this much.
         max_base_drop: Medium and many classes together may lose at most this much.
         max_class_drop: No single class may lose more than this.

@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from alphafix.features.features import Features
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.bootstrap import Resampling, bootstrap
 from alphafix.metrics.estimates import Paired, paired_estimates
 from alphafix.metrics.evaluation import ClassResults, Evaluation, TierResult
 from alphafix.metrics.figures import MEASURES, SUMMARIES, TIER_ROWS, Labelled, TierFigures
+from alphafix.metrics.open_set import OpenSet
 from alphafix.metrics.paired import McNemar, mcnemar
-from alphafix.metrics.predictions import BeforeAfter, Predictions
+from alphafix.metrics.predictions import BeforeAfter
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Correction
-from alphafix.values.head import Head
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """A model file that stands for the correction.
+class Asked:
+    """What an evaluation is of, and how it is made.
 
     Attributes:
-        name: Its name.
-        predictions: What it says of the samples.
-    """
-
-    name: str
-    predictions: Predictions
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A correction and what it is judged on.
-
-    Attributes:
-        store: Features and labels, all in 0..C-1.
-        head: The base head.
         classes: The class table.
-        correction: The correction.
         on: Name of the samples.
-        groups: Which predicted class counts for which true one in the "grouped" measure, or None.
-        unknown: Features of no class that the head knows, all of label -1, or None.
-        open_threshold: Softmax confidence under which a sample is called unknown.
-        shipped: A model file whose own predictions are taken for the corrected ones, or None.
+        method: What made the correction.
+        groups: Which predicted class counts for which true class in the "grouped" measure.
+        resampling: Bootstrap draws behind the intervals.
+        provenance: How it is made.
     """
 
-    store: Features
-    head: Head
     classes: ClassTable
-    correction: Correction
-    on: str = "test"
+    on: str
+    method: str
     groups: Alike | None = None
-    unknown: Features | None = None
-    open_threshold: float = 0.1
-    shipped: Shipped | None = None
-
-    @property
-    def method(self) -> str:
-        """What made the corrected predictions."""
-        return self.correction.method if self.shipped is None else self.shipped.name
+    resampling: Resampling = field(default_factory=Resampling)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,27 +63,31 @@ class _Both:
 
 
 def compare_predictions(
-    both: BeforeAfter, judged: Judged, resampling: Resampling, *, progress: Progress = silent
+    both: BeforeAfter,
+    asked: Asked,
+    *,
+    open_set: OpenSet | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate two classifiers on the same N samples.
 
     Args:
-        both: What they say.
-        judged: What is judged, and on what.
-        resampling: Bootstrap draws behind the intervals.
+        both: What they say; all labels in 0..C-1.
+        asked: Of what and how.
+        open_set: What is known of unknown classes, to be kept with the rest.
         progress: Told of the draws.
     """
-    classes, groups = judged.classes, judged.groups
+    classes = asked.classes
     labelled = Labelled.of(classes, both.labels)
     figures = _Both(
         labelled,
-        TierFigures(labelled, both.before, groups),
-        TierFigures(labelled, both.after, groups),
+        TierFigures(labelled, both.before, asked.groups),
+        TierFigures(labelled, both.after, asked.groups),
     )
     point = figures.vector(np.arange(len(both.labels))).reshape(2, -1)
-    values = bootstrap(figures.vector, both.labels, resampling, progress=progress)
+    values = bootstrap(figures.vector, both.labels, asked.resampling, progress=progress)
     estimates = paired_estimates(point, values.reshape(len(values), 2, -1))
-    measures = (*MEASURES, "grouped")[: len(MEASURES) + (groups is not None)]
+    measures = (*MEASURES, "grouped")[: len(MEASURES) + (asked.groups is not None)]
     width = len(measures) * len(TIER_ROWS)
     tests = _tests(labelled, both)
     tiers = tuple(
@@ -125,12 +105,14 @@ def compare_predictions(
     )
     return Evaluation(
         classes=classes,
-        on=judged.on,
-        method=judged.method,
+        on=asked.on,
+        method=asked.method,
         tiers=tiers,
         summaries=dict(zip(SUMMARIES, estimates[width:], strict=False)),
         by_class=_class_results(figures, estimates[width + len(SUMMARIES) :]),
-        resampling=resampling,
+        resampling=asked.resampling,
+        open_set=open_set,
+        provenance=asked.provenance,
     )
 
 

@@ -42,7 +42,7 @@ class Rule:
 
         Args:
             accuracy: Percent for "few", "medium", "many" and "overall" of n candidates, each of
-                shape n; NaN throughout for a tier without samples.
+                shape n; NaN throughout for a split without samples.
         """
         if self.name == "overall":
             return accuracy["overall"]

@@ -64,14 +64,13 @@ class Extractor:
         with torch.inference_mode():
             batch = _to_device(images, setting, classifier.preprocess)
             with autocast(setting.device, setting.precision):
-                proven = prove(classifier, batch, precision=setting.precision, head=head)
-        model: Callable[..., tuple[Tensor, Tensor]] = proven.model
-        if compiled:
-            model = torch.compile(proven.model)
+                model, found, reading = prove(
+                    classifier, batch, precision=setting.precision, head=head
+                )
         return cls(
-            model=model,
-            head=proven.head,
-            reading=proven.reading,
+            model=torch.compile(model) if compiled else model,
+            head=found,
+            reading=reading,
             preprocess=classifier.preprocess,
             setting=setting,
             class_names=classifier.class_names,

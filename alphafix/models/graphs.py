@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
 
@@ -164,7 +164,9 @@ def no_linear(spec: str, found: str) -> InputError:
 def existing_file(name: str, spec: str) -> Path:
     """Return the path of a backbone's file (InputError if it is not there)."""
     if not Path(name).is_file():
-        raise InputError(f"{spec} is not there", expected="a file", todo="correct --backbone")
+        raise InputError(
+            f"{spec} is not there", expected="a file", todo=f"correct {option('backbone')}"
+        )
     return Path(name)
 
 
@@ -188,10 +190,11 @@ def described(spec: str, overrides: Overrides, shape: list[Any] | None) -> Prepr
     if missing:
         raise InputError(
             f"{spec} does not say how images become its input",
-            got="no " + ", no ".join("--" + key.replace("_", "-") for key in missing),
+            got="no " + ", no ".join(map(option, missing)),
             expected="the transform that it was trained with",
-            todo="give --image-size, --mean, --std (and --crop-pct, --interpolation if they are "
-            f"not {USUAL_CROP} and {USUAL_INTERPOLATION})",
+            todo=f"give {option('image_size')}, {option('mean')}, {option('std')} (and "
+            f"{option('crop_pct')}, {option('interpolation')} if they are not {USUAL_CROP} and "
+            f"{USUAL_INTERPOLATION})",
         )
     side = given["image_size"]
     return resize_crop(

@@ -10,12 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from alphafix.checkpoints.weights import (
-    load_strictly,
-    num_classes_in,
-    read_state,
-    require_weights,
-)
+from alphafix.checkpoints import load_state_dict
+from alphafix.checkpoints.weights import load_strictly, num_classes_in, require_weights
 from alphafix.errors import InputError
 from alphafix.models.model import Classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
@@ -44,7 +40,7 @@ def timm_classifier(name: str, weights: Path | None, overrides: Overrides) -> Cl
         weights = local_weights(name)
     else:
         file = require_weights(weights, spec)
-        state = read_state(file)
+        state = load_state_dict(file)
         sketch = _sketch(spec, lambda: timm.create_model(name))
         head = _timm_head(sketch, spec)
         classes = num_classes_in(state, head, file=file, spec=spec)
@@ -113,7 +109,7 @@ def torchvision_classifier(name: str, weights: Path | None, overrides: Overrides
 
     spec = f"torchvision:{name}"
     file = require_weights(weights, spec)
-    state = read_state(file)
+    state = load_state_dict(file)
     sketch = _sketch(spec, lambda: models.get_model(name, weights=None))
     head = last_linear(sketch, spec)
     classes = num_classes_in(state, head, file=file, spec=spec)
@@ -177,7 +173,7 @@ def python_classifier(target: str, weights: Path | None, overrides: Overrides) -
     spec = f"python:{target}"
     model = _call(target, spec)
     if weights is not None:
-        load_strictly(model, read_state(weights), file=weights, spec=spec)
+        load_strictly(model, load_state_dict(weights), file=weights, spec=spec)
     return Classifier(
         model.eval(), _python_preprocess(model, spec, overrides), weights, _own_head(model)
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import find_file
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 from alphafix.files import sha256_file
 from alphafix.models.graphs import export_classifier, torchscript_classifier
 from alphafix.models.hooked import HookedModel, find_head_module, linear_modules
@@ -62,7 +61,7 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
             "the backbone is not understood",
             got=repr(spec),
             expected=", ".join(f"{known}:..." for known in KINDS),
-            todo="for example --backbone timm:resnet50; the library is never guessed",
+            todo=f"for example {option('backbone', 'timm:resnet50')}; the library is never guessed",
         )
     return KINDS[kind](name, weights, overrides)
 
@@ -89,24 +88,9 @@ def without_folder(spec: str) -> str:
     return f"{kind}:{Path(name).name}" if kind in _FILES else spec
 
 
-@dataclass(frozen=True)
-class Proven:
-    """A classifier whose head and features are proven to be its own.
-
-    Attributes:
-        model: Maps N images to N x D features and N x C logits.
-        head: The head in effect.
-        reading: How the logits follow from features and head.
-    """
-
-    model: nn.Module
-    head: Head
-    reading: Reading
-
-
 def prove(
     classifier: Classifier, images: Tensor, *, precision: str, head: str | None = None
-) -> Proven:
+) -> tuple[nn.Module, Head, Reading]:
     """Find the head, and prove on a first batch that it gives the model's own logits.
 
     Args:
@@ -114,6 +98,10 @@ def prove(
         images: The first batch, on that device.
         precision: "fp32", "fp16" or "bf16".
         head: Name of the head module, if the user gave it.
+
+    Returns:
+        A model of N images to N x D features and N x C logits, the head in effect, and how the
+        logits follow from features and head.
 
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
@@ -123,12 +111,12 @@ def prove(
             f"{head} is not the head of the graph",
             got=head,
             expected=f"{classifier.caught.name}, which makes its logits",
-            todo="leave --head out",
+            todo=f"leave {option('head')} out",
         )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
     reading = find_reading(features, logits, caught.weight, caught.bias, precision=precision)
-    return Proven(caught.model, _head(classifier, caught, reading), reading)
+    return caught.model, _head(classifier, caught, reading), reading
 
 
 def _catch(classifier: Classifier, images: Tensor, head: str | None) -> Caught:
@@ -150,7 +138,7 @@ def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> st
             f"the head {name} is no linear layer of the model",
             got=f"a {type(part).__name__}" if part is not None else "no module of that name",
             expected=f"one of {', '.join(list(linears)[-5:]) or '(the model has none)'}",
-            todo="alphafix corrects the rows of a linear layer; name it with --head",
+            todo=f"alphafix corrects the rows of a linear layer; name it with {option('head')}",
         )
     return name
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -149,7 +149,7 @@ class Overrides:
         if self.given:
             raise InputError(
                 f"the transform of {backbone} cannot be changed by flags",
-                got=", ".join("--" + name.replace("_", "-") for name in self.given),
+                got=", ".join(map(option, self.given)),
                 expected="the model's own transform",
                 todo="leave these flags out, or change the transform in the model's code",
             )

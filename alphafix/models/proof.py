@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
 
 # Largest difference allowed, relative to the largest logit: some hundred rounding errors.
 # With autocast the model's own head rounds its inputs and its result.
@@ -65,7 +65,7 @@ def find_reading(
             "the head does not give the model's own logits",
             got=f"a layer of {len(weight)} rows, logits of shape {tuple(logits.shape)}",
             expected="one row a class",
-            todo="name the last layer with --head",
+            todo=f"name the last layer with {option('head')}",
         )
     # To the CPU first: Apple's GPUs have no float64.
     features, logits = features.cpu().double(), logits.cpu().double()

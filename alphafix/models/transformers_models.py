@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alphafix.checkpoints import load_state_dict
 from alphafix.checkpoints.formats.opening import find_file
-from alphafix.checkpoints.weights import load_strictly, read_state
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError, MissingPackageError
 from alphafix.models.model import Classifier, logits_attribute
 from alphafix.models.preprocess import Overrides, Preprocess
@@ -83,7 +84,7 @@ def transformers_classifier(name: str, weights: Path | None, overrides: Override
             todo="save the fine-tuned model with save_pretrained",
         )
     if weights is not None:
-        load_strictly(model, read_state(weights), file=weights, spec=spec)
+        load_strictly(model, load_state_dict(weights), file=weights, spec=spec)
     labels = model.config.id2label or {}
     names = tuple(str(labels[key]) for key in sorted(labels))
     return Classifier(

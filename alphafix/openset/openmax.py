@@ -161,9 +161,9 @@ def weibull_fit(values: FloatArray64) -> tuple[float, float]:
 def _by_class(logits: FloatArray, labels: IntArray) -> Iterator[tuple[FloatArray64, BoolArray]]:
     """Activations of each class's correct samples; of all, none marked, where none is correct."""
     right = logits.argmax(axis=1) == labels
-    grouped = ByClass.of(labels, logits.shape[1])
+    by_class = ByClass.of(labels, logits.shape[1])
     for label in range(logits.shape[1]):
-        rows = grouped.samples(label)
+        rows = by_class.samples(label)
         if not len(rows):
             raise InputError(
                 "a class has no training samples to fit OpenMax to",

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphafix.alphanet.measure import trial_accuracies
+from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
+from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
-from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
@@ -29,6 +30,7 @@ from alphafix.report.pictures import (
 from alphafix.report.tradeoff import draw_trade_off
 from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
+from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
@@ -44,21 +46,31 @@ class Evidence:
     """What the figures of a report are drawn from.
 
     Attributes:
-        found: The figures of base and corrected, and what they were made of.
+        evaluation: The figures of base and corrected.
+        both: The predictions of base and corrected behind it.
+        store: The evaluated features.
+        head: The base head.
+        correction: The correction.
         neighbours: Class means and K.
+        groups: The user's class groups, or None.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
     """
 
-    found: Evaluated
+    evaluation: Evaluation
+    both: BeforeAfter
+    store: FeatureStore
+    head: Head
+    correction: Correction
     neighbours: Neighbours
+    groups: Alike | None = None
     comparison: Comparison | None = None
     embedding: Embedding | None = None
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
     """Every figure that the data allow, in the order of the paper."""
-    classes = evidence.found.evaluation.classes
+    classes = evidence.evaluation.classes
     pools = neighbour_pools(evidence.neighbours.means, classes, evidence.neighbours.k)
     found = [
         flow_picture(
@@ -73,17 +85,17 @@ def pictures(evidence: Evidence) -> list[Picture]:
         for pool in pools
         if len((shown := _samples_of(evidence, pool.classes)).labels)
     ]
-    if evidence.found.judged.groups is not None:
-        found += _group_flows(evidence, evidence.found.judged.groups)
+    if evidence.groups is not None:
+        found += _group_flows(evidence, evidence.groups)
     for pool in pools:
         if pool.key != "base-few":
             found += _distances(evidence, pool)
     found += _settings(evidence)
-    found.append(class_change_picture(classes, evidence.found.evaluation.by_class))
-    if evidence.found.evaluation.open_set is not None:
-        found.append(open_curve_picture(evidence.found.evaluation.open_set))
-    if evidence.found.judged.correction.trials is not None:
-        found.append(alpha_picture(evidence.found.judged.correction.trials))
+    found.append(class_change_picture(classes, evidence.evaluation.by_class))
+    if evidence.evaluation.open_set is not None:
+        found.append(open_curve_picture(evidence.evaluation.open_set))
+    if evidence.correction.trials is not None:
+        found.append(alpha_picture(evidence.correction.trials))
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
@@ -117,12 +129,12 @@ def trade_off_picture(comparison: Comparison) -> Picture:
 
 
 def _samples_of(evidence: Evidence, classes: IntArray) -> BeforeAfter:
-    return evidence.found.both.only(np.isin(evidence.found.both.labels, classes))
+    return evidence.both.only(np.isin(evidence.both.labels, classes))
 
 
 def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
     """Figure 6: the same with the user's groups in place of neighbours."""
-    classes = evidence.found.evaluation.classes
+    classes = evidence.evaluation.classes
     everything = classes.tier("overall")
     return [
         flow_picture(
@@ -142,8 +154,8 @@ def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
 
 
 def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
-    results = evidence.found.evaluation.by_class
-    classes = evidence.found.evaluation.classes
+    results = evidence.evaluation.by_class
+    classes = evidence.evaluation.classes
     whole = pool.key == "all-all"
     words = _POOL_WORDS[pool.key]
     return [
@@ -175,20 +187,18 @@ def _settings(evidence: Evidence) -> list[Picture]:
     base = {
         name: estimate.value
         for name in COLUMNS
-        if (estimate := evidence.found.evaluation.tier(name).figures["top1"].base) is not None
+        if (estimate := evidence.evaluation.tier(name).figures["top1"].base) is not None
     }
     by_rho = _comparison_series(evidence.comparison, tuple(base))
-    judged = evidence.found.judged
-    trials = judged.correction.trials
+    trials = evidence.correction.trials
+    classes = evidence.evaluation.classes
     figures = (
-        []
-        if trials is None
-        else trial_accuracies(trials, judged.head, judged.classes, judged.store)
+        [] if trials is None else trial_accuracies(trials, evidence.head, classes, evidence.store)
     )
-    own = _trial_series(judged.correction, figures, "rho", tuple(base))
+    own = _trial_series(evidence.correction, figures, "rho", tuple(base))
     if len(own) > 1 or not by_rho:
         by_rho = {"nearest neighbours": own, **{k: v for k, v in by_rho.items() if "random" in k}}
-    by_k = _trial_series(judged.correction, figures, "k", tuple(base))
+    by_k = _trial_series(evidence.correction, figures, "k", tuple(base))
     if len(by_k) < 2 and evidence.comparison is not None:
         by_k = {
             float(k): _values(found, tuple(base)) for k, found in evidence.comparison.by_k.items()
@@ -232,8 +242,7 @@ def _trial_series(
     series: Series = {}
     for record, accuracy in zip(trials.records, figures, strict=True):
         if getattr(record, other) == getattr(chosen, other):
-            x = float(getattr(record, name))
-            values = series.setdefault(x, {tier: [] for tier in tiers})
+            values = series.setdefault(float(getattr(record, name)), {tier: [] for tier in tiers})
             for tier in tiers:
                 values[tier].append(float(accuracy[tier] or 0.0))
     return series

@@ -13,7 +13,7 @@ from alphafix.metrics.evaluation import Evaluation
 from alphafix.report.analysis import top_confusions
 from alphafix.report.cells import estimate
 from alphafix.report.collect import Evidence, pictures, trade_off_picture
-from alphafix.report.combinations import learned
+from alphafix.report.combinations import Learned, learned
 from alphafix.report.memory_pictures import infused_table
 from alphafix.report.page import Card, ClassColumns, Drawn, Frontier, Page
 from alphafix.report.style import svg_text
@@ -32,8 +32,8 @@ NO_COMPARISON = (
 
 def page_of(evidence: Evidence) -> Page:
     """The page with every figure of it."""
-    evaluation, comparison = evidence.found.evaluation, evidence.comparison
-    cards = _Cards(evidence)
+    evaluation, comparison = evidence.evaluation, evidence.comparison
+    gains, losses = (_Cards(evidence).of(gaining=gaining) for gaining in (True, False))
     accuracy = replace(table_of(evaluation), title="Accuracy", notes=[interval_note(evaluation)])
     return Page(
         title="What the correction gains and costs",
@@ -41,8 +41,8 @@ def page_of(evidence: Evidence) -> Page:
         verdict=verdict(evaluation, comparison),
         tables=[accuracy, other_figures(evaluation), *_memory_table(evidence)],
         frontier=_frontier(comparison),
-        gains=cards.of(gaining=True),
-        losses=cards.of(gaining=False),
+        gains=gains,
+        losses=losses,
         classes=_columns(evidence),
         pictures=[Drawn(picture, svg_text(picture.drawing)) for picture in pictures(evidence)],
         provenance=evaluation.provenance,
@@ -53,7 +53,7 @@ def _memory_table(evidence: Evidence) -> list[Table]:
     """What the base model's memory gives to the rarest classes, if it has one."""
     if evidence.embedding is None or evidence.embedding.memory is None:
         return []
-    return [infused_table(evidence.embedding.memory, evidence.found.evaluation.classes)]
+    return [infused_table(evidence.embedding.memory, evidence.evaluation.classes)]
 
 
 def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
@@ -96,12 +96,10 @@ class _Cards:
     """The classes that gain and lose most, with what was learned for them."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self.store = evidence.found.judged.store
-        self.classes = evidence.found.evaluation.classes
-        self.results = evidence.found.evaluation.by_class
-        self.change = self.results.change
-        self.learned = learned(evidence.found.judged.correction)
-        both, count = evidence.found.both, len(self.change)
+        self.evidence = evidence
+        self.change = evidence.evaluation.by_class.change
+        self.learned = learned(evidence.correction)
+        both, count = evidence.both, len(self.change)
         self.before = top_confusions(both.before.predicted, both.labels, count)
         self.after = top_confusions(both.after.predicted, both.labels, count)
 
@@ -113,11 +111,11 @@ class _Cards:
         order = np.argsort(-self.change if gaining else self.change, kind="stable")
         moved = [i for i in order.tolist() if (self.change[i] > 0) == gaining and self.change[i]]
         wanted = [i for i in moved if np.isfinite(self.change[i])][:MOST_CARDS]
-        images = thumbnails(self.store, self.classes, wanted)
-        return [self._card(i, images.get(i)) for i in wanted]
+        images = thumbnails(self.evidence.store, self.evidence.evaluation.classes, wanted)
+        return [self._card(i, self.learned, images.get(i)) for i in wanted]
 
-    def _card(self, label: int, image: str | None) -> Card:
-        classes, results, found = self.classes, self.results, self.learned
+    def _card(self, label: int, found: Learned | None, image: str | None) -> Card:
+        classes, results = self.evidence.evaluation.classes, self.evidence.evaluation.by_class
         base, corrected = results.base_accuracy[label], results.corrected_accuracy[label]
         lines = [
             f"{classes.counts[label]} training samples; {base:.1f}% → {corrected:.1f}% of "
@@ -130,15 +128,15 @@ class _Cards:
         return Card(classes.names[label], lines, image)
 
     def _confusions(self, found: list[tuple[int, int]]) -> str:
-        names = self.classes.names
+        names = self.evidence.evaluation.classes.names
         return ", ".join(f"{names[other]} ({count})" for other, count in found) or "none"
 
 
 def _columns(evidence: Evidence) -> ClassColumns:
     """One row a class."""
-    evaluation = evidence.found.evaluation
+    evaluation = evidence.evaluation
     classes, results = evaluation.classes, evaluation.by_class
-    both = evidence.found.both
+    both = evidence.both
     after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
     base, corrected = results.base_accuracy, results.corrected_accuracy
     rows: list[list[Any]] = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from alphafix.report.analysis import (
     prediction_groups,
 )
 from alphafix.report.style import ACCENT, FEW, MANY, NEUTRAL, OVERALL, SKY, TIER_COLORS, canvas
+from alphafix.shown import csv_text
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.trials import Trials
@@ -56,12 +55,8 @@ class Picture:
     rows: Sequence[Sequence[Any]]
 
     def csv(self) -> str:
-        """The data as CSV."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return out.getvalue()
+        """The data as CSV, with a header."""
+        return csv_text([self.header, *self.rows])
 
 
 def flow_picture(
@@ -155,17 +150,17 @@ def distance_picture(
     ids, distances, values = ids[known], distances[known], values[known]
     fit = linear_fit(distances, values)
     with canvas() as (made, axes):
-        for place, tier in enumerate(TIERS):
-            mine = classes.tiers[ids] == place
+        for split, name_of_split in enumerate(TIERS):
+            mine = classes.tiers[ids] == split
             if mine.any():
                 axes.scatter(
                     distances[mine],
                     values[mine],
                     s=12,
-                    color=TIER_COLORS[tier],
+                    color=TIER_COLORS[name_of_split],
                     alpha=0.6,
                     lw=0,
-                    label=tier,
+                    label=name_of_split,
                     rasterized=len(ids) > 2000,  # as vectors, thousands of points load slowly
                 )
         _draw_fit(axes, fit)
@@ -196,7 +191,7 @@ def _fit_text(fit: Fit) -> str:
 
 
 Series = dict[float, dict[str, list[float]]]
-"""Values of single trials by setting (rho or K) and tier."""
+"""Values of single trials by setting (rho or K) and split."""
 
 
 def setting_picture(
@@ -207,14 +202,14 @@ def setting_picture(
     base: dict[str, float],
     axis: str,
 ) -> Picture:
-    """Change of the tiers' accuracy over rho (Figure 3) or accuracy over K (Figure A1).
+    """Change of split accuracy over rho (Figure 3) or accuracy over K (Figure A1).
 
     Args:
         name: Name of its files.
         title: Its heading.
         caption: What it shows.
         series: Accuracies of single trials, by panel.
-        base: The base head's accuracy by tier.
+        base: The base head's accuracy by split.
         axis: "rho" or "K".
     """
     rows: list[list[Any]] = []
@@ -224,15 +219,15 @@ def setting_picture(
     ):
         for panel, (label, settings) in zip(np.atleast_1d(axes), series.items(), strict=True):
             xs = sorted(settings)
-            for tier, color in TIER_COLORS.items():
-                if tier not in base:
+            for split, color in TIER_COLORS.items():
+                if split not in base:
                     continue
-                found = [mean_interval([v - base[tier] for v in settings[x][tier]]) for x in xs]
+                found = [mean_interval([v - base[split] for v in settings[x][split]]) for x in xs]
                 means, lows, highs = (np.array(part) for part in zip(*found, strict=True))
-                panel.plot(xs, means, "o-", color=color, ms=4, label=tier)
+                panel.plot(xs, means, "o-", color=color, ms=4, label=split)
                 panel.fill_between(xs, lows, highs, color=color, alpha=0.2, lw=0)
                 rows += [
-                    [label, x, tier, *one, len(settings[x][tier])]
+                    [label, x, split, *one, len(settings[x][split])]
                     for x, one in zip(xs, found, strict=True)
                 ]
             panel.axhline(0, color=NEUTRAL, lw=0.8)
@@ -245,7 +240,7 @@ def setting_picture(
 
 
 def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
-    """Change of each class's accuracy, sorted within its tier (Figures A3-A9)."""
+    """Change of each class's accuracy, sorted within its split (Figures A3-A9)."""
     change = results.change
     rows: list[list[Any]] = []
     with canvas(figsize=(7.2, 3.8)) as (made, axes):

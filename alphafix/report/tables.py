@@ -108,8 +108,9 @@ def _neighbours(value: Neighbours) -> Table:
 def _correction(value: Correction) -> Table:
     biases = "unchanged" if value.biases is None else "corrected"
     title = f"{value.method}: {len(value.classes)} corrected rows, biases {biases}"
-    settings = {name: one for name, one in value.chosen.settings.items() if name != "curve"}
-    after, before = value.chosen.val, value.chosen.val_base
+    chosen = value.chosen
+    settings = {name: one for name, one in chosen.settings.items() if name != "curve"}
+    after, before = chosen.val, chosen.val_base
     if not after or not before:
         note = "nothing was measured: there were no validation samples"
         return Table(title, [], list(settings.items()), [note])

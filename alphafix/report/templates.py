@@ -7,6 +7,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from alphafix.shown import visible
+
+
+def _shown(value: object) -> object:
+    """Text as a person may see it (`alphafix.shown`); markup and numbers as they are."""
+    return visible(value) if type(value) is str else value
+
 
 @cache
 def _environment() -> Environment:
@@ -17,6 +24,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
     made.policies["json.dumps_kwargs"] = {
         "ensure_ascii": False,

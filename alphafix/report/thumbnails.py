@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import AlphafixError
-from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.values.classes import ClassTable
 
@@ -21,14 +20,12 @@ logger = logging.getLogger(__name__)
 SIZE = 48
 
 
-def thumbnails(store: Features, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
+def thumbnails(store: FeatureStore, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
     """A data URI (PNG) of one image of each wanted class, as far as images can be found.
 
     The images are looked for where they were when the features were extracted. A sample is
     used only if the image found in its place has its id.
     """
-    if not isinstance(store, FeatureStore):
-        return {}
     source = _source(store, classes)
     if source is None or source.groups != 1:
         return {}

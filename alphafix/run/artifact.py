@@ -18,10 +18,10 @@ from typing import Any
 from alphafix.errors import FileFormatError, TargetExistsError, option
 from alphafix.files import (
     digest,
+    fingerprint,
     read_json,
     read_metadata,
     remove_temporary,
-    sha256_file,
     write_json,
 )
 
@@ -154,7 +154,7 @@ class Artifact:
             self.path,
             {
                 "value": "record",
-                "outputs": {str(file): sha256_file(file) for file in outputs},
+                "outputs": {str(file): fingerprint(file) for file in outputs},
                 "provenance": self.plan,
             },
             overwrite=True,
@@ -183,7 +183,7 @@ def _as_recorded(path: Path) -> bool:
     data = read_json(path) if path.suffix == ".json" else {}
     outputs = data.get("outputs", {}) if data.get("value") == "record" else {}
     return all(
-        Path(file).is_file() and sha256_file(Path(file)) == recorded
+        Path(file).is_file() and fingerprint(Path(file)) == recorded
         for file, recorded in outputs.items()
     )
 

@@ -58,6 +58,7 @@ def same(one: TrainedTrial, other: TrainedTrial) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3, 5])
 @pytest.mark.parametrize("hidden", [(16, 16), (32, 32, 32), (10, 7)])
 def test_train_batch__a_trial_does_not_depend_on_its_batch(k: int, hidden: tuple[int, ...]) -> None:

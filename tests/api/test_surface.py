@@ -65,6 +65,7 @@ def test_values__load_neither_torch_nor_faiss() -> None:
     assert run(code).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_all__every_name_is_there_and_listed() -> None:
     assert set(alphafix.__all__) <= set(dir(alphafix))
     for name in alphafix.__all__:
@@ -138,6 +139,7 @@ alphafix.no_such_function()
 """
 
 
+@pytest.mark.slow
 def test_types__a_users_code_is_checked(tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(USER)
     (tmp_path / "wrong.py").write_text(WRONG)

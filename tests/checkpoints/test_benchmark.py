@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "patch.py"
 
 
+@pytest.mark.slow
 def test_benchmark__json(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--gigabytes", "0.06", "--repeats", "1", "--json"]
     done = subprocess.run(

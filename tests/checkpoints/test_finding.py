@@ -83,7 +83,7 @@ def test_find_head__two_heads_are_named(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "head.weight (5 x 8 float32, linear, no bias)" in message
     assert "head_dist.weight" in message
-    assert "--head head" in message
+    assert "head='head_dist.weight'" in message
     source = find_head(path, num_classes=5, name="head_dist").source
     assert source is not None
     assert source.weights == ("head_dist.weight",)

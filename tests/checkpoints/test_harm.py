@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from alphafix.checkpoints import find_head
+from alphafix.checkpoints.formats.splices import Splice, in_order
 from alphafix.checkpoints.patch.inplace import write_in_place
-from alphafix.checkpoints.patch.splices import Splice, in_order
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError, StaleInputError
 from alphafix.run.directory import HEAD

@@ -91,6 +91,7 @@ def test_patch__torch_file_with_prefix(name: str, dtype: str, tmp_path: Path) ->
     check_logits(logits_of(again, images(dtype)), model, head, correction, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), MODELS)
 def test_patch__torchscript(name: str, dtype: str, tmp_path: Path) -> None:
     model, path = build(name, dtype), tmp_path / "model.pt"
@@ -115,6 +116,7 @@ def test_patch__torchscript(name: str, dtype: str, tmp_path: Path) -> None:
 ONNX = [m for m in MODELS if m.id != "transformers-bfloat16"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), ONNX)
 def test_patch__onnx(name: str, dtype: str, tmp_path: Path) -> None:
     model, path = build(name, dtype), tmp_path / "model.onnx"
@@ -129,6 +131,7 @@ def test_patch__onnx(name: str, dtype: str, tmp_path: Path) -> None:
     check_logits(run_onnx(result.target, images(dtype)), model, head, correction, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [("timm-vit", "float32"), ("transformers", "bfloat16"), ("lws", "float16")],

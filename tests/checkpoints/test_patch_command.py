@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from alphafix.checkpoints.formats.safetensors_format import read_header
+from alphafix.checkpoints.formats.safetensors_header import read_header
 from alphafix.checkpoints.formats.tensors import read_raw
 from alphafix.commands.app import app
 from alphafix.run.directory import CORRECTION, HEAD, Provenance

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from alphafix.checkpoints.formats.metadata import metadata_splice
-from alphafix.checkpoints.formats.safetensors_format import read_header
+from alphafix.checkpoints.formats.safetensors_header import read_header
+from alphafix.checkpoints.formats.safetensors_metadata import metadata_splice
 from alphafix.checkpoints.formats.tensors import read_values
 from alphafix.checkpoints.patch.writing import write_copy
 from alphafix.errors import FileFormatError

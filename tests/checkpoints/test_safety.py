@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +20,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from alphafix.checkpoints import find_head
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch import writing
 from alphafix.checkpoints.patch.inplace import Undo, revert, undo_path, write_in_place
-from alphafix.checkpoints.patch.splices import Splice
 from alphafix.checkpoints.patch.writing import (
     PIECE,
     Span,
@@ -112,7 +110,7 @@ def test_patch__folder_that_cannot_be_written(folder: str, work: Path) -> None:
 def test_patch__target_exists(work: Path) -> None:
     target = work / "model.alphafix.safetensors"
     target.write_text("mine")
-    with pytest.raises(TargetExistsError, match="--overwrite"):
+    with pytest.raises(TargetExistsError, match="overwrite=True"):
         patch(options(work))
     assert target.read_text() == "mine"
     patch(options(work, overwrite=True))
@@ -122,7 +120,7 @@ def test_patch__target_exists(work: Path) -> None:
 def test_patch__onto_the_original_is_refused(work: Path) -> None:
     before = sha256(work / "model.safetensors")
     for output in (work / "model.safetensors", work):
-        with pytest.raises(InputError, match=r"(?s)is the original.*--in-place"):
+        with pytest.raises(InputError, match=r"(?s)is the original.*in_place=True"):
             patch(options(work, output=output, overwrite=True))
     assert sha256(work / "model.safetensors") == before
 
@@ -135,34 +133,47 @@ def test_patch__an_existing_card_is_seen_before_the_first_write(work: Path) -> N
 
 
 KILL_AFTER = """
-    import os, signal, sys
+    import os, signal, sys, threading
     from pathlib import Path
     from alphafix.commands.patch.options import PatchOptions
+    from alphafix.checkpoints.patch import writing
     from tests.stages import patch
 
-    writes = 0
-    write = os.pwrite
+    folder, function, calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    original, lock = getattr(os, function), threading.Lock()
 
     def counted(*arguments):
-        # A kill can come between any two writes: this is one.
-        global writes
-        writes += 1
-        if writes > int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return write(*arguments)
+        # A kill can come between any two calls: this is one.
+        global calls
+        with lock:
+            if not calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+                signal.pause()  # until it arrives
+            calls -= 1
+            return original(*arguments)
 
-    os.pwrite = counted
-    work = Path(sys.argv[1])
-    patch(PatchOptions(run=work / "run", file=work / "model.safetensors", in_place=True))
+    setattr(os, function, counted)
+    writing.PIECE = 1 << 16
+    in_place = "in place" in sys.argv
+    patch(PatchOptions(run=folder / "run", file=folder / "model.safetensors", in_place=in_place))
 """
 
 
+def killed(work: Path, function: str, calls: int, *more: str) -> bool:
+    """Patch in a process that is killed after so many calls of a function; was it?"""
+    words = [str(work), function, str(calls), *more]
+    command = [sys.executable, "-c", textwrap.dedent(KILL_AFTER), *words]
+    code = subprocess.run(command, check=False, capture_output=True).returncode
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 1, 3])
 def test_patch__killed_in_place(writes: int, work: Path) -> None:
     model = work / "model.safetensors"
     before = sha256(model)
-    command = [sys.executable, "-c", textwrap.dedent(KILL_AFTER), str(work), str(writes)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert killed(work, "pwrite", writes, "in place")
     assert undo_path(model).is_file()
     assert (sha256(model) == before) == (writes == 0)
     patch(options(work, revert=True))
@@ -170,34 +181,23 @@ def test_patch__killed_in_place(writes: int, work: Path) -> None:
     assert not undo_path(model).exists()
 
 
-def test_patch__killed_at_any_moment(tmp_path: Path) -> None:
-    """A copy of 100 MB, killed at random moments: the name is free, or the file is whole."""
-    rng = np.random.default_rng(0)
-    model, target = tmp_path / "model.safetensors", tmp_path / "model.alphafix.safetensors"
-    tensors = {
-        "fc.weight": rng.normal(size=(CLASSES, WIDTH)).astype(np.float32),
-        "zzz": np.ones(25_000_000, dtype=np.float32),
-    }
-    save_file(tensors, model)
-    head = find_head(model, name="fc.weight")
-    write_stages(tmp_path / "run", head, make_correction(head))
-    script = "from alphafix.commands.app import main; main()"
-    command = [sys.executable, "-c", script, "patch", str(model), "--run", str(tmp_path / "run")]
-    start = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = time.monotonic() - start
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "calls"), [("pwrite", 0), ("pwrite", 5), ("preadv", 3), ("fsync", 0)]
+)
+def test_patch__killed_while_a_copy_is_written(function: str, calls: int, work: Path) -> None:
+    """Before, between and behind the pieces: the name is free, and the next patch is whole."""
+    model, target = work / "model.safetensors", work / "model.alphafix.safetensors"
+    before = sha256(model)
+    assert killed(work, function, calls)
+    assert not target.exists()
+    assert sha256(model) == before
+    patch(options(work))
     whole = sha256(target)
     target.unlink()
-    chance = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds * chance.uniform(0.3, 1.0))
-        process.kill()
-        process.wait()
-        if target.exists():
-            assert sha256(target) == whole
-            target.unlink()
-    assert find_head(model, name="fc.weight").weight.tobytes() == head.weight.tobytes()
+    assert not killed(work, function, 10_000)
+    assert sha256(target) == whole
+    assert sha256(model) == before
 
 
 @pytest.mark.parametrize("verify", [None, "full"])
@@ -210,9 +210,11 @@ def test_patch__in_place_and_back(verify: str | None, work: Path) -> None:
     again = find_head(model)
     np.testing.assert_array_equal(again.weight, make_correction(head).apply(head).weight)
     with pytest.raises(AlphafixError, match="has been patched in place"):
-        patch(options(work, in_place=True))
+        patch(options(work, in_place=True, measure=False))
     assert patch(options(work, revert=True)).action == "revert"
     assert sha256(model) == before
+    assert patch(options(work, in_place=True, verify=verify)).action == "in place"
+    assert patch(options(work, revert=True)).action == "revert"
     with pytest.raises(MissingStageError, match="has no undo record"):
         patch(options(work, revert=True))
 
@@ -221,9 +223,28 @@ def test_write_in_place__a_record_is_never_replaced(work: Path) -> None:
     model = work / "model.safetensors"
     write_in_place({model: [Splice(200_000, 2, b"ab")]})
     record = undo_path(model).read_bytes()
-    with pytest.raises(TargetExistsError, match="--revert"):
+    with pytest.raises(TargetExistsError, match="revert=True"):
         write_in_place({model: [Splice(200_100, 2, b"ab")]})
     assert undo_path(model).read_bytes() == record
+
+
+def test_write_in_place__the_record_of_another_patch_stays(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two patches at once: the one that comes second fails, and takes nothing away."""
+    model, of = work / "model.safetensors", Undo.of
+
+    def meanwhile(file: Path, splices: Sequence[Splice]) -> Undo:
+        undo = of(file, splices)
+        undo_path(file).write_bytes(b"the other's")
+        return undo
+
+    monkeypatch.setattr(Undo, "of", meanwhile)
+    before = sha256(model)
+    with pytest.raises(TargetExistsError):
+        write_in_place({model: [Splice(200_000, 2, b"ab")]})
+    assert undo_path(model).read_bytes() == b"the other's"
+    assert sha256(model) == before
 
 
 def test_revert__a_file_that_has_changed_since_is_left_alone(work: Path) -> None:

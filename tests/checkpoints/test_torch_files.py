@@ -125,7 +125,7 @@ def test_open__torch_file_under_another_name(zipped: bool, tmp_path: Path) -> No
     with pytest.raises(FileFormatError, match=r"(?s)is a torch file.*rename it to model\.pth"):
         open_checkpoint(path)
     path = path.rename(tmp_path / "model.weights")  # of a name that says nothing
-    assert open_checkpoint(path).format == "torch"
+    assert open_checkpoint(path).format.name == "torch"
 
 
 def test_open__averaged_weights_come_first(

@@ -84,6 +84,7 @@ def test_names__for_people() -> None:
     assert describe_code_point(0x1E6F) == "U+1E6F ṯ LATIN SMALL LETTER T WITH LINE BELOW"
 
 
+@pytest.mark.slow
 def test_unpack__folders_are_classes_in_order(glyphs: Glyphs, unpacked: Path) -> None:
     assert sorted(path.name for path in unpacked.iterdir()) == ["open", "test", "train", "val"]
     for split in ("train", "val", "test"):
@@ -94,6 +95,7 @@ def test_unpack__folders_are_classes_in_order(glyphs: Glyphs, unpacked: Path) ->
     assert not set(unknown) & set(glyphs.class_folders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "val", "test"])
 def test_unpack__files_equal_arrays(glyphs: Glyphs, unpacked: Path, name: str) -> None:
     split = getattr(glyphs, name)
@@ -104,6 +106,7 @@ def test_unpack__files_equal_arrays(glyphs: Glyphs, unpacked: Path, name: str) -
     np.testing.assert_array_equal(pixels, split.images)
 
 
+@pytest.mark.slow
 def test_unpack__open_files_equal_arrays(glyphs: Glyphs, unpacked: Path) -> None:
     files = sorted((unpacked / "open").glob("*/*.png"), key=lambda path: path.name)
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Make
 from tests.docs.world import make_world
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def world(
+    made_once: Callable[[str, Make], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """Make a folder, of a name, with all that a reader has."""
-    original = tmp_path_factory.mktemp("world")
-    make_world(original)
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(original, folder, dirs_exist_ok=True)
+        shutil.copytree(made_once("world", make_world), folder, dirs_exist_ok=True)
         return folder
 
     return make

@@ -40,6 +40,7 @@ def pipeline(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_pipeline__a_gate_that_is_not_met_fails_the_build_with_3(work: Path) -> None:
     summary = work / "failed.md"
     variables = {"MIN_FEW_GAIN": "101", "GITHUB_STEP_SUMMARY": str(summary)}
@@ -52,6 +53,7 @@ def test_pipeline__a_gate_that_is_not_met_fails_the_build_with_3(work: Path) -> 
     assert len(list(tests.iter("failure"))) == 1
 
 
+@pytest.mark.slow
 def test_pipeline__a_gate_that_is_met_ships_the_corrected_model(work: Path) -> None:
     done = pipeline(work, **MODEL)
     assert done.returncode == 0, done.stderr
@@ -64,6 +66,7 @@ def test_pipeline__a_gate_that_is_met_ships_the_corrected_model(work: Path) -> N
     assert rows.nonzero()[0].tolist() == list(range(BASE, NUM_CLASSES))
 
 
+@pytest.mark.slow
 def test_pipeline__a_stage_that_fails_ends_it(work: Path) -> None:
     done = pipeline(work, **{**MODEL, "DATA": "none"}, RUN="other", OUTPUT="other")
     assert done.returncode == 1

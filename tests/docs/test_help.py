@@ -64,6 +64,7 @@ def outcomes(world: Callable[[str], Path]) -> dict[str, tuple[int, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(commands()))
 def test_help__example_runs_as_printed(command: str, outcomes: dict[str, tuple[int, str]]) -> None:
     assert example_of(command).startswith(f"alphafix {command}")
@@ -85,6 +86,7 @@ def test_pages__say_what_help_says() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_pages__that_are_stale_are_named(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "examples/commands", tmp_path / "commands")
     page, script = tmp_path / "commands/train.md", tmp_path / "commands/write.py"

@@ -25,13 +25,22 @@ from tests.docs.commands import (
 )
 
 FILES = [path for path in markdown_files() if any(blocks_of(path))]
+RUN = ("sh", "console", "python")
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+def runs(path: Path) -> bool:
+    """Whether a file has blocks that are run, which takes long."""
+    return any(block.language in RUN for block in blocks_of(path))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if runs(path) else ()) for path in FILES],
+    ids=str,
+)
 def test_blocks__run_as_printed(path: Path, world: Callable[[str], Path]) -> None:
     blocks = list(blocks_of(path))
-    running = any(block.language in ("sh", "console", "python") for block in blocks)
-    folder = world(path.stem) if running else Path()
+    folder = world(path.stem) if runs(path) else Path()
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
         try:

@@ -68,3 +68,52 @@ def test_project__every_optional_package_is_in_the_tests_too() -> None:
 
     for extra in extras() - {"cpu", "gpu", "test"}:
         assert names(extra) <= names("test"), extra
+
+
+def test_contributing__names_files_that_are_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    named = set(re.findall(r"(?<=[` ])(?:alphafix|tests|examples|\.ci)/[\w/.-]*", prose))
+    assert len(named) > 25
+    for path in named:
+        place = REPOSITORY / path
+        assert place.is_dir() if path.endswith("/") else place.is_file(), path
+
+
+def test_contributing__names_what_is_in_the_files() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in text.splitlines() if line.startswith("| ")]
+    found = 0
+    for row in rows:
+        codes = re.findall(r"`([^`]+)`", row)
+        files = [REPOSITORY / code for code in codes if code.startswith("alphafix/")]
+        sources = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+        for name in codes:
+            if sources and re.fullmatch(r"[A-Za-z_]+", name):
+                assert any(re.search(rf"\b{name}\b", source) for source in sources), name
+                found += 1
+    assert found >= 4
+
+
+def test_workflow__tests_on_the_versions_that_the_project_names() -> None:
+    workflow: Any = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    named = re.findall(r'Python :: (3\.\d+)"', PROJECT)
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python-version"] == named
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"][2:]]
+    assert {"ruff check .", "ruff format --check .", "mypy --strict", "pytest"} <= set(commands)
+
+
+def test_hooks__are_commands_that_are_there() -> None:
+    hooks: Any = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    for hook in hooks["repos"][0]["hooks"]:
+        program, first, *_ = hook["entry"].split()
+        if program == "python" and first.endswith(".py"):
+            assert (REPOSITORY / first).is_file(), first
+        else:
+            assert program in ("ruff", "mypy", "python"), program
+
+
+def test_changelog__has_this_version(citation: dict[str, Any]) -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.MULTILINE)
+    assert sections[:2] == [("Unreleased", ""), (citation["version"], "2026-11-26")]

@@ -90,7 +90,7 @@ def test_model__predicts_as_the_model_itself_does(work: Path) -> None:
     with torch.no_grad():
         expected = net.eval()(images).argmax(dim=1).numpy()
     found = measure(options_for(work))
-    order = np.argsort(found.judged.store.ids)
+    order = np.argsort(found.store.ids)
     assert (found.both.after.predicted[order] == expected).all()
     assert (found.both.before.predicted != found.both.after.predicted).any()
 

@@ -14,6 +14,8 @@ import pytest
 
 from alphafix.demo.glyphs import Glyphs, GlyphSplit, load_glyphs
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "glyphs_lt"
 
 # Training images of the classes that the small run keeps: two of each split.

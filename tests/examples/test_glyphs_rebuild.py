@@ -22,6 +22,8 @@ pytest.importorskip("fontTools")
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "glyphs_lt"
 LATIN = "ABDEFGHKLMNQRSTabdefghkmnqrst234567"
 CYRILLIC_IE = "\u0435"  # drawn like the Latin e

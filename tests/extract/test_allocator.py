@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import platform
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,15 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def test_kept_memory__is_not_asked_of_the_system_block_by_block() -> None:
+def in_a_new_process(body: Callable[[], None]) -> None:
+    """Call ``body`` where no test before it has left free memory behind."""
+    process = multiprocessing.get_context("spawn").Process(target=body)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def block_by_block() -> None:
     assert large_blocks_mapped() == 1
     with kept_memory():
         assert large_blocks_mapped() == 0
@@ -62,14 +72,26 @@ def test_kept_memory__is_not_asked_of_the_system_block_by_block() -> None:
     assert large_blocks_mapped() == 1  # the usual ways are back
 
 
-def test_kept_memory__is_given_back_at_the_end() -> None:
+def given_back() -> None:
     with kept_memory():
         large_blocks_mapped()
         held = resident()
     assert resident() < held - 32 * MIB
 
 
-def test_kept_memory__ends_with_an_error_too() -> None:
+def ended_by_an_error() -> None:
     with pytest.raises(KeyError), kept_memory():
         raise KeyError
     assert large_blocks_mapped() == 1
+
+
+def test_kept_memory__is_not_asked_of_the_system_block_by_block() -> None:
+    in_a_new_process(block_by_block)
+
+
+def test_kept_memory__is_given_back_at_the_end() -> None:
+    in_a_new_process(given_back)
+
+
+def test_kept_memory__ends_with_an_error_too() -> None:
+    in_a_new_process(ended_by_an_error)

@@ -114,6 +114,7 @@ def test_bad_images__error_names_the_file_skip_lists_them(
     assert all(reasons[name] in listed[name] for name in reasons)
 
 
+@pytest.mark.slow
 def test_bad_images__a_split_of_nothing_else(arguments: Arguments, tmp_path: Path) -> None:
     data = write_folders(tmp_path / "data", make_photos())
     for file in (tmp_path / "data" / "val").glob("*/*.png"):
@@ -131,6 +132,7 @@ def _wait_for_shards(folder: Path, count: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_command__killed_with_its_workers_and_continued(
     arguments: Arguments, tmp_path: Path
 ) -> None:
@@ -152,6 +154,7 @@ def test_command__killed_with_its_workers_and_continued(
     assert contents(tmp_path / "run") == broken
 
 
+@pytest.mark.slow
 def test_torchrun__restarts_a_process_that_died_and_gives_the_same_features(
     arguments: Arguments, tmp_path: Path, animal: Callable[[str], Animal]
 ) -> None:

@@ -18,6 +18,7 @@ from tests.extract.zoo import MAKERS, Animal
 from tests.stages import extract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_extract__any_backbone_on_any_source(

@@ -55,6 +55,7 @@ def make(tmp_path: Path, animal: Callable[[str], Animal]) -> Make:
     return options
 
 
+@pytest.mark.slow
 def test_extract__killed_at_any_moment_continues_to_the_same_bytes(make: Make) -> None:
     whole = make("whole")
     extract(whole)
@@ -81,6 +82,7 @@ def test_extract__killed_at_any_moment_continues_to_the_same_bytes(make: Make) -
     assert len(set(store.ids)) == len(store) == 102
 
 
+@pytest.mark.slow
 def test_extract__damaged_shard_of_an_interrupted_run_is_made_again(make: Make) -> None:
     whole = make("whole")
     extract(whole)
@@ -148,6 +150,7 @@ def test_extract__another_model_for_another_split_is_refused(make: Make) -> None
     extract(make("run", split="val"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("form", ["folders", "archives"])
 def test_extract__several_processes_give_the_same_samples_and_features(

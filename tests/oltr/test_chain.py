@@ -16,6 +16,8 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.oltr.drawings import NAMES, write_folders, write_recipe
 
+pytestmark = pytest.mark.slow
+
 FEW = [4, 5]
 
 

@@ -16,6 +16,8 @@ from alphafix.values.arrays import Array
 from tests.oltr.drawings import write_folders, write_recipe
 from tests.processes import run_ranks
 
+pytestmark = pytest.mark.slow
+
 # Its LayerNorm sees one sample at a time; BatchNorm is each process's own on CPUs.
 RECIPE = """\
 backbone: timm:test_convnext

@@ -51,6 +51,7 @@ def test_train__a_method_without_a_memory_leaves_none(tmp_path: Path) -> None:
     assert not (model / EMBEDDING).exists()
 
 
+@pytest.mark.slow
 def test_report__shows_the_memory_of_the_base_model(work: Path) -> None:
     in_run = ("--run", work / "run")
     images = ("--data", work / "data", "--workers", 0, "--device", "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from alphafix.run.artifact import State
 from tests.oltr.drawings import RECIPE, write_folders, write_recipe
 from tests.processes import start
 from tests.stages import train_oltr
+
+pytestmark = pytest.mark.slow
 
 EPOCHS = 5
 
@@ -67,26 +70,27 @@ def kill_at(options: TrainOltrOptions, stage: int, epoch: int, *, half_written: 
 
     It kills itself, so that it dies at this very place whatever the load of the machine.
     """
-
-    def prepare() -> None:
-        save = Checkpoints.save
-
-        def killing(self: Checkpoints, state: StageState) -> None:
-            if (state["stage"], state["epoch"]) != (stage, epoch):
-                save(self, state)
-                return
-            if half_written:
-                with atomic_path(self.path(stage), overwrite=True) as temporary:
-                    torch.save(state, temporary)
-                    os.kill(os.getpid(), signal.SIGKILL)
-            save(self, state)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        setattr(Checkpoints, "save", killing)  # noqa: B010 (mypy knows no other way)
-
-    process = start(options, prepare=prepare)
+    process = start(options, prepare=partial(die_at, stage, epoch, half_written))
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
+
+
+def die_at(stage: int, epoch: int, half_written: bool) -> None:
+    """Have this process kill itself there."""
+    save = Checkpoints.save
+
+    def killing(self: Checkpoints, state: StageState) -> None:
+        if (state["stage"], state["epoch"]) != (stage, epoch):
+            save(self, state)
+            return
+        if half_written:
+            with atomic_path(self.path(stage), overwrite=True) as temporary:
+                torch.save(state, temporary)
+                os.kill(os.getpid(), signal.SIGKILL)
+        save(self, state)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(Checkpoints, "save", killing)  # noqa: B010 (mypy knows no other way)
 
 
 def test_kill__in_each_stage_changes_no_bit(work: Path, whole: Path) -> None:

@@ -69,6 +69,7 @@ def failed(result: Result, *says: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
 def test_method__trains_evaluates_and_is_read_as_a_backbone(
     name: str, train: Command, tmp_path: Path, work: Path
@@ -120,6 +121,7 @@ def _same_logits(folder: Path, name: str, exported: torch.nn.Module) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "parts", "gone"),
     [
@@ -395,7 +397,8 @@ def test_recipes__hold_the_published_settings() -> None:
 def test_flags__have_the_last_word(train: Command, tmp_path: Path) -> None:
     flags = ("--epochs", "1,2", "--lr", "0.03,0.02", "--feature-lr", "0.01", "--batch-size", "8")
     fine(train(*flags, "--width", "24", "--few-below", "25", "--many-above", "30"))
-    records = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").open()]
+    lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     assert [(r["stage"], r["epoch"]) for r in records] == [(1, 1), (2, 1), (2, 2)]
     assert records[0]["lr"] == {"features": 0.01, "head": 0.03}
     assert records[1]["lr"]["head"] == 0.02
@@ -434,7 +437,8 @@ def test_logger__tensorboard_has_the_figures(train: Command, tmp_path: Path) -> 
     fine(train("--epochs", "2", "--logger", "tensorboard"))
     events = EventAccumulator(str(tmp_path / "out/tensorboard/oltr-stage-2"))
     events.Reload()
-    records = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").open()]
+    lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     losses = [(event.step, event.value) for event in events.Scalars("loss")]
     assert losses == [(r["epoch"], pytest.approx(r["loss"])) for r in records[2:]]
 
@@ -458,6 +462,7 @@ def test_arrays__in_grey_are_trained_in_memory(train: Command, tmp_path: Path) -
     assert "recognition" in read_json(tmp_path / "out/evaluation.json")
 
 
+@pytest.mark.slow
 def test_photographs__go_through_random_crops_in_loading_processes(
     train: Command, tmp_path: Path, work: Path
 ) -> None:

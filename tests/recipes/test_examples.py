@@ -78,6 +78,7 @@ def test_recipes__are_those_of_both_papers() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe__runs_and_measures_what_is_expected(name: str, root: Path) -> None:
     found = invoke(name, root, "--expected", *shortened(name))
@@ -106,6 +107,7 @@ def test_recipe__names_a_table_that_says_where_it_is_from(name: str) -> None:
     assert len((FOLDER / f"{name}.yaml").read_text().splitlines()) <= 35
 
 
+@pytest.mark.slow
 def test_expected__is_printed_beside_what_was_measured(root: Path) -> None:
     words = ["run", str(FOLDER / "cifar-100-lt-ltr.yaml"), "--root", str(root), "--expected"]
     result = runner.invoke(app, [*words, *ALPHANET])
@@ -127,6 +129,7 @@ def test_expected__without_a_table_is_an_error(tmp_path: Path) -> None:
     assert "names no expected figures" in result.stderr
 
 
+@pytest.mark.slow
 def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
     name, file = "cifar-100-lt-ride", root / "data/RIDE/CIFAR100_LT/train.npz"
     invoke(name, root, *ALPHANET)
@@ -138,6 +141,7 @@ def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
     assert again[0]["result"]["accuracy"]["train"] > 50
 
 
+@pytest.mark.slow
 def test_training__on_changed_images_is_noticed(root: Path) -> None:
     name, file = "sun-lt-oltr", root / "data/SUN_LT/SUN_LT_train.txt"
     invoke(name, root, *OLTR)

@@ -54,6 +54,7 @@ def test_picture__without_unknown_samples() -> None:
     assert {row["unknown_accepted"] for row in rows} == {""}
 
 
+@pytest.mark.slow
 def test_report__open_adds_the_figure_and_the_rows(tmp_path: Path) -> None:
     run = corrected_run(tmp_path / "run")
     find_neighbors(NeighborsOptions(run=run.folder, k=3))

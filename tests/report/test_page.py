@@ -113,6 +113,7 @@ def test_report__says_how_it_was_made(page: Path) -> None:
         assert part in text
 
 
+@pytest.mark.slow
 def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
     groups = tmp_path / "groups.txt"
     groups.write_text("".join(f"class {i}\tg{i % 7}\n" for i in range(58)))
@@ -127,6 +128,7 @@ def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_report__correction_without_trials_or_comparison(tmp_path: Path) -> None:
     run = corrected_run(tmp_path / "run")
     find_neighbors(NeighborsOptions(run=run.folder, k=3))

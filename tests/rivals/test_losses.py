@@ -198,6 +198,7 @@ def test_model_regression__objective_by_hand() -> None:
     assert float(found) == pytest.approx(1.75 + 0.5)
 
 
+@pytest.mark.slow
 def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
     # The head's rows are the few-shot rows of all samples, so that T has only to leave them.
     data = small_data(num_classes=48, width=3)

@@ -58,7 +58,7 @@ def test_commands__show_foreign_names_as_text(tmp_path: Path) -> None:
     for text in (result.stdout, result.stderr, table.read_text()):
         assert not set(text) & set("\x1b\x07\x9b\u202e\x00")
         assert not any(line.startswith("error") for line in text.splitlines())
-    cells = [cell for row in csv.reader(table.open()) for cell in row]
+    cells = [cell for row in csv.reader(table.read_text().splitlines()) for cell in row]
     assert "'=cmd|' /C calc'!A0" in cells
     records = CliRunner().invoke(app, [*given, "--json"])
     found = {record["name"] for record in json.loads(records.stdout)}

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from alphafix.checkpoints.formats.protobuf import (
+from alphafix.checkpoints.formats._protobuf import (
     Field,
     content,
     encoded,
@@ -16,9 +16,12 @@ from alphafix.checkpoints.formats.protobuf import (
     packed,
     text_entry,
 )
-from alphafix.checkpoints.formats.tensors import BITS, Checkpoint, Tensor
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices, free_key
+from alphafix.checkpoints.formats.onnx_graph import linear_layers, uses
+from alphafix.checkpoints.formats.splices import Splice
+from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError, MissingPackageError
+from alphafix.files import METADATA_KEY
 
 # TensorProto.DataType -> element type (onnx.proto).
 _DTYPES = {
@@ -44,30 +47,68 @@ _MODEL_GRAPH, _MODEL_METADATA, _GRAPH_INITIALIZER = 7, 14, 5
 _DIMS, _DATA_TYPE, _FLOAT_DATA, _NAME, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL = 1, 2, 4, 8, 9, 10, 13
 
 
-def open_onnx(path: Path) -> Checkpoint:
-    """Read an ONNX file's graph and where its weights lie.
+class OnnxFormat(Format):
+    """An ONNX graph with its weights."""
 
-    Raises:
-        MissingPackageError: If the package onnx is not installed.
-        FileFormatError: If the file is damaged, or its external data is missing, too short or
-            outside of its folder.
-    """
-    from alphafix.checkpoints.formats.onnx_graph import linear_layers, uses
+    name = "onnx"
 
-    model = load_model(path)
-    tensors = tuple(_tensors(path))
-    linears = tuple(linear_layers(model.graph, {tensor.name: tensor.shape for tensor in tensors}))
-    shared = uses(model.graph, (tensor.name for tensor in tensors))
-    tensors = tuple(replace(t, users=tuple(shared[t.name][1:])) for t in tensors)
-    files = dict.fromkeys([path, *(tensor.file for tensor in tensors)])
-    return Checkpoint(
-        path,
-        "onnx",
-        tensors,
-        tuple(files),
-        {entry.key: entry.value for entry in model.metadata_props},
-        linears=linears,
-    )
+    def detect(self, path: Path, front: bytes) -> bool:
+        """Tell by the name: protobuf messages have no mark of their own."""
+        return path.suffix == ".onnx"
+
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
+        """Read the graph and where its weights lie.
+
+        Raises:
+            MissingPackageError: If the package onnx is not installed.
+            FileFormatError: If the file is damaged, or its external data is missing, too short or
+                outside of its folder.
+        """
+        model = load_model(path)
+        tensors = tuple(_tensors(path, folder or path.parent))
+        shapes = {tensor.name: tensor.shape for tensor in tensors}
+        shared = uses(model.graph, shapes)
+        tensors = tuple(replace(t, users=tuple(shared[t.name][1:])) for t in tensors)
+        return Checkpoint(
+            path,
+            self,
+            tensors,
+            tuple(dict.fromkeys([path, *(tensor.file for tensor in tensors)])),
+            {entry.key: entry.value for entry in model.metadata_props},
+            linears=tuple(linear_layers(model.graph, shapes)),
+        )
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The file and its external data."""
+        return self.open(path).files
+
+    def seal(self, checkpoint: Checkpoint, splices: Splices, note: str | None) -> Splices:
+        """Append the note to the metadata of the graph's file; other entries stay."""
+        if note is None:
+            return splices
+        path = checkpoint.path
+        entry = text_entry(_MODEL_METADATA, free_key(checkpoint.metadata, METADATA_KEY), note)
+        # Fields may stand in any order, so that an entry can follow all that is there.
+        appended = Splice(path.stat().st_size, 0, entry)
+        return {**splices, path: (*splices.get(path, ()), appended)}
+
+    def renaming(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> list[Splice]:
+        """Give external data other names.
+
+        A longer name makes each message around it longer, and their lengths with it.
+        """
+        found: list[Splice] = []
+        with checkpoint.path.open("rb") as file:
+            for graph in fields(file, 0, checkpoint.path.stat().st_size):
+                if graph.number != _MODEL_GRAPH or not graph.is_bytes:
+                    continue
+                growth = 0
+                for tensor in fields(file, graph.offset, graph.value):
+                    if tensor.number == _GRAPH_INITIALIZER and tensor.is_bytes:
+                        growth += _relocate(file, tensor, names, found)
+                if growth:
+                    _lengthen(graph, growth, found)
+        return found
 
 
 def load_model(path: Path) -> Any:
@@ -106,7 +147,7 @@ class _Proto:
     external: tuple[tuple[str, str], ...] = ()
 
 
-def _tensors(path: Path) -> Iterator[Tensor]:
+def _tensors(path: Path, folder: Path) -> Iterator[Tensor]:
     with path.open("rb") as file:
         try:
             protos = [_read_proto(file, field) for field in _initializers(file, path)]
@@ -118,7 +159,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
             continue  # texts and packed small integers are never a head
         size = prod(proto.dims) * BITS[dtype] // 8
         if proto.external:
-            file_path, offset = _external_place(path, proto, size)
+            file_path, offset = _external_place(path, folder, proto, size)
             yield Tensor(proto.name, dtype, proto.dims, file_path, offset)
         elif proto.data is not None and proto.data.value == size:
             yield Tensor(proto.name, dtype, proto.dims, path, proto.data.offset)
@@ -151,11 +192,11 @@ def _read_proto(file: BinaryIO, message: Field) -> _Proto:
     return proto
 
 
-def _external_place(path: Path, proto: _Proto, size: int) -> tuple[Path, int]:
+def _external_place(path: Path, folder: Path, proto: _Proto, size: int) -> tuple[Path, int]:
     entries = dict(proto.external)
     location = entries.get("location", "")
-    where = path.parent / location
-    inside = where.resolve().is_relative_to(path.parent.resolve())
+    where = folder / location
+    inside = where.resolve().is_relative_to(folder.resolve())
     if not location or Path(location).is_absolute() or not inside:
         _refuse(path, "it names external data outside its folder", location, "a file beside it")
     if not where.is_file():
@@ -170,35 +211,6 @@ def _external_place(path: Path, proto: _Proto, size: int) -> tuple[Path, int]:
             f"{size:,} bytes inside of it",
         )
     return where, offset
-
-
-def metadata_splice(checkpoint: Checkpoint, key: str, value: str) -> Splice:
-    """Return the splice that appends an entry to the metadata; others stay, even of its name."""
-    number, free = 1, key
-    while free in checkpoint.metadata:
-        number += 1
-        free = f"{key}.{number}"
-    # Fields may stand in any order, so that an entry can follow all that is there.
-    return Splice(checkpoint.path.stat().st_size, 0, text_entry(_MODEL_METADATA, free, value))
-
-
-def location_splices(path: Path, names: Mapping[str, str]) -> list[Splice]:
-    """Return the splices that give external data other names (old -> new).
-
-    A longer name makes each message around it longer, and their lengths with it.
-    """
-    found: list[Splice] = []
-    with path.open("rb") as file:
-        for graph in fields(file, 0, path.stat().st_size):
-            if graph.number != _MODEL_GRAPH or not graph.is_bytes:
-                continue
-            growth = 0
-            for tensor in fields(file, graph.offset, graph.value):
-                if tensor.number == _GRAPH_INITIALIZER and tensor.is_bytes:
-                    growth += _relocate(file, tensor, names, found)
-            if growth:
-                _lengthen(graph, growth, found)
-    return found
 
 
 def _relocate(file: BinaryIO, tensor: Field, names: Mapping[str, str], found: list[Splice]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from alphafix.checkpoints.formats.tensors import Linear
+from alphafix.checkpoints.formats.format import Linear
 
 # Operations with weights of their own: a layer with one of them behind it is no head.
 HEAVY = frozenset(("Gemm", "MatMul", "Conv", "ConvTranspose", "Attention", "LSTM", "GRU"))
@@ -26,17 +26,17 @@ def linear_layers(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Iterator
         if not weight:
             continue
         last = not behind[id(node)]
+        features, result = node.input[0], node.output[0]
         options = {attribute.name: attribute for attribute in node.attribute}
+        bias = node.input[2] if len(node.input) > 2 and node.input[2] in shapes else None
         if node.op_type == "Gemm" and _is_plain(options):
-            bias = node.input[2] if len(node.input) > 2 else ""
             turned = bool(options["transB"].i) if "transB" in options else False
-            yield Linear(weight, bias if bias in shapes else None, turned == flipped, last)
+            yield Linear(weight, bias, turned == flipped, last, features, result)
         elif node.op_type == "MatMul" and len(shapes[weight]) == 2:
-            bias = _added(node, readers, shapes, shapes[weight][0 if flipped else 1])
-            yield Linear(weight, bias or None, not flipped, last)
+            bias, result = _added(node, readers, shapes, shapes[weight][0 if flipped else 1])
+            yield Linear(weight, bias, not flipped, last, features, result)
         elif node.op_type == "Conv" and shapes[weight][2:] == (1, 1):
-            bias = node.input[2] if len(node.input) > 2 else ""
-            yield Linear(weight, bias if bias in shapes else None, False, last)
+            yield Linear(weight, bias, False, last, features, result)
 
 
 def uses(graph: Any, names: Iterable[str]) -> dict[str, list[str]]:
@@ -105,11 +105,11 @@ def _weighted_behind(graph: Any, readers: Mapping[str, list[Any]]) -> dict[int, 
 
 def _added(
     node: Any, readers: Mapping[str, list[Any]], shapes: Mapping[str, tuple[int, ...]], size: int
-) -> str:
-    """Name of the stored bias that an Add right behind ``node`` adds, or ""."""
+) -> tuple[str | None, str]:
+    """Name of the stored bias that an Add right behind ``node`` adds, and of the layer's result."""
     for after in readers.get(node.output[0], ()):
         if after.op_type == "Add":
             for name in after.input:
                 if shapes.get(name) == (size,):
-                    return str(name)
-    return ""
+                    return str(name), str(after.output[0])
+    return None, str(node.output[0])

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alphafix.checkpoints.formats.tensors import Checkpoint
+from alphafix.checkpoints.formats.format import Checkpoint, Format
+from alphafix.checkpoints.formats.onnx_format import OnnxFormat
+from alphafix.checkpoints.formats.safetensors_format import SafetensorsFormat
+from alphafix.checkpoints.formats.sections import without_wrapper
+from alphafix.checkpoints.formats.sharded_format import ShardedFormat
+from alphafix.checkpoints.formats.torch_format import TorchFormat
+from alphafix.checkpoints.formats.torchscript_format import TorchScriptFormat
 from alphafix.errors import FileFormatError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+# The formats, asked in this order whether a file is theirs: TorchScript archives look like those
+# of torch, but for one entry.
+FORMATS: tuple[Format, ...] = (
+    ShardedFormat(),
+    OnnxFormat(),
+    SafetensorsFormat(),
+    TorchScriptFormat(),
+    TorchFormat(),
+)
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -36,43 +56,29 @@ def find_file(path: Path) -> Path:
     return path
 
 
-def file_format(path: Path) -> str:
-    """Tell a file's format: "safetensors", "sharded", "torch", "torchscript" or "onnx".
+def format_of(path: Path) -> Format:
+    """Tell a file's format.
 
     Raises:
-        FileFormatError: If it is none of them.
+        FileFormatError: If it is none of `FORMATS`.
     """
-    from alphafix.checkpoints.formats.archive import is_archive
-    from alphafix.checkpoints.formats.torchscript import is_torchscript
-
-    if path.suffix == ".json":
-        return "sharded"
-    if path.suffix == ".onnx":
-        return "onnx"
     with path.open("rb") as file:
         front = file.read(9)
-    if front[8:9] == b"{":
-        return "safetensors"
-    pickled = front[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    if path.suffix == ".safetensors":
-        if pickled or is_archive(path):
-            raise FileFormatError(
-                f"{path} is a torch file under the name of a safetensors file",
-                got="an archive or a pickle",
-                expected="a header of JSON",
-                todo=f"rename it to {path.stem}.pth",
-            )
-        return "safetensors"  # damaged at its front; reading it says how
-    if is_archive(path):
-        return "torchscript" if is_torchscript(path) else "torch"
-    if pickled:
-        return "torch"
+    for known in FORMATS:
+        if known.detect(path, front):
+            return known
     raise FileFormatError(
         f"{path} is no model file of a known format",
         got=f"a file that begins with {front!r}",
         expected="safetensors, sharded safetensors (its index), torch, TorchScript or ONNX",
         todo="save the weights with safetensors.torch.save_file(model.state_dict(), FILE)",
     )
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model that ``path`` names (see `open_checkpoint` for what it raises)."""
+    path = find_file(path)
+    return format_of(path).files(path)
 
 
 def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
@@ -88,27 +94,26 @@ def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
         FileFormatError: If it is damaged, or of no known format.
     """
     path = find_file(path)
-    return open_format(path, file_format(path), section=section)
+    return format_of(path).open(path, section=section)
 
 
-def open_format(path: Path, kind: str, *, section: str = "") -> Checkpoint:
-    """Open a file of a format that is known (see `open_checkpoint`)."""
-    if kind == "safetensors":
-        from alphafix.checkpoints.formats.safetensors_format import open_safetensors_file
+def load_state_dict(path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
+    """Load the weights of a model file under the names that the bare model has.
 
-        return open_safetensors_file(path)
-    if kind == "sharded":
-        from alphafix.checkpoints.formats.sharded import open_sharded
+    Torch files may be nested under ``state_dict``, ``model`` or ``state_dict_ema``; prefixes
+    of wrappers that all names share (``module.``) are dropped. Tensors of safetensors and
+    torch files are memory-mapped, on the CPU.
 
-        return open_sharded(path)
-    if kind == "torchscript":
-        from alphafix.checkpoints.formats.torchscript import open_torchscript
+    Args:
+        path: A .safetensors file, the index of a sharded model, a torch file or a TorchScript
+            archive, or a folder that transformers saved.
+        section: See `open_checkpoint`.
 
-        return open_torchscript(path)
-    if kind == "onnx":
-        from alphafix.checkpoints.formats.onnx_format import open_onnx
-
-        return open_onnx(path)
-    from alphafix.checkpoints.formats.torch_format import open_torch
-
-    return open_torch(path, section=section)
+    Raises:
+        InputError: If there is no such file, or its format gives no state dict (ONNX).
+        FileFormatError: If it is damaged, would run code, or holds no state dict.
+    """
+    path = find_file(path)
+    tensors = format_of(path).state_dict(path, section=section)
+    names = without_wrapper(list(tensors))
+    return {names[name]: tensor for name, tensor in tensors.items()}

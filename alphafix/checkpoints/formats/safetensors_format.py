@@ -1,199 +1,71 @@
-"""Single safetensors files, read strictly: every byte must belong to exactly one tensor."""
+"""Single safetensors files."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING
 
-from alphafix.checkpoints.formats.tensors import BITS, Checkpoint, Tensor
+from alphafix.checkpoints.formats._archive import ARCHIVE, PICKLES
+from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices
+from alphafix.checkpoints.formats.safetensors_header import read_header
+from alphafix.checkpoints.formats.safetensors_metadata import metadata_splice
+from alphafix.checkpoints.formats.splices import in_order
 from alphafix.errors import FileFormatError
+from alphafix.files import METADATA_KEY
 
-# The safetensors library refuses larger headers too, so that a lying length costs nothing.
-MOST_HEADER_BYTES = 100_000_000
-
-DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-    "C64": "complex64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-    "F6_E2M3": "float6_e2m3",
-    "F6_E3M2": "float6_e3m2",
-    "F4": "float4_e2m1",
-}
+if TYPE_CHECKING:
+    import torch
 
 
-@dataclass(frozen=True)
-class Header:
-    """The parsed front of a safetensors file.
+class SafetensorsFormat(Format):
+    """A header of JSON, then the tensors."""
 
-    Attributes:
-        raw: The JSON text as it stands in the file, padding included.
-        metadata: The ``__metadata__`` entries.
-        tensors: The tensors in the order of their data.
-    """
+    name = "safetensors"
+    # What `from_pretrained` needs beside the weights.
+    companions = ("config.json", "generation_config.json", "preprocessor_config.json")
 
-    raw: bytes
-    metadata: dict[str, str]
-    tensors: tuple[Tensor, ...]
-
-    @property
-    def data_start(self) -> int:
-        """Where the tensors' data begins."""
-        return 8 + len(self.raw)
-
-
-def open_safetensors_file(path: Path) -> Checkpoint:
-    """Read what a safetensors file holds.
-
-    Raises:
-        FileFormatError: If it breaks any rule of the format.
-    """
-    header = read_header(path)
-    names = {tensor.name for tensor in header.tensors}
-    # safetensors' save_model leaves shared tensors out and says in the metadata which one of
-    # the others they are.
-    left_out = [(k, v) for k, v in header.metadata.items() if v in names and k not in names]
-    tensors = tuple(
-        replace(tensor, users=tuple(k for k, v in left_out if v == tensor.name))
-        for tensor in header.tensors
-    )
-    return Checkpoint(path, "safetensors", tensors, (path,), header.metadata)
-
-
-def read_header(path: Path) -> Header:
-    """Parse and check the header (format: huggingface/safetensors, README).
-
-    Raises:
-        FileFormatError: If the length lies, the JSON is broken or has a name twice, or the
-            tensors overlap, leave holes, or end elsewhere than the file.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        front = file.read(8)
-        if len(front) < 8:
-            _refuse(path, "it has no header", f"{size} bytes", "at least 8 bytes")
-        length = int.from_bytes(front, "little")
-        if length > MOST_HEADER_BYTES or 8 + length > size:
-            _refuse(
-                path,
-                "its header's length does not fit, so it is truncated or no safetensors file",
-                f"a header of {length:,} bytes in a file of {size:,} bytes",
-                f"a header that ends inside the file and has at most {MOST_HEADER_BYTES:,} bytes",
+    def detect(self, path: Path, front: bytes) -> bool:
+        """Tell by the header; a damaged file by its name (reading it says how)."""
+        if front[8:9] == b"{":
+            return True
+        if path.suffix == ".safetensors" and front.startswith((ARCHIVE, *PICKLES)):
+            raise FileFormatError(
+                f"{path} is a torch file under the name of a safetensors file",
+                got="an archive or a pickle",
+                expected="a header of JSON",
+                todo=f"rename it to {path.stem}.pth",
             )
-        raw = file.read(length)
-    entries = _parse(path, raw)
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        _refuse(path, "its metadata is no table of texts", repr(metadata)[:80], "name: text")
-    tensors = [_tensor(path, name, entry, 8 + length) for name, entry in entries.items()]
-    tensors.sort(key=lambda tensor: (tensor.offset, _bytes(tensor)))
-    _check_cover(path, tensors, 8 + length, size)
-    return Header(raw, metadata, tuple(tensors))
+        return path.suffix == ".safetensors"
 
-
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    if not raw.startswith(b"{"):
-        _refuse(path, "its header is no JSON object", repr(raw[:20]), "text that begins with {")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"the name {twice[0]!r} twice")
-        return made
-
-    def no_constant(text: str) -> NoReturn:
-        raise ValueError(f"the constant {text}")
-
-    try:
-        parsed = json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        _refuse(path, "its header is not valid", str(error)[:200], "JSON with each name once")
-    return dict(parsed)
-
-
-def _tensor(path: Path, name: str, entry: Any, start: int) -> Tensor:
-    valid = (
-        isinstance(entry, dict)
-        and set(entry) == {"dtype", "shape", "data_offsets"}
-        and _counts(entry["shape"])
-        and _counts(entry["data_offsets"])
-        and len(entry["data_offsets"]) == 2
-    )
-    if not valid:
-        _refuse(
-            path,
-            f"tensor {name!r} is not described as it must be",
-            repr(entry)[:120],
-            "dtype, shape (no negative sizes) and two data_offsets",
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
+        """Read the header; it must not break any rule of the format."""
+        header = read_header(path)
+        names = {tensor.name for tensor in header.tensors}
+        # safetensors' save_model leaves shared tensors out and says in the metadata which one of
+        # the others they are.
+        left_out = [(k, v) for k, v in header.metadata.items() if v in names and k not in names]
+        tensors = tuple(
+            replace(tensor, users=tuple(k for k, v in left_out if v == tensor.name))
+            for tensor in header.tensors
         )
-    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if dtype is None:
-        _refuse(path, f"tensor {name!r} has an unknown dtype", entry["dtype"], ", ".join(DTYPES))
-    begin, end = entry["data_offsets"]
-    bits = prod(entry["shape"]) * BITS[dtype]
-    if bits % 8 or end - begin != bits // 8:
-        _refuse(
-            path,
-            f"the offsets of tensor {name!r} do not fit its shape",
-            f"{begin}..{end} for {entry['dtype']} {entry['shape']}",
-            f"{bits / 8:g} bytes",
-        )
-    return Tensor(name, dtype, tuple(entry["shape"]), path, start + begin)
+        return Checkpoint(path, self, tensors, (path,), header.metadata)
 
+    def state_dict(self, path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
+        """Load all tensors, memory-mapped."""
+        from safetensors.torch import load_file
 
-def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+        checkpoint = self.open(path)  # checks the header, or the index and all headers
+        tensors: dict[str, torch.Tensor] = {}
+        for file in dict.fromkeys(tensor.file for tensor in checkpoint.tensors):
+            tensors.update(load_file(file))
+        return tensors
 
-
-def _bytes(tensor: Tensor) -> int:
-    return prod(tensor.shape) * BITS[tensor.dtype] // 8
-
-
-def _check_cover(path: Path, tensors: list[Tensor], start: int, size: int) -> None:
-    end, before = start, "the header"
-    for tensor in tensors:
-        if tensor.offset != end:
-            _refuse(
-                path,
-                f"tensor {tensor.name!r} "
-                f"{'overlaps' if tensor.offset < end else 'leaves a hole to'} {before}",
-                f"offset {tensor.offset - start:,}",
-                f"offset {end - start:,}, where {before} ends",
-            )
-        end, before = end + _bytes(tensor), f"tensor {tensor.name!r}"
-    if end != size:
-        _refuse(
-            path,
-            "it is truncated" if size < end else "it goes on behind its last tensor",
-            f"a file of {size:,} bytes",
-            f"{end:,} bytes, as its header says",
-        )
-
-
-def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:
-    raise FileFormatError(
-        f"{path} is not a whole safetensors file: {what}",
-        got=got,
-        expected=expected,
-        todo="copy or make the file again",
-    )
+    def seal(self, checkpoint: Checkpoint, splices: Splices, note: str | None) -> Splices:
+        """Add the note to the header of each file that changes."""
+        if note is None:
+            return splices
+        return {
+            file: in_order((metadata_splice(file, METADATA_KEY, note), *own))
+            for file, own in splices.items()
+        }

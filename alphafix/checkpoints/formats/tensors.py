@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,14 @@ from alphafix.values.arrays import Array, FloatArray
 
 # Element types by their torch name, and their width in bits.
 BITS = {
-    "float64": 64,
-    "float32": 32,
-    "float16": 16,
-    "bfloat16": 16,
-    "int64": 64,
-    "int32": 32,
-    "int16": 16,
-    "int8": 8,
-    "uint64": 64,
-    "uint32": 32,
-    "uint16": 16,
-    "uint8": 8,
-    "bool": 8,
-    "complex64": 64,
-    "complex128": 128,
-    "float8_e4m3fn": 8,
-    "float8_e5m2": 8,
-    "float8_e4m3fnuz": 8,
-    "float8_e5m2fnuz": 8,
-    "float8_e8m0fnu": 8,
-    "float6_e2m3": 6,
-    "float6_e3m2": 6,
-    "float4_e2m1": 4,
+    **dict.fromkeys(("complex128",), 128),
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
+    **dict.fromkeys(("float32", "int32", "uint32"), 32),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
+    **dict.fromkeys(("int8", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"), 8),
+    **dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 8),
+    **dict.fromkeys(("float6_e2m3", "float6_e3m2"), 6),
+    **dict.fromkeys(("float4_e2m1",), 4),
 }
 
 # Element types that a head may have: those that hold float32 rows to a known rounding.
@@ -89,63 +73,6 @@ class Tensor:
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of an array without gaps."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer that a graph names: what a file without module names knows instead.
-
-    Attributes:
-        weight: Name of its weight tensor.
-        bias: Name of its bias tensor, or None.
-        transposed: Whether the weight is stored as D x C.
-        last: Whether nothing but element-wise operations stands between it and an output.
-    """
-
-    weight: str
-    bias: str | None
-    transposed: bool
-    last: bool
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a model file holds.
-
-    Attributes:
-        path: The file that the user named.
-        format: "safetensors", "sharded", "torch", "torchscript" or "onnx".
-        tensors: The model's tensors, in the order of the file.
-        files: All files that it consists of.
-        metadata: Its text metadata.
-        section: The part of a torch file that the model's weights are in ("" for none).
-        linears: The linear layers, for formats that hold a graph (ONNX); None for others.
-    """
-
-    path: Path
-    format: str
-    tensors: tuple[Tensor, ...]
-    files: tuple[Path, ...]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    section: str = ""
-    linears: tuple[Linear, ...] | None = None
-
-    def tensor(self, name: str) -> Tensor:
-        """Return the tensor called ``name``.
-
-        Raises:
-            InputError: If there is none.
-        """
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return tensor
-        raise InputError(
-            f"{self.path} has no tensor {name}",
-            got=f"{len(self.tensors)} other tensors",
-            expected=f"the tensor {name}, in which the head was found",
-            todo="this is likely another model, or another export of it; give the file that "
-            "`alphafix extract` read, or name the head with --head (see `alphafix inspect`)",
-        )
 
 
 def read_raw(tensor: Tensor) -> bytearray:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from alphafix.checkpoints.formats.archive import entries, is_archive
-from alphafix.checkpoints.formats.skeleton import View, read_skeleton, walk
-from alphafix.checkpoints.formats.tensors import BITS, Checkpoint, Tensor
-from alphafix.checkpoints.head.sections import find_section
+from alphafix.checkpoints.formats._archive import (
+    ARCHIVE,
+    PICKLES,
+    checksum_splices,
+    entries,
+    is_archive,
+)
+from alphafix.checkpoints.formats._skeleton import View, read_skeleton, walk
+from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices
+from alphafix.checkpoints.formats.sections import find_section
+from alphafix.checkpoints.formats.splices import in_order
+from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError
+
+if TYPE_CHECKING:
+    import torch
 
 # First object of a torch file that is no zip archive (torch/serialization.py).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -47,26 +59,64 @@ def _first_line(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[0][:300]
 
 
-def open_torch(path: Path, *, section: str = "", pass_over: bool = False) -> Checkpoint:
-    """Read where a torch file's tensors lie.
+class TorchFormat(Format):
+    """What `torch.save` writes, nested or not.
 
     Args:
-        path: The file.
-        section: See `alphafix.checkpoints.formats.opening.open_checkpoint`.
-        pass_over: Whether the file may hold objects that weights_only refuses, like the
+        pass_over: Whether files may hold objects that weights_only refuses, like the
             configuration of a training script. They are passed over: nothing of them is made.
-
-    Raises:
-        FileFormatError: If it is damaged, refused by weights_only, or holds no state dict.
     """
-    if not pass_over:
-        load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
-    data, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
-    if not isinstance(data, dict):
-        _refuse(path, "it holds no state dict", type(data).__name__, "a table of tensors")
-    chosen = find_section(data, wanted=section)
-    views = list(walk(data[chosen], chosen) if chosen else walk(data))
-    return Checkpoint(path, "torch", place_views(path, views, offsets), (path,), section=chosen)
+
+    name = "torch"
+
+    def __init__(self, *, pass_over: bool = False) -> None:
+        self._pass_over = pass_over
+
+    def detect(self, path: Path, front: bytes) -> bool:
+        """Tell an archive or a pickle by its first bytes."""
+        return front.startswith((ARCHIVE, *PICKLES))
+
+    def open(self, path: Path, *, section: str = "", folder: Path | None = None) -> Checkpoint:
+        """Read where the tensors lie.
+
+        Raises:
+            FileFormatError: If it is damaged, refused by weights_only, or holds no state dict.
+        """
+        if not self._pass_over:
+            load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
+        data, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
+        if not isinstance(data, dict):
+            _refuse(path, "it holds no state dict", type(data).__name__, "a table of tensors")
+        chosen = find_section(data, wanted=section)
+        views = list(walk(data[chosen], chosen) if chosen else walk(data))
+        tensors = place_views(path, views, offsets)
+        return Checkpoint(path, self, tensors, (path,), section=chosen)
+
+    def state_dict(self, path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
+        """Load the tensors of the section, memory-mapped where the format allows it."""
+        import torch
+
+        data = load_torch(path)
+        if isinstance(data, Mapping):
+            chosen = find_section(data, wanted=section)
+            data = data[chosen] if chosen else data
+        flat: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
+        others = [name for name, value in flat.items() if not isinstance(value, torch.Tensor)]
+        if not flat or others:
+            raise FileFormatError(
+                f"{path} holds no state dict",
+                got=f"{others[0]!r}, a {type(flat[others[0]]).__name__}" if others else type(data),
+                expected="tensors by name, plain or under state_dict, model or state_dict_ema",
+                todo="save the weights alone: torch.save(model.state_dict(), FILE)",
+            )
+        return flat
+
+    def seal(self, checkpoint: Checkpoint, splices: Splices, note: str | None) -> Splices:
+        """Put the new checksums into archives; the older files have none."""
+        return {
+            file: in_order((*own, *checksum_splices(file, own))) if is_archive(file) else own
+            for file, own in splices.items()
+        }
 
 
 def place_views(
@@ -97,22 +147,35 @@ def with_users(tensors: list[Tensor]) -> list[Tensor]:
 
 def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = next(i for i in archive.infolist() if i.filename.endswith("/data.pkl"))
-            root = pickled.filename[: -len("data.pkl")]
-            offsets = storage_offsets(path, root + "data/")
-            with archive.open(pickled) as file:
-                return read_skeleton(file), offsets
-    except (zipfile.BadZipFile, pickle.UnpicklingError, StopIteration) as error:
-        _refuse(path, "it is damaged", error or "no data.pkl", "an archive that torch.save wrote")
+        found = read_archived(path, "data")
+    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        _refuse(path, "it is damaged", error, "an archive that torch.save wrote")
+    if found is None:
+        _refuse(path, "it is damaged", "no data.pkl", "an archive that torch.save wrote")
+    return found
 
 
-def storage_offsets(path: Path, folder: str) -> dict[str, int]:
-    """Where the data of each entry of ``folder`` begins in the archive, by its key.
+def read_archived(path: Path, part: str) -> tuple[Any, dict[str, int]] | None:
+    """What ``part``.pkl of an archive holds, and where the data of each of its storages begins.
+
+    Returns:
+        None if there is no such part.
 
     Raises:
-        FileFormatError: If an entry is compressed, so that it has no place of its own.
+        zipfile.BadZipFile: If the archive is damaged.
+        pickle.UnpicklingError: If the pickle is.
+        FileFormatError: If the tensors are compressed, so that they have no place of their own.
     """
+    with zipfile.ZipFile(path) as archive:
+        name = next((n for n in archive.namelist() if n.endswith(f"/{part}.pkl")), None)
+        if name is None:
+            return None
+        offsets = _storage_offsets(path, name.removesuffix(".pkl") + "/")
+        with archive.open(name) as file:
+            return read_skeleton(file), offsets
+
+
+def _storage_offsets(path: Path, folder: str) -> dict[str, int]:
     offsets = {}
     for entry in entries(path):
         name = entry.info.filename

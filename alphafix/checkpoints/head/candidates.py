@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from alphafix.checkpoints.formats.tensors import REAL, Checkpoint, Tensor
-from alphafix.checkpoints.head.sections import without_wrapper
+from alphafix.checkpoints.formats.format import Checkpoint
+from alphafix.checkpoints.formats.sections import without_wrapper
+from alphafix.checkpoints.formats.tensors import REAL, Tensor
 from alphafix.values.head import HeadSource
 
 # Last parts of the names that timm, torchvision, transformers and research code give to the
@@ -28,7 +29,7 @@ SIDE_WORDS = ("aux",)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class HeadCandidate:
     """A layer that could be the head.
 
     Attributes:
@@ -50,7 +51,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The name to give to --head."""
+        """The name by which a user says that it is the head."""
         return self.source.weights[0] if len(self.source.weights) == 1 else self.group
 
     @property
@@ -60,7 +61,9 @@ class Candidate:
         return parts[0] if parts else self.source.weights[0]
 
 
-def list_candidates(checkpoint: Checkpoint, *, num_classes: int | None = None) -> list[Candidate]:
+def list_candidates(
+    checkpoint: Checkpoint, *, num_classes: int | None = None
+) -> list[HeadCandidate]:
     """Return all layers that could be a linear head, the likeliest first.
 
     Args:
@@ -79,7 +82,7 @@ def list_candidates(checkpoint: Checkpoint, *, num_classes: int | None = None) -
     return sorted(_drop_hidden(kept), key=_rank)
 
 
-def _rank(candidate: Candidate) -> tuple[bool, int, bool, int]:
+def _rank(candidate: HeadCandidate) -> tuple[bool, int, bool, int]:
     likeness = candidate.likeness
     return (
         likeness is None,
@@ -89,7 +92,7 @@ def _rank(candidate: Candidate) -> tuple[bool, int, bool, int]:
     )
 
 
-def _layers(checkpoint: Checkpoint, num_classes: int | None) -> Iterable[Candidate]:
+def _layers(checkpoint: Checkpoint, num_classes: int | None) -> Iterable[HeadCandidate]:
     bare = without_wrapper([_in_section(checkpoint, t.name) for t in checkpoint.tensors])
     for place, tensor in enumerate(checkpoint.tensors):
         if not is_matrix(tensor):
@@ -114,7 +117,7 @@ def _layers(checkpoint: Checkpoint, num_classes: int | None) -> Iterable[Candida
         )
         name = bare[_in_section(checkpoint, tensor.name)]
         likeness = 0 if last else _likeness(name)
-        yield Candidate(source, classes, width, tensor.dtype, likeness, place)
+        yield HeadCandidate(source, classes, width, tensor.dtype, likeness, place)
 
 
 def _in_section(checkpoint: Checkpoint, name: str) -> str:
@@ -182,8 +185,8 @@ def _group(name: str) -> tuple[str, int, str] | None:
     return (match[1], int(match[2]), match[3]) if match else None
 
 
-def _experts(layers: list[Candidate]) -> Iterable[Candidate]:
-    groups: dict[tuple[object, ...], list[Candidate]] = {}
+def _experts(layers: list[HeadCandidate]) -> Iterable[HeadCandidate]:
+    groups: dict[tuple[object, ...], list[HeadCandidate]] = {}
     for layer in layers:
         parts = _group(layer.source.weights[0])
         if parts and layer.likeness is not None:
@@ -194,27 +197,20 @@ def _experts(layers: list[Candidate]) -> Iterable[Candidate]:
             yield _joined(sorted(group, key=lambda layer: _group(layer.source.weights[0]) or ("",)))
 
 
-def _joined(group: list[Candidate]) -> Candidate:
+def _joined(group: list[HeadCandidate]) -> HeadCandidate:
     first = group[0]
-    source = HeadSource(
-        file=first.source.file,
-        sha256="",
+    source = replace(
+        first.source,
         kind="experts",
         weights=tuple(layer.source.weights[0] for layer in group),
         biases=tuple(name for layer in group for name in layer.source.biases),
-        transposed=first.source.transposed,
+        scales=None,
     )
-    return Candidate(
-        source,
-        first.num_classes,
-        first.width * len(group),
-        first.dtype,
-        first.likeness,
-        max(layer.place for layer in group),
-    )
+    width, place = first.width * len(group), max(layer.place for layer in group)
+    return replace(first, source=source, width=width, place=place)
 
 
-def _drop_hidden(candidates: list[Candidate]) -> list[Candidate]:
+def _drop_hidden(candidates: list[HeadCandidate]) -> list[HeadCandidate]:
     """In ``classifier.0``, ``.3``, ``.6`` only the last layer gives logits."""
     last: dict[str, int] = {}
     for candidate in candidates:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
 
+from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.opening import open_checkpoint
-from alphafix.checkpoints.formats.tensors import REAL, Checkpoint, Tensor
-from alphafix.checkpoints.head.candidates import Candidate, list_candidates
-from alphafix.checkpoints.head.layout import effective, read_stored
-from alphafix.errors import InputError
-from alphafix.files import sha256_file
+from alphafix.checkpoints.formats.tensors import REAL, Tensor
+from alphafix.checkpoints.head.candidates import HeadCandidate, list_candidates
+from alphafix.checkpoints.head.stored import effective, read_stored
+from alphafix.errors import InputError, option
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def find_head(
     kind = "cosine" if normalised and chosen.source.kind == "linear" else chosen.source.kind
     source = replace(
         chosen.source,
-        sha256=checkpoint_sha256(checkpoint),
+        sha256=checkpoint.sha256(),
         kind=kind,
         normalised=normalised,
         factor=factor,
@@ -62,31 +61,19 @@ def find_head(
     return effective(read_stored(checkpoint, source), source, scale=scale)
 
 
-def checkpoint_sha256(checkpoint: Checkpoint) -> str:
-    """Hash of the file; for several files, of the lines "hash  name" of all of them."""
-    if len(checkpoint.files) == 1:
-        return sha256_file(checkpoint.files[0])
-    lines = [f"{sha256_file(file)}  {file.name}\n" for file in checkpoint.files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def choose(
     checkpoint: Checkpoint,
     *,
     num_classes: int | None = None,
     width: int | None = None,
     name: str | None = None,
-) -> Candidate:
+) -> HeadCandidate:
     """Return the one candidate that must be the head.
 
     Raises:
         InputError: If there is none, or more than one.
     """
-    candidates = list_candidates(checkpoint, num_classes=num_classes)
-    if name is not None:
-        candidates = [c for c in candidates if called(c, name)]
-    if width is not None:
-        candidates = [c for c in candidates if c.width == width]
+    candidates = matching(checkpoint, num_classes=num_classes, width=width, name=name)
     if not candidates:
         raise not_found(checkpoint, num_classes, width, name)
     if len(candidates) == 1:
@@ -99,11 +86,26 @@ def choose(
         f"{len(candidates)} layers of {checkpoint.path} could be the head",
         got=listing(candidates),
         expected="one",
-        todo=f"name it, for example: --head {candidates[0].name}",
+        todo=f"name it, for example: {option('head', candidates[0].name)}",
     )
 
 
-def called(candidate: Candidate, name: str) -> bool:
+def matching(
+    checkpoint: Checkpoint,
+    *,
+    num_classes: int | None = None,
+    width: int | None = None,
+    name: str | None = None,
+) -> list[HeadCandidate]:
+    """The candidates of these sizes and name, as far as they are known; the likeliest first."""
+    return [
+        candidate
+        for candidate in list_candidates(checkpoint, num_classes=num_classes)
+        if (width is None or candidate.width == width) and (name is None or called(candidate, name))
+    ]
+
+
+def called(candidate: HeadCandidate, name: str) -> bool:
     """Whether ``name`` (its end is enough) is the candidate's layer or weight."""
     names = {candidate.name, candidate.name.rpartition(".")[0]}
     if len(candidate.source.weights) > 1:
@@ -111,7 +113,7 @@ def called(candidate: Candidate, name: str) -> bool:
     return any(own == name or own.endswith("." + name) for own in names)
 
 
-def describe(candidate: Candidate) -> str:
+def describe(candidate: HeadCandidate) -> str:
     """One line: name, shape, element type and kind."""
     experts = len(candidate.source.weights)
     kind = f"{experts} experts" if experts > 1 else candidate.source.kind
@@ -121,7 +123,7 @@ def describe(candidate: Candidate) -> str:
     )
 
 
-def listing(candidates: list[Candidate]) -> str:
+def listing(candidates: list[HeadCandidate]) -> str:
     """The candidates in one line, at most six."""
     shown = "; ".join(describe(candidate) for candidate in candidates[:6])
     return shown + ("; ..." if len(candidates) > 6 else "")
@@ -148,7 +150,7 @@ def not_found(
             got=listing(everything),
             expected=f"a layer of {wanted} (C classes x D features)",
             todo="another C is likely another class list, another D another backbone; give the "
-            "model that the features are from, or name its layer with --head",
+            f"model that the features are from, or name its layer with {option('head')}",
         )
     return InputError(
         f"{checkpoint.path} has no linear head",

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from alphafix.checkpoints.formats.tensors import ROUNDING, Checkpoint
-from alphafix.checkpoints.head.candidates import Candidate, list_candidates
-from alphafix.checkpoints.head.finding import called, listing, not_found
-from alphafix.checkpoints.head.layout import effective, read_stored
-from alphafix.errors import InputError
+from alphafix.checkpoints.formats.format import Checkpoint
+from alphafix.checkpoints.formats.tensors import ROUNDING
+from alphafix.checkpoints.head.candidates import HeadCandidate
+from alphafix.checkpoints.head.finding import listing, matching, not_found
+from alphafix.checkpoints.head.stored import effective, read_stored
+from alphafix.errors import InputError, option
 from alphafix.values.arrays import BoolArray, FloatArray
 from alphafix.values.head import Head, HeadSource
 
@@ -36,8 +37,7 @@ def match_head(checkpoint: Checkpoint, head: Head, *, name: str | None = None) -
         if not _differing(checkpoint, source, head).any():
             return source
         raise _mismatch(checkpoint, source, head)
-    candidates = list_candidates(checkpoint, num_classes=head.num_classes)
-    fitting = [c for c in candidates if c.width == head.width and (name is None or called(c, name))]
+    fitting = matching(checkpoint, num_classes=head.num_classes, width=head.width, name=name)
     if not fitting:
         raise not_found(checkpoint, head.num_classes, head.width, name)
     readings = [_reading(checkpoint, candidate, head) for candidate in fitting]
@@ -50,7 +50,8 @@ def match_head(checkpoint: Checkpoint, head: Head, *, name: str | None = None) -
         f"{len(found)} layers of {checkpoint.path} hold the head's values",
         got=listing(fitting),
         expected="one",
-        todo=f"name the one that the model uses, for example: --head {found[0].weights[0]}",
+        todo="name the one that the model uses, for example: "
+        f"{option('head', found[0].weights[0])}",
     )
 
 
@@ -60,14 +61,14 @@ def _has(checkpoint: Checkpoint, source: HeadSource) -> bool:
     return names.issuperset((*source.weights, *source.biases, *scales))
 
 
-def _reading(checkpoint: Checkpoint, candidate: Candidate, head: Head) -> HeadSource | None:
+def _reading(checkpoint: Checkpoint, candidate: HeadCandidate, head: Head) -> HeadSource | None:
     for source in _readings(candidate, head):
         if not _differing(checkpoint, source, head).any():
             return source
     return None
 
 
-def _readings(candidate: Candidate, head: Head) -> Iterator[HeadSource]:
+def _readings(candidate: HeadCandidate, head: Head) -> Iterator[HeadSource]:
     """The ways in which a model could use the candidate's tensors."""
     plain = candidate.source
     yield plain

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alphafix.checkpoints.patch.plan import Plan
+from alphafix.checkpoints.patch.planning import PatchPlan
 
 
-def model_card(plan: Plan, target: str, provenance: Mapping[str, Any], command: str) -> str:
+def model_card(plan: PatchPlan, target: str, provenance: Mapping[str, Any], command: str) -> str:
     """Return the card as Markdown.
 
     Args:
@@ -20,7 +20,7 @@ def model_card(plan: Plan, target: str, provenance: Mapping[str, Any], command: 
     """
     changes = "\n".join(
         f"| `{change.tensor.name}` | {change.tensor.dtype} | "
-        f"{len(change.rows)} of {change.tensor.shape[1 if change.transposed else 0]} |"
+        f"{len(change.rows)} of {change.num_classes} |"
         for change in plan.changes
     )
     original = plan.checkpoint.path.name

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.opening import open_checkpoint
-from alphafix.checkpoints.formats.safetensors_format import DTYPES, read_header
-from alphafix.checkpoints.formats.tensors import (
-    Checkpoint,
-    Tensor,
-    elements,
-    encode,
-    read_raw,
-    read_values,
+from alphafix.checkpoints.formats.safetensors_header import pack, read_header
+from alphafix.checkpoints.formats.tensors import Tensor, elements, encode, read_raw, read_values
+from alphafix.checkpoints.patch.planning import (
+    PatchPlan,
+    RowChange,
+    is_turned,
+    require_own,
+    require_range,
 )
-from alphafix.checkpoints.head.finding import checkpoint_sha256
-from alphafix.checkpoints.patch.plan import Change, Plan, require_own, require_range
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, call, option, some
 from alphafix.files import METADATA_KEY, atomic_path
 from alphafix.values.arrays import Array
 from alphafix.values.correction import require_class_ids
@@ -36,7 +35,7 @@ def delta_name(path: Path) -> Path:
 
 
 def save_delta(
-    path: Path, plan: Plan, provenance: dict[str, Any] | None, *, overwrite: bool = False
+    path: Path, plan: PatchPlan, provenance: dict[str, Any] | None, *, overwrite: bool = False
 ) -> None:
     """Write the changed rows of a plan, in the model's own element type.
 
@@ -55,7 +54,7 @@ def save_delta(
     metadata = {
         "value": "delta",
         "content": _content([np.ascontiguousarray(array) for _, array in tensors.values()]),
-        "model": checkpoint_sha256(plan.checkpoint),
+        "model": plan.checkpoint.sha256(),
         "section": plan.checkpoint.section,
         "source": asdict(plan.source),
         "provenance": provenance,
@@ -65,7 +64,7 @@ def save_delta(
         temporary.write_bytes(data)
 
 
-def load_delta(path: Path, model: Path) -> tuple[Plan, dict[str, Any] | None]:
+def load_delta(path: Path, model: Path) -> tuple[PatchPlan, dict[str, Any] | None]:
     """Read a delta as a plan for the model that it belongs to.
 
     Returns:
@@ -82,14 +81,14 @@ def load_delta(path: Path, model: Path) -> tuple[Plan, dict[str, Any] | None]:
     classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
     require_class_ids(classes)
     changes = tuple(
-        Change(checkpoint.tensor(name), _is_turned(source, name), read_values(tensors[name]))
+        RowChange(checkpoint.tensor(name), is_turned(source, name), read_values(tensors[name]))
         for name in (*source.weights, *source.biases)
         if name in tensors
     )
     for change in changes:
         require_own(checkpoint, change.tensor)
         require_range(change, classes)
-    return Plan(checkpoint, source, classes, changes), metadata["provenance"]
+    return PatchPlan(checkpoint, source, classes, changes), metadata["provenance"]
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -104,9 +103,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if metadata.get("value") != "delta" or not needed <= set(metadata) or "classes" not in tensors:
         raise FileFormatError(
             f"{path} is no delta",
-            got=f"tensors {', '.join(t.name for t in header.tensors[:5])}",
-            expected="a file that `alphafix patch --delta` wrote",
-            todo="give a whole correction with --correction",
+            got=f"tensors {some(t.name for t in header.tensors)}",
+            expected=f"a file that {call('patch', delta=True)} wrote",
+            todo=f"give a whole correction with {option('correction')}",
         )
     found = _content([elements(tensor, read_raw(tensor)) for tensor in header.tensors])
     if found != metadata["content"]:
@@ -114,7 +113,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is damaged",
             got=f"content {found[:16]}",
             expected=f"content {metadata['content'][:16]}, as it was written",
-            todo="copy it again, or make it again with `alphafix patch --delta`",
+            todo=f"copy it again, or make it again with {call('patch', delta=True)}",
         )
     return tensors, metadata
 
@@ -125,12 +124,8 @@ def _content(arrays: Sequence[Array]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def _is_turned(source: HeadSource, name: str) -> bool:
-    return source.transposed and name in source.weights
-
-
 def _require_model(path: Path, checkpoint: Checkpoint, expected: str) -> None:
-    found = checkpoint_sha256(checkpoint)
+    found = checkpoint.sha256()
     if found != expected:
         raise InputError(
             f"{path} belongs to another model than {checkpoint.path}",
@@ -138,21 +133,3 @@ def _require_model(path: Path, checkpoint: Checkpoint, expected: str) -> None:
             expected=f"SHA-256 {expected[:16]}",
             todo="give the original that the delta was made for, not patched and not saved again",
         )
-
-
-def pack(tensors: Mapping[str, tuple[str, Array]], metadata: dict[str, str]) -> bytes:
-    """Return a safetensors file of stored elements (name -> element type, array).
-
-    The safetensors library writes arrays of NumPy, which has no bfloat16.
-    """
-    codes = {name: code for code, name in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": metadata}
-    parts: list[bytes] = []
-    for name, (dtype, array) in tensors.items():
-        start = sum(map(len, parts))
-        parts.append(np.ascontiguousarray(array).tobytes())
-        shape, end = list(array.shape), start + len(parts[-1])
-        header[name] = {"dtype": codes[dtype], "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)  # aligned, as the format asks
-    return len(text).to_bytes(8, "little") + text + b"".join(parts)

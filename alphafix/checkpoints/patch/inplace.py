@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch.writing import VerificationError, Verify, Written, write_all
 from alphafix.errors import (
     AlphafixError,
@@ -20,11 +20,16 @@ from alphafix.errors import (
     InputError,
     MissingStageError,
     TargetExistsError,
+    call,
+    option,
+    some,
 )
 from alphafix.files import read_tensors, write_tensors
 from alphafix.values.arrays import ByteArray, IntArray
 
 _BUFFER = 4 << 20
+
+_COPY = f"leave out {option('in_place')} to write a copy"
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Undo:
             parts = [os.pread(opened.fileno(), s.length, s.offset) for s in self.splices()]
         return np.frombuffer(b"".join(parts), dtype=np.uint8)
 
+    def is_done(self, file: Path) -> bool:
+        """Whether the file has all the new bytes."""
+        return file.stat().st_size == self.size and bool((self.current(file) == self.new).all())
+
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all."""
         tensors = {name: getattr(self, name) for name in ("offsets", "lengths", "old", "new")}
@@ -88,8 +97,8 @@ class Undo:
         if metadata.get("value") != "undo":
             raise FileFormatError(
                 f"{path} is no undo record",
-                got=f"tensors {', '.join(sorted(tensors))}",
-                expected="what `alphafix patch --in-place` wrote",
+                got=f"tensors {some(sorted(tensors))}",
+                expected=f"what {call('patch', in_place=True)} wrote",
             )
         undo = cls(size=int(metadata["size"]), **tensors)
         total = int(undo.lengths.sum())
@@ -106,6 +115,27 @@ class Undo:
 def undo_path(file: Path) -> Path:
     """Where the record of a file is."""
     return file.with_name(file.name + ".alphafix-undo")
+
+
+def refuse_patched(file: Path) -> None:
+    """Refuse a file with an undo record: it holds other rows than its head's, or half of them.
+
+    Raises:
+        TargetExistsError: If there is one.
+    """
+    if undo_path(file).exists():
+        raise TargetExistsError(
+            f"{file} has been patched in place, or that was cut off",
+            got=f"its undo record {undo_path(file).name}",
+            expected="the original",
+            todo=f"restore it first with {call('patch', revert=True)}",
+        )
+
+
+def is_patched(files: Sequence[Path]) -> bool:
+    """Whether files of a checkpoint hold, whole, the rows that they were patched in place with."""
+    changed = [file for file in files if undo_path(file).is_file()]
+    return bool(changed) and all(Undo.load(undo_path(file)).is_done(file) for file in changed)
 
 
 def write_in_place(
@@ -127,25 +157,21 @@ def write_in_place(
         VerificationError: If what was read back is not what was to be written.
     """
     for file in splices:
-        if undo_path(file).exists():
-            raise TargetExistsError(
-                f"{file} has been patched in place already",
-                got=f"its undo record {undo_path(file).name}",
-                expected="the original",
-                todo=f"restore it first: alphafix patch --revert {file}",
-            )
+        refuse_patched(file)
         _require_own_name(file)
         _require_writable(file)
         size = file.stat().st_size
         if any(splice.moves or splice.end > size for splice in splices[file]):
             raise ValueError(f"{file} cannot be changed in place: bytes would move")
     undos = {file: Undo.of(file, own) for file, own in splices.items()}
+    saved: list[Path] = []
     try:
         for file, undo in undos.items():
             undo.save(undo_path(file))
+            saved.append(undo_path(file))
     except AlphafixError:
-        for file in undos:
-            undo_path(file).unlink(missing_ok=True)
+        for record in saved:  # and no other: one that came in between is another patch's
+            record.unlink()
         raise
     try:
         for file, own in splices.items():
@@ -157,13 +183,17 @@ def write_in_place(
                 raise _wrong(file, "other bytes outside the changed rows")
     except OSError as error:
         _roll_back(undos)
-        raise InputError(
-            f"cannot write {file}",
-            got=error.strerror,
-            expected="a file that can be written",
-            todo="the original bytes are back; leave out --in-place to write a copy",
-        ) from error
-    return [undo_path(file) for file in splices]
+        raise _cannot_write(file, error, "the original bytes are back") from error
+    return saved
+
+
+def _cannot_write(file: Path, error: OSError, state: str) -> InputError:
+    return InputError(
+        f"cannot write {file}",
+        got=error.strerror,
+        expected="a file that can be written",
+        todo=f"{state}; {_COPY}",
+    )
 
 
 def _roll_back(undos: Mapping[Path, Undo]) -> None:
@@ -176,7 +206,7 @@ def _roll_back(undos: Mapping[Path, Undo]) -> None:
                 got=error.strerror,
                 expected="a disk that can be written",
                 todo="mend the disk, then restore the original with "
-                f"`alphafix patch --revert {file}`; the record is beside it",
+                f"{call('patch', revert=True)}; the record is beside it",
             ) from error
     for file in undos:
         undo_path(file).unlink()
@@ -191,7 +221,7 @@ def _require_own_name(file: Path) -> None:
             f"{file} is not patched in place",
             got=got,
             expected="a file with one name, so that nothing else changes with it",
-            todo="leave out --in-place to write a copy",
+            todo=_COPY,
         )
 
 
@@ -200,12 +230,7 @@ def _require_writable(file: Path) -> None:
         with file.open("r+b"):
             pass
     except OSError as error:
-        raise InputError(
-            f"cannot write {file}",
-            got=error.strerror,
-            expected="a file that can be written",
-            todo="nothing was changed; leave out --in-place to write a copy",
-        ) from error
+        raise _cannot_write(file, error, "nothing was changed") from error
 
 
 def _write(file: Path, splices: Sequence[Splice]) -> None:
@@ -236,7 +261,7 @@ def _wrong(file: Path, got: str) -> VerificationError:
         f"{file} is not as it was to be after patching",
         got=got,
         expected="the corrected rows, and nothing else changed",
-        todo=f"restore it with `alphafix patch --revert {file}` and check the disk",
+        todo=f"restore it with {call('patch', revert=True)} and check the disk",
     )
 
 
@@ -262,8 +287,9 @@ def revert(files: Sequence[Path]) -> list[Path]:
         raise MissingStageError(
             f"{files[0]} has no undo record",
             expected=undo_path(files[0]).name,
-            todo="only files patched with --in-place can be restored, under the name that they "
-            "were patched by; a copy was written beside an original that is unchanged",
+            todo=f"only files patched with {option('in_place', True)} can be restored, under the "
+            "name that they were patched by; a copy was written beside an original, which "
+            "is unchanged",
         )
     undos = {file: Undo.load(undo_path(file)) for file in changed}
     for file, undo in undos.items():

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.splices import Splice
 from alphafix.errors import AlphafixError
 from alphafix.files import atomic_path
 from alphafix.progress import Progress, silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,8 @@ from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import work as extract
-from alphafix.errors import InputError, call, option
-from alphafix.features.features import Features
+from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
-from alphafix.metrics.measure import Judged
 from alphafix.metrics.predictions import Predictions, predict
 from alphafix.progress import Progress, silent
 from alphafix.run.directory import CLASSES, HEAD, Run
@@ -24,7 +23,7 @@ from alphafix.values.head import Head
 
 
 def predict_model(
-    options: EvaluateOptions, model: Path, judged: Judged, *, progress: Progress = silent
+    options: EvaluateOptions, model: Path, store: FeatureStore, *, progress: Progress = silent
 ) -> Predictions:
     """Predictions of a checkpoint on the images that stored features were made from.
 
@@ -32,20 +31,19 @@ def predict_model(
     the run and the weights and head of the checkpoint; nothing of it is kept.
 
     Args:
-        options: Backbone and data, if they are others than before.
+        options: The run, and backbone and data if they are others than before.
         model: The checkpoint.
-        judged: Features that were stored of the same images, and their class table.
+        store: The stored features of the same images.
         progress: Told of the images.
 
     Raises:
         InputError: If it is not known how the features were made, the checkpoint does not fit
             the backbone, or the images are not those of the features.
     """
-    store = judged.store
     with tempfile.TemporaryDirectory() as folder:
         again = Run(Path(folder))
-        # The order of the classes is the order of the logits.
-        judged.classes.save(again.path(CLASSES))
+        # The class order of the run is the order of the logits.
+        shutil.copyfile(Run(options.run).require(CLASSES), again.path(CLASSES))
         with _without_warnings():
             extract(_extraction(options, model, store, again), Watch(progress))
         made = FeatureStore.open(again.features(options.on))
@@ -54,8 +52,7 @@ def predict_model(
                 "the images are not those that the stored features were made from",
                 got=f"{len(made)} images, stored features of {len(store)}",
                 expected="the same images in the same order, to compare base and corrected",
-                todo=f"run {call('extract', split=options.on, overwrite=True)}, or correct "
-                f"{option('data')}",
+                todo=f"run `alphafix extract --split {options.on} --overwrite`, or correct --data",
             )
         head = Head.load(again.path(HEAD))
         return predict(made, [head.logits], progress=progress)[0]
@@ -74,11 +71,10 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _extraction(
-    options: EvaluateOptions, model: Path, store: Features, again: Run
+    options: EvaluateOptions, model: Path, store: FeatureStore, again: Run
 ) -> ExtractOptions:
     """How the stored features were made, with the checkpoint in place of the weights."""
-    provenance = store.info.get("provenance") if isinstance(store, FeatureStore) else None
-    recorded: dict[str, Any] = dict((provenance or {}).get("options") or {})
+    recorded: dict[str, Any] = dict((store.info.get("provenance") or {}).get("options") or {})
     recorded |= {
         name: value
         for name, value in (("backbone", options.backbone), ("data", options.data))
@@ -88,9 +84,9 @@ def _extraction(
     if missing:
         raise InputError(
             "it is not known how the stored features were made",
-            got=f"no {' and no '.join(missing)} in the manifest of {store.name}",
-            expected=f"features that {call('extract')} made",
-            todo="give " + " and ".join(option(name, "SPEC") for name in missing),
+            got=f"no {' and no '.join(missing)} in the manifest of {store.folder}",
+            expected="features that `alphafix extract` made",
+            todo="give " + " and ".join(f"--{name} SPEC" for name in missing),
         )
     recorded |= {"run": again.folder, "weights": model, "split": options.on}
     known = {name: value for name, value in recorded.items() if name in ExtractOptions.model_fields}

@@ -13,15 +13,17 @@ import numpy as np
 
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
+from alphafix.metrics.alike import Alike
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import GateResult, Gates, check_gates
 from alphafix.metrics.groups import read_groups
-from alphafix.metrics.measure import Judged, Shipped
-from alphafix.openset.evaluating import Evaluated, evaluate
+from alphafix.metrics.measure import Asked, compare_predictions
+from alphafix.metrics.predictions import BeforeAfter, Predictions, predict_pair
+from alphafix.openset.figures import open_set_figures
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
@@ -34,22 +36,44 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """An evaluation and what it was made of.
+
+    Attributes:
+        evaluation: The figures.
+        both: The predictions on ``store`` behind it.
+        store: The evaluated features.
+        head: The base head.
+        correction: The correction.
+        groups: The user's class groups, or None.
+    """
+
+    evaluation: Evaluation
+    both: BeforeAfter
+    store: FeatureStore
+    head: Head
+    correction: Correction
+    groups: Alike | None
+
+
+@dataclass(frozen=True)
 class EvaluateResult:
     """An evaluation as it is in the run directory, and what became of the gates.
 
     Attributes:
         evaluation: The figures.
-        gates: The gates, met or not.
+        outcomes: The gates.
         files: What was written.
     """
 
     evaluation: Evaluation
-    gates: tuple[GateResult, ...]
+    outcomes: tuple[GateResult, ...]
     files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
-        return {**self.evaluation.to_dict(), "gates": [gate.to_dict() for gate in self.gates]}
+        gates = [outcome.to_dict() for outcome in self.outcomes]
+        return {**self.evaluation.to_dict(), "gates": gates}
 
 
 def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
@@ -68,10 +92,10 @@ def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
     else:
         found = measure(options, progress=watch.progress).evaluation
         found.save(artifact.path, overwrite=options.overwrite)
-    gates = check_gates(found, gates_of(options))
-    write_outputs(found, gates, options)
+    outcomes = check_gates(found, gates_of(options))
+    write_outputs(found, outcomes, options)
     files = (artifact.path, options.junit, options.markdown)
-    return EvaluateResult(found, tuple(gates), tuple(file for file in files if file is not None))
+    return EvaluateResult(found, tuple(outcomes), tuple(file for file in files if file is not None))
 
 
 def state(options: EvaluateOptions) -> State:
@@ -88,65 +112,83 @@ def _artifact(options: EvaluateOptions) -> Artifact:
 def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluated:
     """Do what `work` does without writing, and return the predictions too."""
     run = Run(options.run)
-    store = FeatureStore.open(run.features(options.on))
-    store.require_labels()
-    head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
+    classes = ClassTable.load(run.require(CLASSES))
+    store = open_features(run, options.on)
+    head = Head.load(run.require(HEAD))
+    head.require_match(width=store.width, num_classes=store.num_classes)
     run.require_fresh(CORRECTION)
-    judged = Judged(store, head, classes, Correction.load(run.path(CORRECTION)))
-    judged = with_options(options, judged, run=run, progress=progress)
-    provenance = _provenance(run, options).to_dict()
-    return evaluate(judged, resampling_of(options), provenance=provenance, progress=progress)
+    correction = Correction.load(run.path(CORRECTION))
+    groups = None
+    if options.groups is not None:
+        groups = read_groups(options.groups, classes, edges=options.wordnet_edges)
+    both = predict_pair(store, head, correction, progress=progress)
+    if options.model is not None:
+        after = _of_model(options, options.model, store, both.after, progress)
+        both = replace(both, after=after)
+    asked = Asked(
+        classes,
+        options.on,
+        correction.method if options.model is None else options.model.name,
+        groups,
+        Resampling(options.bootstraps, options.seed),
+        _provenance(run, options).to_dict(),
+    )
+    open_set = None
+    if options.open is not None:
+        unknown = predict_pair(
+            _open_store(run, options.open, head), head, correction, progress=progress
+        )
+        open_set = open_set_figures(
+            both, unknown, classes, threshold=options.open_threshold, resampling=asked.resampling
+        )
+    evaluation = compare_predictions(both, asked, open_set=open_set, progress=progress)
+    return Evaluated(evaluation, both, store, head, correction, groups)
 
 
-def resampling_of(options: EvaluateOptions) -> Resampling:
-    """The bootstrap draws of the options."""
-    return Resampling(options.bootstraps, options.seed)
+def _of_model(
+    options: EvaluateOptions,
+    model: Path,
+    store: FeatureStore,
+    after: Predictions,
+    progress: Progress,
+) -> Predictions:
+    """Predictions of the checkpoint itself; a warning where they are not the correction's."""
+    from alphafix.commands.evaluate.model import predict_model
+
+    found = predict_model(options, model, store, progress=progress)
+    differing = int((found.predicted != after.predicted).sum())
+    if differing:
+        logger.warning(
+            "%s predicts %d of %d samples otherwise than the run's correction does: it holds "
+            "other rows, or its backbone computes otherwise here",
+            model,
+            differing,
+            len(store),
+        )
+    return found
 
 
-def with_options(
-    options: EvaluateOptions, judged: Judged, *, run: Run | None = None, progress: Progress = silent
-) -> Judged:
-    """What is judged, with class groups, unknown classes and model file that the options name.
-
-    Args:
-        options: The options.
-        judged: What is judged.
-        run: The run directory that has features of unknown classes, if there is one.
-        progress: Told of images.
+def open_features(run: Run, split: str) -> FeatureStore:
+    """The stored features of a split, with labels that are all known.
 
     Raises:
-        MissingStageError: If there are no features of unknown classes.
-        InputError: If class groups, unknown features or model file cannot be used.
+        MissingStageError: If there are none.
+        InputError: If a label is out of range.
     """
-    groups = unknown = shipped = None
-    if options.groups is not None:
-        groups = read_groups(options.groups, judged.classes, edges=options.wordnet_edges)
-    if options.open is not None:
-        unknown = _open_store(options.open, run)
-    if options.model is not None:
-        from alphafix.commands.evaluate.model import predict_model
-
-        said = predict_model(options, options.model, judged, progress=progress)
-        shipped = Shipped(options.model.name, said)
-    return replace(
-        judged,
-        on=options.on,
-        groups=groups,
-        unknown=unknown,
-        open_threshold=options.open_threshold,
-        shipped=shipped,
-    )
+    store = FeatureStore.open(run.features(split))
+    store.require_labels()
+    return store
 
 
-def _open_store(source: str, run: Run | None) -> FeatureStore:
+def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
     """The stored features of unknown classes.
 
     Raises:
         MissingStageError: If there are none.
-        InputError: If some of them are of known classes.
+        InputError: If some of them are of known classes, or of another width.
     """
-    given = Path(source)
-    store = FeatureStore.open(given if run is None or given.is_dir() else run.features(source))
+    folder = run.features(source)
+    store = FeatureStore.open(Path(source) if Path(source).is_dir() else folder)
     store.require_labels(known_only=False)
     known = int((store.labels >= 0).sum())
     if known:
@@ -155,9 +197,9 @@ def _open_store(source: str, run: Run | None) -> FeatureStore:
             f"{known} of the {len(store)} samples of {source} are of known classes",
             got=f"{store.ids[first]} of class {store.labels[first]}",
             expected="the label -1 throughout: samples of no class that the head knows",
-            todo=f"extract unknown classes with {option('split', 'open')}, and give "
-            f"{option('open', 'open')}",
+            todo="extract unknown classes with --split open, and give --open open",
         )
+    head.require_match(width=store.width, num_classes=store.num_classes)
     return store
 
 
@@ -166,14 +208,13 @@ def _provenance(run: Run, options: EvaluateOptions) -> Provenance:
     recorded = options.recorded()
     if options.model is not None:
         from alphafix.checkpoints import open_checkpoint
-        from alphafix.checkpoints.head.finding import checkpoint_sha256
 
-        recorded["model_sha256"] = checkpoint_sha256(open_checkpoint(options.model))
+        recorded["model_sha256"] = open_checkpoint(options.model).sha256()
     return Provenance("evaluate", recorded, inputs)
 
 
 def write_outputs(
-    evaluation: Evaluation, gates: Sequence[GateResult], options: EvaluateOptions
+    evaluation: Evaluation, outcomes: Sequence[GateResult], options: EvaluateOptions
 ) -> None:
     """Write the files for a CI system that the options name, replacing earlier ones.
 
@@ -181,9 +222,9 @@ def write_outputs(
         TargetExistsError: If a file of another kind is there and may not be replaced.
     """
     if options.junit is not None:
-        _replace(options.junit, junit_report(evaluation, gates), options.overwrite)
+        _replace(options.junit, junit_report(evaluation, outcomes), options.overwrite)
     if options.markdown is not None:
-        text = markdown_report(evaluation, gates)
+        text = markdown_report(evaluation, outcomes)
         if str(options.markdown) == os.environ.get("GITHUB_STEP_SUMMARY"):
             with options.markdown.open("a", encoding="utf-8") as summary:  # others write there too
                 summary.write(text)

@@ -13,7 +13,6 @@ import numpy as np
 
 from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
-from alphafix.checkpoints.head.finding import checkpoint_sha256
 from alphafix.commands.command import Watch
 from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
@@ -165,7 +164,7 @@ def _hash(file: Path | None) -> str | None:
     if file is None:
         return None
     if file.suffix == ".json":
-        return checkpoint_sha256(open_checkpoint(file))
+        return open_checkpoint(file).sha256()
     return sha256_file(find_file(file))
 
 

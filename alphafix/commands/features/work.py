@@ -62,7 +62,7 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     store = FeatureStore.open(run.features(options.split))
     manifest = run.manifest(options.split)
     what = options.file.absolute()
-    record = record_of(run, "features export", options, manifest, what=what, made="file")
+    record = record_of(run, "features export", options, manifest, what=what, made=("file",))
     if record.check(overwrite=options.overwrite, where="file"):
         logger.info("%s is up to date", options.file)
     else:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alphafix.checkpoints import find_head, open_checkpoint
-from alphafix.checkpoints.head.finding import checkpoint_sha256
-from alphafix.checkpoints.head.layout import effective, read_stored
+from alphafix.checkpoints.head.stored import effective, read_stored
 from alphafix.commands.command import Watch
 from alphafix.commands.given import given_state, is_given, write_given
 from alphafix.commands.import_.options import ForeignOptions
@@ -225,7 +224,7 @@ def _converted_head(target: Path, source: Any) -> Head | None:
     if source is None:
         return None
     checkpoint = open_checkpoint(target)
-    placed = replace(source, file=target.name, sha256=checkpoint_sha256(checkpoint))
+    placed = replace(source, file=target.name, sha256=checkpoint.sha256())
     return effective(read_stored(checkpoint, placed), placed)
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from alphafix.checkpoints.head.inspection import Inspection
 from alphafix.commands.command import Shown, Table
 from alphafix.commands.inspect.options import InspectOptions
-from alphafix.commands.inspect.work import Inspection
 
 
 def show(found: Inspection, options: InspectOptions) -> Shown:
     """The layers that could be the head; the name of the one that must be it."""
     told: list[Table | str] = [_table(found)]
     if found.head is None:
-        return Shown("", [*told, f"no head taken: {found.doubt}"])
+        return Shown("", [*told, f"no head taken: {found.why}"])
     return Shown(found.head.name, told)
 
 
 def _table(found: Inspection) -> Table:
     checkpoint = found.checkpoint
     tiers = list(found.shown[0].norms) if found.shown else ["overall"]
-    title = f"{checkpoint.path.name}: {checkpoint.format}, {len(checkpoint.tensors)} tensors"
+    title = f"{checkpoint.path.name}: {checkpoint.format.name}, {len(checkpoint.tensors)} tensors"
     if found.others:
         title += f"; the likeliest {len(found.shown)} of {len(found.shown) + found.others} layers"
     rows = [

@@ -63,21 +63,14 @@ def measure_effect(
     head.require_match(width=store.width, num_classes=store.num_classes)
     heads = [head, exact.apply(head), written.apply(head)]
     found = predict(store, [item.logits for item in heads], progress=progress)
-    base, ideal, real = (item.predicted for item in found)
-    right = {
-        "base": base == store.labels,
-        "exact": ideal == store.labels,
-        "written": real == store.labels,
-    }
+    _, exactly, really = (item.predicted for item in found)
     classes = ClassTable.load(run.path(CLASSES))
-    found_by_name = {
-        name: tier_accuracy(hits, store.labels, classes) for name, hits in right.items()
-    }
+    figures = [tier_accuracy(p.predicted == store.labels, store.labels, classes) for p in found]
     accuracy = {
         tier: {
-            name: None if (value := one[tier]) is None else round(value, 4)
-            for name, one in found_by_name.items()
+            name: None if (value := figure[tier]) is None else round(value, 4)
+            for name, figure in zip(("base", "exact", "written"), figures, strict=True)
         }
         for tier in COLUMNS
     }
-    return Effect(len(store), accuracy, int((ideal != real).sum()))
+    return Effect(len(store), accuracy, int((exactly != really).sum()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alphafix.checkpoints.patch.plan import Plan
+from alphafix.checkpoints.patch.planning import PatchPlan
 from alphafix.commands.command import Shown, Table
 from alphafix.commands.patch.effect import Effect
 from alphafix.commands.patch.options import PatchOptions
@@ -12,6 +12,7 @@ DONE = {
     "copy": "written and verified",
     "in place": "changed in place and verified; `alphafix patch --revert` restores it",
     "delta": "the changed rows alone; apply them with `alphafix patch MODEL --apply`",
+    "up to date": "up to date",
     "dry run": "nothing was written",
     "revert": "the changed bytes are the original's again",
 }
@@ -28,13 +29,13 @@ def show(found: PatchResult, options: PatchOptions) -> Shown:
     return Shown(str(found.target), told)
 
 
-def _changes(plan: Plan) -> Table:
+def _changes(plan: PatchPlan) -> Table:
     rows = [
         [
             change.tensor.name,
             change.tensor.dtype,
             " x ".join(map(str, change.tensor.shape)),
-            f"{len(change.rows)} of {change.tensor.shape[1 if change.transposed else 0]}",
+            f"{len(change.rows)} of {change.num_classes}",
         ]
         for change in plan.changes
     ]

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alphafix.checkpoints.formats.opening import file_format, find_file, open_checkpoint
-from alphafix.checkpoints.head.sections import section_of
+from alphafix.checkpoints.formats.opening import files_of, find_file
 from alphafix.checkpoints.patch.card import model_card
-from alphafix.checkpoints.patch.delta import delta_name, load_delta, save_delta
-from alphafix.checkpoints.patch.inplace import revert, undo_path, write_in_place
-from alphafix.checkpoints.patch.patching import plan_outputs, seal, write_outputs
-from alphafix.checkpoints.patch.plan import Plan, make_plan
+from alphafix.checkpoints.patch.delta import load_delta
+from alphafix.checkpoints.patch.inplace import is_patched, refuse_patched, revert
+from alphafix.checkpoints.patch.patching import Action, Way, carry_out
+from alphafix.checkpoints.patch.planning import PatchPlan, make_plan
 from alphafix.commands.command import Watch
 from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
-from alphafix.errors import InputError, StaleInputError, TargetExistsError
-from alphafix.files import refuse_existing, sha256_file, write_text
+from alphafix.errors import StaleInputError, call, option
+from alphafix.files import read_json, refuse_existing, sha256_file, write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
@@ -29,8 +27,6 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
-
-Action = Literal["copy", "in place", "delta", "dry run", "revert"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +36,16 @@ class PatchResult:
     Attributes:
         action: What was done.
         target: The patched (or restored) file, or the delta.
-        plan: What changes; None for a file that was restored.
+        plan: What changes; None for a file that was restored, or is up to date.
         effect: Accuracies on validation features, if there are any.
-        files: All files that were written.
+        files: All files that were, or would be, written.
     """
 
-    action: Action
+    action: Action | Literal["dry run", "revert", "up to date"]
     target: Path
-    plan: Plan | None
-    effect: Effect | None
-    files: tuple[Path, ...]
+    plan: PatchPlan | None = None
+    effect: Effect | None = None
+    files: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -58,7 +54,7 @@ class PatchResult:
             "action": self.action,
             "target": str(self.target),
             "files": [str(file) for file in self.files],
-            "format": None if self.plan is None else self.plan.checkpoint.format,
+            "format": None if self.plan is None else self.plan.checkpoint.format.name,
             "changes": [
                 {
                     "tensor": change.tensor.name,
@@ -73,15 +69,6 @@ class PatchResult:
         }
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A plan with what is known of it."""
-
-    plan: Plan
-    provenance: dict[str, Any] | None
-    effect: Effect | None = None
-
-
 def work(options: PatchOptions, watch: Watch) -> PatchResult:
     """Write the corrected rows of a run into a model file, or into a copy of it.
 
@@ -91,55 +78,107 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
         InputError: If the head is not in the file or cannot hold the correction, or the file
             cannot be written.
         FileFormatError: If the file is damaged.
-        TargetExistsError: If the target is there already.
+        TargetExistsError: If the target is there already, and not as it would be made.
         VerificationError: If what was written is not what was to be written.
     """
     if options.revert:
         return _revert(options)
-    progress = watch.progress
+    if options.apply is None and options.correction is None:
+        Run(options.run).require_fresh(CORRECTION)
+    if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
+        return _up_to_date(options)
     if options.card is not None:
         refuse_existing(options.card, overwrite=options.overwrite)
-    _refuse_cut_off(options.file)
+    refuse_patched(find_file(options.file))
+    effect: Effect | None = None
+    provenance: dict[str, Any] | None
     if options.apply is not None:
-        made = _from_delta(options.apply, options)
+        plan, provenance = load_delta(options.apply, options.file)
     else:
-        made = _from_run(options, progress)
-    result = _write(made, options, progress)
-    if options.card is not None and not options.dry_run:
-        card = model_card(made.plan, result.target.name, made.provenance or {}, _command(options))
+        plan, provenance, effect = _from_run(options, watch.progress)
+    target, run = _way(options).target(options.file), Run(options.run)
+    read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
+    files = carry_out(
+        plan,
+        _way(options),
+        provenance if options.provenance else None,
+        read=[path for path in read if path is not None],
+        also=() if options.card is None else (options.card,),
+        progress=watch.progress,
+    )
+    if options.dry_run:
+        return PatchResult("dry run", target, plan, effect, files)
+    if options.card is not None:
+        card = model_card(plan, target.name, provenance or {}, _command(options))
         write_text(options.card, card, overwrite=options.overwrite)
-        result = replace(result, files=(*result.files, options.card))
-    if not options.dry_run and options.run.is_dir():
-        _record(options).record(result.files)
-    return result
+        files = (*files, options.card)
+    if options.run.is_dir():
+        changed = plan.checkpoint.files if options.in_place else ()
+        _record(options).record(file for file in files if file not in changed)
+    return PatchResult(_way(options).action, target, plan, effect, files)
+
+
+def _way(options: PatchOptions) -> Way:
+    return Way(
+        "in place" if options.in_place else "delta" if options.delta else "copy",
+        options.output,
+        options.overwrite,
+        options.verify,
+        options.dry_run,
+    )
 
 
 def state(options: PatchOptions) -> State:
     """Whether the files are there as `work` would write them."""
-    return _record(options).state
+    if not _recorded_at(options).is_file():
+        return State.MISSING  # before anything is hashed
+    found = _record(options).state
+    if found is State.CURRENT and options.in_place and not is_patched(files_of(options.file)):
+        return State.MISSING
+    return found
+
+
+def _recorded_at(options: PatchOptions) -> Path:
+    return Run(options.run).record("patch", _what(options))
+
+
+def _what(options: PatchOptions) -> list[object]:
+    return [_way(options).action, options.file.resolve(), options.output]
 
 
 def _record(options: PatchOptions) -> Artifact:
-    what = [options.file, options.output]
-    return record_of(Run(options.run), "patch", options, FEATURES, HEAD, CORRECTION, what=what)
+    """How the files are made. A file that is patched in place is no input: it has the result."""
+    model = () if options.in_place or not options.file.exists() else files_of(options.file)
+    return record_of(
+        Run(options.run),
+        "patch",
+        options,
+        *(FEATURES, HEAD, CORRECTION),
+        what=_what(options),
+        made=("output", "file", "card"),
+        read=model,
+    )
 
 
-def _from_run(options: PatchOptions, progress: Progress) -> _Work:
+def _up_to_date(options: PatchOptions) -> PatchResult:
+    target = _way(options).target(options.file)
+    logger.info("%s is up to date", target)
+    files = tuple(Path(file) for file in read_json(_recorded_at(options))["outputs"])
+    return PatchResult("up to date", target, files=files)
+
+
+def _from_run(
+    options: PatchOptions, progress: Progress
+) -> tuple[PatchPlan, dict[str, Any], Effect | None]:
+    """The plan of a run's correction, how it was made, and what it does to accuracy."""
     run = Run(options.run)
     head = Head.load(run.require(HEAD))
-    if options.correction is None:
-        run.require_fresh(CORRECTION)
     file = options.correction or run.path(CORRECTION)
     correction = Correction.load(file)
     if options.correction is not None:
         _require_same_head(run, file, correction)
-    section = section_of(options.head or (head.source.weights[0] if head.source else ""))
     plan = make_plan(
-        open_checkpoint(options.file, section=section),
-        head,
-        correction,
-        name=options.head,
-        direction_only=options.direction_only,
+        options.file, head, correction, name=options.head, direction_only=options.direction_only
     )
     effect = None
     if options.measure:
@@ -158,7 +197,7 @@ def _from_run(options: PatchOptions, progress: Progress) -> _Work:
         "correction": correction.provenance,
         "effect": None if effect is None else effect.to_dict(),
     }
-    return _Work(plan, provenance, effect)
+    return plan, provenance, effect
 
 
 def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
@@ -172,95 +211,15 @@ def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
             f"{file} was made for another head",
             got=f"{HEAD} {recorded[:12]}",
             expected=f"{HEAD} {current[:12]}, that of {run.folder}",
-            todo="name the run directory that it belongs to with --run, or train again",
+            todo=f"name the run directory that it belongs to with {option('run')}, or do "
+            f"{call('train')} again",
         )
-
-
-def _refuse_cut_off(file: Path) -> None:
-    """A file with an undo record holds other rows than its head's, or half of them."""
-    path = find_file(file)
-    if undo_path(path).exists():
-        raise TargetExistsError(
-            f"{path} has been patched in place, or that was cut off",
-            got=f"its undo record {undo_path(path).name}",
-            expected="the original",
-            todo=f"restore it first: alphafix patch --revert {path}",
-        )
-
-
-def _require_apart(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Check, before anything is written, that no target is an input or another target.
-
-    Raises:
-        InputError: If one is, whatever --overwrite says.
-    """
-    taken = {path.resolve(): "read for it" for path in inputs}
-    for target in targets:
-        place = target.resolve()
-        if place in taken:
-            raise InputError(
-                f"{target} cannot be written by this patch",
-                got=f"a file that is {taken[place]}",
-                expected="a path of its own for everything that is written",
-                todo="give another name",
-            )
-        taken[place] = "written by it too"
-
-
-def _inputs(work: _Work, options: PatchOptions) -> list[Path]:
-    run = Run(options.run)
-    given = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
-    return [*work.plan.checkpoint.files, *(path for path in given if path is not None)]
-
-
-def _from_delta(delta: Path, options: PatchOptions) -> _Work:
-    return _Work(*load_delta(delta, options.file))
-
-
-def _write(work: _Work, options: PatchOptions, progress: Progress) -> PatchResult:
-    plan, provenance = work.plan, work.provenance if options.provenance else None
-    main = plan.checkpoint.path
-    inputs = _inputs(work, options)
-    card = [] if options.card is None else [options.card]
-    if options.delta:
-        target = options.output or delta_name(main)
-        _require_apart([target, *card], inputs)
-        if not options.dry_run:
-            save_delta(target, plan, provenance, overwrite=options.overwrite)
-        return _result("delta", target, work, [target], options)
-    if options.in_place:
-        # No provenance: metadata has no room to grow where it is. The record has the rest.
-        splices = seal(plan.checkpoint, plan.splices(), None)
-        _require_apart([*map(undo_path, splices), *card], inputs)
-        records = (
-            [] if options.dry_run else write_in_place(splices, verify=options.verify or "rows")
-        )
-        return _result("in place", main, work, [*splices, *records], options)
-    outputs = plan_outputs(plan, options.output, provenance)
-    _require_apart([*(output.target for output in outputs), *card], inputs)
-    if not options.dry_run:
-        write_outputs(
-            plan,
-            outputs,
-            overwrite=options.overwrite,
-            verify=options.verify or "full",
-            progress=progress,
-        )
-    return _result("copy", outputs[-1].target, work, [o.target for o in outputs], options)
-
-
-def _result(
-    action: Action, target: Path, work: _Work, files: list[Path], options: PatchOptions
-) -> PatchResult:
-    action = "dry run" if options.dry_run else action
-    return PatchResult(action, target, work.plan, work.effect, tuple(files))
 
 
 def _revert(options: PatchOptions) -> PatchResult:
-    path = find_file(options.file)
-    several = file_format(path) in ("sharded", "onnx")
-    files = open_checkpoint(path).files if several else (path,)
-    return PatchResult("revert", path, None, None, tuple(revert(files)))
+    files = tuple(revert(files_of(options.file)))
+    _recorded_at(options.model_copy(update={"in_place": True})).unlink(missing_ok=True)
+    return PatchResult("revert", find_file(options.file), files=files)
 
 
 def _command(options: PatchOptions) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import measure
+from alphafix.commands.evaluate.work import Evaluated, measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
-from alphafix.metrics.measure import Judged
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
@@ -88,10 +87,15 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     )
     found = measure(evaluation, progress=watch.progress)
     evidence = Evidence(
-        found,
+        found.evaluation,
+        found.both,
+        found.store,
+        found.head,
+        found.correction,
         Neighbours.load(run.path(NEIGHBORS)),
+        found.groups,
         _comparison(run, options),
-        _embedding(run, found.judged),
+        _embedding(run, found),
     )
     content = page_of(evidence)
     written = _write_figures(page.parent / "figures", content.drawn, watch.progress)
@@ -137,16 +141,16 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
     return comparison
 
 
-def _embedding(run: Run, judged: Judged) -> Embedding | None:
+def _embedding(run: Run, found: Evaluated) -> Embedding | None:
     """What the memory of the base model does, if train-oltr made that model and it has one."""
     if not run.has(EMBEDDING):
         return None
     embedding = Embedding.load(run.path(EMBEDDING))
-    source = judged.head.source
+    source = found.head.source
     if (
         source is None
         or embedding.info.get("model") != source.sha256
-        or embedding.names != judged.classes.names
+        or embedding.names != found.evaluation.classes.names
     ):
         logger.warning("%s is of another model and left out", run.path(EMBEDDING))
         return None

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alphafix.checkpoints.weights import load_strictly, read_state
+from alphafix.checkpoints import load_state_dict
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import FileFormatError, InputError, call
 from alphafix.files import read_json, write_json, write_tensors
 from alphafix.oltr.models.export import ExportedModel
@@ -97,7 +98,7 @@ def load_model(folder: Path, weights: Path | None = None) -> tuple[ExportedModel
     config = read_config(folder)
     file = weights or folder / MODEL
     model = config.build()
-    load_strictly(model, read_state(file), file=file, spec=f"oltr:{folder}")
+    load_strictly(model, load_state_dict(file), file=file, spec=f"oltr:{folder}")
     return model.eval(), config
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alphafix.checkpoints.weights import load_strictly, read_state
+from alphafix.checkpoints import load_state_dict
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
 from alphafix.oltr.models.backbones import Backbone
 from alphafix.oltr.models.network import LongTailModel
@@ -29,7 +30,7 @@ def load_pretrained(backbone: Backbone, file: Path, name: str) -> None:
     heads = (head,) if isinstance(head, str) else tuple(head)
     state = {
         key: tensor
-        for key, tensor in read_state(file).items()
+        for key, tensor in load_state_dict(file).items()
         if not any(key.startswith(f"{one}.") for one in heads)
     }
     load_strictly(body, state, file=file, spec=name)

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from alphafix.values.arrays import BoolArray, FloatArray
+
 from .classes import BuildOptions, choose_classes, order_by_tail, tail_counts
 from .deal import TIERS, Stock, take_stock
-from .values import Face, Floats, Ints, Mask, Rendering, describe
+from .values import Face, Ints, Rendering, describe
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 
@@ -18,7 +20,7 @@ Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 def build(
     faces: Sequence[Face],
     rendering: Rendering,
-    keep: Mask,
+    keep: BoolArray,
     merged: Mapping[str, str],
     shares: Mapping[tuple[int, int], float],
     options: BuildOptions,
@@ -63,7 +65,7 @@ def build(
     return number_faces(arrays, faces, merged)
 
 
-def class_means(rendering: Rendering, code_points: Sequence[int]) -> dict[int, Floats]:
+def class_means(rendering: Rendering, code_points: Sequence[int]) -> dict[int, FloatArray]:
     """Compute the mean descriptor of each code point."""
     descriptors = describe(rendering.images)
     return {c: descriptors[rendering.code_points == c].mean(axis=0) for c in code_points}

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alphafix.values.arrays import FloatArray
+
 from .deal import Stock
-from .values import Floats, option, squared_distances
+from .values import option, squared_distances
 
 # Greek with breathings and accents: there are so many that they would fill the classes.
 POLYTONIC = range(0x1F00, 0x2000)
@@ -49,7 +51,7 @@ class BuildOptions:
 
 def choose_classes(
     stock: Stock,
-    means: Mapping[int, Floats],
+    means: Mapping[int, FloatArray],
     shares: Mapping[tuple[int, int], float],
     options: BuildOptions,
     generator: random.Random,
@@ -112,7 +114,7 @@ def limit_polytonic(code_points: list[int], most: int, generator: random.Random)
 
 
 def choose_clusters(
-    vectors: Floats, classes: int, cluster: int, generator: random.Random
+    vectors: FloatArray, classes: int, cluster: int, generator: random.Random
 ) -> list[int]:
     """Choose random anchors and the nearest neighbours of each until there are enough.
 

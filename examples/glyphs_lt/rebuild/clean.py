@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from .values import Floats, Mask, Rendering, describe, squared_distances
+from alphafix.values.arrays import BoolArray, FloatArray
+
+from .values import Rendering, describe, squared_distances
 
 # Characters that look alike in no text face, in either case.
 CHECKED = np.array([ord(c) for c in "ABDEFGHKLMNQRTabdefghkmnqrt2345679"], np.int32)
@@ -14,7 +16,7 @@ MIN_CHECKED = 15
 MIN_READABLE = 0.30
 
 
-def clean(rendering: Rendering) -> Mask:
+def clean(rendering: Rendering) -> BoolArray:
     """Decide which glyphs to keep.
 
     Returns:
@@ -28,7 +30,7 @@ def clean(rendering: Rendering) -> Mask:
     return keep
 
 
-def unreadable_faces(rendering: Rendering, descriptors: Floats) -> Mask:
+def unreadable_faces(rendering: Rendering, descriptors: FloatArray) -> BoolArray:
     """Find the faces whose letters are read wrong by their nearest class mean.
 
     Args:
@@ -48,11 +50,11 @@ def unreadable_faces(rendering: Rendering, descriptors: Floats) -> Mask:
     right = nearest == rendering.code_points[rows]
     checked = np.bincount(rendering.face_ids[rows], minlength=faces)
     readable = np.bincount(rendering.face_ids[rows], weights=right, minlength=faces)
-    unreadable: Mask = (checked >= MIN_CHECKED) & (readable < MIN_READABLE * checked)
+    unreadable: BoolArray = (checked >= MIN_CHECKED) & (readable < MIN_READABLE * checked)
     return unreadable
 
 
-def _drop_repeats_in_faces(rendering: Rendering, hashes: list[int], keep: Mask) -> None:
+def _drop_repeats_in_faces(rendering: Rendering, hashes: list[int], keep: BoolArray) -> None:
     counts = Counter(rendering.code_points.tolist())
     same = defaultdict(list)
     for row in np.flatnonzero(keep):
@@ -75,7 +77,7 @@ def preferred(code_points: list[int], counts: Counter[int]) -> int:
     return min(capitals, key=lambda c: (-counts[c], c))
 
 
-def _drop_copies(rendering: Rendering, hashes: list[int], keep: Mask) -> None:
+def _drop_copies(rendering: Rendering, hashes: list[int], keep: BoolArray) -> None:
     seen: set[tuple[int, int]] = set()
     for row in np.flatnonzero(keep):
         key = int(rendering.code_points[row]), hashes[row]

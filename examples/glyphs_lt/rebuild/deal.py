@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .values import Face, Mask, Rendering
+from alphafix.values.arrays import BoolArray
+
+from .values import Face, Rendering
 
 TIERS = ("train", "val", "test")
 # Families of like size are dealt in blocks of eight, so that every split gets large and
@@ -43,7 +45,7 @@ class Stock:
         return sum(self.count(code_point, split) for split in TIERS)
 
 
-def text_faces(faces: Sequence[Face], known: Sequence[int], min_coverage: int) -> Mask:
+def text_faces(faces: Sequence[Face], known: Sequence[int], min_coverage: int) -> BoolArray:
     """Find the faces that cover at least so many of the candidate code points."""
     candidates = frozenset(known)
     return np.array([len(candidates & face.code_points) >= min_coverage for face in faces])
@@ -77,7 +79,7 @@ def deal_families(
 def take_stock(
     faces: Sequence[Face],
     rendering: Rendering,
-    keep: Mask,
+    keep: BoolArray,
     merged: Mapping[str, str],
     min_coverage: int,
     generator: random.Random,

@@ -13,7 +13,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .values import Face, Floats, Indices, Mask, Rendering, describe, squared_distances
+from alphafix.values.arrays import BoolArray, FloatArray, IntArray
+
+from .values import Face, Rendering, describe, squared_distances
 
 # Letters to compare faces by, and how many of them two faces must share.
 LETTER_SETS = (("aegnrstRSGQB25", 8), ("жфдяЖФДЯ", 5), ("αβγδξψΩΞ", 5))
@@ -40,7 +42,7 @@ def merge_clones(faces: Sequence[Face], rendering: Rendering) -> dict[str, str]:
     return {group: names[0] for names in members.values() for group in names}
 
 
-def alike_faces(rendering: Rendering, letters: str, min_shared: int) -> Indices:
+def alike_faces(rendering: Rendering, letters: str, min_shared: int) -> IntArray:
     """Find the pairs of faces that draw some letters almost the same.
 
     Returns:
@@ -56,11 +58,11 @@ def alike_faces(rendering: Rendering, letters: str, min_shared: int) -> Indices:
         total += both * distances / images.shape[2]
     shared = present.astype(np.float32) @ present.T.astype(np.float32)
     alike = (total < SAME_DESIGN * shared) & (shared >= min_shared)
-    pairs: Indices = faces[np.argwhere(np.triu(alike, k=1))]
+    pairs: IntArray = faces[np.argwhere(np.triu(alike, k=1))]
     return pairs
 
 
-def letter_table(rendering: Rendering, letters: str) -> tuple[Indices, Floats, Mask]:
+def letter_table(rendering: Rendering, letters: str) -> tuple[IntArray, FloatArray, BoolArray]:
     """Lay out the descriptors of some letters by face.
 
     Returns:

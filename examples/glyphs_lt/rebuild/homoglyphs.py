@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .values import Floats, Indices, Ints, Mask, Rendering, describe, squared_distances
+from alphafix.values.arrays import BoolArray, FloatArray, IntArray
+
+from .values import Ints, Rendering, describe, squared_distances
 
 # Mean squared pixel difference below which two glyphs of one face are the same.
 SAME_GLYPH = 0.004
@@ -18,7 +20,7 @@ MAX_COMMON_FACES = 300
 Shares = dict[tuple[int, int], float]
 
 
-def frequent_code_points(rendering: Rendering, keep: Mask, min_samples: int) -> Ints:
+def frequent_code_points(rendering: Rendering, keep: BoolArray, min_samples: int) -> Ints:
     """Return the candidate code points that kept at least so many glyphs after cleaning."""
     code_points, counts = np.unique(rendering.code_points[keep], return_counts=True)
     return np.intersect1d(code_points[counts >= min_samples], rendering.known)
@@ -47,7 +49,7 @@ def homoglyph_shares(rendering: Rendering, code_points: Ints) -> Shares:
     }
 
 
-def _neighbours(code_points: Ints, means: Floats) -> Iterator[tuple[int, int]]:
+def _neighbours(code_points: Ints, means: FloatArray) -> Iterator[tuple[int, int]]:
     distances = squared_distances(means, means)
     np.fill_diagonal(distances, np.inf)
     nearest = np.argsort(distances, axis=1)[:, :CANDIDATES]
@@ -60,7 +62,7 @@ def _neighbours(code_points: Ints, means: Floats) -> Iterator[tuple[int, int]]:
     yield from sorted(pairs)
 
 
-def _share(face_ids: Ints, descriptors: Floats, first: Indices, second: Indices) -> float:
+def _share(face_ids: Ints, descriptors: FloatArray, first: IntArray, second: IntArray) -> float:
     common, in_first, in_second = np.intersect1d(
         face_ids[first], face_ids[second], return_indices=True
     )

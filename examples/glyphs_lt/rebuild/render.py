@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFont
 
-from .values import RENDER_SIZE, Face, Images, Rendering, option
+from alphafix.values.arrays import ByteArray
+
+from .values import RENDER_SIZE, Face, Rendering, option
 
 KNOWN_SCRIPTS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 UNKNOWN_SCRIPTS = """
@@ -129,7 +131,7 @@ def render_faces(faces: Sequence[Face], options: RenderOptions) -> Rendering:
     )
 
 
-def draw_face(path: str, code_points: Sequence[int]) -> list[tuple[int, Images]]:
+def draw_face(path: str, code_points: Sequence[int]) -> list[tuple[int, ByteArray]]:
     """Draw code points with one font file."""
     try:
         # Basic layout: shaping would let a feature of the font replace the glyph.
@@ -160,7 +162,7 @@ def _draw(font: ImageFont.FreeTypeFont, character: str) -> Image.Image | None:
     return Image.frombytes("L", mask.size, bytes(mask))
 
 
-def fit(ink: Image.Image) -> Images | None:
+def fit(ink: Image.Image) -> ByteArray | None:
     """Crop to the ink and scale it to the middle of a 32 x 32 image, its aspect kept.
 
     Returns:

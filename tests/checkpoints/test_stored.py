@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.checkpoints.formats.tensors import decode, encode
-from alphafix.checkpoints.head.layout import Stored, effective, invert
+from alphafix.checkpoints.head.stored import Stored, effective, invert
 from alphafix.errors import InputError
 from alphafix.values.correction import Correction
 from alphafix.values.head import HeadSource
@@ -105,7 +105,7 @@ def test_invert__lost_length_is_refused() -> None:
     source = source_of(stored, normalised=True, factor=16.0)
     base = effective(stored, source)
     correction = Correction(np.array([1]), 1.5 * base.weight[[1]], None)
-    with pytest.raises(InputError, match=r"(?s)divides each row by its norm.*--direction-only"):
+    with pytest.raises(InputError, match=r"(?s)divides each row by its norm.*direction_only=True"):
         invert(stored, source, correction)
     rows, _ = invert(stored, source, correction, direction_only=True)
     np.testing.assert_allclose(rows[0], stored.weights[0][[1]], rtol=1e-5)

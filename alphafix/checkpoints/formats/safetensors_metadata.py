@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from alphafix.checkpoints.formats.safetensors_format import MOST_HEADER_BYTES, Header, read_header
-from alphafix.checkpoints.patch.splices import Splice
-from alphafix.errors import FileFormatError
+from alphafix.checkpoints.formats.format import free_key
+from alphafix.checkpoints.formats.safetensors_header import MOST_HEADER_BYTES, read_header
+from alphafix.checkpoints.formats.splices import Splice
+from alphafix.errors import FileFormatError, option
 
 # The header grows by whole blocks, so that the file system can share those of the data.
 BLOCK = 4096
@@ -27,7 +28,7 @@ def metadata_splice(path: Path, key: str, value: str) -> Splice:
     """
     header = read_header(path)
     text = header.raw.decode().rstrip(" ")
-    entry = f"{json.dumps(_free_key(header, key))}:{json.dumps(value, ensure_ascii=False)}"
+    entry = f"{json.dumps(free_key(header.metadata, key))}:{json.dumps(value, ensure_ascii=False)}"
     new = _insert(text, entry).encode()
     missing = max(0, len(new) - len(header.raw))
     new = new.ljust(len(header.raw) + -(-missing // BLOCK) * BLOCK)
@@ -36,17 +37,9 @@ def metadata_splice(path: Path, key: str, value: str) -> Splice:
             f"{path} has no room for an entry in its metadata",
             got=f"a header of {len(header.raw):,} bytes",
             expected=f"at most {MOST_HEADER_BYTES:,} bytes with the entry",
-            todo="patch with --no-provenance",
+            todo=f"patch with {option('provenance', False)}",
         )
     return Splice(0, header.data_start, len(new).to_bytes(8, "little") + new)
-
-
-def _free_key(header: Header, key: str) -> str:
-    number, free = 1, key
-    while free in header.metadata:
-        number += 1
-        free = f"{key}.{number}"
-    return free
 
 
 def _insert(text: str, entry: str) -> str:

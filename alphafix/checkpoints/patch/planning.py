@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.checkpoints.formats.tensors import Checkpoint, Tensor, decode, encode
-from alphafix.checkpoints.head.layout import Stored, effective, invert, read_stored
+from alphafix.checkpoints.formats.format import Checkpoint, Splices
+from alphafix.checkpoints.formats.opening import open_checkpoint
+from alphafix.checkpoints.formats.sections import section_of
+from alphafix.checkpoints.formats.splices import Splice, in_order
+from alphafix.checkpoints.formats.tensors import Tensor, decode, encode
 from alphafix.checkpoints.head.matching import match_head
-from alphafix.checkpoints.patch.splices import Splice, in_order, row_splices
-from alphafix.errors import InputError
+from alphafix.checkpoints.head.stored import Stored, effective, invert, read_stored
+from alphafix.checkpoints.patch.rows import row_splices
+from alphafix.errors import InputError, call, option
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head, HeadSource
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """New rows of one tensor.
 
     Attributes:
@@ -33,13 +37,18 @@ class Change:
     rows: FloatArray
 
     @property
+    def num_classes(self) -> int:
+        """C, the number of rows that the tensor has."""
+        return self.tensor.shape[1 if self.transposed else 0]
+
+    @property
     def rounded(self) -> FloatArray:
         """The rows as the file's element type holds them."""
         return decode(encode(self.rows, self.tensor.dtype), self.tensor.dtype)
 
 
 @dataclass(frozen=True)
-class Plan:
+class PatchPlan:
     """All changes of a checkpoint.
 
     Attributes:
@@ -52,9 +61,9 @@ class Plan:
     checkpoint: Checkpoint
     source: HeadSource
     classes: IntArray
-    changes: tuple[Change, ...]
+    changes: tuple[RowChange, ...]
 
-    def splices(self) -> dict[Path, tuple[Splice, ...]]:
+    def splices(self) -> Splices:
         """The bytes to replace, by file."""
         found: dict[Path, list[Splice]] = defaultdict(list)
         for change in self.changes:
@@ -79,26 +88,29 @@ class Plan:
 
 
 def make_plan(
-    checkpoint: Checkpoint,
+    file: Path,
     head: Head,
     correction: Correction,
     *,
     name: str | None = None,
     direction_only: bool = False,
-) -> Plan:
+) -> PatchPlan:
     """Decide what to write, with all checks.
 
     Args:
-        checkpoint: The file to patch.
+        file: The file to patch.
         head: The head that the correction was made for.
         correction: The corrected rows and biases.
         name: Name of the head's layer, if the user gave one.
-        direction_only: See `alphafix.checkpoints.head.layout.invert`.
+        direction_only: See `alphafix.checkpoints.head.stored.invert`.
 
     Raises:
         InputError: If the head is not in the file, is shared with another tensor, or cannot
             hold the correction.
+        FileFormatError: If the file is damaged.
     """
+    own = head.source.weights[0] if head.source else ""
+    checkpoint = open_checkpoint(file, section=section_of(name or own))
     corrected = correction.apply(head)
     try:
         source = match_head(checkpoint, head, name=name)
@@ -107,19 +119,20 @@ def make_plan(
         raise
     stored = read_stored(checkpoint, source)
     rows, biases = invert(stored, source, correction, direction_only=direction_only)
-    changes = [
-        Change(checkpoint.tensor(tensor), source.transposed, values)
-        for tensor, values in zip(source.weights, rows, strict=True)
-    ]
-    if biases:
-        changes += [
-            Change(checkpoint.tensor(tensor), False, values)
-            for tensor, values in zip(source.biases, biases, strict=True)
-        ]
+    names = (*source.weights, *(source.biases if biases else ()))
+    changes = tuple(
+        RowChange(checkpoint.tensor(tensor), is_turned(source, tensor), values)
+        for tensor, values in zip(names, [*rows, *biases], strict=True)
+    )
     for change in changes:
         require_own(checkpoint, change.tensor)
         require_range(change, correction.classes)
-    return Plan(checkpoint, source, correction.classes, tuple(changes))
+    return PatchPlan(checkpoint, source, correction.classes, changes)
+
+
+def is_turned(source: HeadSource, name: str) -> bool:
+    """Whether the rows of a tensor of the head are stored as columns."""
+    return source.transposed and name in source.weights
 
 
 def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -> None:
@@ -131,8 +144,8 @@ def _refuse_patched(checkpoint: Checkpoint, corrected: Head, name: str | None) -
         f"{checkpoint.path} holds the corrected rows already",
         got="a patched file",
         expected="the original",
-        todo="use it as it is, or give the original (`alphafix patch --revert FILE` restores one "
-        "that was patched --in-place)",
+        todo=f"use it as it is, or give the original ({call('patch', revert=True)} restores one "
+        f"that was patched with {option('in_place', True)})",
     )
 
 
@@ -159,7 +172,7 @@ def require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
         )
 
 
-def require_range(change: Change, classes: IntArray) -> None:
+def require_range(change: RowChange, classes: IntArray) -> None:
     """Check that new rows have the shape of the tensor's and fit its element type.
 
     Raises:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.checkpoints.formats.tensors import Checkpoint, Tensor, read_values
-from alphafix.errors import InputError
+from alphafix.checkpoints.formats.format import Checkpoint
+from alphafix.checkpoints.formats.tensors import Tensor, read_values
+from alphafix.errors import InputError, option
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head, HeadSource
@@ -137,8 +138,8 @@ def _directions(
             "corrected row would be lost",
             got=f"the row of class {classes[worst]}, {norms[worst, 0]:.4g} times as long",
             expected="rows as long as the base model's",
-            todo="give --direction-only to write the directions alone (the effect on validation "
-            "accuracy is shown), or use a model whose last layer does not normalise",
+            todo=f"give {option('direction_only', True)} to write the directions alone (the effect "
+            "on validation accuracy is shown), or use a model whose last layer does not normalise",
         )
     lengths = np.linalg.norm(old, axis=1, keepdims=True)
     kept: FloatArray = rows / norms * np.where(lengths > 0, lengths, 1)
@@ -155,8 +156,8 @@ def _bias_rows(stored: Stored, correction: Correction, scales: FloatArray) -> li
             "the correction changes biases, but the head has none",
             got=f"biases up to {np.abs(correction.biases).max():.4g}",
             expected="a head with a bias, or a correction without",
-            todo="train with --no-learn-bias (and without --calibrate), or give the model's last "
-            "layer a bias of zeros and extract again",
+            todo=f"train with {option('learn_bias', False)} (and without {option('calibrate')}), "
+            "or give the model's last layer a bias of zeros and extract again",
         )
     # The mean over experts moves to the new value; what they differ by stays.
     old = [bias[correction.classes] for bias in stored.biases]

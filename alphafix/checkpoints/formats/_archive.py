@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from alphafix.checkpoints.patch.splices import Splice
+from alphafix.checkpoints.formats.splices import Splice
 
 # Sizes of the fixed parts and places of the checksum (PKWARE APPNOTE, 4.3.7, 4.3.9, 4.3.12).
 _LOCAL_SIZE, _LOCAL_CRC, _LOCAL_LENGTHS = 30, 14, 26
@@ -18,6 +18,10 @@ _CENTRAL_SIZE, _CENTRAL_CRC, _CENTRAL_LENGTHS = 46, 16, 28
 _DESCRIPTOR = b"PK\x07\x08"
 _HAS_DESCRIPTOR = 0x08
 _BUFFER = 4 << 20
+
+# How files begin that torch writes: archives, and the older plain pickles (protocols 2 to 5).
+ARCHIVE = b"PK\x03\x04"
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Entry:
 def is_archive(path: Path) -> bool:
     """Whether a file begins as a zip archive does (as torch itself tells its files apart)."""
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(4) == ARCHIVE
 
 
 def entries(path: Path) -> Iterator[Entry]:

@@ -84,5 +84,5 @@ def test_resize_crop__is_torchvisions_own_preset() -> None:
 
 
 def test_overrides__refused_by_name() -> None:
-    with pytest.raises(InputError, match="--image-size, --crop-pct"):
+    with pytest.raises(InputError, match="image_size=, crop_pct="):
         Overrides(image_size=3, crop_pct=0.5).refuse("python:x")

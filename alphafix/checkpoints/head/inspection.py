@@ -1,0 +1,138 @@
+"""What a file holds that could be its head, with the figures by which a user tells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphafix.checkpoints.formats.format import Checkpoint
+from alphafix.checkpoints.head.candidates import HeadCandidate
+from alphafix.checkpoints.head.finding import choose, matching
+from alphafix.checkpoints.head.stored import effective, read_stored
+from alphafix.errors import InputError, on_command_line
+from alphafix.values.arrays import FloatArray
+from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.head import Head
+
+# Norms are only read for the likeliest layers: a large model has hundreds.
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ShownLayer:
+    """A candidate with the figures of the table.
+
+    Attributes:
+        candidate: The layer.
+        norms: Mean row norm by tier, or only "overall" where the classes are not known.
+    """
+
+    candidate: HeadCandidate
+    norms: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds.
+
+    Attributes:
+        checkpoint: The file.
+        shown: The likeliest candidates, the best first.
+        others: Number of candidates that are not shown.
+        head: The one that must be the head, or None.
+        doubt: Why there is none, or None.
+        files: Nothing is written.
+    """
+
+    checkpoint: Checkpoint
+    shown: tuple[ShownLayer, ...]
+    others: int
+    head: HeadCandidate | None
+    doubt: InputError | None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def why(self) -> str | None:
+        """The doubt in the words of the command line."""
+        return None if self.doubt is None else self.doubt.text(on_command_line)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "file": str(self.checkpoint.path),
+            "format": self.checkpoint.format.name,
+            "tensors": len(self.checkpoint.tensors),
+            "metadata": dict(self.checkpoint.metadata),
+            "head": None if self.head is None else self.head.name,
+            "doubt": self.why,
+            "candidates": [
+                {
+                    "name": item.candidate.name,
+                    "num_classes": item.candidate.num_classes,
+                    "width": item.candidate.width,
+                    "dtype": item.candidate.dtype,
+                    **asdict(item.candidate.source),
+                    "mean_row_norm": item.norms,
+                }
+                for item in self.shown
+            ],
+        }
+
+
+def inspect_head(
+    checkpoint: Checkpoint,
+    *,
+    num_classes: int | None = None,
+    width: int | None = None,
+    name: str | None = None,
+    known: Head | None = None,
+    classes: ClassTable | None = None,
+) -> Inspection:
+    """List the layers of a file that could be its head, and take one if there is no doubt.
+
+    Args:
+        checkpoint: The file.
+        num_classes: C, if known.
+        width: D, if known.
+        name: Name of the layer, if the user gave it (see `find_head`).
+        known: A head whose C and D are taken where neither is given, if a layer has them.
+        classes: The classes, for the norms of each tier.
+    """
+    candidates = matching(checkpoint, num_classes=num_classes, width=width, name=name)
+    if num_classes is None and width is None and known is not None:
+        own = matching(checkpoint, num_classes=known.num_classes, width=known.width, name=name)
+        if own:
+            candidates, num_classes, width = own, known.num_classes, known.width
+    head, doubt = None, None
+    try:
+        head = choose(checkpoint, num_classes=num_classes, width=width, name=name)
+    except InputError as error:
+        doubt = error
+    shown = candidates[:MOST_SHOWN]
+    return Inspection(
+        checkpoint,
+        tuple(ShownLayer(c, _norms(checkpoint, c, classes)) for c in shown),
+        len(candidates) - len(shown),
+        head,
+        doubt,
+    )
+
+
+def _norms(
+    checkpoint: Checkpoint, candidate: HeadCandidate, classes: ClassTable | None
+) -> dict[str, float | None]:
+    source = candidate.source
+    try:
+        head = effective(read_stored(checkpoint, source), source)
+    except InputError:  # NaN or inf: no norm, but still a layer to show
+        return {"overall": None}
+    norms: FloatArray = np.linalg.norm(head.weight, axis=1)
+    found: dict[str, float | None] = {"overall": float(norms.mean())}
+    if classes is not None and len(classes) == candidate.num_classes:
+        for tier in TIERS:
+            members = classes.tier(tier)
+            found[tier] = float(norms[members].mean()) if len(members) else None
+    return found

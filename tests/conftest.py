@@ -1,0 +1,40 @@
+"""What holds for all tests: one thread a process, shapes checked, and costly things made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.shapes import watch
+
+# The tests run in as many processes as there are processors (pyproject.toml), so more threads
+# would only wait for each other. The commands that the tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+watch()
+
+Make = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """A folder that is made by the first that asks for its name, in whichever test process."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # where all processes of this run have theirs
+
+    def made(name: str, make: Make) -> Path:
+        target = folder / f"shared-{name}"
+        with FileLock(folder / f"shared-{name}.lock"):
+            if not target.is_dir():
+                unfinished = folder / f"shared-{name}.unfinished"
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(target)
+        return target
+
+    return made

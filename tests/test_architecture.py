@@ -1,0 +1,58 @@
+"""The house stands: no circle of imports, and no room imports a room above it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.architecture import PACKAGE, Import, circle, files, imports, room_of, rooms
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Import]:
+    return imports()
+
+
+def test_rooms__are_all_named_once_and_there() -> None:
+    order = rooms()
+    assert len(set(order)) == len(order)
+    for room in order:
+        assert (PACKAGE / room).is_dir() if room.endswith("/") else (PACKAGE / room).is_file(), room
+    homeless = [file for file in files().values() if room_of(file, order) is None]
+    assert not homeless, "these are in no room of CONTRIBUTING.md"
+
+
+def test_imports__are_found(found: list[Import]) -> None:
+    """Not a list of nothing: the package's own entry, lazy imports and names to be imported."""
+    pairs = {(one.importer, one.imported) for one in found}
+    assert ("__main__.py", "commands/app.py") in pairs
+    assert ("__init__.py", "estimator.py") in pairs
+    assert len(pairs) > 500
+
+
+def test_imports__have_no_circle(found: list[Import]) -> None:
+    assert circle(found) == []
+
+
+def test_imports__point_down(found: list[Import]) -> None:
+    order = rooms()
+    above = []
+    for one in found:
+        importer, imported = room_of(one.importer, order), room_of(one.imported, order)
+        if importer and imported and order.index(imported) > order.index(importer):
+            above.append(f"{one}, a room above it")
+    if above:
+        pytest.fail("\n".join(above))
+
+
+def test_circle__is_found() -> None:
+    pairs = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]
+    assert set(circle([Import(a, b, 1) for a, b in pairs])) == set("abc")
+    assert circle([Import(a, b, 1) for a, b in pairs[:2]]) == []
+
+
+def test_room__is_the_longest_entry_that_covers_a_file() -> None:
+    order = ["files.py", "models/losses/", "models/"]
+    assert room_of("models/losses/a.py", order) == "models/losses/"
+    assert room_of("models/a.py", order) == "models/"
+    assert room_of("files.py", order) == "files.py"
+    assert room_of("other/files.py", order) is None
