@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
 
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS
@@ -13,8 +12,6 @@ from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.figures import FIGURES
-from alphafix.openset.table import COLUMNS as OPEN_COLUMNS
-from alphafix.openset.table import DetectionRow, RecognitionRow
 from alphafix.report.cells import LABELS, OPEN_LABELS, estimate, number, p_value, paired
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction
@@ -229,24 +226,3 @@ def legend(comparison: Comparison) -> list[str]:
         f"[ ]: 95% bootstrap interval of the paired change, {made.draws:,} draws within classes, "
         f"seed {made.seed}; hyper-parameters were chosen on validation",
     ]
-
-
-def detection_table(rows: Sequence[DetectionRow]) -> Table:
-    """Table 2 of OLTR."""
-    cells = [[row.method, number(row.detection_error), number(row.auroc)] for row in rows]
-    return Table("unknown classes, detected", ["method", "detection error", "AUROC"], cells)
-
-
-def recognition_table(rows: Sequence[RecognitionRow]) -> Table:
-    """Table 3 of OLTR: top-1 closed and open, F-measure, its old form."""
-    header = [f"{name} {setting}" for setting in ("closed", "open") for name in OPEN_COLUMNS]
-    cells: list[Sequence[Any]] = [
-        [
-            row.method,
-            *(number(found[name]) for found in (row.closed, row.open) for name in OPEN_COLUMNS),
-            number(row.f_measure),
-            number(row.f_measure_old),
-        ]
-        for row in rows
-    ]
-    return Table("unknown classes", ["method", *header, "F", "F, old form"], cells)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,14 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
 from alphafix.files import read_json
-from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.accuracy import COLUMNS, Accuracy, tier_accuracy
+from alphafix.metrics.comparison import over_seeds
 from alphafix.oltr.training.folder import EVALUATION
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
-
-COLUMNS = ("few", "medium", "many", "overall")
 
 
 def beside_expected(path: Path, steps: Iterable[CommandOptions]) -> Beside:
@@ -69,12 +67,8 @@ def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
 
 
 def _mean(found: list[Accuracy]) -> Row:
-    row: dict[str, Cell | None] = {}
-    for name in COLUMNS:
-        values = [value for accuracy in found if (value := accuracy[name]) is not None]
-        spread = stdev(values) if len(values) > 1 else None
-        row[name] = Cell(mean(values), spread) if values else None
-    return row
+    by_tier = over_seeds(found)
+    return {n: None if one is None else Cell(one.mean, one.std) for n, one in by_tier.items()}
 
 
 def _of_model(options: TrainOltrOptions, on: str) -> dict[str, Row]:

@@ -8,6 +8,7 @@ from alphafix.commands.command import Shown, Table
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.commands.train_oltr.work import TrainOltrResult
 from alphafix.metrics.accuracy import COLUMNS
+from alphafix.report.cells import number
 
 
 def show(found: TrainOltrResult, options: TrainOltrOptions) -> Shown:
@@ -27,21 +28,17 @@ def _experts(found: TrainOltrResult) -> Iterator[str]:
 def _tables(found: TrainOltrResult) -> Iterator[Table]:
     evaluation = found.evaluation
     rows = [
-        [f"{split}, closed", *(_cell(figures[name]) for name in COLUMNS), "", ""]
+        [f"{split}, closed", *(number(figures[name]) for name in COLUMNS), "", ""]
         for split, figures in evaluation["closed"].items()
     ]
     for row in evaluation.get("recognition", ()):
-        figures = [_cell(row["open"][name]) for name in COLUMNS]
-        f_measures = [_cell(row["f_measure"]), _cell(row["f_measure_old"])]
+        figures = [number(row["open"][name]) for name in COLUMNS]
+        f_measures = [number(row["f_measure"]), number(row["f_measure_old"])]
         rows.append([f"{evaluation['open_on']}, open: {row['method']}", *figures, *f_measures])
     yield Table("Top-1 accuracy", ["", *COLUMNS, "F", "F, old form"], rows)
     detection = [
-        [row["method"], _cell(row["detection_error"]), _cell(row["auroc"])]
+        [row["method"], number(row["detection_error"]), number(row["auroc"])]
         for row in evaluation.get("detection", ())
     ]
     if detection:
         yield Table("Unknown samples", ["", "detection error", "AUROC"], detection)
-
-
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f}"
