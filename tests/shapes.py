@@ -187,16 +187,24 @@ _METRICS: dict[str, Shapes] = {
             "samples": int64("{len(classes)}"),
         },
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
+        "harmonic_means": {"tiers": float64("T n"), "return": float64("n")},
     },
     "bootstrap": {
         "stratified_draws": {"labels": int64("N")},
-        "bootstrap": {"labels": int64("N"), "return": float64("{draws} S")},
+        "bootstrap": {"labels": int64("N"), "return": float64("{resampling.draws} S")},
         "interval": {
             "values": float64("draws *S"),
             "return": these(float64("*S"), float64("*S")),
         },
     },
-    "comparison": {"Measured.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
+    "alike": {
+        "Alike.of_pairs": {"true": int64("P"), "predicted": int64("P")},
+        "Alike.among": {"predicted": int64("p")},
+        "Alike.holds": {"true": int64("N"), "predicted": int64("N"), "return": boolean("N")},
+    },
+    "estimates": {
+        "paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")},
+    },
     "evaluation": {
         "ClassResults.__init__": {
             "samples": int64("C"),
@@ -205,17 +213,23 @@ _METRICS: dict[str, Shapes] = {
             "low": float64("C"),
             "high": float64("C"),
         },
+        "ClassResults.base_accuracy": {"return": float64("{len(self.samples)}")},
+        "ClassResults.corrected_accuracy": {"return": float64("{len(self.samples)}")},
         "ClassResults.change": {"return": float64("{len(self.samples)}")},
     },
     "figures": {
-        "Layout.__init__": {
+        "Labelled.__init__": {
             "labels": int64("N"),
             "samples": float64("C"),
-            "members": float64("5 C"),
-            "splits": int64("C"),
+            "members": boolean("5 C"),
+            "tiers": int64("C"),
         },
-        "Layout.of": {"labels": int64("N")},
-        "TierFigures.__init__": {"groups": maybe(boolean("C C"))},
+        "Labelled.of": {"labels": int64("N")},
+        "Labelled.by_class": {
+            "values": float64("N"),
+            "index": int64("n"),
+            "return": float64("{len(self.samples)}"),
+        },
         "TierFigures.class_correct": {"index": int64("n"), "return": float64("C")},
         "TierFigures.table": {"index": int64("n"), "return": float64("M 5")},
         "TierFigures.summaries": {
@@ -224,23 +238,24 @@ _METRICS: dict[str, Shapes] = {
             "return": float64("2"),
         },
     },
-    "groups": {"read_groups": {"return": boolean("{len(classes)} {len(classes)}")}},
     "many": {
         "accuracies": {"labels": int64("N"), "correct": boolean("N M"), "return": float64("M 4")},
         "bootstrap_accuracies": {
             "labels": int64("N"),
             "correct": boolean("N M"),
-            "return": float64("{draws} M 4"),
+            "return": float64("{resampling.draws} M 4"),
         },
     },
-    "measure": {"compare_predictions": {"labels": int64("N"), "groups": maybe(boolean("C C"))}},
-    "paired": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
+    "mcnemar": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
     "predictions": {
         "Predictions.__init__": {
             "predicted": int64("N"),
             "top5": boolean("N"),
             "confidence": float32("N"),
         },
+        "Predictions.only": {"samples": boolean("{len(self.predicted)}")},
+        "BeforeAfter.__init__": {"labels": int64("N")},
+        "BeforeAfter.only": {"samples": boolean("{len(self.labels)}")},
         "read_logits": {
             "logits": float32("n C"),
             "labels": int64("n"),
@@ -259,7 +274,7 @@ _METRICS: dict[str, Shapes] = {
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
         "Curve.__init__": {"offsets": float64("P"), "accuracy": named(float64("P"))},
     },
-    "wordnet": {"within_edges": {"return": boolean("{len(synsets)} {len(synsets)}")}},
+    "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
 
 _GATHER = {"index": int64("n"), "return": float32("n {self.width}")}

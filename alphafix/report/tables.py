@@ -13,8 +13,7 @@ from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.figures import FIGURES
-from alphafix.openset.table import COLUMNS as OPEN_COLUMNS
-from alphafix.openset.table import DetectionRow, RecognitionRow
+from alphafix.openset.table import TABLE_COLUMNS, DetectionRow, RecognitionRow
 from alphafix.report.cells import LABELS, OPEN_LABELS, estimate, number, p_value, paired
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction
@@ -239,11 +238,11 @@ def detection_table(rows: Sequence[DetectionRow]) -> Table:
 
 def recognition_table(rows: Sequence[RecognitionRow]) -> Table:
     """Table 3 of OLTR: top-1 closed and open, F-measure, its old form."""
-    header = [f"{name} {setting}" for setting in ("closed", "open") for name in OPEN_COLUMNS]
+    header = [f"{name} {setting}" for setting in ("closed", "open") for name in TABLE_COLUMNS]
     cells: list[Sequence[Any]] = [
         [
             row.method,
-            *(number(found[name]) for found in (row.closed, row.open) for name in OPEN_COLUMNS),
+            *(number(found[name]) for found in (row.closed, row.open) for name in TABLE_COLUMNS),
             number(row.f_measure),
             number(row.f_measure_old),
         ]
