@@ -189,6 +189,7 @@ _METRICS: dict[str, Shapes] = {
             "samples": int64("{len(classes)}"),
         },
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
+        "harmonic_means": {"tiers": float64("3 n"), "return": float64("n")},
     },
     "alike": {
         "Alike.of_pairs": {"true": int64("N"), "predicted": int64("N")},
@@ -245,7 +246,7 @@ _METRICS: dict[str, Shapes] = {
             "return": float64("{resampling.draws} M 4"),
         },
     },
-    "paired": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
+    "mcnemar": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
     "predictions": {
         "Predictions.__init__": {
             "predicted": int64("N"),

@@ -71,8 +71,20 @@ def tier_accuracy(correct: BoolArray, labels: IntArray, classes: ClassTable) -> 
 
 def harmonic_mean(accuracy: Accuracy) -> float:
     """Harmonic mean of the accuracies of the tiers that have samples."""
-    values = [accuracy[name] for name in TIERS]
-    known = [value for value in values if value is not None]
-    if not known or min(known) == 0:
-        return 0.0
-    return len(known) / sum(1 / value for value in known)
+    values = [np.nan if (value := accuracy[name]) is None else value for name in TIERS]
+    return float(harmonic_means(np.array(values)[:, None])[0])
+
+
+def harmonic_means(tiers: FloatArray64) -> FloatArray64:
+    """The same of n accuracies, float64 of shape n.
+
+    Args:
+        tiers: Accuracy of each tier in percent, float64 of shape 3 x n; NaN without samples.
+    """
+    known = tiers[~np.isnan(tiers).any(axis=1)]
+    if not len(known):
+        return np.zeros(tiers.shape[1])
+    with np.errstate(divide="ignore"):
+        # An accuracy of 0 gives 1 / inf, which is the 0 that it should be.
+        means: FloatArray64 = len(known) / (1 / known).sum(axis=0)
+    return means

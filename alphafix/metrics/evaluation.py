@@ -13,8 +13,8 @@ from alphafix.errors import FileFormatError, call
 from alphafix.files import read_json, write_json
 from alphafix.metrics.bootstrap import LEVEL, Resampling
 from alphafix.metrics.estimates import Paired
+from alphafix.metrics.mcnemar import McNemar
 from alphafix.metrics.open_set import OpenSet
-from alphafix.metrics.paired import McNemar
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Displayed
@@ -155,14 +155,14 @@ class Evaluation(Displayed):
                 "id": i,
                 "name": name,
                 "train": train,
-                "split": TIERS[split],
+                "split": TIERS[tier],
                 "samples": samples,
                 "base_correct": base,
                 "corrected_correct": corrected,
                 "change_low": low,
                 "change_high": high,
             }
-            for i, (name, train, split, samples, base, corrected, low, high) in enumerate(columns)
+            for i, (name, train, tier, samples, base, corrected, low, high) in enumerate(columns)
         ]
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.metrics.accuracy import members_of, tier_shares
+from alphafix.metrics.accuracy import harmonic_means, members_of, tier_shares
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.predictions import Predictions
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
@@ -119,9 +119,7 @@ class TierFigures:
         """`SUMMARIES` in percent, from the samples ``index`` and their `table`."""
         samples = self.labelled.samples
         accuracy = self.class_correct(index)[samples > 0] / samples[samples > 0]
-        tiers = table[0, :3][~np.isnan(table[0, :3])]
-        harmonic = 0.0 if (tiers == 0).any() else len(tiers) / (1 / tiers).sum()
-        return np.array([100 * accuracy.min(), harmonic])
+        return np.array([100 * accuracy.min(), *harmonic_means(table[0, :3, None])])
 
     def _ece(self, index: IntArray) -> FloatArray64:
         gaps = np.bincount(

@@ -13,8 +13,8 @@ from alphafix.metrics.bootstrap import Resampling, bootstrap
 from alphafix.metrics.estimates import Paired, paired_estimates
 from alphafix.metrics.evaluation import ClassResults, Evaluation, TierResult
 from alphafix.metrics.figures import MEASURES, SUMMARIES, TIER_ROWS, Labelled, TierFigures
+from alphafix.metrics.mcnemar import McNemar, mcnemar
 from alphafix.metrics.open_set import OpenSet
-from alphafix.metrics.paired import McNemar, mcnemar
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray64, IntArray

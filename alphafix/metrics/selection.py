@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.metrics.accuracy import Accuracy, harmonic_mean
+from alphafix.metrics.accuracy import Accuracy, harmonic_mean, harmonic_means
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import TIERS
 
@@ -42,17 +42,12 @@ class Rule:
 
         Args:
             accuracy: Percent for "few", "medium", "many" and "overall" of n candidates, each of
-                shape n; NaN throughout for a split without samples.
+                shape n; NaN throughout for a tier without samples.
         """
         if self.name == "overall":
             return accuracy["overall"]
         if self.name == "harmonic":
-            known = [values for name in TIERS if not np.isnan(values := accuracy[name]).any()]
-            if not known:
-                return np.zeros_like(accuracy["overall"])
-            with np.errstate(divide="ignore"):
-                # An accuracy of 0 gives 1 / inf, which is the 0 that it should be.
-                return np.asarray(len(known) / sum(1 / values for values in known))
+            return harmonic_means(np.stack([accuracy[name] for name in TIERS]))
         if self.name != "constrained":
             return accuracy["few"]
         limit = self.max_overall_drop or 0.0

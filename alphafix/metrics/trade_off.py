@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.metrics.accuracy import Accuracy
+from alphafix.metrics.accuracy import COLUMNS, Accuracy, members_of
 from alphafix.metrics.selection import Rule
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
-from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.classes import ClassTable
 
 # Samples whose C logits are compared at a time.
 CHUNK = 4096
@@ -82,7 +82,7 @@ class Curve:
         offsets: Ascending offsets, one between any two neighbouring gaps (the first is below
             all, the last above all), float64.
         accuracy: Percent for "few", "medium", "many" and "overall" at each offset, float64;
-            NaN throughout for a split without samples.
+            NaN throughout for a tier without samples.
     """
 
     offsets: FloatArray64
@@ -107,15 +107,13 @@ class Curve:
 
 
 def trade_off(contest: Contest, classes: ClassTable) -> Curve:
-    """Accuracy of each split at every offset that makes a difference."""
+    """Accuracy of each tier at every offset that makes a difference."""
     order = np.argsort(contest.gap, kind="stable")
     gaps = contest.gap[order].astype(np.float64)
     # Passing a sample's gap replaces the base classes' answer by the few-split classes'.
     change = contest.few_right[order].astype(np.int64) - contest.base_right[order]
-    split_of = classes.tiers[contest.labels]
     accuracy = {}
-    for code, name in [*enumerate(TIERS), (None, "overall")]:
-        mine = np.ones(len(gaps), dtype=bool) if code is None else split_of == code
+    for name, mine in zip(COLUMNS, members_of(classes)[:, contest.labels], strict=True):
         start = int(contest.base_right[mine].sum())
         correct = start + np.concatenate([[0], np.cumsum(np.where(mine[order], change, 0))])
         with np.errstate(invalid="ignore"):

@@ -16,7 +16,7 @@ from alphafix.values.classes import ClassTable
 THRESHOLD = 0.1
 
 # The columns of Table 3, in its order.
-COLUMNS = ("many", "medium", "few", "overall")
+TABLE_COLUMNS = ("many", "medium", "few", "overall")
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class RecognitionRow:
 
     Attributes:
         method: Its name.
-        closed: Top-1 by `COLUMNS`, every sample accepted.
-        open: Top-1 by `COLUMNS`, where a rejected sample is a wrong one.
+        closed: Top-1 by `TABLE_COLUMNS`, every sample accepted.
+        open: Top-1 by `TABLE_COLUMNS`, where a rejected sample is a wrong one.
         f_measure: F with unknown samples, rejected known samples being false positives.
         f_measure_old: F with rejected known samples left out.
         known_accepted: Share of known samples that are accepted.
@@ -139,8 +139,8 @@ def recognition_row(
     )
     return RecognitionRow(
         method,
-        {name: closed[name] for name in COLUMNS},
-        {name: opened[name] for name in COLUMNS},
+        {name: closed[name] for name in TABLE_COLUMNS},
+        {name: opened[name] for name in TABLE_COLUMNS},
         100 * f_measure(hits, len(labels) - hits, false) if measurable else None,
         100 * f_measure(hits, accepted - hits, false) if measurable else None,
         _share(known.accepted),

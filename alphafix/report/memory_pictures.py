@@ -13,7 +13,7 @@ from alphafix.values.classes import TIERS, ClassTable
 
 _PANELS = {"direct": "direct features", "features": "meta-embeddings"}
 
-# Markers that keep neighbouring classes of one split apart.
+# Markers that keep neighbouring classes of one tier apart.
 _MARKERS = "os^Dv<>P"
 
 
@@ -29,7 +29,7 @@ def memory_pictures(embedding: Embedding, classes: ClassTable) -> list[Picture]:
 
 def embedding_picture(projection: Projection, split: str, classes: ClassTable) -> Picture:
     """t-SNE of direct features beside that of meta-embeddings (Figure 3)."""
-    of_split = classes.tiers[projection.labels]
+    tier_of = classes.tiers[projection.labels]
     shown = np.unique(projection.labels)
     with canvas(figsize=(8.6, 4.2), ncols=2) as (made, axes):
         for panel, (kind, words) in zip(axes, _PANELS.items(), strict=True):
@@ -52,7 +52,7 @@ def embedding_picture(projection: Projection, split: str, classes: ClassTable) -
                 axes[0].scatter([], [], s=11, color=color, label=name)
         axes[0].legend(fontsize=7)
     rows = [
-        [kind, int(label), classes.names[label], TIERS[of_split[i]], float(x), float(y)]
+        [kind, int(label), classes.names[label], TIERS[tier_of[i]], float(x), float(y)]
         for kind in _PANELS
         for i, (label, (x, y)) in enumerate(
             zip(projection.labels, getattr(projection, kind), strict=True)

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
-
 from alphafix.report.pictures import Picture
 from alphafix.report.tables import Table
 from alphafix.report.templates import render as fill
@@ -124,8 +122,8 @@ def render(page: Page) -> str:
     return fill(
         "page.html",
         page=page,
-        style=Markup(source("page.css")),
-        script=Markup(source("page.js")),
+        style=source("page.css"),
+        script=source("page.js"),
         made=json.dumps(page.provenance, indent=1, ensure_ascii=False, default=str),
         data={
             "kinds": columns.kinds,

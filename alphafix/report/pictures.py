@@ -150,17 +150,17 @@ def distance_picture(
     ids, distances, values = ids[known], distances[known], values[known]
     fit = linear_fit(distances, values)
     with canvas() as (made, axes):
-        for split, name_of_split in enumerate(TIERS):
-            mine = classes.tiers[ids] == split
+        for tier, name_of_tier in enumerate(TIERS):
+            mine = classes.tiers[ids] == tier
             if mine.any():
                 axes.scatter(
                     distances[mine],
                     values[mine],
                     s=12,
-                    color=TIER_COLORS[name_of_split],
+                    color=TIER_COLORS[name_of_tier],
                     alpha=0.6,
                     lw=0,
-                    label=name_of_split,
+                    label=name_of_tier,
                     rasterized=len(ids) > 2000,  # as vectors, thousands of points load slowly
                 )
         _draw_fit(axes, fit)
@@ -191,7 +191,7 @@ def _fit_text(fit: Fit) -> str:
 
 
 Series = dict[float, dict[str, list[float]]]
-"""Values of single trials by setting (rho or K) and split."""
+"""Values of single trials by setting (rho or K) and tier."""
 
 
 def setting_picture(
@@ -202,14 +202,14 @@ def setting_picture(
     base: dict[str, float],
     axis: str,
 ) -> Picture:
-    """Change of split accuracy over rho (Figure 3) or accuracy over K (Figure A1).
+    """Change of tier accuracy over rho (Figure 3) or accuracy over K (Figure A1).
 
     Args:
         name: Name of its files.
         title: Its heading.
         caption: What it shows.
         series: Accuracies of single trials, by panel.
-        base: The base head's accuracy by split.
+        base: The base head's accuracy by tier.
         axis: "rho" or "K".
     """
     rows: list[list[Any]] = []
@@ -219,15 +219,15 @@ def setting_picture(
     ):
         for panel, (label, settings) in zip(np.atleast_1d(axes), series.items(), strict=True):
             xs = sorted(settings)
-            for split, color in TIER_COLORS.items():
-                if split not in base:
+            for tier, color in TIER_COLORS.items():
+                if tier not in base:
                     continue
-                found = [mean_interval([v - base[split] for v in settings[x][split]]) for x in xs]
+                found = [mean_interval([v - base[tier] for v in settings[x][tier]]) for x in xs]
                 means, lows, highs = (np.array(part) for part in zip(*found, strict=True))
-                panel.plot(xs, means, "o-", color=color, ms=4, label=split)
+                panel.plot(xs, means, "o-", color=color, ms=4, label=tier)
                 panel.fill_between(xs, lows, highs, color=color, alpha=0.2, lw=0)
                 rows += [
-                    [label, x, split, *one, len(settings[x][split])]
+                    [label, x, tier, *one, len(settings[x][tier])]
                     for x, one in zip(xs, found, strict=True)
                 ]
             panel.axhline(0, color=NEUTRAL, lw=0.8)
@@ -240,7 +240,7 @@ def setting_picture(
 
 
 def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
-    """Change of each class's accuracy, sorted within its split (Figures A3-A9)."""
+    """Change of each class's accuracy, sorted within its tier (Figures A3-A9)."""
     change = results.change
     rows: list[list[Any]] = []
     with canvas(figsize=(7.2, 3.8)) as (made, axes):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError, some
+from alphafix.errors import FileFormatError, InputError, call, option, some
 from alphafix.files import read_json, write_json
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
@@ -34,7 +34,7 @@ class Thresholds:
                 "the split thresholds overlap",
                 got=f"few < {self.few}, many > {self.many}",
                 expected="1 <= few threshold <= many threshold + 1",
-                todo="correct --few-below or --many-above",
+                todo=f"correct {option('few_below')} or {option('many_above')}",
             )
 
     def __str__(self) -> str:
@@ -165,14 +165,14 @@ class ClassTable(Displayed):
                 f"no class has fewer than {self.thresholds.few} training samples",
                 got=f"smallest counts: {smallest}",
                 expected="at least one few-split class to correct",
-                todo="raise the threshold with --few-below",
+                todo=f"raise the threshold with {option('few_below')}",
             )
         if len(self.base) == 0:
             raise InputError(
                 f"every class has fewer than {self.thresholds.few} training samples",
                 got=f"largest count: {self.counts.max()}",
                 expected="base classes, whose rows correct the few ones",
-                todo="lower the threshold with --few-below",
+                todo=f"lower the threshold with {option('few_below')}",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -215,5 +215,5 @@ class ClassTable(Displayed):
                 f"{path} is not a class table",
                 got=repr(error),
                 expected='"thresholds" and "classes" with "name" and "train"',
-                todo="run `alphafix extract` again",
+                todo=f"run {call('extract')} again",
             ) from error

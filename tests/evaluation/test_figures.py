@@ -14,7 +14,7 @@ from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.bootstrap import Resampling, bootstrap, interval, stratified_draws
 from alphafix.metrics.figures import MEASURES, TIER_ROWS, Labelled, TierFigures
-from alphafix.metrics.paired import mcnemar
+from alphafix.metrics.mcnemar import mcnemar
 from alphafix.metrics.predictions import Predictions, predict, predict_pair, read_logits
 from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
