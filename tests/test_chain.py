@@ -167,8 +167,12 @@ def test_chain__a_target_that_exists_is_not_replaced(
     work: Path, chain: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
     before = (work / "model.alphafix.safetensors").read_bytes()
-    done = shell("alphafix patch model.safetensors", work, code=1)
+    done = shell("alphafix patch model.safetensors", work)
+    assert "up to date" in done.stderr  # it is what this very command would write
+    (work / "other.safetensors").write_bytes(b"something else")
+    done = shell("alphafix patch model.safetensors -o other.safetensors", work, code=1)
     assert "--overwrite" in done.stderr
+    assert (work / "other.safetensors").read_bytes() == b"something else"
     assert (work / "model.alphafix.safetensors").read_bytes() == before
 
 

@@ -5,14 +5,18 @@ A graph shows the linear operation that makes its logits; its input becomes a se
 
 from __future__ import annotations
 
+import io
+import json
 import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alphafix.errors import FileFormatError, InputError, option
+from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
 
@@ -96,13 +100,63 @@ def export_classifier(name: str, weights: Path | None, overrides: Overrides) -> 
     """
     spec = f"export:{name}"
     try:
-        program = torch.export.load(existing_file(name, spec))
+        file = existing_file(name, spec)
+        _refuse_pickles(file)
+        program = torch.export.load(file)
+    except AlphafixError:
+        raise
     except Exception as error:  # torch.export.load raises whatever its parts raise
         raise damaged(name, error, "a .pt2 file that torch.export.save wrote") from error
     graph: Any = program.module()
     caught, shape = _catch_in_export(graph, spec)
     preprocess = described(spec, overrides, shape)
     return Classifier(caught.model, preprocess, weights or Path(name), caught=caught)
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse an archive that torch could only read by running what is in it.
+
+    torch.export.load falls back on unpickling whatever it cannot read as tensors, and unpickles
+    weights of which the archive itself says so.
+
+    Raises:
+        FileFormatError: If a part of it is a pickle of more than tensors and plain values.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        said = {
+            entry["path_name"]
+            for name in names
+            if name.endswith(".json")
+            for entry in _entries(json.loads(archive.read(name)))
+            if entry.get("use_pickle") and isinstance(entry.get("path_name"), str)
+        }
+        for name in names:
+            last = name.rpartition("/")[2]
+            pickled = last.endswith((".pt", ".pth", ".pkl")) or last in said
+            if not pickled and not last.startswith("custom_obj"):
+                continue
+            try:
+                torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+            except Exception as error:  # torch.load raises many types for what it refuses
+                raise FileFormatError(
+                    f"{path} is refused: a part of it could only be read by running code",
+                    got=f"{name}: {str(error).splitlines()[0][:200]}",
+                    expected="tensors and plain values",
+                    todo="save it again with torch.export.save, with tensors as example inputs",
+                ) from error
+
+
+def _entries(data: object) -> Iterator[dict[str, Any]]:
+    """All objects of a JSON document."""
+    stack = [data]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            yield value
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
 
 
 def _catch_in_export(graph: Any, spec: str) -> tuple[Caught, list[Any]]:

@@ -84,6 +84,7 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
     if options.revert:
         return _revert(options)
     if options.apply is None and options.correction is None:
+        Run(options.run).require(HEAD)
         Run(options.run).require_fresh(CORRECTION)
     if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
         return _up_to_date(options)
