@@ -67,16 +67,21 @@ def locked(
         try:
             yield
         finally:
-            _HELD[key] -= 1
-            if not _HELD[key]:
-                del _HELD[key]
-                with contextlib.suppress(OSError):  # a file system without locks
-                    # By name: a forked process may have the same descriptor open still.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            if descriptor in _DESCRIPTORS:  # not in a forked process
+                _give_up(descriptor, key)
     finally:
         if descriptor in _DESCRIPTORS:
             _DESCRIPTORS.discard(descriptor)
             os.close(descriptor)
+
+
+def _give_up(descriptor: int, key: tuple[int, int]) -> None:
+    _HELD[key] -= 1
+    if not _HELD[key]:
+        del _HELD[key]
+        with contextlib.suppress(OSError):  # a file system without locks
+            # By name: a forked process may have the same descriptor open still.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _forget() -> None:

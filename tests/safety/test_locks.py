@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -90,14 +91,31 @@ def test_locked__is_not_held_by_forked_processes_that_live_on(tmp_path: Path) ->
         os.waitpid(child, 0)
 
 
+def test_locked__a_forked_process_that_leaves_it_takes_nothing_from_its_parent(
+    tmp_path: Path,
+) -> None:
+    child = 0
+    with contextlib.suppress(ZeroDivisionError), locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            raise ZeroDivisionError  # whatever makes it leave
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        other = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True)
+        assert b"in use" in other.stderr
+    if child == 0:
+        os._exit(0)
+
+
 def test_locked__is_not_held_by_what_a_killed_process_has_forked(tmp_path: Path) -> None:
-    code = HOLD.replace("    print", "    import os; print(os.fork(), end=' ')\n    print")
+    print_both = 'import os; os.write(1, f"{os.fork()}\\n".encode())'
+    code = HOLD.replace('print("held", flush=True)', print_both)
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        # Both print a line, with 0 for the child's own view of itself.
-        forks = {int(parent.stdout.readline().split()[0]) for _ in range(2)}
+        # The number of the child, from its parent, and 0 from itself, once it has forgotten.
+        forks = {int(parent.stdout.readline()) for _ in range(2)}
         parent.kill()
         try:
             parent.wait()
