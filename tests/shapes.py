@@ -292,7 +292,7 @@ _FEATURES: dict[str, Shapes] = {
         "FeatureArrays.gather": _GATHER,
         "FeatureArrays.class_means": _MEANS,
     },
-    "shards": {"check_rows": {}, "write_shard": _ROWS},
+    "shards": {"check_rows": {}, "rounded": {"features": numbers("n D")}, "write_shard": _ROWS},
     "store": {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,

@@ -30,6 +30,7 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError
+from alphafix.run.directory import NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from alphafix.features.features import Features as FeatureValues
     from alphafix.metrics.comparison import Comparison
     from alphafix.metrics.evaluation import Evaluation
+    from alphafix.openset.evaluating import Evaluated
 
 
 def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords]) -> ExtractResult:
@@ -175,19 +177,7 @@ def evaluate(
         from alphafix.commands.evaluate.work import work as run_stage
 
         return alone(run_stage, options_of(EvaluateOptions, options)).evaluation
-    from alphafix.commands.evaluate.work import measure
-
-    chosen = options_for_values(EvaluateOptions, options)
-    own: Head = required("head", head)
-    table: ClassTable = required("classes", classes)
-    store = store_of(features, num_classes=own.num_classes)
-    with temporary_run(
-        own,
-        classes=table,
-        correction=required("correction", correction),
-        splits={chosen.on: store},
-    ) as run:
-        return measure(chosen.model_copy(update={"run": run.folder})).evaluation
+    return _evaluated(features, head, classes, correction, options).evaluation
 
 
 def compare(
@@ -265,7 +255,7 @@ def patch(
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
-    with temporary_run(own, correction=correction) as run:
+    with temporary_run(own, correction) as run:
         return alone(run_stage, options_of(PatchOptions, options, file=file, run=run.folder))
 
 
@@ -308,22 +298,38 @@ def figures(
         InputError: If the values do not fit together.
         MissingStageError: If the run directory lacks a result of an earlier stage.
     """
-    from alphafix.api.drawing import draw
+    from alphafix.commands.evaluate.work import measure
+    from alphafix.report.collect import Evidence, pictures
 
     if features is None:
         _no_others(head=head, classes=classes, correction=correction, neighbors=neighbors)
-        return draw(options_of(EvaluateOptions, options))
-    chosen = options_for_values(EvaluateOptions, options)
+        chosen = options_of(EvaluateOptions, options)
+        run = Run(chosen.run)
+        run.require_fresh(NEIGHBORS)
+        evidence = Evidence(measure(chosen), Neighbours.load(run.path(NEIGHBORS)))
+    else:
+        found = _evaluated(features, head, classes, correction, options)
+        evidence = Evidence(found, required("neighbors", neighbors))
+    return {picture.name: picture.drawing for picture in pictures(evidence)}
+
+
+def _evaluated(
+    features: Features,
+    head: Head | None,
+    classes: ClassTable | None,
+    correction: Correction | None,
+    options: EvaluateKeywords,
+) -> Evaluated:
+    from alphafix.commands.evaluate.work import measure_values
+
     own: Head = required("head", head)
-    store = store_of(features, num_classes=own.num_classes)
-    with temporary_run(
+    return measure_values(
+        options_for_values(EvaluateOptions, options),
+        store_of(features, num_classes=own.num_classes),
         own,
-        classes=required("classes", classes),
-        neighbours=required("neighbors", neighbors),
-        correction=required("correction", correction),
-        splits={chosen.on: store},
-    ) as run:
-        return draw(chosen.model_copy(update={"run": run.folder}))
+        required("classes", classes),
+        required("correction", correction),
+    )
 
 
 def _trained(found: TrainResult) -> Correction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,9 @@ from pydantic import ValidationError
 from alphafix.commands.options import StageOptions
 from alphafix.errors import InputError
 from alphafix.features.features import Features as FeatureValues
-from alphafix.features.store import FeatureStore
-from alphafix.features.writer import FeatureWriter
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
-from alphafix.values.classes import ClassTable
+from alphafix.run.directory import CORRECTION, HEAD, Provenance, Run
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
-from alphafix.values.neighbors import Neighbours
 
 Options = TypeVar("Options", bound=StageOptions)
 
@@ -32,9 +27,6 @@ Features = FeatureValues | tuple[npt.ArrayLike, npt.ArrayLike]
 
 # Keywords that say where results are read or written.
 _ABOUT_FILES = (*StageOptions.model_fields, "csv", "logger", "tensorboard")
-
-# Rows given to the writer at a time, so that a large array is not copied whole.
-ROWS = 16_384
 
 
 def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) -> Options:
@@ -120,45 +112,12 @@ def store_of(features: Features, *, num_classes: int | None = None) -> FeatureVa
 
 
 @contextmanager
-def temporary_run(
-    head: Head,
-    *,
-    classes: ClassTable | None = None,
-    neighbours: Neighbours | None = None,
-    correction: Correction | None = None,
-    splits: Mapping[str, FeatureValues] | None = None,
-) -> Iterator[Run]:
-    """A run directory with these values, for as long as the block lasts.
-
-    So the stages work on values exactly as they do on a user's run directory. Features that
-    are on disk are linked, not copied.
-    """
+def temporary_run(head: Head, correction: Correction) -> Iterator[Run]:
+    """A run directory with these values, for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="alphafix-") as folder:
         run = Run(Path(folder))
         origin = Provenance(stage="values", options={}, inputs={}).to_dict()
         head.save(run.path(HEAD), provenance=origin)
-        if classes is not None:
-            classes.save(run.path(CLASSES))
-        for split, store in (splits or {}).items():
-            _put(store, run.features(split), split)
-        # Where these were made, the files had other bytes; here they belong together.
-        if neighbours is not None:
-            replace(neighbours, provenance=origin).save(run.path(NEIGHBORS))
-        if correction is not None:
-            replace(correction, provenance=origin).save(run.path(CORRECTION))
+        # Where it was made, the head's file had other bytes; here they belong together.
+        replace(correction, provenance=origin).save(run.path(CORRECTION))
         yield run
-
-
-def _put(store: FeatureValues, folder: Path, split: str) -> None:
-    if not isinstance(store, FeatureStore):
-        writer = FeatureWriter(folder, num_classes=store.num_classes)
-        for start, chunk in store.chunks(ROWS):
-            place = slice(start, start + len(chunk))
-            writer.add(chunk, store.labels[place], store.ids[place])
-        writer.finish({"split": split})
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.symlink_to(store.folder.resolve(), target_is_directory=True)
-    except OSError:  # no links on this system, or not for this user
-        shutil.copytree(store.folder, folder)

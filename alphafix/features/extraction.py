@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alphafix.features.features import FeatureArrays
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.plan import ShardPlan, plan_shards, shard_rows
-from alphafix.features.shards import check_rows, read_shard, write_shard
+from alphafix.features.shards import check_rows, read_shard, rounded, write_shard
 from alphafix.features.sums import ClassSums
 from alphafix.images.batches import Batch, BatchDataset, bad_image, load_batches
 from alphafix.progress import Advance
+from alphafix.values.arrays import FloatArray, IntArray
 
 FeaturesOf = Callable[[Tensor], Tensor]
 """A batch of images on the CPU -> n x D features, wherever they are computed."""
@@ -31,7 +33,6 @@ class Job:
     Attributes:
         dataset: The images.
         features_of: The model.
-        ledger: Where results go, and what is there already.
         num_classes: C.
         width: D.
         dtype: Stored element type.
@@ -48,7 +49,6 @@ class Job:
 
     dataset: BatchDataset
     features_of: FeaturesOf
-    ledger: Ledger
     num_classes: int
     width: int
     dtype: str
@@ -68,11 +68,36 @@ class Job:
         return plan_shards(self.dataset.source, rows, rank=self.rank, world=self.world)
 
 
-def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
+def extracted(job: Job, advance: Advance) -> Iterator[FeatureArrays]:
+    """Extract without files: features as a store of ``job.dtype`` would give them, in order.
+
+    Yields:
+        The features of each shard that has an image.
+
+    Raises:
+        InputError: See `extract_shards`.
+    """
+    keys = chain.from_iterable(plan.batches(job.batch_size) for plan in job.shards())
+    batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
+    with job.around():
+        for plan in job.shards():
+            rows = _forward(job, plan, batches, advance)
+            if rows.features:
+                features, labels = rows.checked(job)
+                stored = rounded(features, job.dtype).float().numpy()
+                yield FeatureArrays(stored, labels, tuple(rows.ids), job.num_classes, job.dtype)
+
+
+def extract_shards(job: Job, ledger: Ledger, advance: Advance) -> tuple[ClassSums, int]:
     """Extract what is missing of this process's shards.
 
     Shards that are there already are read for the class sums and left as they are. While the
     model works on the next shard, a thread writes the last one.
+
+    Args:
+        job: What this process extracts.
+        ledger: Where results go, and what is there already.
+        advance: Told of each batch.
 
     Returns:
         Class sums and counts over all of this process's shards, in the order of the shards;
@@ -83,7 +108,7 @@ def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
             range, or a feature is not finite.
     """
     sums = ClassSums(job.num_classes, job.width)
-    done = functools.cache(job.ledger.done)  # each shard's hash is checked once
+    done = functools.cache(ledger.done)  # each shard's hash is checked once
     todo = (plan for plan in job.shards() if done(plan.name) is None)
     keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo)
     batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
@@ -94,10 +119,10 @@ def extract_shards(job: Job, advance: Advance) -> tuple[ClassSums, int]:
             count += 1
             note = done(plan.name)
             if note is not None:
-                finish = _recount(job, note, sums)
+                finish = _recount(ledger, note, sums)
                 advance(plan.key.stop - plan.key.start)
             else:
-                finish = _write(job, plan, _forward(job, plan, batches, advance), sums)
+                finish = _write(job, ledger, plan, _forward(job, plan, batches, advance), sums)
             if pending is not None:
                 pending.result()
             pending = writer.submit(finish)
@@ -125,6 +150,13 @@ class _Rows:
     ids: list[str]
     bad: list[tuple[str, str]]
 
+    def checked(self, job: Job) -> tuple[FloatArray, IntArray]:
+        """Features and labels, as they may be stored; waits for the device."""
+        features = torch.cat(self.features).cpu().float().numpy()
+        labels = torch.cat(self.labels).numpy()
+        check_rows(features, labels, self.ids, num_classes=job.num_classes, dtype=job.dtype)
+        return features, labels
+
 
 def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advance) -> _Rows:
     rows = _Rows([], [], [], [])
@@ -142,25 +174,25 @@ def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advan
     return rows
 
 
-def _write(job: Job, plan: ShardPlan, rows: _Rows, sums: ClassSums) -> Callable[[], None]:
+def _write(
+    job: Job, ledger: Ledger, plan: ShardPlan, rows: _Rows, sums: ClassSums
+) -> Callable[[], None]:
     def finish() -> None:
         shard = None
         if rows.features:
             # The copy from the device waits for the model here, not in the main thread.
-            features = torch.cat(rows.features).cpu().float().numpy()
-            labels = torch.cat(rows.labels).numpy()
-            check_rows(features, labels, rows.ids, num_classes=job.num_classes, dtype=job.dtype)
-            path = job.ledger.folder / f"{plan.name}.safetensors"
+            features, labels = rows.checked(job)
+            path = ledger.folder / f"{plan.name}.safetensors"
             shard, stored = write_shard(path, features, labels, rows.ids, dtype=job.dtype)
             sums.add(stored, labels)
-        job.ledger.write(Note(plan.name, shard, tuple(rows.bad)))
+        ledger.write(Note(plan.name, shard, tuple(rows.bad)))
 
     return finish
 
 
-def _recount(job: Job, note: Note, sums: ClassSums) -> Callable[[], None]:
+def _recount(ledger: Ledger, note: Note, sums: ClassSums) -> Callable[[], None]:
     def finish() -> None:
         if note.shard is not None:
-            sums.add(*read_shard(job.ledger.folder / note.shard.file))
+            sums.add(*read_shard(ledger.folder / note.shard.file))
 
     return finish

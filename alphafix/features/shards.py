@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from alphafix.errors import InputError, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.texts import Texts
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("float32", "float16", "bfloat16")
 FLOAT16_LARGEST = 65504.0
@@ -78,6 +82,13 @@ def check_rows(
             )
 
 
+def rounded(features: FloatArray, dtype: str) -> torch.Tensor:
+    """Features as they are stored; torch, not NumPy, because NumPy has no bfloat16."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(features)).to(getattr(torch, dtype))
+
+
 def write_shard(
     path: Path, features: FloatArray, labels: IntArray, ids: Sequence[str], *, dtype: str
 ) -> tuple[Shard, FloatArray]:
@@ -86,12 +97,11 @@ def write_shard(
     Returns:
         The shard, and its features as they were stored, rounded to ``dtype``: n x D float32.
     """
-    # torch, not NumPy, because NumPy has no bfloat16.
     import torch
     from safetensors.torch import save
 
     texts = Texts.pack(ids)
-    stored = torch.from_numpy(np.ascontiguousarray(features)).to(getattr(torch, dtype))
+    stored = rounded(features, dtype)
     others: dict[str, Array] = {
         "labels": labels,
         "id_bytes": np.frombuffer(texts.data, dtype=np.uint8),

@@ -55,25 +55,26 @@ def extract_split(
         InputError: If the split has no usable image, or see `extract_shards`.
         AlphafixError: If a process wrote elsewhere.
     """
+    ledger = Ledger(artifact.path.parent)
     size = job.dataset.source.known_size
     total = None if size is None else sum(s.key.stop - s.key.start for s in job.shards())
     with progress(f"extract {info['split']}", total) as advance:
-        sums, count = extract_shards(job, advance)
+        sums, count = extract_shards(job, ledger, advance)
     count = ranks.total(count)  # this waits for all of them, too
     ranks.add_up(sums.sums, sums.counts)
     if ranks.first:
-        notes = _all_notes(job.ledger, count)
+        notes = _all_notes(ledger, count)
         shards = [note.shard for note in notes if note.shard is not None]
         if not shards:
-            raise nothing_to_store(job.ledger.folder)
+            raise nothing_to_store(ledger.folder)
         skipped = [pair for note in notes for pair in note.skipped]
         write_text(
-            job.ledger.folder / SKIPPED,
+            ledger.folder / SKIPPED,
             "".join(f"{name}\t{reason}\n" for name, reason in skipped),
             overwrite=True,
         )
         write_manifest(
-            job.ledger.folder,
+            ledger.folder,
             shards,
             sums,
             dtype=job.dtype,
@@ -81,7 +82,7 @@ def extract_split(
         )
         artifact.finish()
     ranks.wait()
-    return FeatureStore.open(job.ledger.folder)
+    return FeatureStore.open(ledger.folder)
 
 
 def _all_notes(ledger: Ledger, count: int) -> list[Note]:

@@ -40,6 +40,15 @@ class Predictions:
         """Those of some samples, bool of shape N."""
         return Predictions(self.predicted[samples], self.top5[samples], self.confidence[samples])
 
+    @classmethod
+    def join(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Those of all samples of ``parts`` in order."""
+        return cls(
+            np.concatenate([part.predicted for part in parts]),
+            np.concatenate([part.top5 for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class BeforeAfter:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphafix.alphanet.measure import trial_accuracies
-from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
-from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
+from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
@@ -30,7 +29,6 @@ from alphafix.report.pictures import (
 from alphafix.report.tradeoff import draw_trade_off
 from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
-from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
@@ -46,31 +44,21 @@ class Evidence:
     """What the figures of a report are drawn from.
 
     Attributes:
-        evaluation: The figures of base and corrected.
-        both: The predictions of base and corrected behind it.
-        store: The evaluated features.
-        head: The base head.
-        correction: The correction.
+        found: The evaluation with what it was made of.
         neighbours: Class means and K.
-        groups: The user's class groups, or None.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
     """
 
-    evaluation: Evaluation
-    both: BeforeAfter
-    store: FeatureStore
-    head: Head
-    correction: Correction
+    found: Evaluated
     neighbours: Neighbours
-    groups: Alike | None = None
     comparison: Comparison | None = None
     embedding: Embedding | None = None
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
     """Every figure that the data allow, in the order of the paper."""
-    classes = evidence.evaluation.classes
+    classes = evidence.found.evaluation.classes
     pools = neighbour_pools(evidence.neighbours.means, classes, evidence.neighbours.k)
     found = [
         flow_picture(
@@ -85,17 +73,17 @@ def pictures(evidence: Evidence) -> list[Picture]:
         for pool in pools
         if len((shown := _samples_of(evidence, pool.classes)).labels)
     ]
-    if evidence.groups is not None:
-        found += _group_flows(evidence, evidence.groups)
+    if evidence.found.groups is not None:
+        found += _group_flows(evidence, evidence.found.groups)
     for pool in pools:
         if pool.key != "base-few":
             found += _distances(evidence, pool)
     found += _settings(evidence)
-    found.append(class_change_picture(classes, evidence.evaluation.by_class))
-    if evidence.evaluation.open_set is not None:
-        found.append(open_curve_picture(evidence.evaluation.open_set))
-    if evidence.correction.trials is not None:
-        found.append(alpha_picture(evidence.correction.trials))
+    found.append(class_change_picture(classes, evidence.found.evaluation.by_class))
+    if evidence.found.evaluation.open_set is not None:
+        found.append(open_curve_picture(evidence.found.evaluation.open_set))
+    if evidence.found.correction.trials is not None:
+        found.append(alpha_picture(evidence.found.correction.trials))
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
@@ -129,12 +117,12 @@ def trade_off_picture(comparison: Comparison) -> Picture:
 
 
 def _samples_of(evidence: Evidence, classes: IntArray) -> BeforeAfter:
-    return evidence.both.only(np.isin(evidence.both.labels, classes))
+    return evidence.found.both.only(np.isin(evidence.found.both.labels, classes))
 
 
 def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
     """Figure 6: the same with the user's groups in place of neighbours."""
-    classes = evidence.evaluation.classes
+    classes = evidence.found.evaluation.classes
     everything = classes.tier("overall")
     return [
         flow_picture(
@@ -154,8 +142,8 @@ def _group_flows(evidence: Evidence, groups: Alike) -> list[Picture]:
 
 
 def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
-    results = evidence.evaluation.by_class
-    classes = evidence.evaluation.classes
+    results = evidence.found.evaluation.by_class
+    classes = evidence.found.evaluation.classes
     whole = pool.key == "all-all"
     words = _POOL_WORDS[pool.key]
     return [
@@ -187,18 +175,20 @@ def _settings(evidence: Evidence) -> list[Picture]:
     base = {
         name: estimate.value
         for name in COLUMNS
-        if (estimate := evidence.evaluation.tier(name).figures["top1"].base) is not None
+        if (estimate := evidence.found.evaluation.tier(name).figures["top1"].base) is not None
     }
     by_rho = _comparison_series(evidence.comparison, tuple(base))
-    trials = evidence.correction.trials
-    classes = evidence.evaluation.classes
+    trials = evidence.found.correction.trials
+    classes = evidence.found.evaluation.classes
     figures = (
-        [] if trials is None else trial_accuracies(trials, evidence.head, classes, evidence.store)
+        []
+        if trials is None
+        else trial_accuracies(trials, evidence.found.head, classes, evidence.found.store)
     )
-    own = _trial_series(evidence.correction, figures, "rho", tuple(base))
+    own = _trial_series(evidence.found.correction, figures, "rho", tuple(base))
     if len(own) > 1 or not by_rho:
         by_rho = {"nearest neighbours": own, **{k: v for k, v in by_rho.items() if "random" in k}}
-    by_k = _trial_series(evidence.correction, figures, "k", tuple(base))
+    by_k = _trial_series(evidence.found.correction, figures, "k", tuple(base))
     if len(by_k) < 2 and evidence.comparison is not None:
         by_k = {
             float(k): _values(found, tuple(base)) for k, found in evidence.comparison.by_k.items()

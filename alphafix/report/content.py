@@ -32,7 +32,7 @@ NO_COMPARISON = (
 
 def page_of(evidence: Evidence) -> Page:
     """The page with every figure of it."""
-    evaluation, comparison = evidence.evaluation, evidence.comparison
+    evaluation, comparison = evidence.found.evaluation, evidence.comparison
     gains, losses = (_Cards(evidence).of(gaining=gaining) for gaining in (True, False))
     accuracy = replace(table_of(evaluation), title="Accuracy", notes=[interval_note(evaluation)])
     return Page(
@@ -53,7 +53,7 @@ def _memory_table(evidence: Evidence) -> list[Table]:
     """What the base model's memory gives to the rarest classes, if it has one."""
     if evidence.embedding is None or evidence.embedding.memory is None:
         return []
-    return [infused_table(evidence.embedding.memory, evidence.evaluation.classes)]
+    return [infused_table(evidence.embedding.memory, evidence.found.evaluation.classes)]
 
 
 def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
@@ -96,10 +96,10 @@ class _Cards:
     """The classes that gain and lose most, with what was learned for them."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-        self.change = evidence.evaluation.by_class.change
-        self.learned = learned(evidence.correction)
-        both, count = evidence.both, len(self.change)
+        self.found = evidence.found
+        self.change = self.found.evaluation.by_class.change
+        self.learned = learned(self.found.correction)
+        both, count = self.found.both, len(self.change)
         self.before = top_confusions(both.before.predicted, both.labels, count)
         self.after = top_confusions(both.after.predicted, both.labels, count)
 
@@ -111,11 +111,11 @@ class _Cards:
         order = np.argsort(-self.change if gaining else self.change, kind="stable")
         moved = [i for i in order.tolist() if (self.change[i] > 0) == gaining and self.change[i]]
         wanted = [i for i in moved if np.isfinite(self.change[i])][:MOST_CARDS]
-        images = thumbnails(self.evidence.store, self.evidence.evaluation.classes, wanted)
+        images = thumbnails(self.found.store, self.found.evaluation.classes, wanted)
         return [self._card(i, self.learned, images.get(i)) for i in wanted]
 
     def _card(self, label: int, found: Learned | None, image: str | None) -> Card:
-        classes, results = self.evidence.evaluation.classes, self.evidence.evaluation.by_class
+        classes, results = self.found.evaluation.classes, self.found.evaluation.by_class
         base, corrected = results.base_accuracy[label], results.corrected_accuracy[label]
         lines = [
             f"{classes.counts[label]} training samples; {base:.1f}% → {corrected:.1f}% of "
@@ -128,15 +128,15 @@ class _Cards:
         return Card(classes.names[label], lines, image)
 
     def _confusions(self, found: list[tuple[int, int]]) -> str:
-        names = self.evidence.evaluation.classes.names
+        names = self.found.evaluation.classes.names
         return ", ".join(f"{names[other]} ({count})" for other, count in found) or "none"
 
 
 def _columns(evidence: Evidence) -> ClassColumns:
     """One row a class."""
-    evaluation = evidence.evaluation
+    evaluation = evidence.found.evaluation
     classes, results = evaluation.classes, evaluation.by_class
-    both = evidence.both
+    both = evidence.found.both
     after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
     base, corrected = results.base_accuracy, results.corrected_accuracy
     rows: list[list[Any]] = [

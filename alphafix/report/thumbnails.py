@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import AlphafixError
+from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.values.classes import ClassTable
 
@@ -20,13 +21,13 @@ logger = logging.getLogger(__name__)
 SIZE = 48
 
 
-def thumbnails(store: FeatureStore, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
+def thumbnails(store: Features, classes: ClassTable, wanted: Sequence[int]) -> dict[int, str]:
     """A data URI (PNG) of one image of each wanted class, as far as images can be found.
 
     The images are looked for where they were when the features were extracted. A sample is
     used only if the image found in its place has its id.
     """
-    source = _source(store, classes)
+    source = _source(store, classes) if isinstance(store, FeatureStore) else None
     if source is None or source.groups != 1:
         return {}
     found = {}
@@ -52,7 +53,7 @@ def _source(store: FeatureStore, classes: ClassTable) -> Any:
         return None
 
 
-def _thumbnail(source: Any, store: FeatureStore, place: int) -> str | None:
+def _thumbnail(source: Any, store: Features, place: int) -> str | None:
     from alphafix.images.decode import decode
     from alphafix.images.source import BadImageError
 

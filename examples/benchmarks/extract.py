@@ -229,7 +229,6 @@ def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
             dataset=BatchDataset(source, extractor.preprocess.transform),
             features_of=extractor,
             around=kept_memory,
-            ledger=ledger,
             num_classes=CLASSES,
             width=extractor.head.width,
             dtype="float32",
@@ -238,7 +237,7 @@ def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
             pin_memory=extractor.setting.device.type == "cuda",
         )
         with silent("", None) as advance:
-            return int(extract_shards(job, advance)[0].counts.sum())
+            return int(extract_shards(job, ledger, advance)[0].counts.sum())
 
 
 def cores() -> int:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.errors import InputError
+from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
-from alphafix.metrics.alike import Alike
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import GateResult, Gates, check_gates
 from alphafix.metrics.groups import read_groups
-from alphafix.metrics.measure import Asked, compare_predictions
-from alphafix.metrics.predictions import BeforeAfter, Predictions, predict_pair
-from alphafix.openset.figures import open_set_figures
+from alphafix.metrics.measure import Asked
+from alphafix.openset.evaluating import Evaluated, Unknown, evaluate
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
@@ -33,27 +29,6 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """An evaluation and what it was made of.
-
-    Attributes:
-        evaluation: The figures.
-        both: The predictions on ``store`` behind it.
-        store: The evaluated features.
-        head: The base head.
-        correction: The correction.
-        groups: The user's class groups, or None.
-    """
-
-    evaluation: Evaluation
-    both: BeforeAfter
-    store: FeatureStore
-    head: Head
-    correction: Correction
-    groups: Alike | None
 
 
 @dataclass(frozen=True)
@@ -106,105 +81,70 @@ def state(options: EvaluateOptions) -> State:
 def _artifact(options: EvaluateOptions) -> Artifact:
     run = Run(options.run)
     run.require_fresh(CORRECTION)
-    return run.artifact(REPORT, _provenance(run, options))
+    return run.artifact(REPORT, _provenance(options, run))
 
 
 def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluated:
     """Do what `work` does without writing, and return the predictions too."""
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
-    store = open_features(run, options.on)
+    store = FeatureStore.open(run.features(options.on))
     head = Head.load(run.require(HEAD))
-    head.require_match(width=store.width, num_classes=store.num_classes)
     run.require_fresh(CORRECTION)
     correction = Correction.load(run.path(CORRECTION))
-    groups = None
+    return measure_values(options, store, head, classes, correction, run=run, progress=progress)
+
+
+def measure_values(
+    options: EvaluateOptions,
+    store: Features,
+    head: Head,
+    classes: ClassTable,
+    correction: Correction,
+    *,
+    run: Run | None = None,
+    progress: Progress = silent,
+) -> Evaluated:
+    """Evaluate a correction as the options ask for.
+
+    Args:
+        options: What is asked for, beside these values.
+        store: The features to evaluate on.
+        head: The base head.
+        classes: The class table.
+        correction: The correction.
+        run: Where they come from, or None if from no run directory.
+        progress: Told of samples and draws.
+    """
+    groups, shipped, unknown = None, None, None
     if options.groups is not None:
         groups = read_groups(options.groups, classes, edges=options.wordnet_edges)
-    both = predict_pair(store, head, correction, progress=progress)
     if options.model is not None:
-        after = _of_model(options, options.model, store, both.after, progress)
-        both = replace(both, after=after)
+        from alphafix.commands.evaluate.model import predict_model
+
+        shipped = predict_model(options, options.model, store, classes, progress=progress)
+    if options.open is not None:
+        folder = Path(options.open)
+        if run is not None and not folder.is_dir():
+            folder = run.features(options.open)
+        unknown = Unknown(FeatureStore.open(folder), options.open, options.open_threshold)
     asked = Asked(
         classes,
         options.on,
         correction.method if options.model is None else options.model.name,
         groups,
         Resampling(options.bootstraps, options.seed),
-        _provenance(run, options).to_dict(),
+        _provenance(options, run).to_dict(),
     )
-    open_set = None
-    if options.open is not None:
-        unknown = predict_pair(
-            _open_store(run, options.open, head), head, correction, progress=progress
-        )
-        open_set = open_set_figures(
-            both, unknown, classes, threshold=options.open_threshold, resampling=asked.resampling
-        )
-    evaluation = compare_predictions(both, asked, open_set=open_set, progress=progress)
-    return Evaluated(evaluation, both, store, head, correction, groups)
+    return evaluate(
+        asked, store, head, correction, shipped=shipped, unknown=unknown, progress=progress
+    )
 
 
-def _of_model(
-    options: EvaluateOptions,
-    model: Path,
-    store: FeatureStore,
-    after: Predictions,
-    progress: Progress,
-) -> Predictions:
-    """Predictions of the checkpoint itself; a warning where they are not the correction's."""
-    from alphafix.commands.evaluate.model import predict_model
-
-    found = predict_model(options, model, store, progress=progress)
-    differing = int((found.predicted != after.predicted).sum())
-    if differing:
-        logger.warning(
-            "%s predicts %d of %d samples otherwise than the run's correction does: it holds "
-            "other rows, or its backbone computes otherwise here",
-            model,
-            differing,
-            len(store),
-        )
-    return found
-
-
-def open_features(run: Run, split: str) -> FeatureStore:
-    """The stored features of a split, with labels that are all known.
-
-    Raises:
-        MissingStageError: If there are none.
-        InputError: If a label is out of range.
-    """
-    store = FeatureStore.open(run.features(split))
-    store.require_labels()
-    return store
-
-
-def _open_store(run: Run, source: str, head: Head) -> FeatureStore:
-    """The stored features of unknown classes.
-
-    Raises:
-        MissingStageError: If there are none.
-        InputError: If some of them are of known classes, or of another width.
-    """
-    folder = run.features(source)
-    store = FeatureStore.open(Path(source) if Path(source).is_dir() else folder)
-    store.require_labels(known_only=False)
-    known = int((store.labels >= 0).sum())
-    if known:
-        first = int(np.argmax(store.labels >= 0))
-        raise InputError(
-            f"{known} of the {len(store)} samples of {source} are of known classes",
-            got=f"{store.ids[first]} of class {store.labels[first]}",
-            expected="the label -1 throughout: samples of no class that the head knows",
-            todo="extract unknown classes with --split open, and give --open open",
-        )
-    head.require_match(width=store.width, num_classes=store.num_classes)
-    return store
-
-
-def _provenance(run: Run, options: EvaluateOptions) -> Provenance:
-    inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
+def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
+    inputs = {}
+    if run is not None:
+        inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
     recorded = options.recorded()
     if options.model is not None:
         from alphafix.checkpoints import open_checkpoint

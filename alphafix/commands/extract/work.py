@@ -20,7 +20,6 @@ from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.errors import InputError, option
 from alphafix.features.extraction import Job
-from alphafix.features.ledger import Ledger
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
@@ -98,7 +97,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """
     run = Run(options.run)
     with join() as ranks:
-        images = _open_images(run, options)
+        images = _open_images(options, _known_names(run, options))
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
         stores = _stores(run, options, images, setting)
         todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
@@ -106,9 +105,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
             for store in todo.values():
                 store.check(overwrite=options.overwrite)
             require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
-            extractor = _load(options, images.sources[next(iter(todo or stores))], setting)
-            images.check_classes(extractor.head.num_classes, extractor.class_names)
-            images.tell(extractor.head.num_classes)
+            extractor = _load(options, images, next(iter(todo or stores)), setting)
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
                 _save_head(run, extractor.head, next(iter(stores.values())), options.overwrite)
@@ -116,7 +113,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
                     store.begin()
             ranks.wait()
             for split, store in todo.items():
-                job, info = _job(options, split, images.sources[split], extractor, store, ranks)
+                job, info = _job(options, split, images.sources[split], extractor, ranks)
                 extract_split(job, ranks, store, info, watch.progress)
         else:
             logger.info("%s is up to date", run.folder)
@@ -132,7 +129,8 @@ def state(options: ExtractOptions) -> State:
     """Whether the features are there as `work` would make them (see it for errors)."""
     run = Run(options.run)
     setting = Placement.choose(options.device, options.precision)
-    found = {s.state for s in _stores(run, options, _open_images(run, options), setting).values()}
+    images = _open_images(options, _known_names(run, options))
+    found = {store.state for store in _stores(run, options, images, setting).values()}
     if found == {State.CURRENT}:
         return State.CURRENT if run.has(HEAD) else State.MISSING
     return State.OTHER if State.OTHER in found else State.MISSING
@@ -168,14 +166,17 @@ def _hash(file: Path | None) -> str | None:
     return sha256_file(find_file(file))
 
 
-def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
+def _known_names(run: Run, options: ExtractOptions) -> tuple[str, ...] | None:
+    """The class names of the run, unless this extraction makes them anew."""
+    fresh = options.overwrite and "train" in (options.split or "train")  # which is always a split
+    return ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
+
+
+def _open_images(options: ExtractOptions, known: tuple[str, ...] | None) -> SplitSources:
     data = open_data(options.data, Details.of(vars(options)))
-    splits = choose_splits(data, options.split, options.data)
-    fresh = options.overwrite and "train" in splits
-    known = ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
     return open_splits(
         data,
-        splits,
+        choose_splits(data, options.split, options.data),
         known=known,
         order=options.class_order,
         class_map=options.class_map,
@@ -183,7 +184,23 @@ def _open_images(run: Run, options: ExtractOptions) -> SplitSources:
     )
 
 
-def _load(options: ExtractOptions, source: ImageSource, setting: Placement) -> Extractor:
+def without_store(options: ExtractOptions, split: str, names: tuple[str, ...]) -> tuple[Job, Head]:
+    """One split's extraction by itself, of classes of these names, and the head of its model.
+
+    Raises:
+        InputError: If the model, its weights or the data cannot be used, or do not fit.
+    """
+    images = _open_images(options, names)
+    setting = Placement.choose(options.device, options.precision)
+    extractor = _load(options, images, split, setting)
+    job, _ = _job(options, split, images.sources[split], extractor, Ranks())
+    return job, extractor.head
+
+
+def _load(
+    options: ExtractOptions, images: SplitSources, split: str, setting: Placement
+) -> Extractor:
+    """The model with its head, proven on the first images of a split, and fit for the classes."""
     overrides = Overrides(
         image_size=options.image_size,
         crop_pct=options.crop_pct,
@@ -193,9 +210,12 @@ def _load(options: ExtractOptions, source: ImageSource, setting: Placement) -> E
     )
     classifier = load_classifier(options.backbone, options.weights, overrides)
     transform = classifier.preprocess.transform
-    dataset = BatchDataset(source, transform, exif_rotate=options.exif_rotate)
-    images = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
-    return Extractor.prove(classifier, images, setting, head=options.head, compiled=options.compile)
+    dataset = BatchDataset(images.sources[split], transform, exif_rotate=options.exif_rotate)
+    batch = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
+    found = Extractor.prove(classifier, batch, setting, head=options.head, compiled=options.compile)
+    images.check_classes(found.head.num_classes, found.class_names)
+    images.tell(found.head.num_classes)
+    return found
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
@@ -218,7 +238,6 @@ def _job(
     split: str,
     source: ImageSource,
     extractor: Extractor,
-    store: Artifact,
     ranks: Ranks,
 ) -> tuple[Job, dict[str, Any]]:
     """This process's part of a split, and what the manifest says besides shards and plan."""
@@ -240,7 +259,6 @@ def _job(
         decoder=decoder,
         around=kept_memory,
         features_of=extractor,
-        ledger=Ledger(store.path.parent),
         num_classes=extractor.head.num_classes,
         width=extractor.head.width,
         dtype=options.store_dtype,

@@ -10,13 +10,14 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
-from alphafix.commands.evaluate.work import Evaluated, measure
+from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import read_json, refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
+from alphafix.openset.evaluating import Evaluated
 from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
@@ -86,18 +87,10 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
         seed=options.seed,
     )
     found = measure(evaluation, progress=watch.progress)
-    evidence = Evidence(
-        found.evaluation,
-        found.both,
-        found.store,
-        found.head,
-        found.correction,
-        Neighbours.load(run.path(NEIGHBORS)),
-        found.groups,
-        _comparison(run, options),
-        _embedding(run, found),
+    neighbours = Neighbours.load(run.path(NEIGHBORS))
+    content = page_of(
+        Evidence(found, neighbours, _comparison(run, options), _embedding(run, found))
     )
-    content = page_of(evidence)
     written = _write_figures(page.parent / "figures", content.drawn, watch.progress)
     write_text(page, render(content), overwrite=True)
     if evaluation_state(evaluation) is State.MISSING:
