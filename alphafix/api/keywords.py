@@ -116,6 +116,7 @@ class EvaluateKeywords(StageKeywords, total=False):
     seed: int
     model: str | Path | None
     backbone: str | None
+    trust_run: bool
     data: str | None
     groups: str | None
     wordnet_edges: int

@@ -79,7 +79,17 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options_for(work: Path, **changes: object) -> EvaluateOptions:
     given = {"run": work / "run", "bootstraps": 100, "model": work / "model.alphafix.safetensors"}
-    return EvaluateOptions(**{**given, **changes})  # type: ignore[arg-type]
+    return EvaluateOptions(**{**given, "trust_run": True, **changes})  # type: ignore[arg-type]
+
+
+def test_model__code_that_a_run_directory_names_is_not_run_without_a_word(work: Path) -> None:
+    with pytest.raises(InputError, match="names code to run") as raised:
+        measure(options_for(work, trust_run=False))
+    assert "trust_run=True" in str(raised.value)
+    spec = "python:tests.extract.models:small_net"
+    said = measure(options_for(work, trust_run=False, backbone=spec))
+    trusted = measure(options_for(work))
+    assert (said.both.after.predicted == trusted.both.after.predicted).all()
 
 
 def test_model__predicts_as_the_model_itself_does(work: Path) -> None:
@@ -116,7 +126,7 @@ def test_model__says_when_it_is_another_file(work: Path, caplog: pytest.LogCaptu
 def test_model__is_recorded_by_name_and_hash(work: Path) -> None:
     arguments = ["evaluate", "--run", str(work / "run"), "--bootstraps", "100"]
     model = work / "model.alphafix.safetensors"
-    result = CliRunner().invoke(app, [*arguments, "--model", str(model)])
+    result = CliRunner().invoke(app, [*arguments, "--model", str(model), "--trust-run"])
     assert result.exit_code == 0
     assert result.stdout.startswith("model.alphafix.safetensors on test, 24 samples")
     recorded = Run(work / "run").provenance(REPORT)["options"]

@@ -65,6 +65,23 @@ def _other_images(options: EvaluateOptions, store: Features, got: str) -> InputE
     )
 
 
+# Backbones that run code of their own; a file that says so may be a stranger's, whatever its
+# hashes are, so that only the user's own word is enough.
+_RUN_CODE = ("python", "torchscript")
+
+
+def _refuse_code(backbone: str, store: Features) -> None:
+    kind, _, name = backbone.partition(":")
+    if kind in _RUN_CODE and not name.startswith("alphafix."):
+        raise InputError(
+            f"the manifest of {store.name} names code to run as the backbone",
+            got=backbone,
+            expected="your own word for it",
+            todo=f"give {option('backbone', backbone)}, or {option('trust_run', True)} if the run "
+            "directory is your own",
+        )
+
+
 def _extraction(options: EvaluateOptions, model: Path, store: Features) -> ExtractOptions:
     """How the stored features were made, with the checkpoint in place of the weights."""
     info = store.info if isinstance(store, FeatureStore) else {}
@@ -82,6 +99,8 @@ def _extraction(options: EvaluateOptions, model: Path, store: Features) -> Extra
             expected=f"features that {call('extract')} made",
             todo="give " + " and ".join(option(name, "SPEC") for name in missing),
         )
+    if options.backbone is None and not options.trust_run:
+        _refuse_code(str(recorded["backbone"]), store)
     recorded |= {"weights": model, "split": options.on}
     known = {name: value for name, value in recorded.items() if name in ExtractOptions.model_fields}
     return ExtractOptions(**known)

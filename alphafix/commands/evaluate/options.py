@@ -13,6 +13,7 @@ from alphafix.errors import option
 # Gates and output files say nothing of how the figures were made.
 _INCIDENTAL = {
     *StageOptions.model_fields,
+    "trust_run",
     "min_few_gain",
     "max_overall_drop",
     "max_base_drop",
@@ -59,6 +60,11 @@ class EvaluateOptions(StageOptions):
     )
     backbone: str | None = flag(
         None, help="With --model: its backbone  [as in alphafix extract].", metavar="SPEC"
+    )
+    trust_run: bool = flag(
+        False,
+        help="With --model: run the code that the run directory names as its backbone (python: and "
+        "torchscript: models). Without it, such a backbone is taken from --backbone alone.",
     )
     data: str | None = flag(
         None, help="With --model: where the images are  [as in alphafix extract].", metavar="SPEC"
