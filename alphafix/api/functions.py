@@ -19,9 +19,8 @@ from alphafix.api.inputs import (
     options_of,
     required,
     store_of,
-    temporary_run,
 )
-from alphafix.commands.command import alone
+from alphafix.commands.command import Watch, alone
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
@@ -244,6 +243,7 @@ def patch(
         TargetExistsError: If the target is there already.
         MissingStageError: If the run directory has no head or no correction yet.
     """
+    from alphafix.commands.patch.work import patch_values
     from alphafix.commands.patch.work import work as run_stage
 
     if not isinstance(correction, Correction):
@@ -255,8 +255,7 @@ def patch(
     from alphafix.checkpoints import find_head
 
     own = find_head(Path(file), name=options.get("head")) if of is None else of
-    with temporary_run(own, correction) as run:
-        return alone(run_stage, options_of(PatchOptions, options, file=file, run=run.folder))
+    return patch_values(options_of(PatchOptions, options, file=file), own, correction, Watch())
 
 
 def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:

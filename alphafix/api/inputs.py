@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -16,9 +12,6 @@ from pydantic import ValidationError
 from alphafix.commands.options import StageOptions
 from alphafix.errors import InputError
 from alphafix.features.features import Features as FeatureValues
-from alphafix.run.directory import CORRECTION, HEAD, Provenance, Run
-from alphafix.values.correction import Correction
-from alphafix.values.head import Head
 
 Options = TypeVar("Options", bound=StageOptions)
 
@@ -109,15 +102,3 @@ def store_of(features: Features, *, num_classes: int | None = None) -> FeatureVa
         )
     store.require_labels()
     return store
-
-
-@contextmanager
-def temporary_run(head: Head, correction: Correction) -> Iterator[Run]:
-    """A run directory with these values, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="alphafix-") as folder:
-        run = Run(Path(folder))
-        origin = Provenance(stage="values", options={}, inputs={}).to_dict()
-        head.save(run.path(HEAD), provenance=origin)
-        # Where it was made, the head's file had other bytes; here they belong together.
-        replace(correction, provenance=origin).save(run.path(CORRECTION))
-        yield run

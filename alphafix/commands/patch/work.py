@@ -88,15 +88,48 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
         Run(options.run).require_fresh(CORRECTION)
     if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
         return _up_to_date(options)
+    _refuse_targets(options)
+    if options.apply is not None:
+        result = _carried_out(options, *load_delta(options.apply, options.file), None, watch)
+    else:
+        result = _carried_out(options, *_from_run(options, watch.progress), watch)
+    if options.run.is_dir() and result.plan is not None and not options.dry_run:
+        changed = result.plan.checkpoint.files if options.in_place else ()
+        _record(options).record(file for file in result.files if file not in changed)
+    return result
+
+
+def patch_values(
+    options: PatchOptions, head: Head, correction: Correction, watch: Watch
+) -> PatchResult:
+    """As `work`, with a head and its correction that are in no run directory.
+
+    Raises:
+        InputError, FileFormatError, TargetExistsError, VerificationError: As `work`.
+    """
+    if options.revert:
+        return _revert(options)
+    _refuse_targets(options)
+    plan = _plan(options, head, correction)
+    return _carried_out(
+        options, plan, _provenance(options, head, correction, {}, None), None, watch
+    )
+
+
+def _refuse_targets(options: PatchOptions) -> None:
+    """Refuse what is there already, before any long work."""
     if options.card is not None:
         refuse_existing(options.card, overwrite=options.overwrite)
     refuse_patched(find_file(options.file))
-    effect: Effect | None = None
-    provenance: dict[str, Any] | None
-    if options.apply is not None:
-        plan, provenance = load_delta(options.apply, options.file)
-    else:
-        plan, provenance, effect = _from_run(options, watch.progress)
+
+
+def _carried_out(
+    options: PatchOptions,
+    plan: PatchPlan,
+    provenance: dict[str, Any] | None,
+    effect: Effect | None,
+    watch: Watch,
+) -> PatchResult:
     target, run = _way(options).target(options.file), Run(options.run)
     read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
     files = carry_out(
@@ -113,9 +146,6 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
         card = model_card(plan, target.name, provenance or {}, _command(options))
         write_text(options.card, card, overwrite=options.overwrite)
         files = (*files, options.card)
-    if options.run.is_dir():
-        changed = plan.checkpoint.files if options.in_place else ()
-        _record(options).record(file for file in files if file not in changed)
     return PatchResult(_way(options).action, target, plan, effect, files)
 
 
@@ -178,18 +208,32 @@ def _from_run(
     correction = Correction.load(file)
     if options.correction is not None:
         _require_same_head(run, file, correction)
-    plan = make_plan(
-        options.file, head, correction, name=options.head, direction_only=options.direction_only
-    )
-    effect = None
+    plan, effect = _plan(options, head, correction), None
     if options.measure:
         written = plan.written(correction)
         effect = measure_effect(run, head, correction, written, progress=progress)
-    provenance = {
+    inputs = {str(HEAD): sha256_file(run.path(HEAD)), file.name: sha256_file(file)}
+    return plan, _provenance(options, head, correction, inputs, effect), effect
+
+
+def _plan(options: PatchOptions, head: Head, correction: Correction) -> PatchPlan:
+    return make_plan(
+        options.file, head, correction, name=options.head, direction_only=options.direction_only
+    )
+
+
+def _provenance(
+    options: PatchOptions,
+    head: Head,
+    correction: Correction,
+    inputs: dict[str, str],
+    effect: Effect | None,
+) -> dict[str, Any]:
+    return {
         "stage": "patch",
         "options": options.recorded(),
         "versions": versions(),
-        "inputs": {HEAD: sha256_file(run.path(HEAD)), file.name: sha256_file(file)},
+        "inputs": inputs,
         "extracted_from": None
         if head.source is None
         else {"file": head.source.file, "sha256": head.source.sha256},
@@ -198,7 +242,6 @@ def _from_run(
         "correction": correction.provenance,
         "effect": None if effect is None else effect.to_dict(),
     }
-    return plan, provenance, effect
 
 
 def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
