@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from alphafix.commands import LINES, load_command, load_commands
 from tests.architecture import PACKAGE, Import, circle, files, imports, room_of, rooms
 
 
@@ -56,3 +59,25 @@ def test_room__is_the_longest_entry_that_covers_a_file() -> None:
     assert room_of("models/a.py", order) == "models/"
     assert room_of("files.py", order) == "files.py"
     assert room_of("other/files.py", order) is None
+
+
+@pytest.mark.parametrize("command", ["extract", "train", "patch"])
+def test_options__are_named_in_few_modules(command: str) -> None:
+    """From the flag to its use: what names an option, other commands left out."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.parent.name != "commands" or path.parent.name == command
+    }
+    others = {
+        name
+        for other in LINES
+        for one in load_commands(other)
+        if one.name != command
+        for name in one.options.model_fields
+    }
+    for name in load_command(command).options.model_fields:
+        # Others, like k or seed, are words of everybody's, or of other commands too.
+        if "_" in name and name not in others:
+            named = [path for path, text in texts.items() if re.search(rf"\b{name}\b", text)]
+            assert 2 <= len(named) <= 12, (name, named)
