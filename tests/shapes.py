@@ -336,10 +336,20 @@ _OLTR: dict[str, Shapes] = {
             "return": floats("B {len(self.weight)}"),
         },
         "OLTRHead.forward": _DIRECT,
-        # These three check shapes by themselves, because they are given what was in files.
+        # These two check shapes by themselves, because they are given what was in files.
         "OLTRHead.initialise": {},
         "OLTRHead.start_centroids": {},
-        "OLTRHead.start_hallucinator": {},
+        "squash": {"embeddings": floats("B D"), "return": floats("B D")},
+        # The sizes of logits are D where the classifier was taken out (`without_classifier`).
+        "Output.__init__": {
+            "logits": floats("B _"),
+            "direct": floats("B D"),
+            "features": floats("B D"),
+            "meta": maybe(floats("B D")),
+            "memory": maybe(floats("B _")),
+            "expert_logits": maybe(floats("E B _")),
+            "experts": maybe(tensors("B")),
+        },
     },
     "memory": {
         "nearest_distance": {
@@ -352,11 +362,6 @@ _OLTR: dict[str, Shapes] = {
             "centroids": floats("C D"),
             "return": floats("B 1"),
         },
-        "Hallucinator.forward": {
-            "features": floats("B D"),
-            "return": floats("B {self.out_features}"),
-        },
-        "Selector.forward": {"features": floats("B D"), "return": floats("B D")},
         "Memory.forward": {
             "direct": floats("B D"),
             "centroids": floats("C D"),
@@ -366,18 +371,6 @@ _OLTR: dict[str, Shapes] = {
     "network": {
         "Network.forward": {**_IMAGES, "return": floats("B {self.width}")},
         "LongTailModel.forward": _IMAGES,
-    },
-    "output": {
-        # The sizes of logits are D where the classifier was taken out (`without_classifier`).
-        "Output.__init__": {
-            "logits": floats("B _"),
-            "direct": floats("B D"),
-            "features": floats("B D"),
-            "meta": maybe(floats("B D")),
-            "memory": maybe(floats("B _")),
-            "expert_logits": maybe(floats("E B _")),
-            "experts": maybe(tensors("B")),
-        }
     },
     "ride": {
         "RideNetwork.forward": {**_IMAGES, "return": floats("B {self.width}")},
@@ -398,7 +391,6 @@ _OLTR: dict[str, Shapes] = {
         },
     },
     "spec": {"ModelSpec.__init__": {"counts": int64("C")}},
-    "squash": {"squash": {"embeddings": floats("B D"), "return": floats("B D")}},
     "transform": {
         "ImageTransform.normalize": {
             "images": tensors("B channels H W"),

@@ -17,8 +17,8 @@ from jaxtyping import TypeCheckError
 from alphafix.alphanet.objective import few_scores
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import tier_accuracy
+from alphafix.oltr.models.heads import Output
 from alphafix.oltr.models.memory import nearest_distance
-from alphafix.oltr.models.output import Output
 from alphafix.values.classes import ClassTable
 from tests.architecture import PACKAGE, REPOSITORY
 from tests.shapes import ROOMS, SHAPES

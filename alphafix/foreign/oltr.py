@@ -13,8 +13,7 @@ from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
 from alphafix.foreign.checkpoints import networks, read_tensors
 from alphafix.oltr.models.export import ExportedModel
-from alphafix.oltr.models.presets import OFFICIAL, Ablations
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import OFFICIAL, Ablations, ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
 from alphafix.oltr.training.folder import ModelConfig
 

@@ -18,7 +18,7 @@ from alphafix.oltr.losses.centroids import (
 )
 from alphafix.oltr.losses.objectives import OLTRObjective
 from alphafix.oltr.models.heads import OLTRHead
-from alphafix.oltr.models.presets import OFFICIAL, PRESETS, Preset
+from alphafix.oltr.models.spec import OFFICIAL, PRESETS, Preset
 from alphafix.oltr.training.pipeline import first_centroids
 
 SETTING = {"weight": 0.01, "margin": 10.0, "repulsion_weight": 0.01}

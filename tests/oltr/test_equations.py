@@ -12,17 +12,9 @@ from torch.nn import functional
 from alphafix.errors import InputError
 from alphafix.oltr.losses.centroids import margin_loss, official_loss
 from alphafix.oltr.losses.objectives import OLTRObjective
-from alphafix.oltr.models.heads import CosineClassifier, OLTRHead
-from alphafix.oltr.models.memory import (
-    Hallucinator,
-    Memory,
-    Selector,
-    nearest_distance,
-    reachability,
-)
-from alphafix.oltr.models.output import Output
-from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
-from alphafix.oltr.models.squash import squash
+from alphafix.oltr.models.heads import CosineClassifier, OLTRHead, Output, squash
+from alphafix.oltr.models.memory import Memory, nearest_distance, reachability
+from alphafix.oltr.models.spec import OFFICIAL, PAPER, PRESETS, Ablations, Preset
 
 # Two features of length 5 and 2, two centroids at distances 1 and 5, and 3 and 2.
 DIRECT = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
@@ -62,12 +54,17 @@ def test_presets__are_the_paper_and_the_official_code() -> None:
 
 
 def test_equation_1__coefficients_of_the_memory() -> None:
-    plain, softmax = (Hallucinator(2, 2, softmax=softmax) for softmax in (False, True))
-    for layer in (plain, softmax):
-        set_linear(layer, [[1.0, 0.0], [0.0, 1.0]], [1.0, 0.0])
-    torch.testing.assert_close(plain(DIRECT), torch.tensor([[4.0, 4.0], [1.0, 2.0]]))
+    def coefficients(preset: Preset) -> Tensor:
+        memory = Memory(2, 2, preset, Ablations())
+        assert memory.hallucinator is not None
+        set_linear(memory.hallucinator, [[1.0, 0.0], [0.0, 1.0]], [1.0, 0.0])
+        found: Tensor = memory(DIRECT, CENTROIDS)[1]
+        return found
+
+    torch.testing.assert_close(coefficients(PAPER), torch.tensor([[4.0, 4.0], [1.0, 2.0]]))
     share = 1 / (1 + math.e)
-    torch.testing.assert_close(softmax(DIRECT), torch.tensor([[0.5, 0.5], [share, 1 - share]]))
+    expected = torch.tensor([[0.5, 0.5], [share, 1 - share]])
+    torch.testing.assert_close(coefficients(OFFICIAL), expected)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -86,10 +83,14 @@ def test_equation_3__distance_to_the_nearest_centroid() -> None:
 
 
 def test_equation_4__concept_selector() -> None:
-    selector = Selector(2)
-    set_linear(selector, [[0.5, 0.0], [0.0, 0.0]], [-1.5, math.atanh(0.25)])
+    memory = Memory(2, 2, PAPER, Ablations(reachability=False))
+    assert memory.hallucinator is not None
+    assert memory.selector is not None
+    # The memory feature is (1, 1), so that e is what is added to the direct features.
+    set_linear(memory.hallucinator, [[0.0, 0.0], [0.0, 0.0]], [1.0, 1.0])
+    set_linear(memory.selector, [[0.5, 0.0], [0.0, 0.0]], [-1.5, math.atanh(0.25)])
     expected = torch.tensor([[0.0, 0.25], [math.tanh(-1.5), 0.25]])
-    torch.testing.assert_close(selector(DIRECT), expected)
+    torch.testing.assert_close(memory(DIRECT, torch.eye(2))[0] - DIRECT, expected)
 
 
 def test_equation_6__squashing_in_both_forms() -> None:

@@ -13,7 +13,7 @@ from alphafix.errors import InputError
 from alphafix.oltr.losses.objectives import OLTRObjective
 from alphafix.oltr.models.heads import OLTRHead
 from alphafix.oltr.models.memory import LEAST_DISTANCE, Memory, nearest_distance
-from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
+from alphafix.oltr.models.spec import OFFICIAL, PAPER, PRESETS, Ablations, Preset
 
 
 class LargestResult(TorchDispatchMode):  # type: ignore[no-untyped-call]

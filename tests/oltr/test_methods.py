@@ -11,11 +11,9 @@ import torch
 
 from alphafix.errors import InputError
 from alphafix.oltr.losses.objectives import CrossEntropy, Focal, Lifted, Range
-from alphafix.oltr.models.heads import LinearHead, OLTRHead
+from alphafix.oltr.models.heads import LinearHead, OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.output import Output
-from alphafix.oltr.models.presets import Ablations
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.methods import METHODS, MethodSpec, method
 from alphafix.rivals import LINEAR_METHODS
 

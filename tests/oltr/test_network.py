@@ -17,8 +17,8 @@ from alphafix.oltr.models.attention import ModulatedAttention
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.heads import Head, LinearHead, OLTRHead
 from alphafix.oltr.models.network import LongTailModel, Network
-from alphafix.oltr.models.presets import OFFICIAL, PAPER, PRESETS, Ablations, Preset
 from alphafix.oltr.models.ride import RideHead
+from alphafix.oltr.models.spec import OFFICIAL, PAPER, PRESETS, Ablations, Preset
 
 
 def small_model(

@@ -12,8 +12,8 @@ from alphafix.errors import InputError
 from alphafix.oltr.losses.objectives import Ride, Routing
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.export import export
+from alphafix.oltr.models.heads import Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.output import Output
 from alphafix.oltr.models.ride import RideHead, RideNetwork, build_ride, split_body
 from alphafix.oltr.models.routing import Decision, RoutedRide, needed_later
 from alphafix.oltr.models.spec import ModelSpec

@@ -22,7 +22,7 @@ from alphafix.commands.app import app
 from alphafix.files import read_json, read_tensors, write_tensors
 from alphafix.models.loading import load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
-from alphafix.oltr.models.presets import Ablations
+from alphafix.oltr.models.spec import Ablations
 from alphafix.oltr.training.folder import read_config
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.recipes import BUILT_IN, StageRecipe, built_in, read_recipe

@@ -18,8 +18,7 @@ from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.files import read_json
 from alphafix.loggers import Destinations
-from alphafix.oltr.models.presets import Ablations
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
 from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
 from alphafix.oltr.training.head_fitting import require_validation

@@ -23,12 +23,10 @@ from alphafix.oltr.losses.diversity import (
 )
 from alphafix.oltr.losses.lifted import lifted_loss
 from alphafix.oltr.losses.range_loss import range_loss
-from alphafix.oltr.models.heads import OLTRHead
+from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.output import Output
-from alphafix.oltr.models.presets import Preset
 from alphafix.oltr.models.routing import RoutedRide, needed_later
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import ModelSpec, Preset
 from alphafix.rivals.losses import GAMMA, focal_loss, margins
 
 # The official code's optimiser of the centroids, SGD.

@@ -11,10 +11,9 @@ from alphafix.oltr.models.attention import ModulatedAttention
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.heads import LinearHead, OLTRHead
 from alphafix.oltr.models.network import LongTailModel, Network
-from alphafix.oltr.models.presets import PRESETS
 from alphafix.oltr.models.ride import RideHead, RideNetwork, build_ride
 from alphafix.oltr.models.routing import RoutedRide
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import PRESETS, ModelSpec
 
 
 def build_model(name: str, spec: ModelSpec, previous: LongTailModel | None = None) -> LongTailModel:

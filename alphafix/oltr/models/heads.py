@@ -5,17 +5,42 @@ Shapes: B samples, D feature width, C classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.errors import InputError
 from alphafix.oltr.models.memory import Memory
-from alphafix.oltr.models.output import Output
-from alphafix.oltr.models.presets import OFFICIAL, Ablations, Preset
-from alphafix.oltr.models.squash import squash
+from alphafix.oltr.models.spec import OFFICIAL, Ablations, Preset
 
 LinearForm = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Everything that a model says about B images.
+
+    Attributes:
+        logits: B x C.
+        direct: Direct features, B x D: what the network gives and the head takes.
+        features: B x D, what enters the head's last, linear operation (in OLTR the squashed
+            meta-embedding; in a plain linear head the direct features).
+        meta: Meta-embeddings before the squashing (OLTR, Eq. 2), B x D; None without a memory.
+        memory: Coefficients o of the memory's classes (OLTR, Eq. 1), B x C; None without one.
+        expert_logits: Logits of E experts, E x B x C; None if there is only one.
+        experts: How many experts each image asked, of shape B; None without a router.
+    """
+
+    logits: Tensor
+    direct: Tensor
+    features: Tensor
+    meta: Tensor | None = None
+    memory: Tensor | None = None
+    expert_logits: Tensor | None = None
+    experts: Tensor | None = None
 
 
 class Head(nn.Module):
@@ -31,12 +56,7 @@ class Head(nn.Module):
 
 
 class LinearHead(Head):
-    """A linear layer with bias.
-
-    Args:
-        width: D.
-        classes: C.
-    """
+    """A linear layer with bias, from D features to C logits."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -52,13 +72,7 @@ class LinearHead(Head):
 
 
 class CosineClassifier(nn.Module):
-    """Logits s · x·w_c/‖w_c‖, without bias; rows start as U(±1/√D) (OLTR, Eq. 6).
-
-    Args:
-        width: D.
-        classes: C.
-        scale: s.
-    """
+    """Logits scale · x·w_c/‖w_c‖, without bias; rows start as U(±1/√D) (OLTR, Eq. 6)."""
 
     def __init__(self, width: int, classes: int, scale: float) -> None:
         super().__init__()
@@ -80,12 +94,6 @@ class OLTRHead(Head):
 
     The centroids are a parameter, so that DDP synchronises them and optimisers move them, but
     their gradient comes from the centroid loss alone (`alphafix.oltr.losses.objectives`).
-
-    Args:
-        width: D.
-        classes: C.
-        preset: The reading of the method.
-        ablations: Which parts are in.
 
     Attributes:
         centroids: The visual memory M, C x D.
@@ -120,20 +128,23 @@ class OLTRHead(Head):
         """Weight C x D, no bias."""
         return self.classifier.folded(), None
 
-    def initialise(
-        self, stage_one_weight: Tensor, stage_one_bias: Tensor | None, centroids: Tensor
-    ) -> None:
-        """Start the second stage from the first one.
+    @torch.no_grad()
+    def initialise(self, weight: Tensor, bias: Tensor | None, centroids: Tensor) -> None:
+        """Start the second stage from the first one; the hallucinator where the preset says so.
 
         Args:
-            stage_one_weight: Weight of the first stage's classifier, C x D.
-            stage_one_bias: Its bias, C, or None (then 0).
+            weight: Weight of the first stage's classifier, C x D.
+            bias: Its bias, C, or None (then 0).
             centroids: Class means of the direct features, C x D.
 
         Raises:
             InputError: If a shape differs or a centroid is not finite.
         """
-        self.start_hallucinator(stage_one_weight, stage_one_bias)
+        hallucinator = self.memory.hallucinator
+        if hallucinator is not None and self.preset.hallucinator_from_stage_one:
+            _require_shape("the classifier of the first stage", weight, hallucinator.weight)
+            hallucinator.weight.copy_(weight)
+            hallucinator.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)
         self.start_centroids(centroids)
 
     @torch.no_grad()
@@ -154,25 +165,26 @@ class OLTRHead(Head):
             )
         self.centroids.copy_(centroids)
 
-    @torch.no_grad()
-    def start_hallucinator(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Set the hallucinator to the first stage's classifier, where the preset says so.
 
-        Args:
-            weight: C x D.
-            bias: C, or None (then 0).
+def squash(embeddings: Tensor, form: Literal["quadratic", "linear"]) -> Tensor:
+    """Shrink small embeddings to almost nothing and large ones to almost unit length (Eq. 6).
 
-        Raises:
-            InputError: If the shape differs.
-        """
-        hallucinator = self.memory.hallucinator
-        if hallucinator is None or not self.preset.hallucinator_from_stage_one:
-            return
-        _require_shape("the classifier of the first stage", weight, hallucinator.weight)
-        hallucinator.weight.copy_(weight)
-        hallucinator.bias.zero_()
-        if bias is not None:
-            hallucinator.bias.copy_(bias)
+    With n = ‖v‖, "quadratic" is n²/(1 + n²) · v/n (the paper's Eq. 6) and "linear" is
+    n/(1 + n) · v/n (the official code). The division by n is carried out on paper, so that
+    v = 0 gives 0 and a finite gradient.
+
+    Args:
+        embeddings: v, float of shape B x D.
+        form: How the length depends on n.
+
+    Returns:
+        float of shape B x D, of 32 bits at least: squares of lengths overflow in fewer.
+    """
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    length: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+    if form == "linear":
+        return embeddings / (1 + length)
+    return embeddings * (length / (1 + length.square()))
 
 
 def _require_shape(what: str, tensor: Tensor, like: Tensor) -> None:

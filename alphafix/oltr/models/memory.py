@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from alphafix.oltr.models.presets import Ablations, Preset
+from alphafix.oltr.models.spec import Ablations, Preset
 
 # Least distance that reachability divides by: far below what training meets (features of
 # ResNets have lengths of 10 and more), and its inverse squared is finite in float32.
@@ -47,71 +47,28 @@ def reachability(features: Tensor, centroids: Tensor, factor: float) -> Tensor:
     Args:
         features: v, float of shape B x D.
         centroids: C x D.
-        factor: r.
-
-    Returns:
-        float of shape B x 1; a feature that is a centroid gets r/1e-6.
+        factor: r; a feature that is a centroid gets r/1e-6, in the result of shape B x 1.
     """
     gamma = nearest_distance(features, centroids)
     return factor / gamma.clamp_min(LEAST_DISTANCE).unsqueeze(1)
 
 
-class Hallucinator(nn.Linear):
-    """Coefficients of the memory's classes: o = T_hal(v) (OLTR, Eq. 1).
-
-    Args:
-        width: D.
-        classes: C.
-        softmax: Whether o is made a distribution over the classes.
-    """
-
-    def __init__(self, width: int, classes: int, *, softmax: bool) -> None:
-        super().__init__(width, classes)
-        self.softmax = softmax
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map B x D features to B x C coefficients."""
-        coefficients = super().forward(features)
-        return coefficients.softmax(1) if self.softmax else coefficients
-
-
-class Selector(nn.Linear):
-    """Concept selector: e = tanh(T_sel(v)) (OLTR, Eq. 4).
-
-    Args:
-        width: D.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map B x D features to B x D factors."""
-        return super().forward(features).tanh()
-
-
 class Memory(nn.Module):
     """Meta-embedding: v_meta = r/γ · (v + e ⊗ v_memory), v_memory = Σ o_i c_i (OLTR, Eq. 1, 2).
 
-    The centroids are given from outside and are constants here: neither preset lets a
-    gradient of the classification reach them.
-
-    Args:
-        width: D.
-        classes: C.
-        preset: How r and o are made.
-        ablations: Which parts are in.
+    The coefficients o = T_hal(v) are made a distribution over the classes where the preset says
+    so (Eq. 1), and the concept selector is e = tanh(T_sel(v)) (Eq. 4). The centroids are given
+    from outside and are constants here: neither preset lets a gradient of the classification
+    reach them.
     """
 
     def __init__(self, width: int, classes: int, preset: Preset, ablations: Ablations) -> None:
         super().__init__()
         self.factor = preset.reachability if ablations.reachability else None
-        self.hallucinator: Hallucinator | None = None
-        self.selector: Selector | None = None
-        if ablations.memory:
-            self.hallucinator = Hallucinator(width, classes, softmax=preset.hallucinator_softmax)
-        if ablations.memory and ablations.selector:
-            self.selector = Selector(width)
+        self.softmax = preset.hallucinator_softmax
+        self.hallucinator = nn.Linear(width, classes) if ablations.memory else None
+        has_selector = ablations.memory and ablations.selector
+        self.selector = nn.Linear(width, width) if has_selector else None
 
     def forward(self, direct: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embed features.
@@ -126,8 +83,12 @@ class Memory(nn.Module):
         meta, coefficients = direct, None
         if self.hallucinator is not None:
             coefficients = self.hallucinator(direct)
+            if self.softmax:
+                coefficients = coefficients.softmax(1)
             memory = coefficients @ centroids
-            meta = direct + (memory if self.selector is None else self.selector(direct) * memory)
+            if self.selector is not None:
+                memory = self.selector(direct).tanh() * memory
+            meta = direct + memory
         if self.factor is not None:
             meta = meta * reachability(direct, centroids, self.factor)
         return meta, coefficients

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alphafix.oltr.models.backbones import Backbone
-from alphafix.oltr.models.heads import Head
-from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.heads import Head, Output
 
 
 class Network(nn.Module):

@@ -13,9 +13,8 @@ from torch.nn import functional
 
 from alphafix.errors import InputError, option
 from alphafix.oltr.models.backbones import Backbone, build_backbone
-from alphafix.oltr.models.heads import CosineClassifier, Head, LinearForm
+from alphafix.oltr.models.heads import CosineClassifier, Head, LinearForm, Output
 from alphafix.oltr.models.network import Network
-from alphafix.oltr.models.output import Output
 from alphafix.rivals.losses import SCALE
 
 # The stages of a ResNet that each expert has by itself, the last two, as in RIDE.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from alphafix.oltr.models.heads import Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.output import Output
 from alphafix.oltr.models.ride import RideHead, RideNetwork
 
 # Sizes of the router's two inputs: projected features, and the largest logits so far.

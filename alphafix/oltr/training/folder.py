@@ -19,8 +19,7 @@ from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import FileFormatError, InputError, call
 from alphafix.files import read_json, write_json, write_tensors
 from alphafix.oltr.models.export import ExportedModel
-from alphafix.oltr.models.presets import Ablations
-from alphafix.oltr.models.spec import ModelSpec
+from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
 from alphafix.oltr.training.methods import method
 

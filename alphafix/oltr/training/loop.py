@@ -22,7 +22,7 @@ from alphafix.distributed import gather, is_distributed, share_buffers, summed
 from alphafix.errors import InputError, option
 from alphafix.metrics.accuracy import Accuracy
 from alphafix.oltr.losses.objectives import Objective
-from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.heads import Output
 from alphafix.oltr.training.images import TrainingData
 from alphafix.oltr.training.recipes import StageRecipe
 from alphafix.oltr.training.running import ON_CPU, Running, closed_accuracy

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alphafix.devices import Placement, autocast
 from alphafix.distributed import Ranks, summed
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
-from alphafix.oltr.models.output import Output
+from alphafix.oltr.models.heads import Output
 from alphafix.oltr.training.images import Images
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray, IntArray
