@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from alphafix.oltr.losses.objectives import CrossEntropy, Objective, OLTRObjective
+from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.attention import ModulatedAttention
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.heads import LinearHead, OLTRHead
@@ -85,7 +85,7 @@ class Training:
         if kind == "plain":
             head = LinearHead(WIDTH, given.classes)
             self.model = LongTailModel(Network(backbone), head)
-            self.objective = CrossEntropy()
+            self.objective = Objective()
         else:
             size = backbone.map_size(given.size, given.size)
             attention = ModulatedAttention(backbone.channels, size)

@@ -179,10 +179,11 @@ def test_objective__its_group_is_the_centroids_alone() -> None:
 def test_objective__moves_centroids_to_their_class() -> None:
     torch.manual_seed(0)
     head = OLTRHead(4, 3, OFFICIAL)
-    objective = OLTRObjective(head, rate=0.5, decay=0.0)
+    objective = OLTRObjective(head)
     labels = torch.arange(3).repeat(8)
     target = 5 * torch.eye(3, 4)
-    optimiser = torch.optim.SGD(objective.parameter_groups())
+    (group,) = objective.parameter_groups()
+    optimiser = torch.optim.SGD([{**group, "lr": 0.5, "weight_decay": 0.0}])
     for _ in range(100):
         optimiser.zero_grad()
         direct = target[labels]

@@ -16,10 +16,10 @@ from alphafix.oltr.losses.diversity import (
     routing_loss,
     temperatures,
 )
-from alphafix.oltr.losses.lifted import lifted_loss
-from alphafix.oltr.losses.range_loss import (
+from alphafix.oltr.losses.pairs import (
     intra_class_ranges,
     least_center_distance,
+    lifted_loss,
     range_loss,
 )
 from alphafix.rivals.losses import margins

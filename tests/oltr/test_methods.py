@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alphafix.errors import InputError
-from alphafix.oltr.losses.objectives import CrossEntropy, Focal, Lifted, Range
+from alphafix.oltr.losses.objectives import cross_entropy, focal, lifted, ranges
 from alphafix.oltr.models.heads import LinearHead, OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.spec import Ablations, ModelSpec
@@ -138,13 +138,13 @@ def test_objectives__add_their_loss_to_cross_entropy() -> None:
     assert isinstance(model.head, LinearHead)
     images, labels = batch()
     output: Output = model(images)
-    plain = CrossEntropy()(output, labels)
-    assert torch.allclose(Lifted(0.0)(output, labels), plain)
-    assert torch.allclose(Range(alpha=0.0, beta=0.0)(output, labels), plain)
-    assert torch.allclose(Focal(0.0)(output, labels), plain)
-    assert Lifted(0.5)(output, labels) > plain
-    assert Range(alpha=0.5, beta=0.5)(output, labels) > plain
-    assert Focal(2.0)(output, labels) < plain
+    plain = cross_entropy(output, labels)
+    assert torch.allclose(lifted(output, labels, 0.0), plain)
+    assert torch.allclose(ranges(output, labels, alpha=0.0, beta=0.0), plain)
+    assert torch.allclose(focal(output, labels, 0.0), plain)
+    assert lifted(output, labels, 0.5) > plain
+    assert ranges(output, labels, alpha=0.5, beta=0.5) > plain
+    assert focal(output, labels, 2.0) < plain
 
 
 @pytest.mark.parametrize("name", ["lifted", "focal", "range", "oltr", "ride", "ride-routing"])

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import InputError
-from alphafix.oltr.losses.objectives import CrossEntropy, OLTRObjective
+from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.attention import ModulatedAttention
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.heads import Head, LinearHead, OLTRHead
@@ -251,7 +251,7 @@ def test_model__is_one_graph_for_the_compiler(preset: Preset) -> None:
 def test_model__plain_head_with_cross_entropy_learns() -> None:
     torch.manual_seed(0)
     network = Network(build_backbone("small", input_channels=1))
-    losses = trained(LongTailModel(network, LinearHead(network.width, 5)), CrossEntropy(), 15)
+    losses = trained(LongTailModel(network, LinearHead(network.width, 5)), Objective(), 15)
     assert losses[-1] < losses[0] / 2
 
 

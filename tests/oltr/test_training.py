@@ -14,7 +14,7 @@ from alphafix.devices import Placement
 from alphafix.errors import InputError
 from alphafix.images.spec import open_data
 from alphafix.metrics.accuracy import accuracy_of_counts
-from alphafix.oltr.losses.objectives import CrossEntropy, OLTRObjective
+from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
 from alphafix.oltr.training.augmentation import (
@@ -221,7 +221,7 @@ def test_frozen__parts_stay_as_they_are_with_their_statistics(data: TrainingData
     model = METHODS["plain"].stages[0].build_model(SETTING)
     before = weights(model)
     stage = replace(STAGE, frozen=("network.backbone",))
-    train_stage(model, CrossEntropy(), data, stage)
+    train_stage(model, Objective(), data, stage)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) == name.startswith("network.backbone")
 
@@ -229,14 +229,14 @@ def test_frozen__parts_stay_as_they_are_with_their_statistics(data: TrainingData
 def test_frozen__a_part_that_is_not_there_is_an_error(data: TrainingData) -> None:
     model = METHODS["plain"].stages[0].build_model(SETTING)
     with pytest.raises(InputError, match=r"no part network\.trunk"):
-        train_stage(model, CrossEntropy(), data, replace(STAGE, frozen=("network.trunk",)))
+        train_stage(model, Objective(), data, replace(STAGE, frozen=("network.trunk",)))
 
 
 def test_selection__keeps_the_epoch_with_the_best_validation_accuracy(data: TrainingData) -> None:
     states: list[StageState] = []
     model = METHODS["plain"].stages[0].build_model(SETTING)
     stage = replace(STAGE, epochs=5, drop_every=9, lr=0.2)
-    result = train_stage(model, CrossEntropy(), data, stage, save=states.append)
+    result = train_stage(model, Objective(), data, stage, save=states.append)
     found = [record["val"]["overall"] for record in result.history]
     assert result.best == max(range(1, 6), key=lambda epoch: (found[epoch - 1], epoch))
     best = states[result.best - 1]["model"]
@@ -247,7 +247,7 @@ def test_selection__keeps_the_epoch_with_the_best_validation_accuracy(data: Trai
 
 def test_selection__without_validation_keeps_the_last_epoch(data: TrainingData) -> None:
     model = METHODS["plain"].stages[0].build_model(SETTING)
-    result = train_stage(model, CrossEntropy(), replace(data, val=None), STAGE)
+    result = train_stage(model, Objective(), replace(data, val=None), STAGE)
     assert result.best == STAGE.epochs
     assert [record["val"] for record in result.history] == [None, None]
 
@@ -263,14 +263,14 @@ def test_accuracy__of_a_split_without_classes_is_none_and_never_nan() -> None:
 def test_divergence__is_an_error_that_names_the_rate(data: TrainingData) -> None:
     model = METHODS["plain"].stages[0].build_model(SETTING)
     with pytest.raises(InputError, match=r"diverged in epoch 1 of stage 1[\s\S]*lr="):
-        train_stage(model, CrossEntropy(), data, replace(STAGE, lr=1e30))
+        train_stage(model, Objective(), data, replace(STAGE, lr=1e30))
 
 
 def test_a_class_without_samples__is_an_error_before_training(data: TrainingData) -> None:
     more = ClassTable((*NAMES, "gate"), np.array([*COUNTS["train"], 0]))
     model = METHODS["plain"].stages[0].build_model(SETTING)
     with pytest.raises(InputError, match=r"1 of 7 classes have no training samples[\s\S]*gate"):
-        train_stage(model, CrossEntropy(), replace(data, classes=more), STAGE)
+        train_stage(model, Objective(), replace(data, classes=more), STAGE)
 
 
 def test_images__that_do_not_fit_are_refused() -> None:
@@ -288,12 +288,12 @@ def test_images__that_do_not_fit_are_refused() -> None:
 def test_state_of_another_model__is_refused(data: TrainingData) -> None:
     states: list[StageState] = []
     model = METHODS["plain"].stages[0].build_model(SETTING)
-    train_stage(model, CrossEntropy(), data, replace(STAGE, epochs=1), save=states.append)
+    train_stage(model, Objective(), data, replace(STAGE, epochs=1), save=states.append)
     other = METHODS["oltr"].stages[1].build_model(SETTING)
     with pytest.raises(InputError, match=r"does not fit this training[\s\S]*centroids"):
-        train_stage(other, CrossEntropy(), data, STAGE, state=states[0])
+        train_stage(other, Objective(), data, STAGE, state=states[0])
     with pytest.raises(InputError, match="stage 1, expected 2"):
-        train_stage(model, CrossEntropy(), data, STAGE, number=2, state=states[0])
+        train_stage(model, Objective(), data, STAGE, number=2, state=states[0])
 
 
 def test_bf16__trains_to_about_the_same_losses(data: TrainingData) -> None:

@@ -1,8 +1,9 @@
 """The losses of discriminative centroids.
 
-Shapes: B samples of a batch, D feature width, C classes; c_y is the centroid of a sample's
-class. The losses are of a whole batch: n_c and the means are not sums over parts of it, so several
-processes must gather their samples first (`alphafix.oltr.training.loop.gather_output`).
+Shapes: features f (or v) are floats of B x D, labels y int64 of B, centroids c of C x D; c_y is
+the centroid of a sample's class. The losses are scalars of a whole batch: n_c and the means are
+not sums over parts of it, so several processes must gather their samples first
+(`alphafix.oltr.training.loop.gather_output`).
 """
 
 from __future__ import annotations
@@ -13,23 +14,15 @@ from torch.nn import functional
 
 
 def attraction(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
-    """½ Σ‖f − c_y‖² / B, a scalar.
-
-    Args:
-        features: f, float of shape B x D.
-        labels: y, int64 of shape B.
-        centroids: C x D.
-    """
+    """½ Σ‖f − c_y‖² / B."""
     return (features - centroids[labels]).square().sum() / (2 * len(labels))
 
 
 def centroid_pull(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
-    """½ Σ‖f − c_y‖² / (1 + n_y) / B, a scalar, with n_c the samples of class c in the batch.
+    """½ Σ‖f − c_y‖² / (1 + n_y) / B, with n_c the samples of class c in the batch.
 
     Its gradient for c is the official one, Σ over the class of (c − f)/(1 + n_c)/B: the 1 damps
     the step of classes with few samples in the batch.
-
-    For the arguments see `attraction`.
     """
     counts = (labels[:, None] == labels).sum(1)  # n_y of each sample
     weights = 1 / (1 + counts.to(centroids.dtype))
@@ -38,16 +31,10 @@ def centroid_pull(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor
 
 
 def repulsion(features: Tensor, labels: Tensor, centroids: Tensor, margin: float) -> Tensor:
-    """relu(m − Σ_n Σ_{c≠y_n} ‖f_n − c‖² / (B·C)), a scalar.
+    """relu(m − Σ_n Σ_{c≠y_n} ‖f_n − c‖² / (B·C)) with the margin m.
 
     The double sum is expanded to Σ‖f‖², Σ‖c‖² and one product of sums, so it takes no B x C
     array.
-
-    Args:
-        features: f, float of shape B x D.
-        labels: y, int64 of shape B.
-        centroids: C x D.
-        margin: m.
     """
     batch, classes = len(features), len(centroids)
     everything = (
@@ -68,22 +55,11 @@ def official_loss(
     margin: float,
     repulsion_weight: float,
 ) -> Tensor:
-    """Weigh attraction + ρ · repulsion by w, with the official gradient for the centroids.
+    """W · (attraction + ρ · repulsion), with the official gradient for the centroids.
 
     Features get the gradient of this value. Centroids get that of the repelling part, and from
     the attracting part Σ(c − f)/(1 + n_c)/B, which neither is the gradient of the value nor is
     scaled by w.
-
-    Args:
-        features: f, float of shape B x D.
-        labels: y, int64 of shape B.
-        centroids: C x D.
-        weight: w.
-        margin: m of the repulsion.
-        repulsion_weight: ρ.
-
-    Returns:
-        A scalar.
     """
     features, centroids = _exact(features, centroids)
     attract = attraction(features, labels, centroids.detach())
@@ -95,17 +71,11 @@ def official_loss(
 
 
 def margin_loss(features: Tensor, labels: Tensor, centroids: Tensor, margin: float) -> Tensor:
-    """Mean over samples of max(0, ‖v − c_y‖ − Σ_{i≠y} ‖v − c_i‖ + m) (OLTR, Eq. 9), a scalar.
+    """Mean over samples of max(0, ‖v − c_y‖ − Σ_{i≠y} ‖v − c_i‖ + m) (OLTR, Eq. 9).
 
     As the paper has it, the distances to all other classes are summed, so with many classes the
     loss is soon zero. The mean stands for the paper's sum over samples, as in its
     cross-entropy.
-
-    Args:
-        features: v, float of shape B x D.
-        labels: y, int64 of shape B.
-        centroids: C x D.
-        margin: m.
     """
     features, centroids = _exact(features, centroids)
     distances = torch.cdist(features, centroids)

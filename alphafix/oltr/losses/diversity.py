@@ -1,7 +1,7 @@
 """RIDE's losses: a margin for each expert, a reward for experts that differ, and routing.
 
 Wang et al. 2021, "Long-tailed recognition by routing diverse distribution-aware experts".
-Shapes: E experts, B samples, C classes.
+Shapes: expert logits (30 times cosines) are E x B x C, labels int64 of shape B.
 """
 
 from __future__ import annotations
@@ -29,14 +29,10 @@ def temperatures(counts: Tensor, base: float = TEMPERATURE, factor: float = REWE
 
 
 def diversity(expert_logits: Tensor, temperature: Tensor) -> Tensor:
-    """Sum over experts of mean(T)^2 KL(p || p_e), p the softmax of the mean logits.
+    """Sum over experts of mean(T)^2 KL(p || p_e), p the softmax of the mean logits, T of shape C.
 
     Wang et al. 2021, section 3.2, in the form of their code: against the mean of all experts, which
     is held fixed, instead of against each other one. The batch's mean.
-
-    Args:
-        expert_logits: E x B x C.
-        temperature: T_c, float of shape C.
     """
     mean = (expert_logits.detach().mean(dim=0) / temperature).log_softmax(dim=1)
     each = (expert_logits / temperature).log_softmax(dim=2)
@@ -45,13 +41,7 @@ def diversity(expert_logits: Tensor, temperature: Tensor) -> Tensor:
 
 
 def expert_margin_loss(expert_logits: Tensor, labels: Tensor, delta: Tensor) -> Tensor:
-    """Sum over experts of LDAM (Cao et al. 2019, Eq. 12).
-
-    Args:
-        expert_logits: 30 times cosines, E x B x C.
-        labels: Class ids, int64 of shape B.
-        delta: Margins of `alphafix.rivals.losses.margins`, float of shape C.
-    """
+    """Sum over experts of LDAM (Cao et al. 2019, Eq. 12) with the margins ``delta``, shape C."""
     losses = [ldam_loss(logits / SCALE, labels, delta) for logits in expert_logits]
     return torch.stack(losses).sum()
 

@@ -1,7 +1,7 @@
 """Objectives: what training minimises, given a model's output and the labels.
 
 Lifted and range loss act on the direct features and are added to cross-entropy, without which
-they would train no head.
+they would train no head. Every loss is a scalar, of B samples with labels of shape B, int64.
 """
 
 from __future__ import annotations
@@ -21,26 +21,59 @@ from alphafix.oltr.losses.diversity import (
     routing_loss,
     temperatures,
 )
-from alphafix.oltr.losses.lifted import lifted_loss
-from alphafix.oltr.losses.range_loss import range_loss
+from alphafix.oltr.losses.pairs import lifted_loss, range_loss
 from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.routing import RoutedRide, needed_later
-from alphafix.oltr.models.spec import ModelSpec, Preset
+from alphafix.oltr.models.spec import ModelSpec
 from alphafix.rivals.losses import GAMMA, focal_loss, margins
 
 # The official code's optimiser of the centroids, SGD.
-CENTROID_RATE = 0.01
-CENTROID_MOMENTUM = 0.9
-CENTROID_DECAY = 5e-4
+CENTROID_SETTINGS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+def cross_entropy(output: Output, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the softmax of the logits."""
+    return functional.cross_entropy(output.logits, labels)
+
+
+def focal(output: Output, labels: Tensor, gamma: float = GAMMA) -> Tensor:
+    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, Eq. 4)."""
+    return focal_loss(output.logits.float(), labels, gamma)
+
+
+def lifted(output: Output, labels: Tensor, weight: float = 0.1) -> Tensor:
+    """Cross-entropy, and the lifted structure loss of the direct features by ``weight``."""
+    return cross_entropy(output, labels) + weight * lifted_loss(output.direct, labels)
+
+
+def ranges(
+    output: Output,
+    labels: Tensor,
+    *,
+    margin: float = 10.0,
+    alpha: float = 1e-4,
+    beta: float = 1e-3,
+) -> Tensor:
+    """Cross-entropy and the range loss of the direct features (see it for its weights)."""
+    loss = range_loss(output.direct, labels, margin=margin, alpha=alpha, beta=beta)
+    return cross_entropy(output, labels) + loss
 
 
 class Objective(nn.Module):
-    """What all objectives have in common."""
+    """What training minimises: a loss of the output alone, unless a subclass needs more.
+
+    Args:
+        loss: Output and labels to a scalar.
+    """
+
+    def __init__(self, loss: Callable[[Output, Tensor], Tensor] = cross_entropy) -> None:
+        super().__init__()
+        self.loss = loss
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar."""
-        raise NotImplementedError
+        """Loss of B samples, a scalar."""
+        return self.loss(output, labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups, as torch's SGD takes them, of parameters with settings of their own.
@@ -48,14 +81,6 @@ class Objective(nn.Module):
         They may be parameters of the model; then leave them out of the model's own groups.
         """
         return []
-
-
-class CrossEntropy(Objective):
-    """Mean cross-entropy of the softmax of the logits."""
-
-    def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar."""
-        return functional.cross_entropy(output.logits, labels)
 
 
 class OLTRObjective(Objective):
@@ -67,104 +92,43 @@ class OLTRObjective(Objective):
 
     Args:
         head: Holds the centroids and the preset.
-        rate: Learning rate of the centroids.
-        momentum: Momentum of the centroids.
-        decay: Weight decay of the centroids.
     """
 
-    def __init__(
-        self,
-        head: OLTRHead,
-        *,
-        rate: float = CENTROID_RATE,
-        momentum: float = CENTROID_MOMENTUM,
-        decay: float = CENTROID_DECAY,
-    ) -> None:
+    def __init__(self, head: OLTRHead) -> None:
         super().__init__()
         self.preset = head.preset
-        self._settings = {"lr": rate, "momentum": momentum, "weight_decay": decay}
         # In a tuple, which torch does not look into: the centroids are the model's parameter,
         # and are saved and counted with it alone.
         self._centroids = (head.centroids,)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar.
+        """Loss of B samples, a scalar.
 
         Raises:
             InputError: If the output is that of a head without memory.
         """
         (centroids,) = self._centroids
-        features = _seen(output, self.preset)
+        features = output.direct
+        if self.preset.loss_on == "meta":
+            no_memory = "the centroid loss sees meta-embeddings, and the model makes none"
+            features = _given(output.meta, no_memory, "an OLTR head")
+        weight, margin = self.preset.loss_weight, self.preset.margin
         if self.preset.loss == "margin":
-            large_margin = self.preset.loss_weight * margin_loss(
-                features, labels, centroids, self.preset.margin
-            )
+            large_margin = weight * margin_loss(features, labels, centroids, margin)
         else:
             large_margin = official_loss(
                 features,
                 labels,
                 centroids,
-                weight=self.preset.loss_weight,
-                margin=self.preset.margin,
+                weight=weight,
+                margin=margin,
                 repulsion_weight=self.preset.repulsion,
             )
-        return functional.cross_entropy(output.logits, labels) + large_margin
+        return super().forward(output, labels) + large_margin
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group: the centroids."""
-        return [{"params": list(self._centroids), **self._settings}]
-
-
-class Focal(Objective):
-    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, Eq. 4).
-
-    Args:
-        gamma: 0 is cross-entropy.
-    """
-
-    def __init__(self, gamma: float = GAMMA) -> None:
-        super().__init__()
-        self.gamma = gamma
-
-    def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar."""
-        return focal_loss(output.logits.float(), labels, self.gamma)
-
-
-class Lifted(Objective):
-    """Cross-entropy and the lifted structure loss of the direct features.
-
-    Args:
-        weight: Factor on the latter.
-    """
-
-    def __init__(self, weight: float = 0.1) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar."""
-        lifted = lifted_loss(output.direct, labels)
-        return functional.cross_entropy(output.logits, labels) + self.weight * lifted
-
-
-class Range(Objective):
-    """Cross-entropy and the range loss of the direct features.
-
-    Args:
-        margin: Squared distance that the centres of classes should have.
-        alpha: Weight of the ranges within classes.
-        beta: Weight of the distance of the two nearest centres.
-    """
-
-    def __init__(self, margin: float = 10.0, alpha: float = 1e-4, beta: float = 1e-3) -> None:
-        super().__init__()
-        self.weights = {"margin": margin, "alpha": alpha, "beta": beta}
-
-    def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar."""
-        ranges = range_loss(output.direct, labels, **self.weights)
-        return functional.cross_entropy(output.logits, labels) + ranges
+        return [{"params": list(self._centroids), **CENTROID_SETTINGS}]
 
 
 class Ride(Objective):
@@ -184,7 +148,7 @@ class Ride(Objective):
         self.register_buffer("temperature", temperatures(counts))
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar.
+        """Loss of B samples, a scalar.
 
         Raises:
             InputError: If the output is not that of experts.
@@ -209,7 +173,7 @@ class Routing(Objective):
         self._router = (model.router,)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
-        """Loss of B samples (labels int64 of shape B), a scalar.
+        """Loss of B samples, a scalar.
 
         Raises:
             InputError: If the output is not that of experts.
@@ -222,40 +186,32 @@ class Routing(Objective):
         return routing_loss(torch.stack(scores), needed_later(logits, labels), self.positive_weight)
 
 
+LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {
+    "cross-entropy": cross_entropy,
+    "focal": focal,
+    "lifted": lifted,
+    "range": ranges,
+}
+"""The losses that need an output and nothing else, by the names that methods give them."""
+
+
 def build_objective(name: str, model: LongTailModel, spec: ModelSpec) -> Objective:
-    """Build the loss of that name for a model that `alphafix.oltr.models.building` made."""
-    counts = torch.from_numpy(spec.counts)
-    makers: dict[str, Callable[[], Objective]] = {
-        "cross-entropy": CrossEntropy,
-        "focal": Focal,
-        "lifted": Lifted,
-        "range": Range,
-        "ride": lambda: Ride(counts),
-    }
+    """Build the objective of that name for a model that `alphafix.oltr.models.building` made."""
     if isinstance(model, RoutedRide):
         return Routing(model)
     if name == "oltr" and isinstance(model.head, OLTRHead):
         return OLTRObjective(model.head)
-    return makers[name]()
-
-
-def _seen(output: Output, preset: Preset) -> Tensor:
-    if preset.loss_on == "direct":
-        return output.direct
-    if output.meta is None:
-        raise InputError(
-            "the centroid loss sees meta-embeddings, and the model makes none",
-            expected="an OLTR head",
-            todo="give the objective the output of its own model",
-        )
-    return output.meta
+    return Ride(torch.from_numpy(spec.counts)) if name == "ride" else Objective(LOSSES[name])
 
 
 def _of_experts(output: Output) -> Tensor:
-    if output.expert_logits is None:
-        raise InputError(
-            "this loss compares experts, and the model has none",
-            expected="a RIDE model",
-            todo="give the objective the output of its own model",
-        )
-    return output.expert_logits.float()
+    one = "this loss compares experts, and the model has none"
+    return _given(output.expert_logits, one, "a RIDE model").float()
+
+
+def _given(part: Tensor | None, missing: str, expected: str) -> Tensor:
+    """A part of the output that the objective needs."""
+    if part is None:
+        todo = "give the objective the output of its own model"
+        raise InputError(missing, expected=expected, todo=todo)
+    return part
