@@ -26,14 +26,10 @@ STEP = 0.002
 
 
 def softmax_scores(logits: FloatArray, *, temperature: float = 1.0) -> FloatArray64:
-    """1 - the largest probability of softmax(logits / T), float64 of shape N.
+    """1 - the largest probability of softmax(N x C logits / T), float64 of shape N.
 
     T = 1 is max-softmax (Hendrycks and Gimpel 2017); T = `TEMPERATURE` is ODIN without its
     input step, which needs nothing but stored logits.
-
-    Args:
-        logits: float32 of shape N x C.
-        temperature: T.
     """
     # With T = 1000 scores differ in the sixth digit, where float32 ends.
     scaled = logits.astype(np.float64) / temperature

@@ -90,10 +90,7 @@ class OpenMax:
         return cls(means, shapes, scales, ~own, min(rank, num_classes))
 
     def probabilities(self, logits: FloatArray) -> FloatArray64:
-        """Probabilities of the C classes and, last, of the unknown, float64 of shape N x (C+1).
-
-        Args:
-            logits: float32 of shape N x C.
+        """N x C logits to probabilities of the classes and, last, of the unknown, N x (C+1).
 
         Raises:
             InputError: If they are of another number of classes.

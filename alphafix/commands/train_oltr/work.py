@@ -21,12 +21,12 @@ from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
 from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
-from alphafix.oltr.training.head_fitting import require_validation
 from alphafix.oltr.training.methods import METHODS
-from alphafix.oltr.training.recipes import RecipeChanges, read_recipe, without_weights
+from alphafix.oltr.training.pipeline import require_validation
+from alphafix.oltr.training.recipes import read_recipe, resized, retimed, without_weights
 from alphafix.oltr.training.run import Training, train
 from alphafix.oltr.training.running import Running
-from alphafix.oltr.training.splits import ImagePlaces, open_images
+from alphafix.oltr.training.splits import open_images
 from alphafix.run.artifact import State
 from alphafix.values.classes import ClassTable
 
@@ -127,9 +127,15 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     recipe = read_recipe(options.recipe, options.preset)
     if options.pretrained is None and options.first_stage is None:
         recipe = without_weights(recipe, from_scratch=options.from_scratch)
-    recipe = RecipeChanges(**_of(options, RecipeChanges)).applied(recipe)
-    places = ImagePlaces(**_of(options, ImagePlaces))
-    images = open_images(places, recipe, loading_processes(options.workers, ranks))
+    other = ("backbone", "width", "channels", "few_below", "many_above")
+    recipe = resized(recipe.changed(**_of(options, *other)), options.image_size)
+    recipe = retimed(recipe, **_of(options, "epochs", "lr", "feature_lr", "batch_size"))
+    images = open_images(
+        options.data,
+        recipe,
+        **_of(options, "open", "root", "class_order", "class_map"),
+        workers=loading_processes(options.workers, ranks),
+    )
     method = METHODS[options.method]
     require_validation(method, tuple(images.sources))
     place = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
@@ -143,7 +149,7 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
             size=images.transform.size,
             width=recipe.width,
             preset=options.preset,
-            ablations=Ablations(**_of(options, Ablations)),
+            ablations=Ablations(**_of(options, *Ablations.__dataclass_fields__)),
             experts=options.experts,
         ),
         images=images,
@@ -156,9 +162,9 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     )
 
 
-def _of(options: TrainOltrOptions, part: type[Any]) -> dict[str, Any]:
-    """The options that a value of the library has by the same names."""
-    return {name: getattr(options, name) for name in part.__dataclass_fields__}
+def _of(options: TrainOltrOptions, *names: str) -> dict[str, Any]:
+    """Options that the library calls by the same names."""
+    return {name: getattr(options, name) for name in names}
 
 
 def _open_set(options: TrainOltrOptions) -> OpenSetSettings:

@@ -89,9 +89,6 @@ class OLTRObjective(Objective):
     "Alternately updated" centroids and embeddings (Section 3.3) are both updated each step, each
     with the other held constant: the head treats centroids as constants, so only the centroid
     loss moves them.
-
-    Args:
-        head: Holds the centroids and the preset.
     """
 
     def __init__(self, head: OLTRHead) -> None:

@@ -75,7 +75,8 @@ def least_center_distance(features: Tensor, labels: Tensor) -> Tensor | None:
     first, second = torch.triu_indices(len(classes), len(classes), offset=1, device=labels.device)
     with torch.no_grad():  # P x D numbers would be kept for one pair's gradient
         nearest = torch.pdist(centers).argmin()
-    return (centers[first[nearest]] - centers[second[nearest]]).square().sum()
+    least: Tensor = (centers[first[nearest]] - centers[second[nearest]]).square().sum()
+    return least
 
 
 def range_loss(

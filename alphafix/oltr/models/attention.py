@@ -18,9 +18,6 @@ class SelfAttention(nn.Module):
 
     θ, φ and g map a position's C' channels to C'/2. W_out starts at zero, so that training
     starts without attention.
-
-    Args:
-        channels: C'.
     """
 
     def __init__(self, channels: int) -> None:

@@ -155,11 +155,7 @@ def _small(input_channels: int) -> Backbone:
 
 
 class _TimmMap(nn.Module):
-    """The last feature map of a timm model, channels first whatever the model's own order.
-
-    Args:
-        model: Made without pooling and classifier.
-    """
+    """The last feature map of a timm model, channels first whatever the model's own order."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -48,12 +48,7 @@ class ExportedModel(nn.Module):
 
 
 def export(model: LongTailModel, linear: LinearForm | None = None) -> ExportedModel:
-    """Export a trained model, which is changed by it.
-
-    Args:
-        model: The model.
-        linear: Weight and bias of another head on the same features, or None for its own.
-    """
+    """Export a trained model, which is changed by it, with its own head or ``linear``."""
     with torch.no_grad():
         weight, bias = model.head.linear() if linear is None else linear
     return ExportedModel(model.cpu(), weight.detach().cpu(), None if bias is None else bias.cpu())

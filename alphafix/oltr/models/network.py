@@ -41,12 +41,7 @@ class Network(nn.Module):
 
 
 class LongTailModel(nn.Module):
-    """Images to an output.
-
-    Args:
-        network: Images to B x D.
-        head: B x D to an output.
-    """
+    """Images to an output."""
 
     def __init__(self, network: Network, head: Head) -> None:
         super().__init__()

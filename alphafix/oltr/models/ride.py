@@ -52,14 +52,7 @@ class RideNetwork(Network):
 
 
 class RideHead(Head):
-    """The mean of E cosine classifiers, each on its own part of the features.
-
-    Args:
-        width: D.
-        classes: C.
-        experts: E.
-        scale: Factor on the cosines.
-    """
+    """The mean of E cosine classifiers, each on its own part of the features."""
 
     def __init__(self, width: int, classes: int, experts: int, scale: float = SCALE) -> None:
         super().__init__()

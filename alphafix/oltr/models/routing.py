@@ -24,10 +24,6 @@ class Decision(nn.Module):
 
     r = w·[W f/‖W f‖, the largest logits, descending] + b, with f the feature of the k-th expert
     and the logits the mean of the first k.
-
-    Args:
-        width: D.
-        top: How many logits it sees.
     """
 
     def __init__(self, width: int, top: int) -> None:
@@ -52,11 +48,6 @@ class RoutedRide(LongTailModel):
     logits. That, too, is one linear head on its features: after k of E experts, these are the
     first k parts times E/k, and zeros for the rest. So a routed model is exported, corrected
     and patched like any other, and stays routed.
-
-    Args:
-        network: Trained.
-        head: Trained.
-        width: D.
 
     Attributes:
         rows: Rows of the experts' classifiers as they were trained, E x C x D. They decide on the

@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, from which it goes on after any interruption.
+"""What a training starts from: its own state after an epoch, or the weights of others.
 
 ``checkpoint/`` in the output folder holds ``plan.json`` (what is trained, on what and how; see
 `alphafix.run.artifact`) and ``stage-1.pt`` and ``stage-2.pt``: the state at the end of the last
@@ -8,11 +8,16 @@ epoch of each stage, in tensors and plain values that `torch.load` reads without
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from alphafix.checkpoints import load_state_dict
+from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.files import atomic_path, read_json
+from alphafix.oltr.models.backbones import Backbone
+from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.training.loop import StageState
 from alphafix.run.artifact import PLAN
 
@@ -21,11 +26,7 @@ STAGES = (1, 2)
 
 
 class Checkpoints:
-    """The checkpoints of one training.
-
-    Args:
-        output: Its output folder.
-    """
+    """The checkpoints of one training."""
 
     def __init__(self, output: Path) -> None:
         self.folder = output / FOLDER
@@ -100,3 +101,39 @@ def read_checkpoint(path: Path) -> StageState:
             expected="a file that train-oltr wrote",
             todo=f"give {option('overwrite', True)} to begin again",
         ) from error
+
+
+def load_pretrained(backbone: Backbone, file: Path, name: str) -> None:
+    """Load a checkpoint of timm or torchvision into a backbone; its head alone is left out.
+
+    Raises:
+        InputError: If a tensor is missing, unexpected, or of another shape.
+    """
+    body: Any = getattr(backbone.body, "model", backbone.body)  # timm's models are wrapped
+    config = getattr(body, "pretrained_cfg", None) or {}
+    head = config.get("classifier") or "fc"
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    state = {
+        key: tensor
+        for key, tensor in load_state_dict(file).items()
+        if not any(key.startswith(f"{one}.") for one in heads)
+    }
+    load_strictly(body, state, file=file, spec=name)
+
+
+def load_first_stage(model: LongTailModel, output: Path, names: tuple[str, ...]) -> None:
+    """Load the best weights of another training's first stage.
+
+    Raises:
+        InputError: If there is none, or it is of another architecture or other classes.
+    """
+    file, theirs = Checkpoints(output).first_stage()
+    if theirs != names:
+        raise InputError(
+            f"{file} was trained on other classes, or on classes in another order",
+            got=f"{len(theirs)} classes, {', '.join(theirs[:3])}, ...",
+            expected=f"{len(names)} classes, {', '.join(names[:3])}, ...",
+            todo="give a first stage that was trained on the same classes",
+        )
+    weights = read_checkpoint(file)["best_weights"]
+    load_strictly(model, weights, file=file, spec="the first stage")

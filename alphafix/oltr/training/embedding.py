@@ -174,17 +174,7 @@ def collect_embedding(
     seed: int = 0,
     info: Mapping[str, Any] | None = None,
 ) -> Embedding | None:
-    """Run a model on a sample of images, or return None if it has no meta-embeddings.
-
-    Args:
-        model: Images to an `Output`, on the device.
-        images: Images of known classes.
-        classes: The C classes.
-        running: Device and precision.
-        split: Name of the split.
-        seed: Of the sample.
-        info: What else is to be kept.
-    """
+    """Run a model on a sample of images, or return None if it has no meta-embeddings."""
     import torch
 
     most = min(SAMPLES, max(2 * PER_CLASS, COEFFICIENTS // len(classes)))

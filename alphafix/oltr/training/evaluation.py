@@ -9,8 +9,7 @@ import numpy as np
 
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.oltr.models.export import ExportedModel
-from alphafix.oltr.training.head_fitting import linear_head
-from alphafix.oltr.training.running import HeadInputs, Running, head_inputs
+from alphafix.oltr.training.running import HeadInputs, Running, head_inputs, linear_head
 from alphafix.oltr.training.splits import ImageSplits
 from alphafix.openset.odin import odin_scores, softmax_scores
 from alphafix.openset.openmax import OpenMax
@@ -41,14 +40,7 @@ class OpenSetSettings:
 
 
 class Evaluator:
-    """An exported model on the images of a training.
-
-    Args:
-        model: The model.
-        images: The images.
-        running: Device and precision.
-        progress: Told of the images.
-    """
+    """An exported model on the images of a training."""
 
     def __init__(
         self,
@@ -86,11 +78,6 @@ class Evaluator:
 
 def evaluate_splits(name: str, evaluator: Evaluator, settings: OpenSetSettings) -> dict[str, Any]:
     """Figures of a model on the splits that are there, as JSON data.
-
-    Args:
-        name: Name of the method.
-        evaluator: The model and the images.
-        settings: How it is evaluated on unknown classes.
 
     Returns:
         "closed": top-1 by few, medium, many and overall, in percent, of val and test (null

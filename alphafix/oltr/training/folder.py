@@ -70,14 +70,7 @@ class ModelConfig:
 def write_model(
     folder: Path, model: ExportedModel, config: ModelConfig, more: Mapping[str, Any]
 ) -> None:
-    """Write the model, then the config, which makes the folder one of a model.
-
-    Args:
-        folder: The folder.
-        model: The model, on the CPU.
-        config: How it is built and fed.
-        more: What else config.json is to say.
-    """
+    """Write the model, then the config, which makes the folder one of a model."""
     tensors = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     write_tensors(folder / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
     write_json(folder / CONFIG, {**config.to_dict(), **more}, overwrite=True)

@@ -100,13 +100,7 @@ def train_stage(
 
 
 class Step(nn.Module):
-    """Images and labels to the loss: model and objective in one module, for DDP.
-
-    Args:
-        model: Images to an `Output`.
-        objective: Output and labels to a scalar.
-        running: How the model runs.
-    """
+    """Images and labels to the loss: model and objective in one module, for DDP."""
 
     def __init__(self, model: nn.Module, objective: Objective, running: Running) -> None:
         super().__init__()

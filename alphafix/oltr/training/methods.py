@@ -38,12 +38,7 @@ class StageSpec:
     centroids: bool = False
 
     def build_model(self, spec: ModelSpec, previous: LongTailModel | None = None) -> LongTailModel:
-        """Build the model with random weights from torch's generator.
-
-        Args:
-            spec: What it is built for.
-            previous: The model of the stage before, whose weights it starts from.
-        """
+        """Build the model with random weights from torch's generator."""
         from alphafix.oltr.models.building import build_model
 
         return build_model(self.model, spec, previous)

@@ -9,17 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, call, option
+from alphafix.features.features import Features
 from alphafix.features.sums import ClassSums
-from alphafix.oltr.models.heads import OLTRHead
+from alphafix.oltr.models.heads import LinearForm, OLTRHead
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.oltr.training.images import Images, TrainingData
 from alphafix.oltr.training.loop import EpochRecord, StageState, train_stage
 from alphafix.oltr.training.methods import MethodSpec, StageSpec
 from alphafix.oltr.training.recipes import StageRecipe
-from alphafix.oltr.training.running import BATCH, ON_CPU, Running
+from alphafix.oltr.training.running import BATCH, ON_CPU, Running, head_inputs, linear_head
+from alphafix.oltr.training.splits import ImageSplits
 from alphafix.progress import Progress, silent
+from alphafix.rivals import fit_method
+from alphafix.rivals.data import FitData
 
 
 @dataclass(frozen=True)
@@ -124,17 +128,7 @@ def start_stage(
     running: Running = ON_CPU,
     fresh: bool = True,
 ) -> LongTailModel:
-    """Build the model of a stage as it is before the first step.
-
-    Args:
-        stage: The stage.
-        spec: What it is built for.
-        images: Training images, whose class means are the first centroids.
-        previous: The trained model of the stage before.
-        seed: Seed of its random weights.
-        running: Device, precision and processes.
-        fresh: Whether centroids are needed; not where a state is loaded anyway.
-    """
+    """Build the model of a stage as it is before the first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = stage.build_model(spec, previous)
@@ -180,3 +174,41 @@ def first_centroids(sums: ClassSums) -> Tensor:
             todo="leave these classes out of the data, or add samples",
         )
     return torch.from_numpy((sums.sums / sums.counts[:, None]).astype(np.float32))
+
+
+def fit_head(
+    method: MethodSpec, model: LongTailModel, images: ImageSplits, running: Running, *, seed: int
+) -> LinearForm | None:
+    """Fit the method's head on training features with test transforms."""
+    if method.head_only is None:
+        return None
+    train = head_inputs(model, images.load("train"), running)
+    val = head_inputs(model, images.load("val"), running)
+    head = linear_head(*model.head.linear())
+    size = len(images.classes)
+    data = FitData(
+        Features.of(train.features, train.labels, num_classes=size),
+        Features.of(val.features, val.labels, num_classes=size),
+        head,
+        images.classes,
+        seed=seed,
+    )
+    fitted = fit_method(method.head_only, data).apply(head)
+    scale = np.float32(fitted.scale)
+    bias = None if fitted.bias is None else torch.from_numpy(fitted.bias * scale)
+    return torch.from_numpy(fitted.weight * scale), bias
+
+
+def require_validation(method: MethodSpec, splits: tuple[str, ...]) -> None:
+    """Check that there are validation images for a method that needs them.
+
+    Raises:
+        InputError: If not.
+    """
+    if method.head_only is not None and "val" not in splits:
+        raise InputError(
+            f"{option('method', method.name)} chooses its settings on validation images",
+            got=f"the splits {', '.join(splits)}",
+            expected="a split val",
+            todo=f"add one ({call('make-lt')} draws it), or choose another method",
+        )

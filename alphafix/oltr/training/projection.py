@@ -36,11 +36,6 @@ class Projection:
 def project(embedding: Embedding, classes: ClassTable, *, seed: int = 0) -> Projection | None:
     """Project a part of the sample, whole classes evenly over the splits.
 
-    Args:
-        embedding: The sample.
-        classes: Its C classes.
-        seed: Of the part and of t-SNE.
-
     Returns:
         None where fewer than two classes or five images leave nothing to look at.
     """
@@ -81,12 +76,9 @@ def _compactness(
 def activated_classes(memory: MemoryFigures, count: int = 12) -> tuple[IntArray, IntArray]:
     """The memory classes with the largest and with the smallest mean coefficients.
 
-    Args:
-        memory: The figures.
-        count: How many of each; at most half of the classes.
-
     Returns:
-        The most activated ones, largest first, and the least, smallest first, int64.
+        The most activated ones, largest first, and the least, smallest first, int64; of each
+        at most half of the classes.
     """
     order = np.argsort(-memory.mean, kind="stable")
     count = min(count, len(order) // 2)
@@ -96,13 +88,7 @@ def activated_classes(memory: MemoryFigures, count: int = 12) -> tuple[IntArray,
 def infused_rows(
     memory: MemoryFigures, classes: ClassTable, count: int = 12
 ) -> list[tuple[int, float, list[tuple[int, float]]]]:
-    """What rare classes borrow: (class, own coefficient, [(memory class, coefficient), ...]).
-
-    Args:
-        memory: The figures.
-        classes: The C classes.
-        count: How many classes; those with fewest training samples come first.
-    """
+    """(class, own coefficient, [(memory class, coefficient), ...]) of the ``count`` rarest."""
     order = np.argsort(classes.counts[memory.classes], kind="stable")[:count]
     return [
         (

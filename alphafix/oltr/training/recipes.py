@@ -275,66 +275,37 @@ def _not_understood(place: Place, got: str, expected: str) -> InputError:
     )
 
 
-@dataclass(frozen=True)
-class RecipeChanges:
-    """What a user wants other than a recipe says; None and () leave it as it is.
-
-    Attributes:
-        backbone: See `TrainingRecipe`, as for the next four.
-        width: Feature width D.
-        channels: 3 or 1.
-        few_below: Where few ends.
-        many_above: Where many begins.
-        image_size: Side of the model's input; the same part of the image is cut out.
-        epochs: Of both stages, or of each.
-        lr: Learning rate of the head, likewise.
-        feature_lr: Learning rate of all before the head, likewise.
-        batch_size: Samples a step, over all processes together.
-    """
-
-    backbone: str | None = None
-    width: int | None = None
-    channels: Literal[1, 3] | None = None
-    few_below: int | None = None
-    many_above: int | None = None
-    image_size: int | None = None
-    epochs: tuple[int, ...] = ()
-    lr: tuple[float, ...] = ()
-    feature_lr: tuple[float, ...] = ()
-    batch_size: int | None = None
-
-    def applied(self, recipe: TrainingRecipe) -> TrainingRecipe:
-        """The recipe with these changes."""
-        recipe = recipe.changed(
-            backbone=self.backbone,
-            width=self.width,
-            channels=self.channels,
-            few_below=self.few_below,
-            many_above=self.many_above,
-        )
-        if self.image_size is not None:
-            recipe = _resized(recipe, self.image_size)
-        first, second = recipe.stages
-        return replace(recipe, stages=(self._of_stage(first, 0), self._of_stage(second, 1)))
-
-    def _of_stage(self, stage: StageRecipe, number: int) -> StageRecipe:
-        changed: dict[str, Any] = {}
-        if self.batch_size is not None:
-            changed["batch"] = self.batch_size
-        for name in ("epochs", "lr", "feature_lr"):
-            given = getattr(self, name)
-            if given:
-                changed[name] = given[min(number, len(given) - 1)]
-        if "epochs" in changed and stage.schedule == "step":
-            # The drops stay at the same parts of the whole.
-            share = changed["epochs"] / stage.epochs
-            changed["drop_every"] = max(1, round(stage.drop_every * share))
-            changed["warmup"] = round(stage.warmup * share)
-        return replace(stage, **changed)
+def retimed(
+    recipe: TrainingRecipe,
+    *,
+    epochs: tuple[int, ...] = (),
+    lr: tuple[float, ...] = (),
+    feature_lr: tuple[float, ...] = (),
+    batch_size: int | None = None,
+) -> TrainingRecipe:
+    """A recipe with other values of both stages, or one value for each; () leaves them."""
+    given = {"epochs": epochs, "lr": lr, "feature_lr": feature_lr}
+    given["batch"] = () if batch_size is None else (batch_size,)
+    first, second = (
+        _changed(stage, {name: many[min(i, len(many) - 1)] for name, many in given.items() if many})
+        for i, stage in enumerate(recipe.stages)
+    )
+    return replace(recipe, stages=(first, second))
 
 
-def _resized(recipe: TrainingRecipe, size: int) -> TrainingRecipe:
-    """Another input size, with the same part of the image cut out."""
+def _changed(stage: StageRecipe, values: dict[str, Any]) -> StageRecipe:
+    if "epochs" in values and stage.schedule == "step":
+        # The drops stay at the same parts of the whole.
+        share = values["epochs"] / stage.epochs
+        values["drop_every"] = max(1, round(stage.drop_every * share))
+        values["warmup"] = round(stage.warmup * share)
+    return replace(stage, **values)
+
+
+def resized(recipe: TrainingRecipe, size: int | None) -> TrainingRecipe:
+    """Another input size, if there is one, with the same part of the image cut out."""
+    if size is None:
+        return recipe
     resize = size
     if recipe.size is not None and recipe.resize is not None:
         resize = round(recipe.resize * size / recipe.size)

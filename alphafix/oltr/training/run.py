@@ -19,7 +19,7 @@ from alphafix.loggers import Destinations, Log
 from alphafix.oltr.models.export import export
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.spec import ModelSpec
-from alphafix.oltr.training.checkpoints import Checkpoints
+from alphafix.oltr.training.checkpoints import Checkpoints, load_first_stage, load_pretrained
 from alphafix.oltr.training.embedding import EMBEDDING, collect_embedding
 from alphafix.oltr.training.evaluation import Evaluator, OpenSetSettings, evaluate_splits
 from alphafix.oltr.training.folder import (
@@ -30,12 +30,10 @@ from alphafix.oltr.training.folder import (
     load_model,
     write_model,
 )
-from alphafix.oltr.training.head_fitting import fit_head
 from alphafix.oltr.training.images import TrainingData
 from alphafix.oltr.training.loop import EpochRecord, StageState
 from alphafix.oltr.training.methods import MethodSpec
-from alphafix.oltr.training.pipeline import Hooks, Trained, train_method
-from alphafix.oltr.training.pretrained import load_first_stage, load_pretrained
+from alphafix.oltr.training.pipeline import Hooks, Trained, fit_head, train_method
 from alphafix.oltr.training.recipes import TrainingRecipe
 from alphafix.oltr.training.running import Running
 from alphafix.oltr.training.splits import ImageSplits
@@ -138,14 +136,6 @@ def train(
 ) -> None:
     """Train a model into an output folder and evaluate it, or do what is left of that.
 
-    Args:
-        training: What is trained.
-        output: The folder.
-        settings: How it is evaluated on unknown classes.
-        overwrite: Whether another training may be replaced.
-        destinations: Where figures go besides metrics.jsonl.
-        progress: Told of the steps.
-
     Raises:
         InputError: If data or checkpoints cannot be used.
         TargetExistsError: If the folder holds another training, or files that are not known to
@@ -240,15 +230,7 @@ class _Preparation:
 
 
 class _Journal:
-    """Writes what is known after every epoch: the state, then the figures so far.
-
-    Args:
-        training: The training.
-        output: Its folder.
-        destinations: Where the figures go besides metrics.jsonl.
-        logs: Closes these at the end.
-        states: The states that the training goes on from.
-    """
+    """Writes what is known after every epoch: the state, then the figures so far."""
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from alphafix.oltr.training.images import Images
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 
 # Images a batch: no gradients are kept.
 BATCH = 256
@@ -104,14 +105,7 @@ def head_inputs(
     *,
     progress: Progress = silent,
 ) -> HeadInputs:
-    """Features of all images, with test transforms, in their order.
-
-    Args:
-        model: Images to an `Output`; on the device.
-        images: N images.
-        running: Device and precision.
-        progress: Told of the images.
-    """
+    """Features of all images, with test transforms, in their order."""
     model.eval()
     index = np.arange(len(images), dtype=np.int64)
     features: list[FloatArray] = []
@@ -125,3 +119,11 @@ def head_inputs(
             advance(len(output.features))
     asked = np.concatenate(experts) if experts else None
     return HeadInputs(np.concatenate(features), images.labels, asked)
+
+
+def linear_head(weight: Tensor, bias: Tensor | None) -> Head:
+    """A linear layer as a value."""
+    return Head(
+        weight.detach().float().cpu().numpy(),
+        None if bias is None else bias.detach().float().cpu().numpy(),
+    )

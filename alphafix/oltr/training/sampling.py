@@ -83,16 +83,10 @@ def draw_epoch(
 def class_aware_order(
     labels: IntArray, draws: int, rng: np.random.Generator, *, per_class: int = 4
 ) -> IntArray:
-    """Draw sample numbers so that all classes come equally often (Shen et al. 2016).
+    """Draw ``draws`` of N sample numbers, all classes equally often (Shen et al. 2016).
 
     Classes come in a new random order each time round, ``per_class`` samples at once; the
     samples of a class, too, come again only when all of them have come.
-
-    Args:
-        labels: Class of each sample, int64 of shape N.
-        draws: How many to draw.
-        rng: Source of randomness.
-        per_class: Samples of a class in a row.
     """
     groups = ByClass.of(labels)
     present = groups.sizes > 0

@@ -38,27 +38,10 @@ MEMORY = 4 << 30
 # Images behind the mean and deviation of small images.
 MEASURED = 10_000
 
+# What changes photographs, one by one.
+PHOTOS = ("official", "paper")
 
 Augmentation = PhotoAugmentation | BatchAugmentation
-
-
-@dataclass(frozen=True)
-class ImagePlaces:
-    """Where images are, in the words of a user.
-
-    Attributes:
-        data: Images with splits, in any form that extraction takes.
-        open: Images of unknown classes, or None for the data's split open.
-        root: Folder that the paths of a list are relative to, or None for the list's own.
-        class_order: Order of class names in the logits, where it was said.
-        class_map: File of class names in the order of the logits, where it was said.
-    """
-
-    data: str
-    open: str | None = None
-    root: Path | None = None
-    class_order: Literal["string", "natural"] | None = None
-    class_map: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -110,40 +93,48 @@ class ImageSplits:
         return files.in_memory()
 
 
-def _augmentation(recipe: TrainingRecipe, transform: ImageTransform) -> Augmentation | None:
-    """What is random about training images."""
-    if recipe.augmentation in ("official", "paper"):
-        return PhotoAugmentation(recipe.augmentation, transform.resize, transform.size)
-    return BATCH_AUGMENTATIONS.get(recipe.augmentation)
-
-
-def open_images(places: ImagePlaces, recipe: TrainingRecipe, workers: int = 0) -> ImageSplits:
+def open_images(
+    data: str,
+    recipe: TrainingRecipe,
+    *,
+    open: str | None = None,
+    root: Path | None = None,
+    class_order: Literal["string", "natural"] | None = None,
+    class_map: Path | None = None,
+    workers: int = 0,
+) -> ImageSplits:
     """Open all splits, and check them before anything is trained.
 
     Args:
-        places: Where they are.
+        data: Images with splits, in any form that extraction takes.
         recipe: Says how they are prepared, and where few and many end.
+        open: Images of unknown classes, or None for the data's split open.
+        root: Folder that the paths of a list are relative to, or None for the list's own.
+        class_order: Order of class names in the logits, where it was said.
+        class_map: File of class names in the order of the logits, where it was said.
         workers: Processes that load them.
 
     Raises:
         InputError: If there is no such data, a class has no image, a label is no class, or
             the open set overlaps the known classes.
     """
-    data = open_data(places.data, Details(root=places.root))
-    splits = choose_splits(data, "", places.data)
-    opened = open_splits(data, splits, order=places.class_order, class_map=places.class_map)
+    found = open_data(data, Details(root=root))
+    splits = choose_splits(found, "", data)
+    opened = open_splits(found, splits, order=class_order, class_map=class_map)
     sources = dict(opened.sources)
     labels = {split: labels_of(source) for split, source in sources.items()}
     classes = _classes(opened, labels["train"], recipe)
     opened.check_classes(len(classes))
     require_samples(labels["train"], len(classes), classes.names)
-    unknown = _open_set(places, data)
+    unknown = _open_set(open, root, found)
     if unknown is not None:
         _refuse_overlap(unknown, sources, labels, classes.names)
         sources["open"] = unknown
         labels["open"] = labels_of(unknown)
     transform = _transform(sources["train"], recipe)
-    augmentation = _augmentation(recipe, transform)
+    augmentation: Augmentation | None = BATCH_AUGMENTATIONS.get(recipe.augmentation)
+    if recipe.augmentation in PHOTOS:
+        augmentation = PhotoAugmentation(recipe.augmentation, transform.resize, transform.size)
     return ImageSplits(sources, labels, classes, transform, augmentation, workers)
 
 
@@ -155,19 +146,19 @@ def _classes(opened: SplitSources, labels: IntArray, recipe: TrainingRecipe) -> 
     return ClassTable(names, counts.astype(np.int64), recipe.thresholds)
 
 
-def _open_set(places: ImagePlaces, data: ImageData) -> ImageSource | None:
+def _open_set(given: str | None, root: Path | None, data: ImageData) -> ImageSource | None:
     """The images of unknown classes: given ones, or the split "open" of the data."""
-    if places.open is None:
+    if given is None:
         there = not data.single and data.has("open")
         return data.source("open", None) if there else None
-    other = open_data(places.open, Details(root=places.root))
+    other = open_data(given, Details(root=root))
     if not other.has("open"):
         # The folder itself, without a split's name in its path.
-        other = FolderData(places.open)
+        other = FolderData(given)
         if not other.has("open"):
             raise InputError(
                 "there are no images of unknown classes",
-                got=option("open", places.open),
+                got=option("open", given),
                 expected="a folder of images, a list file, archives or arrays",
                 todo=f"correct {option('open')}, or leave it out",
             )
@@ -231,7 +222,8 @@ def _transform(source: ImageSource, recipe: TrainingRecipe) -> ImageTransform:
     """The test transform: as the recipe says, or as the images are."""
     content = source.sample(0, 0).content
     image = _decoded(source.sample(0, 0).id, content)
-    channels = recipe.channels or (1 if _is_grey(content) else 3)
+    grey = isinstance(content, Image.Image) and content.mode in ("L", "1")
+    channels = recipe.channels or (1 if grey else 3)
     size = recipe.size or image.size[0]
     if recipe.size is None and image.size[0] != image.size[1]:
         raise InputError(
@@ -240,7 +232,6 @@ def _transform(source: ImageSource, recipe: TrainingRecipe) -> ImageTransform:
             expected="square images, or a size",
             todo=f"give {option('image_size')}",
         )
-    photos = recipe.augmentation in ("official", "paper")
     transform = ImageTransform(
         channels=channels,
         resize=recipe.resize or size,
@@ -249,11 +240,11 @@ def _transform(source: ImageSource, recipe: TrainingRecipe) -> ImageTransform:
         mean=IMAGENET_MEAN[:channels],
         std=IMAGENET_STD[:channels],
     )
-    return transform if photos and channels == 3 else _measured(source, transform)
-
-
-def _is_grey(content: Content) -> bool:
-    return isinstance(content, Image.Image) and content.mode in ("L", "1")
+    return (
+        transform
+        if recipe.augmentation in PHOTOS and channels == 3
+        else _measured(source, transform)
+    )
 
 
 def _decoded(name: str, content: Content) -> Image.Image:
