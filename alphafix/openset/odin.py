@@ -68,9 +68,7 @@ def odin_images(
     direction = gradient.sign()
     if std is not None:
         shape = [1, len(std)] + [1] * (images.ndim - 2)
-        direction = direction / torch.tensor(std, dtype=images.dtype, device=images.device).view(
-            shape
-        )
+        direction = direction / images.new_tensor(std).view(shape)
     return images.detach() + step * direction
 
 

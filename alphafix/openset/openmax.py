@@ -117,13 +117,16 @@ class OpenMax:
         return scores
 
     def _probabilities(self, logits: FloatArray64) -> FloatArray64:
+        from scipy.special import softmax
+
         order = np.argsort(-logits, axis=1, kind="stable")[:, : self.rank]
         top = np.take_along_axis(logits, order, axis=1)
         weights = (self.rank - np.arange(self.rank)) / self.rank
         removed = np.maximum(top, 0) * weights * self._outside(logits, order)
         revised = logits.copy()
         np.put_along_axis(revised, order, top - removed, axis=1)
-        return _softmax(np.c_[revised, removed.sum(axis=1)])
+        found: FloatArray64 = softmax(np.c_[revised, removed.sum(axis=1)], axis=1)
+        return found
 
     def _outside(self, logits: FloatArray64, order: IntArray) -> FloatArray64:
         """Weibull probability of a smaller distance, n x rank, for the classes ``order``."""
@@ -185,9 +188,3 @@ def _pool(tails: Sequence[FloatArray64], own: BoolArray) -> FloatArray64:
             todo="fit it to the features of the whole training split",
         )
     return values
-
-
-def _softmax(logits: FloatArray64) -> FloatArray64:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: FloatArray64 = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities

@@ -67,13 +67,11 @@ def _ride(spec: ModelSpec) -> LongTailModel:
 
 
 def _routed(previous: LongTailModel | None) -> RoutedRide:
-    if previous is None or not isinstance(previous.network, RideNetwork):
+    network, head = (None, None) if previous is None else (previous.network, previous.head)
+    if not isinstance(network, RideNetwork) or not isinstance(head, RideHead):
         raise _another_kind("the router is trained on a trained RIDE model", previous)
-    if not isinstance(previous.head, RideHead):
-        raise _another_kind("the router is trained on a trained RIDE model", previous)
-    width = previous.network.width // len(previous.head.experts)
     # A copy, since all of it but the router is frozen.
-    return RoutedRide(copy.deepcopy(previous.network), copy.deepcopy(previous.head), width)
+    return RoutedRide(copy.deepcopy(network), copy.deepcopy(head))
 
 
 def _take_over(model: LongTailModel, previous: LongTailModel) -> None:

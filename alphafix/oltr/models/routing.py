@@ -58,13 +58,13 @@ class RoutedRide(LongTailModel):
     head: RideHead
     rows: Tensor
 
-    def __init__(self, network: RideNetwork, head: RideHead, width: int) -> None:
+    def __init__(self, network: RideNetwork, head: RideHead) -> None:
         super().__init__(network, head)
         self.requires_grad_(False)
         rows = torch.stack([classifier.folded() for classifier in head.classifiers])
         self.register_buffer("rows", rows)
         self.router = nn.ModuleList(
-            Decision(width, min(TOP, rows.shape[1])) for _ in range(len(rows) - 1)
+            Decision(rows.shape[2], min(TOP, rows.shape[1])) for _ in range(len(rows) - 1)
         )
 
     def train(self, mode: bool = True) -> RoutedRide:

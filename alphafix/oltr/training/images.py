@@ -156,21 +156,22 @@ class FileImages(Images):
 
     def plain(self, index: IntArray, batch: int, device: torch.device) -> Iterator[Batch]:
         """Decode and transform image by image in the loading processes."""
-        parts = [index[start : start + batch].tolist() for start in range(0, len(index), batch)]
-        requests = [[(number, 0) for number in part] for part in parts]
-        for images, labels in self._load(requests, None, device):
+        for images, labels in self._in_order(index, batch, device):
             yield self.transform.normalize(images), labels
 
     def in_memory(self, batch: int = 256) -> TensorImages:
         """Decode all images once."""
-        cpu = torch.device("cpu")
-        parts = [list(range(s, min(s + batch, len(self)))) for s in range(0, len(self), batch)]
-        requests = [[(number, 0) for number in part] for part in parts]
-        pixels = torch.cat([images for images, _ in self._load(requests, None, cpu)])
+        batches = self._in_order(np.arange(len(self), dtype=np.int64), batch, torch.device("cpu"))
+        pixels = torch.cat([images for images, _ in batches])
         augmentation = self.augmentation
         if isinstance(augmentation, PhotoAugmentation):
             raise TypeError("photographs are changed one by one, when they are decoded")
         return TensorImages(pixels, self.labels, self.transform, augmentation)
+
+    def _in_order(self, index: IntArray, batch: int, device: torch.device) -> Iterator[Batch]:
+        """Images as a test shows them, uint8: nothing about them follows from a seed."""
+        parts = [index[start : start + batch].tolist() for start in range(0, len(index), batch)]
+        return self._load([[(number, 0) for number in part] for part in parts], None, device)
 
     def _load(
         self,

@@ -46,13 +46,13 @@ class Hooks:
     """What is done around the training itself.
 
     Attributes:
-        prepare: Called with each model before it is trained (to load pretrained weights into
-            the first one, or to compile it).
+        prepare: Called with each model before it is trained, and whether it is the first that
+            is (to load pretrained weights into that one, or to compile each).
         save: Given the whole state after every epoch.
         progress: Told of the steps.
     """
 
-    prepare: Callable[[LongTailModel], None] = lambda model: None
+    prepare: Callable[[LongTailModel, bool], None] = lambda model, first: None
     save: Callable[[StageState], None] | None = None
     progress: Progress = silent
 
@@ -96,7 +96,7 @@ def train_method(
         model = start_stage(
             stage, spec, data.train, model, seed=seed + number, running=running, fresh=not state
         )
-        hooks.prepare(model)
+        hooks.prepare(model, not best)
         decay = recipe.decay if stage.weight_decay is None else stage.weight_decay
         result = train_stage(
             model,

@@ -189,7 +189,7 @@ def _train(
             first=_given_first_stage(training),
             states=states,
             hooks=Hooks(
-                prepare=_Preparation(training, fresh=not states),
+                prepare=lambda model, first: _prepare(training, model, begins=first and not states),
                 save=journal.save if ranks.first else None,
                 progress=progress,
             ),
@@ -204,29 +204,16 @@ def _given_first_stage(training: Training) -> LongTailModel | None:
     return model.to(training.running.device)
 
 
-class _Preparation:
-    """What is done to each model before it is trained.
+def _prepare(training: Training, model: LongTailModel, *, begins: bool) -> None:
+    """Load weights where a training begins, share statistics of normalisation, compile."""
+    if begins and training.pretrained is not None:
+        load_pretrained(model.network.backbone, training.pretrained, training.spec.backbone)
+    if training.running.device.type == "cuda" and training.running.ranks.world > 1:
+        from timm.layers.norm_act import convert_sync_batchnorm
 
-    Args:
-        training: The training.
-        fresh: Whether it begins, so that the first model gets pretrained weights.
-    """
-
-    def __init__(self, training: Training, *, fresh: bool) -> None:
-        self._training, self._fresh = training, fresh
-
-    def __call__(self, model: LongTailModel) -> None:
-        """Load weights, share statistics of normalisation, compile."""
-        training = self._training
-        if self._fresh and training.pretrained is not None:
-            load_pretrained(model.network.backbone, training.pretrained, training.spec.backbone)
-        self._fresh = False
-        if training.running.device.type == "cuda" and training.running.ranks.world > 1:
-            from timm.layers.norm_act import convert_sync_batchnorm
-
-            convert_sync_batchnorm(model)
-        if training.compiled:
-            model.network.compile()
+        convert_sync_batchnorm(model)
+    if training.compiled:
+        model.network.compile()
 
 
 class _Journal:
