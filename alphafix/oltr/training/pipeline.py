@@ -88,7 +88,9 @@ def train_method(
     Raises:
         InputError: See `train_stage`.
     """
-    model, best, history = first, [], []
+    model = first
+    best: list[int] = []
+    history: list[EpochRecord] = []
     for number, (stage, recipe) in enumerate(zip(method.stages, recipes, strict=False), start=1):
         if number == 1 and first is not None:
             continue
