@@ -157,8 +157,8 @@ class Correction(Displayed):
             )
         return head.with_rows(self.classes, self.rows, self.biases)
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write the correction as safetensors.
+    def save(self, path: Path, *, overwrite: bool = False, like: Path | None = None) -> None:
+        """Write the correction as safetensors; no more people can read it than ``like``.
 
         The tensors are ``classes``, ``rows``, ``biases``, and ``trial_neighbors``,
         ``trial_alphas`` and ``trial_biases`` where there are trials.
@@ -175,7 +175,7 @@ class Correction(Displayed):
         if self.trials is not None:
             tensors |= self.trials.tensors()
             metadata["trials"] = self.trials.to_metadata()
-        write_tensors(path, tensors, metadata, overwrite=overwrite)
+        write_tensors(path, tensors, metadata, overwrite=overwrite, like=like)
 
     @classmethod
     def load(cls, path: Path) -> Correction:

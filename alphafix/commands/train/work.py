@@ -98,10 +98,11 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         return TrainResult(Correction.load(artifact.path), artifact.path)
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
-    keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
+    made_from = digest(artifact.plan["inputs"])
+    keep = FinishedTrials(run.path(UNFINISHED), made_from, like=run.path(HEAD))
     found = correct(options.method, given_in(run), settings, keep=keep, progress=watch.progress)
     correction = replace(found, provenance=dict(artifact.plan))
-    correction.save(artifact.path, overwrite=options.overwrite)
+    correction.save(artifact.path, overwrite=options.overwrite, like=run.path(HEAD))
     if correction.trials is None:
         run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
     else:
