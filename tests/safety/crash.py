@@ -7,9 +7,13 @@ Each trial is forked from this process, which has imported everything and done n
 from __future__ import annotations
 
 import errno
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from safetensors.numpy import save_file
 
+import alphafix
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch.inplace import revert, undo_path
 from alphafix.commands import load_command
@@ -137,7 +141,7 @@ def exported(folder: Path) -> None:
 
 
 def images(folder: Path) -> None:
-    """Six images and a model."""
+    """Six images."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -146,9 +150,6 @@ def images(folder: Path) -> None:
             (folder / "data" / split / name).mkdir(parents=True)
             pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "data" / split / name / "0.png")
-    torch.manual_seed(0)
-    model = timm.create_model("resnet10t", channels=(8, 8, 16, 16), num_classes=3)
-    save_file({k: v.numpy() for k, v in model.state_dict().items()}, folder / "m.safetensors")
 
 
 RUN = {"run": "FOLDER/run", "wait": 0.0}
@@ -182,8 +183,7 @@ CASES = {
         {
             "run": "FOLDER/run",
             "data": "FOLDER/data",
-            "backbone": "timm:resnet10t?channels=8,8,16,16",
-            "weights": "FOLDER/m.safetensors",
+            "backbone": "python:tests.extract.models:small_net",
             "workers": 0,
         },
         images,
@@ -200,7 +200,7 @@ def _forked(work: Callable[[], None], told: Path) -> int:
         code = 0
         try:
             work()
-        except AlphafixError as error:
+        except (AlphafixError, OSError) as error:  # each is one message on the command line
             told.write_text(str(error))
             code = 1
         except BaseException:
@@ -208,6 +208,10 @@ def _forked(work: Callable[[], None], told: Path) -> int:
             code = 3
     finally:
         os._exit(code)
+
+
+def _reverted(model: Path) -> None:
+    revert([model])
 
 
 def _restore(folder: Path, state: State) -> None:
@@ -300,21 +304,21 @@ class Trials:
             final = name in self.before or name in self.after
             known = [s[name] for s in (self.before, self.after) if name in s]
             if final and content not in known and name != model:
-                self._say(what, f"{name} is half-written")
+                self.say(what, f"{name} is half-written")
             if not final and tidy and name.endswith(".tmp"):
-                self._say(what, f"{name} is left")
+                self.say(what, f"{name} is left")
         self._check_original(what, model, state)
         if state == self.after:
             return
         self.told.unlink(missing_ok=True)
         code = _forked(lambda: self.case.run(self.folder), self.told)
         if code:
-            self._say(what, f"the same command fails: {self.told.read_text()[-400:]}")
+            self.say(what, f"the same command fails: {self.told.read_text()[-400:]}")
         found = state_of(self.folder)
         if not code and found != self.after:
             names = sorted(set(found) ^ set(self.after))
             changed = [n for n in set(found) & set(self.after) if found[n] != self.after[n]]
-            self._say(what, f"the same command leaves other files: {names} {changed}")
+            self.say(what, f"the same command leaves other files: {names} {changed}")
 
     def _check_original(self, what: str, model: str, state: State) -> None:
         if not self.case.model:
@@ -323,17 +327,20 @@ class Trials:
         original = self.before if str(undo) not in self.before else self.after
         if state.get(model) == original[model]:
             return
-        if str(undo) not in state or _forked(lambda: revert([Path(model)]) and None, self.told):
-            self._say(what, "the original cannot be restored")
+        if str(undo) not in state or _forked(lambda: _reverted(Path(model)), self.told):
+            self.say(what, "the original cannot be restored")
         elif Path(model).read_bytes() != original[model]:
-            self._say(what, "the restored original is another")
+            self.say(what, "the restored original is another")
         _restore(self.folder, state)
 
-    def _say(self, what: str, problem: str) -> None:
+    def say(self, what: str, problem: str) -> None:
+        """Note what is wrong."""
         self.wrong.append(f"{what}: {problem}".replace(str(self.folder), ""))
+        print(self.wrong[-1], file=sys.stderr, flush=True)
 
 
-ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
+# With and without all later changes failing too.
+ERRORS = ((errno.EIO, False), (errno.EIO, True), (errno.ENOSPC, True), (errno.EACCES, False))
 
 
 def examine(case: Case, folder: Path, *, errors: bool = True, cuts: bool = True) -> dict[str, Any]:
@@ -344,18 +351,17 @@ def examine(case: Case, folder: Path, *, errors: bool = True, cuts: bool = True)
         for at, name in enumerate(trials.names):
             where = f"{'bare ' if bare else ''}{at} {name}"
             code, _ = trials.stopped(lambda n, _, at=at: 0 if n == at else None)  # type: ignore[misc]
-            if code != -9:
-                trials.wrong.append(f"{where}: it was not reached")
+            if code != -signal.SIGKILL:
+                trials.say(where, "it was not reached")
             trials.check(f"kill at {where}")
             found["kills"] += 1
-            for number in ERRORS if errors else ():
-                for lasting in (False, True):
-                    code, told = trials.stopped(partial(_fails, at, number, lasting))
-                    what = f"{errno.errorcode[number]}{' lasting' if lasting else ''} at {where}"
-                    if code not in (0, 1):
-                        trials.wrong.append(f"{what}: {told[-300:]}")
-                    trials.check(what, tidy=not lasting)
-                    found["errors"] += 1
+            for number, lasting in ERRORS if errors else ():
+                code, told = trials.stopped(partial(_fails, at, number, lasting))
+                what = f"{errno.errorcode[number]}{' lasting' if lasting else ''} at {where}"
+                if code not in (0, 1):
+                    trials.say(what, told[-600:])
+                trials.check(what, tidy=not lasting)
+                found["errors"] += 1
         if cuts:
             for count, state in enumerate(trials.power_cuts()):
                 _restore(trials.folder, state)
@@ -374,6 +380,10 @@ def main() -> None:
     """Examine the cases that are named on the command line."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    for module in pkgutil.walk_packages(alphafix.__path__, "alphafix."):
+        if module.name != "alphafix.__main__":
+            importlib.import_module(module.name)
+    gc.freeze()  # or collecting garbage would copy all of it in every trial
     folder, *names = sys.argv[1:]
     small = "--small" in names
     for name in [name for name in names if name != "--small"] or CASES:

@@ -7,7 +7,7 @@ be a kill or an error, and from the trace follow the states that a power cut can
 
 from __future__ import annotations
 
-import _pyio
+import _pyio  # type: ignore[import-not-found]
 import builtins
 import io
 import itertools
@@ -103,9 +103,9 @@ class Watched:
                 return None  # the trace knows what it would have done
             step_before = self._before(name, arguments, places)
             if name == "open":
-                new = bool(arguments[1] & os.O_TMPFILE == os.O_TMPFILE) or not os.path.lexists(
-                    places[0]
-                )
+                nameless = arguments[1] & os.O_TMPFILE == os.O_TMPFILE
+                by_descriptor = places[0].endswith(" (deleted)")
+                new = nameless or not (by_descriptor or os.path.lexists(places[0]))
                 found = self._opened(arguments, named, new=new)
                 self._note_open(arguments, places, found, new=new)
                 return found

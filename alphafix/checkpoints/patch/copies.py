@@ -120,7 +120,7 @@ def write_copies(
     """
     todo = []
     for copy in copies:
-        if is_copy(copy.source, copy.target, copy.splices):
+        if not overwrite and is_copy(copy.source, copy.target, copy.splices):
             settle(copy.target)
         else:
             refuse_existing(copy.target, overwrite=overwrite)

@@ -310,8 +310,9 @@ def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
 
 
 def _revert(options: PatchOptions, files: Sequence[Path]) -> PatchResult:
-    restored = tuple(revert(files))
+    # First, so that whatever cuts this off, the last thing to go is what restores the original.
     _recorded_at(options.model_copy(update={"in_place": True})).unlink(missing_ok=True)
+    restored = tuple(revert(files))
     return PatchResult("revert", find_file(options.file), files=restored)
 
 

@@ -20,7 +20,7 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
-from alphafix.files import digest, write_text
+from alphafix.files import digest, holds, write_text
 from alphafix.loggers import Destinations
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
@@ -95,7 +95,9 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     artifact = run.artifact(CORRECTION, _provenance(run, options))
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
-        return TrainResult(Correction.load(artifact.path), artifact.path)
+        correction = Correction.load(artifact.path)
+        _finish(run, correction)  # which a killed command may not have done
+        return TrainResult(correction, artifact.path)
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
     made_from = digest(artifact.plan["inputs"])
@@ -103,13 +105,21 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     found = correct(options.method, given_in(run), settings, keep=keep, progress=watch.progress)
     correction = replace(found, provenance=dict(artifact.plan))
     correction.save(artifact.path, overwrite=options.overwrite, like=run.path(HEAD))
-    if correction.trials is None:
-        run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
-    else:
-        write_text(run.path(METRICS), history_lines(correction.trials), overwrite=True)
+    if correction.trials is not None:
         log_history(correction.trials, destinations)
-    keep.clear()
+    _finish(run, correction)
     return TrainResult(correction, artifact.path)
+
+
+def _finish(run: Run, correction: Correction) -> None:
+    """Leave beside a correction its own metrics, and nothing that an interruption needs."""
+    metrics = run.path(METRICS)
+    lines = None if correction.trials is None else history_lines(correction.trials)
+    if lines is None:
+        metrics.unlink(missing_ok=True)  # of an earlier correction
+    elif not holds(metrics, lines.encode()):
+        write_text(metrics, lines, overwrite=True)
+    FinishedTrials(run.path(UNFINISHED), "").clear()
 
 
 def state(options: TrainOptions) -> State:
