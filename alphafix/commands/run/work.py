@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alphafix.commands import load_command
+from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
@@ -187,7 +187,7 @@ def _checked(recipe: Recipe) -> tuple[Task, ...]:
 
 
 def _task(label: str, step: Step, run: Path | None) -> Task:
-    command = load_command(step.stage)
+    command = COMMANDS[step.stage]
     options = _options(step, command, run)
     default = StageOptions.model_fields["run"].default
     folder = options.run if isinstance(options, StageOptions) else run or default
