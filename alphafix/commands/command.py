@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from alphafix.errors import AlphafixError, InputError
 from alphafix.progress import Progress, silent
 from alphafix.run.lock import locked
+from alphafix.values.display import Table
 
 if TYPE_CHECKING:
     from alphafix.commands.options import CommandOptions
@@ -38,23 +39,6 @@ class Watch:
 
     progress: Progress = silent
     say: Say = _unheard
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that a person sees.
-
-    Attributes:
-        title: Its title.
-        columns: Names of the columns.
-        rows: The cells, as text or numbers.
-        left: Positions of the columns that are text, beside the first.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
