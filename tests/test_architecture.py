@@ -61,6 +61,13 @@ def test_room__is_the_longest_entry_that_covers_a_file() -> None:
     assert room_of("other/files.py", order) is None
 
 
+def test_contributing__names_files_that_are_there() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(alphafix/[\w/.]+)`", text)
+    assert len(named) > 20
+    assert [path for path in named if not (PACKAGE.parent / path).exists()] == []
+
+
 @pytest.mark.parametrize("command", ["extract", "train", "patch"])
 def test_options__are_named_in_few_modules(command: str) -> None:
     """From the flag to its use: what names an option, other commands left out."""

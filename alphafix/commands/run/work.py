@@ -157,7 +157,12 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
 
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Work in ``folder``: there a recipe's words mean what they would on the command line."""
+    """Work in ``folder``: there a recipe's words mean what they would on the command line.
+
+    Results record the words, so that the recipe and the commands of its folder, and the same
+    folder elsewhere, find one another's results up to date; paths that are resolved beforehand
+    would not. The working folder is that of the process, which runs nothing else.
+    """
     earlier = Path.cwd()
     try:
         os.chdir(folder)
