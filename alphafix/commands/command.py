@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from alphafix.errors import AlphafixError, InputError
@@ -58,10 +57,6 @@ class Shown:
 
 class Result(Protocol):
     """What the work of a command gives."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that were written, or are there already as they would be."""
 
     def to_dict(self) -> Any:
         """JSON data: what --json prints."""

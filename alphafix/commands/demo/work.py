@@ -58,11 +58,6 @@ class DemoResult:
     corrected: Accuracy
     patched: Path
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written in the end."""
-        return (self.patched,)
-
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, with means and standard deviations (ddof = 1) over seeds."""
         return {

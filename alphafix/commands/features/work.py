@@ -38,11 +38,6 @@ class FeaturesResult:
     split: str
     file: Path
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.file,)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         store = self.store

@@ -53,11 +53,6 @@ class MadeLists:
     lists: LongTail
     manifest: Mapping[str, Any]
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return tuple(sorted(self.folder.glob("*.txt")))
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {"output": str(self.folder), **self.manifest}
@@ -74,11 +69,9 @@ class VerifiedLists:
 
     Attributes:
         names: Names of the lists.
-        files: Nothing is written.
     """
 
     names: tuple[str, ...]
-    files: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

@@ -100,11 +100,6 @@ class RecipeResult:
     results: dict[str, Any]
     beside: Beside | None = None
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Each stage says itself what it wrote."""
-        return ()
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]

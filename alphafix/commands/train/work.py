@@ -59,11 +59,6 @@ class TrainResult:
     file: Path
     plan: alphanet.SweepPlan | None = None
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return () if self.correction is None else (self.file,)
-
     def to_dict(self) -> dict[str, Any]:
         """What was trained, measured on validation and chosen, or planned, as JSON data."""
         if self.correction is None:
