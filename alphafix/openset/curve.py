@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from alphafix.metrics.open_set import HeadCurve, OpenCurve
+from alphafix.openset.detection import f_measures
 from alphafix.openset.samples import OpenSamples
 from alphafix.values.arrays import FloatArray, FloatArray64
 
@@ -44,8 +45,7 @@ def sweep(samples: OpenSamples, thresholds: FloatArray) -> Mapping[str, FloatArr
     false = _at_least(samples.confidence[~known], thresholds)
     with np.errstate(invalid="ignore", divide="ignore"):
         curves = (
-            2 * hits / (hits + total + false),
-            np.where(hits > 0, 2 * hits / (hits + accepted + false), 0.0),
+            *f_measures(hits, accepted, total, false),
             accepted / np.float64(total),
             false / np.float64(others),
             hits / np.float64(total),

@@ -19,12 +19,7 @@ PAGE_ROWS = 50
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as the page holds it.
-
-    Attributes:
-        picture: The figure.
-        svg: Its SVG text.
-    """
+    """A figure as the page holds it."""
 
     picture: Picture
     svg: str

@@ -22,11 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CompareResult:
-    """A comparison as it is in the run directory.
-
-    Attributes:
-        comparison: The comparison.
-    """
+    """A comparison as it is in the run directory."""
 
     comparison: Comparison
 

@@ -33,12 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """An evaluation as it is in the run directory, and what became of the gates.
-
-    Attributes:
-        evaluation: The figures.
-        outcomes: The gates.
-    """
+    """An evaluation as it is in the run directory, and what became of the gates."""
 
     evaluation: Evaluation
     outcomes: tuple[GateResult, ...]

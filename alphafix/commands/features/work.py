@@ -26,13 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeaturesResult:
-    """Features that were taken from a file, or given to one.
-
-    Attributes:
-        store: The store.
-        split: Its split.
-        file: What was written.
-    """
+    """Features that were taken from a file, or given to one."""
 
     store: FeatureStore
     split: str

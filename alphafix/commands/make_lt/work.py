@@ -65,11 +65,7 @@ class MadeLists:
 
 @dataclass(frozen=True)
 class VerifiedLists:
-    """Lists that are as their checksums say.
-
-    Attributes:
-        names: Names of the lists.
-    """
+    """Lists that are as their checksums say."""
 
     names: tuple[str, ...]
 

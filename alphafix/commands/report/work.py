@@ -41,11 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportResult:
-    """A page that was written.
-
-    Attributes:
-        page: The page.
-    """
+    """A page that was written."""
 
     page: Path
 
