@@ -63,23 +63,23 @@ class Generator(torch.nn.Module):
         return self.tau * functional.normalize(features) @ functional.normalize(rows).T
 
 
-def fslwf(data: FitData) -> Fitted:
+def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
     """A cosine head: base rows trained on, few-split rows made by `Generator`.
 
     Trained in episodes in which some base classes play few-split classes (stage 2 of the
     paper; its stage 1 trains the backbone). The length of a feature is common to all classes,
     so that normalised rows rank as the cosine classifier does: a linear head without bias.
     """
-    found = [_fit(data, Shots.of(data), rate) for rate in RATES]
+    found = [_fit(data, Shots.of(data), rate, steps) for rate in RATES]
     return max(found, key=lambda one: one.val["overall"] or 0.0)
 
 
-def _fit(data: FitData, shots: Shots, rate: float) -> Fitted:
+def _fit(data: FitData, shots: Shots, rate: float, steps: int) -> Fitted:
     base, few = data.classes.base, data.classes.few
     model = Generator(torch.from_numpy(data.head.weight[base]))
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     rng = np.random.default_rng(data.seed)
-    for _ in range(STEPS):
+    for _ in range(steps):
         loss = _episode(model, data, shots, rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
