@@ -39,10 +39,19 @@ def margins(counts: Tensor) -> Tensor:
     return values * (LARGEST_MARGIN / values.max())
 
 
-def ldam_loss(cosines: Tensor, labels: Tensor, delta: Tensor) -> Tensor:
-    """CE(30 (cos - Delta_y at y)), the mean over samples (Cao et al. 2019, Eq. 12)."""
+def ldam_loss(
+    cosines: Tensor, labels: Tensor, delta: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """CE(30 (cos - Delta_y at y)), the mean over samples (Cao et al. 2019, Eq. 12).
+
+    Args:
+        cosines: n x C.
+        labels: n class ids.
+        delta: Margins, C.
+        weights: Of the classes, C, or None: the mean is then weighted by them.
+    """
     lowered = cosines - delta[labels, None] * functional.one_hot(labels, cosines.shape[1])
-    return functional.cross_entropy(SCALE * lowered, labels)
+    return functional.cross_entropy(SCALE * lowered, labels, weight=weights)
 
 
 def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMBDA) -> Tensor:

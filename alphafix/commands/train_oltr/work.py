@@ -151,6 +151,8 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
             preset=options.preset,
             ablations=Ablations(**_of(options, *Ablations.__dataclass_fields__)),
             experts=options.experts,
+            diversity=recipe.diversity,
+            spread=recipe.spread,
         ),
         images=images,
         running=Running(place, ranks),
