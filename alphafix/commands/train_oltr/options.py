@@ -20,6 +20,7 @@ _INCIDENTAL = {
     "openmax",
     "openmax_rank",
     "odin",
+    "open_val",
     "open_threshold",
     "workers",
     "device",
@@ -34,6 +35,7 @@ _INCIDENTAL = {
 
 Epochs = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+OpenThreshold = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 
 
 class TrainOltrOptions(CommandOptions):
@@ -121,8 +123,17 @@ class TrainOltrOptions(CommandOptions):
         ge=1,
     )
     odin: bool = flag(False, help="Evaluate the open set with ODIN too (Table 2).")
-    open_threshold: float = flag(
-        0.1, help="Softmax confidence under which a sample is unknown.", ge=0, le=1
+    open_val: str | None = flag(
+        None,
+        help="Images of unknown classes that are neither trained on nor evaluated: the threshold "
+        "auto is chosen with them.",
+        metavar="SPEC",
+    )
+    open_threshold: OpenThreshold = flag(
+        0.1,
+        help="Softmax confidence under which a sample is unknown; auto: that of the largest "
+        "F-measure on validation and --open-val, or without these twice what a guess has.",
+        metavar="NUMBER|auto",
     )
     class_order: Literal["string", "natural"] | None = flag(
         None, help="Order of class names in the logits; needed where the two differ."
