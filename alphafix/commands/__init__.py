@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # The line of each command in --help, here so that listing them loads nothing.
 LINES = {
     "demo": "Run the whole chain on embedded images: a first look, offline, in a minute.",
+    "fix": "Correct a model's rare classes: every stage in one line.",
     "extract": "Compute features of images with your model, and save its head.",
     "neighbors": "Find the base classes nearest to each few-split class.",
     "train": "Train AlphaNet: corrected rows for the few-split classes.",
