@@ -185,7 +185,8 @@ def test_patch__waits_for_who_works_on_the_model(way: dict[str, bool], tmp_path:
     write_stages(tmp_path / "run", head, make_correction(head))
     model.chmod(0o400)
     before = set(tmp_path.iterdir())
-    options = PatchOptions(run=tmp_path / "run", file=model, wait=0, **way)
+    given = {"run": tmp_path / "run", "file": model, "wait": 0, **way}
+    options = PatchOptions.model_validate(given)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(model)], stdout=subprocess.PIPE, text=True
     ) as holder:
