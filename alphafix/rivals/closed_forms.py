@@ -6,15 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
+from alphafix.metrics.trade_off import Contest, best_offset, trade_off
 from alphafix.rivals.data import FitData, Fitted, class_means, linear, unit
 from alphafix.values.arrays import FloatArray, FloatArray64
 
 # Kang et al. search tau in 0..1; the head of a model that was balanced before may need more.
 TAUS = np.linspace(0, 2, 41)
-
-# Multiples of the strength at which the directions' scores vary as much as the logits do.
-STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def few_bias(data: FitData) -> Fitted:
@@ -42,14 +39,9 @@ def best_few_offset(data: FitData, logits: FloatArray) -> float:
         data: Whose validation labels and rule count.
         logits: Logits of the validation samples, n x C.
     """
-    curve = _offset_curve(data, logits)
+    curve = trade_off(Contest.of(logits, data.val_labels, data.classes.few), data.classes)
     position = best_offset(curve, data.rule)
     return 0.0 if position is None else float(curve.offsets[position])
-
-
-def _offset_curve(data: FitData, logits: FloatArray) -> Curve:
-    """Validation accuracy of each split at every offset that makes a difference."""
-    return trade_off(Contest.of(logits, data.val_labels, data.classes.few), data.classes)
 
 
 def tau_norm(data: FitData) -> Fitted:
@@ -84,50 +76,6 @@ def logit_adjustment(data: FitData) -> Fitted:
         head.bias_or_zeros * head.scale - tau * prior,
         settings={"tau": round(float(tau), 3)},
     )
-
-
-def mean_directions(data: FitData, *, few_only: bool = False) -> Fitted:
-    """z'_c = z_c + s (x - mu).m_c + t [c is few-split], m_c = (mean_c - mu)/||mean_c - mu||.
-
-    A linear head again: rows w_c + s m_c, biases b_c - s mu.m_c + t. mu is the mean of the
-    class means, which does not depend on how frequent a class is. The strength s and the
-    few-split scalar t are chosen on validation, t exactly for each s (see `few_bias`).
-
-    Args:
-        data: What to fit on.
-        few_only: Change the rows of few-split classes only (base rows stay untouched).
-    """
-    head, classes = data.head, data.classes
-    changed = classes.few if few_only else np.arange(len(classes))
-    plain = head.logits(data.val_features)
-    center = data.means.mean(axis=0)
-    directions = unit(data.means - center)
-    added = np.zeros(plain.shape, dtype=np.float64)
-    added[:, changed] = (data.val_features - center) @ directions[changed].T
-    unit_strength = float(plain.std() / (added[:, changed].std() or 1.0))
-    found = [_with_offset(data, plain + s * unit_strength * added) for s in STRENGTHS]
-    place = max(range(len(found)), key=lambda i: found[i][0])
-    strength, extra = STRENGTHS[place] * unit_strength, found[place][1]
-    rows = head.weight * head.scale + strength * directions
-    biases = head.bias_or_zeros * head.scale - strength * directions @ center
-    biases[classes.few] += extra
-    return linear(
-        "mean-directions-few" if few_only else "mean-directions",
-        data,
-        rows[changed],
-        biases[changed],
-        classes=changed,
-        settings={"strength": strength, "offset": extra},
-    )
-
-
-def _with_offset(data: FitData, logits: FloatArray64) -> tuple[tuple[bool, float], float]:
-    """How good these logits get with the best few-split offset, and that offset."""
-    curve = _offset_curve(data, logits.astype(np.float32))
-    position = best_offset(curve, data.rule)
-    if position is None:
-        position = curve.nearest(0.0)
-    return data.goodness(curve.at(position)), float(curve.offsets[position])
 
 
 def nearest_class_mean(

@@ -10,11 +10,11 @@ from alphafix.metrics.trade_off import Contest
 from alphafix.rivals import fit
 from alphafix.rivals.closed_forms import (
     best_few_offset,
-    mean_directions,
     nearest_class_mean,
     row_norms,
 )
 from alphafix.rivals.data import predictions, unit
+from alphafix.rivals.discriminant import mean_directions
 from alphafix.values.head import Head
 from tests.common import make_problem
 from tests.rivals.problems import data_of, small_data
