@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
-from alphafix.features.scatter import WithinClass, within_class
+from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import check_rows
 from alphafix.features.sums import ClassSums
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
@@ -92,7 +92,7 @@ class Features(Displayed, ABC):
         Args:
             classes: Ids, int64.
         """
-        return within_class(self, classes)
+        return within_class(self.chunks(ROWS), self.labels, self.class_means(), classes)
 
     def class_counts(self) -> IntArray:
         """Samples of each class, int64 of shape C; those of no known class do not count."""

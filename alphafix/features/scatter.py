@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alphafix.values.arrays import FloatArray64, IntArray
-
-if TYPE_CHECKING:
-    from alphafix.features.features import Features
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.labels import class_counts
 
 # Rows that are widened to float64 at a time: enough for an efficient product at any width.
-_ROWS = 1024
+ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -30,31 +28,38 @@ class WithinClass:
     shrinkage: float
 
 
-def within_class(features: Features, classes: IntArray) -> WithinClass:
+def within_class(
+    chunks: Iterable[tuple[int, FloatArray]],
+    labels: IntArray,
+    means: FloatArray64,
+    classes: IntArray,
+) -> WithinClass:
     """Read the features once, in pieces, and hold one D x D matrix.
 
     scikit-learn's `ledoit_wolf` has the same shrinkage, but wants all samples in float64 at once
     and gives each the same weight; with classes of equal size the two agree.
 
     Args:
-        features: N x D features with labels, and their class means.
+        chunks: Index of the first row, and n x D features of about `ROWS` rows.
+        labels: Class ids, int64 of shape N; those below 0 are of no class.
+        means: Class means, C x D; those of classes without samples mean nothing.
         classes: Ids of the classes that count; those without samples do not.
     """
     from scipy.linalg.blas import dsyrk
 
-    counts, means, width = features.class_counts(), features.class_means(), features.width
+    counts, width = class_counts(labels, len(means)), means.shape[1]
     present = classes[counts[classes] > 0]
     weight = np.zeros(len(counts))
     weight[present] = 1 / (counts[present] * len(present))
     scatter = np.zeros((width, width), order="F")
     fourth = squares = 0.0
-    for start, chunk in features.chunks(_ROWS):
-        labels = features.labels[start : start + len(chunk)]
-        mine = np.flatnonzero((labels >= 0) & (weight[labels] > 0))
+    for start, chunk in chunks:
+        own = labels[start : start + len(chunk)]
+        mine = np.flatnonzero((own >= 0) & (weight[own] > 0))
         if not len(mine):
             continue
-        rows = chunk[mine] - means[labels[mine]]
-        shares = weight[labels[mine]]
+        rows = chunk[mine] - means[own[mine]]
+        shares = weight[own[mine]]
         rows *= np.sqrt(shares)[:, None]
         # (w |r|^2)^2 summed: of these, and of S itself, the variance of S's entries is made.
         fourth += float((np.einsum("nd,nd->n", rows, rows) ** 2).sum())

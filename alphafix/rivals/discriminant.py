@@ -76,13 +76,16 @@ def mean_directions(data: FitData, *, few_only: bool = False) -> Fitted:
 
 
 def _chosen(family: Family) -> Fitted:
-    """The setting with its few-split offset that the rule likes best, the first of equals."""
+    """The setting with its few-split offset that the rule likes best, the first of equals.
+
+    Where it allows none, or no few-split sample says anything, what loses least overall.
+    """
     data, found = family.data, []
     for place, contest in enumerate(family.contests()):
         curve = trade_off(contest, data.classes)
         position = best_offset(curve, data.rule)
         if position is None:
-            position = curve.nearest(0.0)
+            position = int(curve.accuracy["overall"].argmax())
         goodness = data.goodness(curve.at(position))
         found.append((goodness, -place, float(curve.offsets[position])))
     _, place, offset = max(found)
