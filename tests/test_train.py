@@ -149,6 +149,16 @@ def test_train__several_k(run: Run) -> None:
     np.testing.assert_allclose(alone.trials.alphas, correction.trials.alphas[:2, :, :3], atol=1e-5)
 
 
+def test_train__paper_says_how_few_steps_it_makes(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned(options(run, preset="paper"))
+    assert "only 6 steps: the schedule of the preset paper is for larger data" in caplog.text
+    caplog.clear()
+    planned(options(run))
+    assert "steps: the schedule" not in caplog.text
+
+
 def test_train__k_under_3_warns(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     train(options(run, k=(1, 3), seeds=1))
     assert "with k = 1 alpha can only be +1 or -1" in caplog.text
@@ -242,8 +252,9 @@ def test_options__that_do_not_fit_together(given: dict[str, object], message: st
 
 def test_plan__counts_steps_and_bytes_without_training(run: Run) -> None:
     found = planned(options(run, rho=(0.5, 1.0), seeds=3))
-    # 6 few-split classes of 5 samples: 45 and 60 samples an epoch, one step each.
-    assert (found.trials, found.steps) == (6, 6 * 6)
+    # 6 few-split classes of 5 samples: 45 and 60 samples, one step a pass and 12 passes an epoch.
+    assert (found.trials, found.steps) == (6, 6 * 6 * 12)
+    assert planned(options(run, rho=(0.5, 1.0), seeds=3, preset="paper")).steps == 6 * 6
     assert all(size > 0 for size in found.bytes.values())
     assert not run.has(CORRECTION)
 

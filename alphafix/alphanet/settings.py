@@ -9,6 +9,11 @@ from alphafix.alphanet.training import Hyper
 from alphafix.errors import InputError, option
 from alphafix.values.head import Head
 
+# Few-split samples of a handful of classes fill one batch: one step an epoch, 25 in all, in which
+# hardly anything is learned. From 300 steps on more gain less than a point, on data of any size
+# (examples/evidence/steps.py).
+LEAST_STEPS = 12
+
 RuleName = Literal["overall", "few", "harmonic", "constrained"]
 
 
@@ -22,8 +27,9 @@ class FitSettings:
         seeds: One trial each, for every rho and K.
         metric: Other neighbours than those that are given, "euclidean", "cosine" or "random"
             (drawn for each trial); None for those.
-        preset: "paper", or "official": the authors' code, which feeds the class's own row to the
-            network too and keeps the few-split biases.
+        preset: "paper"; "official": the authors' code, which feeds the class's own row to the
+            network too and keeps the few-split biases; or None: the paper, but with an epoch of
+            at least `LEAST_STEPS` steps, as the paper's own data sets (but for CIFAR-100-LT) have.
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
@@ -44,7 +50,7 @@ class FitSettings:
     ks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = tuple(range(10))
     metric: str | None = None
-    preset: Literal["paper", "official"] = "paper"
+    preset: Literal["paper", "official"] | None = None
     include_self: bool | None = None
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
@@ -81,6 +87,7 @@ class FitSettings:
         return replace(
             self.hyper,
             learn_bias=learn_bias and head.bias is not None,
+            least_steps=max(self.hyper.least_steps, 0 if self.preset else LEAST_STEPS),
             include_self=official if self.include_self is None else self.include_self,
         )
 

@@ -42,10 +42,9 @@ class Hyper:
         hidden: Widths of the hidden layers.
         learn_bias: Whether the few-split biases are learned ("official": they are not).
         include_self: Whether a class's own row enters the network too ("official").
-        least_steps: Steps of a whole training at the least: where ``epochs`` passes over an
-            epoch's samples are fewer, an epoch is made of several passes, so that the learning
-            rate decays, and epochs are chosen, at the same fractions of the training. The
-            paper's data have enough samples; 0 is its schedule for any data.
+        least_steps: Steps of an epoch at the least: where one pass over its samples has fewer, an
+            epoch is made of several passes, each drawn anew. The rate decays, and epochs may be
+            chosen, at the same fractions of the training.
         max_steps: Stop a trial after this many steps (to try a size out), or None.
     """
 
@@ -63,8 +62,7 @@ class Hyper:
 
     def passes(self, samples: int) -> int:
         """Passes over ``samples`` samples that make an epoch."""
-        once = self.epochs * -(-samples // self.batch_size)
-        return max(1, -(-self.least_steps // once))
+        return max(1, -(-self.least_steps // -(-samples // self.batch_size)))
 
 
 @dataclass(frozen=True)

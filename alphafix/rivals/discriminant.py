@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphafix.features.scatter import WithinClass
-from alphafix.metrics.trade_off import Contest, best_offset, trade_off
+from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.rivals.data import FitData, Fitted, linear, unit
 from alphafix.values.arrays import FloatArray64, IntArray
 
@@ -32,7 +32,7 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 # The discriminant has other scalars beside; finer strengths chose no better on small validation
 # sets (examples/evidence/family.py).
 FEW_STRENGTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 3.0)
-TAUS = (0.0, 0.5, 1.0)
+TAUS = (0.0, 0.5, 1.0, 2.0)
 
 # Without any shrinkage a constant feature, or fewer samples than D, has no inverse.
 LEAST_SHRINKAGE = 1e-6
@@ -76,19 +76,19 @@ def mean_directions(data: FitData, *, few_only: bool = False) -> Fitted:
 
 
 def _chosen(family: Family) -> Fitted:
-    """The setting with its few-split offset that the rule likes best, the first of equals.
+    """The setting with its few-split offset that the rule likes best.
 
-    Where it allows none, or no few-split sample says anything, what loses least overall.
+    A few rare samples are soon all right: of equals, the one with the greatest overall accuracy.
+    Where the rule allows none, or no few-split sample says anything, what loses least overall.
     """
     data, found = family.data, []
     for place, contest in enumerate(family.contests()):
         curve = trade_off(contest, data.classes)
-        position = best_offset(curve, data.rule)
-        if position is None:
-            position = int(curve.accuracy["overall"].argmax())
-        goodness = data.goodness(curve.at(position))
-        found.append((goodness, -place, float(curve.offsets[position])))
-    _, place, offset = max(found)
+        overall = curve.accuracy["overall"]
+        goodness = np.nan_to_num(data.rule.goodness_along(curve.accuracy), nan=-1.0)
+        at = int(np.lexsort((-np.abs(curve.offsets), overall, goodness))[-1])
+        found.append((goodness[at], overall[at], -place, float(curve.offsets[at])))
+    _, _, place, offset = max(found)
     return family.build(-place, offset)
 
 

@@ -46,10 +46,11 @@ class TrainOptions(StageOptions):
         help="Other neighbours than those of `alphafix neighbors`; random ones "
         "are drawn for each trial.",
     )
-    preset: Literal["paper", "official"] = flag(
-        "paper",
-        help="The paper, or the authors' released code: it feeds the class's own "
-        "row to the network too and keeps the few-split biases.",
+    preset: Literal["paper", "official"] | None = flag(
+        None,
+        help="The paper to the letter, or the authors' released code: it feeds the class's own "
+        "row to the network too and keeps the few-split biases  [the paper, but with at least "
+        "12 steps an epoch: small data take several passes].",
     )
     include_self: bool | None = flag(
         None, help="Feed the class's own row to the network  [preset]."
