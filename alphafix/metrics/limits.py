@@ -33,6 +33,10 @@ HALVES = 100
 # Standard errors of slack that are tried; where the last is not enough nothing can be promised.
 MARGINS = np.arange(0, 8.01, 0.1)
 
+# Share of the cases in which a limit may be exceeded that halves of one sample may use: what is
+# lucky in the whole sample is so in both halves, so that they are kinder than fresh samples.
+CAUTION = 0.75
+
 # Candidates that take part in the repeated choice: an offset in small steps, for all paths.
 MOST_CANDIDATES = 20_000
 OFFSETS = (8, 256)
@@ -243,7 +247,7 @@ class Samples:
         if not candidates.gained.shape[2]:
             return least
         broken = np.mean([self._broken(*both) for both in self._halves(candidates, rng)], axis=0)
-        bad = np.flatnonzero(broken > 1 - self.limits.confidence + ROUNDING)
+        bad = np.flatnonzero(broken > CAUTION * (1 - self.limits.confidence))
         # From the first margin on after which none is too small.
         first = int(bad[-1]) + 1 if len(bad) else 0
         return max(least, float(MARGINS[first])) if first < len(MARGINS) else float("inf")

@@ -13,9 +13,6 @@ from alphafix.values.arrays import FloatArray, FloatArray64
 # Kang et al. search tau in 0..1; the head of a model that was balanced before may need more.
 TAUS = np.linspace(0, 2, 41)
 
-# Multiples of the strength at which the directions' scores vary as much as the logits do.
-STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
-
 
 def few_bias(data: FitData) -> Offered:
     """z'_c = z_c + s for few-split c, s chosen on validation (the control of glyphs.md).
@@ -79,41 +76,6 @@ def logit_adjustment(data: FitData) -> Offered:
 
     paths = [Path(data.contest(plain - tau * prior)) for tau in TAUS]
     return Offered("logit-adjustment", paths, build)
-
-
-def mean_directions(data: FitData, *, few_only: bool = False) -> Offered:
-    """z'_c = z_c + s (x - mu).m_c + t [c is few-split], m_c = (mean_c - mu)/||mean_c - mu||.
-
-    A linear head again: rows w_c + s m_c, biases b_c - s mu.m_c + t. mu is the mean of the
-    class means, which does not depend on how frequent a class is. The strength s and the
-    few-split scalar t are chosen on validation, t exactly for each s (see `few_bias`).
-
-    Args:
-        data: What to fit on.
-        few_only: Change the rows of few-split classes only (base rows stay untouched).
-    """
-    head, classes = data.head, data.classes
-    name = "mean-directions-few" if few_only else "mean-directions"
-    changed = classes.few if few_only else np.arange(len(classes))
-    plain = head.logits(data.val_features)
-    center = data.means.mean(axis=0)
-    directions = unit(data.means - center)
-    added = np.zeros(plain.shape, dtype=np.float64)
-    added[:, changed] = (data.val_features - center) @ directions[changed].T
-    unit_strength = float(plain.std() / (added[:, changed].std() or 1.0))
-
-    def build(place: int, offset: float) -> Fitted:
-        strength = STRENGTHS[place] * unit_strength
-        rows = head.weight * head.scale + strength * directions
-        biases = head.bias_or_zeros * head.scale - strength * directions @ center
-        biases[classes.few] += offset
-        settings = {"strength": strength, "offset": offset}
-        return linear(
-            name, data, rows[changed], biases[changed], classes=changed, settings=settings
-        )
-
-    paths = [Path(data.contest(plain + s * unit_strength * added), free=True) for s in STRENGTHS]
-    return Offered(name, paths, build)
 
 
 def nearest_class_mean(

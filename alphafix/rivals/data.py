@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.features.features import Features
+from alphafix.features.scatter import WithinClass
 from alphafix.features.sums import ClassSums
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
@@ -67,8 +68,8 @@ class FitData:
 
     @cached_property
     def means(self) -> FloatArray64:
-        """Class means of the training features, float64 of shape C x D."""
-        return class_means(self.features, self.labels, len(self.classes))
+        """Class means of the training features, float64 of shape C x D; 0 without samples."""
+        return np.nan_to_num(self.train.class_means())
 
     @cached_property
     def counts(self) -> FloatArray64:
@@ -80,6 +81,15 @@ class FitData:
     def prior(self) -> FloatArray64:
         """Share of each class among the training samples, float64 of shape C."""
         return np.asarray(self.counts / self.counts.sum())
+
+    @cached_property
+    def within(self) -> WithinClass:
+        """Within-class covariance of the base classes' training features.
+
+        Few-split samples do not count: a backbone that was trained on a handful of samples has
+        them by heart, so that their scatter says nothing of new ones.
+        """
+        return self.train.within_class(self.classes.base)
 
     @cached_property
     def base(self) -> Accuracy:

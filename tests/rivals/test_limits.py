@@ -30,7 +30,7 @@ def test_flips__are_counted_at_every_offset(limits: Limits) -> None:
     samples = Samples(CLASSES, LABELS, base_right, limits)
     offsets = Path(contest, free=True).offsets()
     flips = samples.flips(contest, offsets)
-    groups = [np.isin(LABELS, CLASSES.few), ~np.isin(LABELS, CLASSES.few)]
+    groups: list[BoolArray] = [np.isin(LABELS, CLASSES.few), ~np.isin(LABELS, CLASSES.few)]
     if limits.max_class_drop is not None:
         groups += [c == LABELS for c in range(6)]
     for place in range(0, len(offsets), 7):
