@@ -16,7 +16,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alphafix.alphanet.combine import NoCorrectionError
 from alphafix.alphanet.fit import fit
 from alphafix.alphanet.given import Given
 from alphafix.api.functions import find_neighbors
@@ -55,10 +54,11 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     Where nothing can be corrected (two classes, which share one row in scikit-learn; no rare
     class; or not more frequent classes than ``n_neighbors``), a warning says so and the
-    classifier is the linear one. So it is where no correction is at least as good as the linear
-    classifier on the samples that it is chosen on: with ``holdout`` on those held out, overall or
-    within ``max_overall_drop``; without, in accuracy on the training samples as AlphaNet draws
-    them (each rare one, and ``rho`` times as many frequent ones, classes alike).
+    classifier is the linear one. So it is where no correction beats the linear classifier on the
+    samples that it is chosen on: with ``holdout`` on those held out, by the mean accuracy of the
+    few-, medium- and many-split classes, or of the rare ones within ``max_overall_drop``; without,
+    in accuracy on the training samples as AlphaNet draws them (each rare one, and ``rho`` times as
+    many frequent ones, classes alike).
 
     ``X`` must be dense: reduce sparse text features first, for example by `TruncatedSVD` in a
     `Pipeline`.
@@ -79,8 +79,10 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         holdout: Share of each class's samples that neither the linear classifier nor AlphaNet
             is fitted on, and on which the epoch (and rho) is chosen. By default none: all
             samples are used, and the last epoch.
-        max_overall_drop: With ``holdout``: percentage points of overall accuracy on the
-            samples held out that may be lost, within which rare classes gain the most.
+        max_overall_drop: With ``holdout``: percentage points of overall accuracy that may be lost
+            on fresh samples, within which rare classes gain the most.
+        confidence: Probability with which ``max_overall_drop`` holds on fresh samples, as many
+            as are held out; at 0.5 it holds on those held out, no more.
         device: Where to train: "auto", "cpu", "cuda" or "mps".
         random_state: Seed of the trials and of ``holdout``.
 
@@ -110,6 +112,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         max_epochs: int = 25,
         holdout: float | None = None,
         max_overall_drop: float | None = None,
+        confidence: float = 0.95,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -123,6 +126,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self.max_epochs = max_epochs
         self.holdout = holdout
         self.max_overall_drop = max_overall_drop
+        self.confidence = confidence
         self.device = device
         self.random_state = random_state
 
@@ -149,10 +153,9 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         why_not = self._why_not()
         if why_not is None:
             data = Features.of(checked, self._ids(labels), num_classes=len(self.classes_))
-            try:
-                self.correction_ = self._correct(data, kept, held, options)
-            except NoCorrectionError as error:
-                why_not = str(error)
+            found = self._correct(data, kept, held, options)
+            why_not = found.kept_because
+            self.correction_ = None if found.is_base else found
         if why_not is not None:
             warnings.warn(f"nothing is corrected: {why_not}", UserWarning, stacklevel=2)
         self.corrected_ = self.correction_ is not None
@@ -212,7 +215,13 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
             "device": cast("Any", self.device),
         }
         if self.max_overall_drop is not None:
-            keywords |= {"select": "constrained", "max_overall_drop": self.max_overall_drop}
+            keywords |= {
+                "select": "constrained",
+                "max_overall_drop": self.max_overall_drop,
+                "confidence": self.confidence,
+            }
+        elif self.holdout is not None:
+            keywords |= {"select": "balanced"}
         options = options_for_values(TrainOptions, keywords)
         if self.holdout is None and (len(options.rho) > 1 or options.select == "constrained"):
             raise InputError(
@@ -276,11 +285,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     def _correct(
         self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
-        """Train AlphaNet.
-
-        Raises:
-            NoCorrectionError: If no correction is as good as it has to be.
-        """
+        """Train AlphaNet; the base model where no correction is as good as it has to be."""
         features, table = _part(data, kept), self.class_table_
         head = head_of(self.base_estimator_)
         neighbors = find_neighbors(
@@ -288,7 +293,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         )
         val = None if held is None else _part(data, held)
         # The samples are held out already, before the linear classifier was fitted.
-        settings = replace(settings_of(options), holdout=None, never_worse=True)
+        settings = replace(settings_of(options), holdout=None, check_training=True)
         return fit(Given(features, val, head, table, neighbors), settings)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from alphafix.alphanet.training import Hyper
 from alphafix.errors import InputError, option
+from alphafix.metrics.limits import Limits
 from alphafix.values.head import Head
 
 # Few-split samples of a handful of classes fill one batch: one step an epoch, 25 in all, in which
@@ -14,7 +15,7 @@ from alphafix.values.head import Head
 # (examples/evidence/steps.py).
 LEAST_STEPS = 12
 
-RuleName = Literal["overall", "few", "harmonic", "constrained"]
+RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class FitSettings:
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
         select: What is to be greatest on validation (see `alphafix.metrics.selection.Rule`).
-        max_overall_drop: For "constrained": points of overall accuracy that may be lost.
+        limits: For "constrained": what may be lost, and how surely.
         ensemble: "mean" of the seeds' corrected rows, or the best "single" trial.
         calibrate: Add one scalar to all few-split logits, chosen on validation.
         holdout: Share of each class's training samples that are held out for validation.
-        never_worse: Give no correction that is worse than the base model on the samples that
-            it was chosen on: those of validation or, without any, the training samples as they
-            were drawn.
+        allow_worse: Give the correction even where it does not beat the base model on the
+            validation samples that it was chosen on.
+        check_training: Without validation samples, see on the training samples as they were drawn
+            whether the correction is worse than the base model. (Features of a network that was
+            trained on the same samples cannot tell.)
         device: "auto", "cpu", "cuda" or "mps".
         memory: Bytes that the scores of training and of validation samples may take each;
             above, they are computed again when they are needed.
@@ -55,11 +58,12 @@ class FitSettings:
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
     select: RuleName = "overall"
-    max_overall_drop: float | None = None
+    limits: Limits = field(default_factory=Limits)
     ensemble: Literal["mean", "single"] = "mean"
     calibrate: bool = False
     holdout: float | None = None
-    never_worse: bool = False
+    allow_worse: bool = False
+    check_training: bool = False
     device: str = "auto"
     memory: int = 2 << 30
 

@@ -79,8 +79,13 @@ class TrainKeywords(StageKeywords, total=False):
     first_epoch: int
     batch_size: int
     lr: float
-    select: Literal["overall", "few", "harmonic", "constrained"]
+    select: Literal["overall", "few", "harmonic", "balanced", "constrained"]
     max_overall_drop: float | None
+    max_base_drop: float | None
+    max_class_drop: float | None
+    confidence: float
+    allow_worse: bool
+    at: str | None
     ensemble: Literal["mean", "single"]
     calibrate: bool | None
     holdout: float | None
@@ -129,6 +134,7 @@ class CompareKeywords(StageKeywords, total=False):
 
     on: Literal["test", "val"]
     max_overall_drop: float
+    confidence: float
     methods: str | Sequence[str]
     rho: float | Sequence[float]
     seeds: int

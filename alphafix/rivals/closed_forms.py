@@ -6,53 +6,48 @@ from functools import partial
 
 import numpy as np
 
-from alphafix.metrics.trade_off import Contest, best_offset, trade_off
-from alphafix.rivals.data import FitData, Fitted, class_means, linear, unit
+from alphafix.metrics.trade_off import Path
+from alphafix.rivals.data import FitData, Fitted, Offered, class_means, linear, unit
 from alphafix.values.arrays import FloatArray, FloatArray64
 
 # Kang et al. search tau in 0..1; the head of a model that was balanced before may need more.
 TAUS = np.linspace(0, 2, 41)
 
 
-def few_bias(data: FitData) -> Fitted:
+def few_bias(data: FitData) -> Offered:
     """z'_c = z_c + s for few-split c, s chosen on validation (the control of glyphs.md).
 
     Accuracy changes only where s crosses a sample's gap between its best base and best
     few-split logit, so that all values of s are tried.
     """
     head, few = data.head, data.classes.few
-    found = best_few_offset(data, head.logits(data.val_features))
-    return linear(
-        "few-bias",
-        data,
-        head.weight[few] * head.scale,
-        head.bias_or_zeros[few] * head.scale + found,
-        classes=few,
-        settings={"offset": found},
-    )
+
+    def build(_: int, offset: float) -> Fitted:
+        return linear(
+            "few-bias",
+            data,
+            head.weight[few] * head.scale,
+            head.bias_or_zeros[few] * head.scale + offset,
+            classes=few,
+            settings={"offset": offset},
+        )
+
+    return Offered("few-bias", [Path(data.contest_of(head.logits), free=True)], build)
 
 
-def best_few_offset(data: FitData, logits: FloatArray) -> float:
-    """The offset of few-split logits that the rule likes best; 0 if it allows none.
-
-    Args:
-        data: Whose validation labels and rule count.
-        logits: Logits of the validation samples, n x C.
-    """
-    curve = trade_off(Contest.of(logits, data.val_labels, data.classes.few), data.classes)
-    position = best_offset(curve, data.rule)
-    return 0.0 if position is None else float(curve.offsets[position])
-
-
-def tau_norm(data: FitData) -> Fitted:
+def tau_norm(data: FitData) -> Offered:
     """w'_c = w_c / ||w_c||^tau without bias (Kang et al. 2020, Eq. 2); tau on validation."""
-    plain = data.val_features @ data.head.weight.T
+    plain = data.val_features @ data.head.weight.T * np.float32(data.head.scale)
     norms = row_norms(data)
-    tau, _ = data.best(TAUS, lambda tau: (plain / norms**tau).argmax(axis=1).astype(np.int64))
-    rows = data.head.weight * data.head.scale / norms[:, None] ** tau
-    return linear(
-        "tau-norm", data, rows, np.zeros(len(rows)), settings={"tau": round(float(tau), 3)}
-    )
+
+    def build(place: int, _: float) -> Fitted:
+        tau = TAUS[place]
+        rows = data.head.weight * data.head.scale / norms[:, None] ** tau
+        settings = {"tau": round(float(tau), 3)}
+        return linear("tau-norm", data, rows, np.zeros(len(rows)), settings=settings)
+
+    paths = [Path(data.contest(plain / norms**tau)) for tau in TAUS]
+    return Offered("tau-norm", paths, build)
 
 
 def row_norms(data: FitData) -> FloatArray64:
@@ -61,21 +56,26 @@ def row_norms(data: FitData) -> FloatArray64:
     return np.asarray(np.where(norms == 0, 1, norms))
 
 
-def logit_adjustment(data: FitData) -> Fitted:
+def logit_adjustment(data: FitData) -> Offered:
     """z'_c = z_c - tau log pi_c with pi the training shares; tau on validation.
 
     Menon et al. 2021, section 4.2 (post-hoc logit adjustment).
     """
     head = data.head
     plain, prior = head.logits(data.val_features), np.log(data.prior)
-    tau, _ = data.best(TAUS, lambda tau: (plain - tau * prior).argmax(axis=1).astype(np.int64))
-    return linear(
-        "logit-adjustment",
-        data,
-        head.weight * head.scale,
-        head.bias_or_zeros * head.scale - tau * prior,
-        settings={"tau": round(float(tau), 3)},
-    )
+
+    def build(place: int, _: float) -> Fitted:
+        tau = TAUS[place]
+        return linear(
+            "logit-adjustment",
+            data,
+            head.weight * head.scale,
+            head.bias_or_zeros * head.scale - tau * prior,
+            settings={"tau": round(float(tau), 3)},
+        )
+
+    paths = [Path(data.contest(plain - tau * prior)) for tau in TAUS]
+    return Offered("logit-adjustment", paths, build)
 
 
 def nearest_class_mean(

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphafix.features.scatter import WithinClass
-from alphafix.metrics.trade_off import Contest, trade_off
-from alphafix.rivals.data import FitData, Fitted, linear, unit
+from alphafix.metrics.trade_off import Contest, Path
+from alphafix.rivals.data import FitData, Fitted, Offered, linear, unit
 from alphafix.values.arrays import FloatArray64, IntArray
 
 # Multiples of the strength at which the directions' scores vary as much as the logits do.
@@ -58,7 +58,7 @@ class Setting:
     tau: float
 
 
-def lda(data: FitData, *, few_only: bool = False) -> Fitted:
+def lda(data: FitData, *, few_only: bool = False) -> Offered:
     """The family with the shrinkage of Ledoit and Wolf, or gamma = 1; s, tau, t on validation.
 
     Args:
@@ -67,29 +67,18 @@ def lda(data: FitData, *, few_only: bool = False) -> Fitted:
     """
     shrinkages = (max(data.within.shrinkage, LEAST_SHRINKAGE), 1.0)
     taus = (0.0,) if few_only else TAUS
-    return _chosen(Family.of("lda", data, shrinkages, FEW_STRENGTHS, taus, few_only=few_only))
+    return _offer(Family.of("lda", data, shrinkages, FEW_STRENGTHS, taus, few_only=few_only))
 
 
-def mean_directions(data: FitData, *, few_only: bool = False) -> Fitted:
+def mean_directions(data: FitData, *, few_only: bool = False) -> Offered:
     """The family with gamma = 1 and tau = 0; s and t on validation (see `lda`)."""
-    return _chosen(Family.of("mean-directions", data, (1.0,), STRENGTHS, (0.0,), few_only=few_only))
+    return _offer(Family.of("mean-directions", data, (1.0,), STRENGTHS, (0.0,), few_only=few_only))
 
 
-def _chosen(family: Family) -> Fitted:
-    """The setting with its few-split offset that the rule likes best.
-
-    A few rare samples are soon all right: of equals, the one with the greatest overall accuracy.
-    Where the rule allows none, or no few-split sample says anything, what loses least overall.
-    """
-    data, found = family.data, []
-    for place, contest in enumerate(family.contests()):
-        curve = trade_off(contest, data.classes)
-        overall = curve.accuracy["overall"]
-        goodness = np.nan_to_num(data.rule.goodness_along(curve.accuracy), nan=-1.0)
-        at = int(np.lexsort((-np.abs(curve.offsets), overall, goodness))[-1])
-        found.append((goodness[at], overall[at], -place, float(curve.offsets[at])))
-    _, _, place, offset = max(found)
-    return family.build(-place, offset)
+def _offer(family: Family) -> Offered:
+    """All settings, each with any few-split offset t."""
+    paths = [Path(contest, free=True) for contest in family.contests()]
+    return Offered(family.name, paths, family.build)
 
 
 @dataclass(frozen=True)

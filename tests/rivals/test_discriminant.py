@@ -18,7 +18,7 @@ from alphafix.features.writer import FeatureWriter
 from alphafix.metrics.trade_off import Contest
 from alphafix.rivals import LINEAR_METHODS, fit, fit_method
 from alphafix.rivals.data import FitData, unit
-from alphafix.rivals.discriminant import TAUS, Family, directions, mean_directions
+from alphafix.rivals.discriminant import TAUS, Family, directions
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -131,7 +131,7 @@ def test_lda__better_than_its_limit_where_features_are_correlated() -> None:
     means = np.stack([rows[labels == c].mean(axis=0) for c in range(12)])
     head = Head(means, -0.5 * (means**2).sum(axis=1))  # the nearest mean
     data = data_of(rows, labels, head, val=(val, val_labels), drop=0.0)
-    gain, limit = (f.val["few"] or 0 for f in (fit("lda", data), mean_directions(data)))
+    gain, limit = (f.val["few"] or 0 for f in (fit("lda", data), fit("mean-directions", data)))
     assert gain > limit + 5
 
 
@@ -168,7 +168,9 @@ def sane(data: FitData, name: str) -> None:
     assert np.isfinite(correction.rows).all()
     assert correction.biases is None or np.isfinite(correction.biases).all()
     found = fit(name, data).val
-    assert (found["overall"] or 0) >= (data.rule.base["overall"] or 0) - data.max_overall_drop
+    assert (found["overall"] or 0) >= (data.base["overall"] or 0) - (
+        data.limits.max_overall_drop or 0
+    )
 
 
 @BOTH
