@@ -4,10 +4,11 @@
     python examples/evidence/corrections.py [--json] [--problems digits,tfidf] [--draws 20]
 
 For each draw of validation and test, and each limit on the overall drop, every method chooses its
-settings on validation. What is compared is not what each happens to cost on test, but few-split
-accuracy where the offset of the few-split logits is moved so that overall accuracy on *test* has
-changed by just the limit: at equal realised change. Methods without an offset of their own get one
-for this, and NaN is where no offset reaches it. "realised" is the overall change as chosen.
+settings on validation (confidence 0.5: the limit holds there, no more). What is compared is not
+what each happens to cost on test, but few-split accuracy where the offset of the few-split logits
+is moved so that overall accuracy on *test* has changed by just the limit: at equal realised
+change. A method without an offset of its own gets one for this. "auto" is the choice among all
+closed forms and AlphaNet; its distance to the best row is what not knowing that row costs.
 
 The variants of AlphaNet, the mean of 2 trials with rho 0.5 and K = 5:
 
@@ -25,7 +26,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,12 +39,14 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
-from alphafix.metrics.trade_off import Contest, trade_off
-from alphafix.rivals import RIVALS, fit
-from alphafix.rivals.data import FitData, unit
+from alphafix.metrics.limits import Limits
+from alphafix.metrics.trade_off import Contest, Path, trade_off
+from alphafix.rivals import RIVALS
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, linear, unit
 from alphafix.rivals.discriminant import directions
-from alphafix.values.arrays import FloatArray, FloatArray64
+from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import ClassTable
+from alphafix.values.curve import Curve
 from alphafix.values.head import Head
 
 LIMITS = (0.0, 0.5, 1.0, 2.0)
@@ -70,16 +73,8 @@ class Measured:
     chosen_overall: float
 
 
-Method = Callable[[FitData], Head]
-"""A draw with a limit -> the head that the method chooses."""
-
-
-def closed_form(name: str, data: FitData) -> Head:
-    """The head of one of `RIVALS`."""
-    correction = fit(name, data).correction
-    if correction is None:
-        raise SystemExit(f"{name} is not a linear head")
-    return correction.apply(data.head)
+Method = Callable[[FitData], Offered]
+"""A draw -> all settings that validation can choose from."""
 
 
 def own_directions(train: Features, head: Head, classes: ClassTable) -> FloatArray64:
@@ -128,50 +123,59 @@ def alphanet(problem: Problem, scale: float = 1.0, *, own: bool = False) -> Head
 
 def methods_of(problem: Problem, *, closed_only: bool) -> Mapping[str, Method]:
     """All methods; AlphaNet is trained once, without validation, so its last epoch counts."""
-    found: dict[str, Method] = {name: partial(closed_form, name) for name in CLOSED}
+    found: dict[str, Method] = {name: RIVALS[name].offer for name in CLOSED}
     if closed_only:
         return found
-    for label, own in (("", False), (", own direction", True)):
+    for own in (False, True):
         heads = [alphanet(problem, scale, own=own) for scale in SCALES]
-        found[f"alphanet{label}"] = partial(best_of, [heads[SCALES.index(1.0)]])
-        found["alphanet, both" if own else "alphanet, learned scale"] = partial(best_of, heads)
+        plain = heads[SCALES.index(1.0)]
+        found["alphanet, own direction" if own else "alphanet"] = partial(offer_of, [plain])
+        found["alphanet, both" if own else "alphanet, learned scale"] = partial(offer_of, heads)
         if not own:
-            plain = heads[SCALES.index(1.0)]
-            found["lda on alphanet"] = lambda data, plain=plain: closed_form(
-                "lda", replace(data, head=plain)
-            )
+            found["lda on alphanet"] = partial(discriminant_on, plain)
     return found
 
 
-def best_of(heads: list[Head], data: FitData) -> Head:
-    """The head that is best with few-bias on validation within the limit of the given head."""
-    tried = []
-    for head in heads:
-        curve = trade_off(contest_of(head, data.val, data.classes), data.classes)
-        goodness = data.rule.goodness_along(curve.accuracy)
-        place = int(np.nanargmax(goodness)) if not np.isnan(goodness).all() else 0
-        value = float(goodness[place]) if not np.isnan(goodness[place]) else -1.0
-        biases: FloatArray = head.bias_or_zeros[data.classes.few]
-        shifted = biases + np.float32(curve.offsets[place] / head.scale)
-        rows = head.weight[data.classes.few]
-        tried.append((value, -len(tried), head.with_rows(data.classes.few, rows, shifted)))
-    return max(tried)[2]
+def offer_of(heads: Sequence[Head], data: FitData) -> Offered:
+    """Heads to choose from, each with any offset on its few-split logits."""
+    few = data.classes.few
+
+    def build(place: int, offset: float) -> Fitted:
+        head = heads[place]
+        biases = head.bias_or_zeros[few] * head.scale + offset
+        return linear("alphanet", data, head.weight[few] * head.scale, biases, classes=few)
+
+    return Offered(
+        "alphanet", [Path(data.contest_of(head.logits), free=True) for head in heads], build
+    )
 
 
-def contest_of(head: Head, features: Features, classes: ClassTable) -> Contest:
-    """Few-split against base classes."""
-    return Contest.of(head.logits(features.array()), features.labels, classes.few)
+def discriminant_on(head: Head, data: FitData) -> Offered:
+    """`lda` added to another head's logits; what it gains and costs counts from the base head."""
+    return RIVALS["lda"].offer(replace(data, head=head))
+
+
+def read(head: Head, test: Features, classes: ClassTable) -> tuple[Curve, int]:
+    """The curve of a head on test over offsets, and where offset 0 is."""
+    contest = Contest.of(head.logits(test.array()), test.labels, classes.few)
+    curve = trade_off(contest, classes)
+    return curve, curve.nearest(0.0)
 
 
 def measured(head: Head, base: Head, test: Features, classes: ClassTable, limit: float) -> Measured:
     """Read a head on test, as it is and at the realised overall change of ``-limit``."""
-    before, after = (trade_off(contest_of(one, test, classes), classes) for one in (base, head))
-    start = {name: before.accuracy[name][before.nearest(0.0)] for name in ("few", "overall")}
-    now = after.nearest(0.0)
-    change = after.accuracy["overall"] - start["overall"]
-    reached = after.accuracy["few"][change >= -limit - 1e-9]
-    few = float(reached.max() - start["few"]) if len(reached) else float("nan")
-    return Measured(few, float(after.accuracy["few"][now] - start["few"]), float(change[now]))
+    (before, at), (after, now) = read(base, test, classes), read(head, test, classes)
+    few, overall = (after.accuracy[name] - before.accuracy[name][at] for name in ("few", "overall"))
+    reached = few[overall >= -limit - 1e-9]
+    best = float(reached.max()) if len(reached) else float("nan")
+    return Measured(best, float(few[now]), float(overall[now]))
+
+
+def corrected(head: Head, found: Fitted | None) -> Head:
+    """The head as it ships: the base head, where nothing was better."""
+    if found is None or found.correction is None:
+        return head
+    return found.correction.apply(head)
 
 
 def measure(problem: Problem, draws: int, *, closed_only: bool) -> Iterator[dict[str, object]]:
@@ -181,10 +185,16 @@ def measure(problem: Problem, draws: int, *, closed_only: bool) -> Iterator[dict
     print(f"{problem.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     found: dict[tuple[str, float], list[Measured]] = {}
     for val, test in problem.draws(draws):
+        data = FitData(problem.train, val, problem.head, problem.classes)
+        offers = {name: method(data) for name, method in methods.items()}
+        known = [offers[name] for name in (*CLOSED, "alphanet") if name in offers]
         for limit in LIMITS:
-            data = FitData(problem.train, val, problem.head, problem.classes, limit)
-            for name, method in methods.items():
-                one = measured(method(data), problem.head, test, problem.classes, limit)
+            limited = replace(data, limits=Limits(limit, confidence=0.5))
+            chosen = {name: choose(limited, [offer]) for name, offer in offers.items()}
+            chosen["auto"] = choose(limited, known)
+            for name, outcome in chosen.items():
+                head = corrected(problem.head, outcome.fitted)
+                one = measured(head, problem.head, test, problem.classes, limit)
                 found.setdefault((name, limit), []).append(one)
     for (name, limit), all_draws in found.items():
         few = np.array([one.few for one in all_draws])
