@@ -16,7 +16,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alphafix.alphanet.fit import fit
 from alphafix.alphanet.given import Given
 from alphafix.api.functions import find_neighbors
 from alphafix.api.inputs import options_for_values
@@ -27,6 +26,8 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import settings_of
 from alphafix.errors import InputError
 from alphafix.features.features import Features
+from alphafix.rivals import LINEAR_METHODS
+from alphafix.rivals.correct import correct
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -68,6 +69,10 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
             such as `LogisticRegression` (the default), `LinearSVC`, `SGDClassifier`,
             `RidgeClassifier` or `LinearDiscriminantAnalysis`. A `FrozenEstimator` is
             corrected as it was fitted.
+        method: "alphanet"; with ``holdout`` another linear method such as "lda" or "few-bias" (see
+            `alphafix.rivals.LINEAR_METHODS`), or "auto", the best of all within the limit (2 points
+            overall, where ``max_overall_drop`` does not say). Parameters of AlphaNet's training
+            mean nothing to the others.
         few_below: Classes with fewer training samples are rare ("few-split").
         many_above: Classes with more are "many-split"; only for tables.
         n_neighbors: K, the frequent classes whose rows correct a rare one.
@@ -103,6 +108,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self,
         estimator: Any = None,
         *,
+        method: str = "alphanet",
         few_below: int = 20,
         many_above: int = 100,
         n_neighbors: int = 5,
@@ -117,6 +123,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
+        self.method = method
         self.few_below = few_below
         self.many_above = many_above
         self.n_neighbors = n_neighbors
@@ -204,6 +211,16 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     def _options(self) -> TrainOptions:
         """Options of the training, checked before anything is fitted."""
+        known = ("alphanet", "auto", *LINEAR_METHODS)
+        if self.method not in known:
+            raise InputError(f"there is no method {self.method}", expected=", ".join(known))
+        if self.method != "alphanet" and self.holdout is None:
+            raise InputError(
+                f"method={self.method!r} chooses its settings on samples held out",
+                got="holdout=None",
+                expected="a share such as holdout=0.2",
+                todo="give holdout, or use method='alphanet'",
+            )
         seed = check_random_state(self.random_state).randint(2**31 - 1 - self.n_trials)
         keywords: TrainKeywords = {
             "rho": self.rho,
@@ -285,7 +302,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     def _correct(
         self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
-        """Train AlphaNet; the base model where no correction is as good as it has to be."""
+        """Fit the method; the base model where no correction is as good as it has to be."""
         features, table = _part(data, kept), self.class_table_
         head = head_of(self.base_estimator_)
         neighbors = find_neighbors(
@@ -294,7 +311,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         val = None if held is None else _part(data, held)
         # The samples are held out already, before the linear classifier was fitted.
         settings = replace(settings_of(options), holdout=None, check_training=True)
-        return fit(Given(features, val, head, table, neighbors), settings)
+        return correct(self.method, Given(features, val, head, table, neighbors), settings)
 
 
 def _part(store: Features, index: IntArray) -> Features:

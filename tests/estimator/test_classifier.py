@@ -111,6 +111,23 @@ def test_holdout__fits_on_the_rest_and_chooses_on_it() -> None:
     np.testing.assert_array_equal(fitted.class_table_.counts, np.bincount(IDS))
 
 
+def test_method__another_one_chooses_on_the_samples_held_out() -> None:
+    more = {"max_overall_drop": 20.0, "confidence": 0.5, "method": "lda"}
+    fitted = quick(LogisticRegression(), holdout=0.25, **more).fit(X, Y)
+    assert fitted.correction_ is not None
+    assert fitted.correction_.method == "lda"
+    rare = np.isin(Y, fitted.few_classes_)
+    before, after = fitted.base_estimator_, fitted.estimator_
+    assert after.score(X[rare], Y[rare]) > before.score(X[rare], Y[rare])
+
+
+def test_method__says_what_it_needs() -> None:
+    with pytest.raises(InputError, match="chooses its settings on samples held out"):
+        quick(method="lda").fit(X, Y)
+    with pytest.raises(InputError, match="there is no method ldda"):
+        quick(method="ldda", holdout=0.2).fit(X, Y)
+
+
 def test_max_overall_drop__is_kept_on_the_samples_held_out() -> None:
     base, limit = LogisticRegression(C=0.01), {"max_overall_drop": 1.0, "few_below": 60}
     fitted = quick(base, holdout=0.25, rho=[0.1, 1.0], **limit).fit(X, Y)
