@@ -16,6 +16,7 @@ from alphafix.values.head import Head
 LEAST_STEPS = 12
 
 RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained"]
+Preset = Literal["paper", "official", "released"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,12 @@ class FitSettings:
         seeds: One trial each, for every rho and K.
         metric: Other neighbours than those that are given, "euclidean", "cosine" or "random"
             (drawn for each trial); None for those.
-        preset: "paper"; "official": the authors' code, which feeds the class's own row to the
-            network too and keeps the few-split biases; or None: the paper, but with an epoch of
-            at least `LEAST_STEPS` steps, as the paper's own data sets (but for CIFAR-100-LT) have.
+        preset: "paper"; "official", the authors' code as it is meant, which feeds the class's own
+            row to the network too and keeps the few-split biases; "released", the code as it
+            runs: its record of the best epoch is the object that the next epoch overwrites, so
+            that nothing is ever better than the first epoch that may be chosen, and that one,
+            the 5th, is kept; or None: the paper, but with an epoch of at least `LEAST_STEPS`
+            steps, as the paper's own data sets (but for CIFAR-100-LT) have.
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
@@ -53,7 +57,7 @@ class FitSettings:
     ks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = tuple(range(10))
     metric: str | None = None
-    preset: Literal["paper", "official"] | None = None
+    preset: Preset | None = None
     include_self: bool | None = None
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
@@ -78,7 +82,7 @@ class FitSettings:
         Raises:
             InputError: If the head has no biases and some are to be learned or calibrated.
         """
-        official = self.preset == "official"
+        official = self.preset != "paper"
         learn_bias = not official if self.learn_bias is None else self.learn_bias
         if head.bias is None and (self.learn_bias or self.calibrate):
             raise InputError(
@@ -88,8 +92,13 @@ class FitSettings:
                 todo=f"give {option('calibrate', False)} and no {option('learn_bias')}, or give "
                 "the model's last layer a bias of zeros first",
             )
+        epochs = self.hyper.epochs
+        if self.preset == "released":
+            # What is trained after the epoch that is kept would be thrown away.
+            epochs = min(epochs, self.hyper.first_epoch)
         return replace(
             self.hyper,
+            epochs=epochs,
             learn_bias=learn_bias and head.bias is not None,
             least_steps=max(self.hyper.least_steps, 0 if self.preset else LEAST_STEPS),
             include_self=official if self.include_self is None else self.include_self,
