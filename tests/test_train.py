@@ -149,6 +149,14 @@ def test_train__several_k(run: Run) -> None:
     np.testing.assert_allclose(alone.trials.alphas, correction.trials.alphas[:2, :, :3], atol=1e-5)
 
 
+def test_train__enough_data_are_trained_as_with_the_preset_paper(run: Run) -> None:
+    # 45 samples in batches of 4 make 12 steps an epoch.
+    default = train(options(run, batch_size=4, allow_worse=True))
+    paper = train(options(run, batch_size=4, allow_worse=True, preset="paper", overwrite=True))
+    np.testing.assert_array_equal(default.rows, paper.rows)
+    np.testing.assert_array_equal(default.biases, paper.biases)
+
+
 def test_train__paper_says_how_few_steps_it_makes(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,7 +82,7 @@ class FitSettings:
         Raises:
             InputError: If the head has no biases and some are to be learned or calibrated.
         """
-        official = self.preset != "paper"
+        official = self.preset in ("official", "released")
         learn_bias = not official if self.learn_bias is None else self.learn_bias
         if head.bias is None and (self.learn_bias or self.calibrate):
             raise InputError(
