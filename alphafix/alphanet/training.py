@@ -40,8 +40,8 @@ class Hyper:
         decay_every: See ``lr``.
         weight_decay: AdamW's decoupled decay (PyTorch's default).
         hidden: Widths of the hidden layers.
-        learn_bias: Whether the few-split biases are learned ("official": they are not).
-        include_self: Whether a class's own row enters the network too ("official").
+        learn_bias: Whether the few-split biases are learned (the authors' code: they are not).
+        include_self: Whether a class's own row enters the network too (the authors' code).
         least_steps: Steps of a whole training at the least: where ``epochs`` passes over an
             epoch's samples are fewer, an epoch is made of several passes, so that the learning
             rate decays, and epochs are chosen, at the same fractions of the training. The
