@@ -24,6 +24,7 @@ from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
 from alphafix.rivals import RIVALS
 from alphafix.rivals.data import FitData, choose, predictions
+from alphafix.values.arrays import IntArray
 
 LIMITS = (0.0, 0.5, 1.0, 2.0)
 CONFIDENCES = (0.5, 0.95)
@@ -96,12 +97,12 @@ def measured(problem: Problem, draws: int, methods: Sequence[str]) -> list[Kept]
     ]
 
 
-def smaller(test: Features, size: int) -> np.ndarray:
+def smaller(test: Features, size: int) -> IntArray:
     """Places of ``size`` of the samples, classes as they are, or all where there are no more."""
     order = np.random.default_rng(0).permutation(len(test))
     order = order[np.argsort(test.labels[order], kind="stable")]
     count = min(size, len(test))
-    return order[np.linspace(0, len(test) - 1, count).round().astype(int)]
+    return np.asarray(order[np.linspace(0, len(test) - 1, count).round().astype(np.int64)])
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def test_method__says_what_it_needs() -> None:
 
 def test_max_overall_drop__is_kept_on_the_samples_held_out() -> None:
     base, limit = LogisticRegression(C=0.01), {"max_overall_drop": 1.0, "few_below": 60}
-    fitted = quick(base, holdout=0.25, rho=[0.1, 1.0], **limit).fit(X, Y)
+    fitted = quick(base, holdout=0.25, rho=[0.1, 1.0], confidence=0.5, **limit).fit(X, Y)
     assert fitted.correction_ is not None
     chosen = fitted.correction_.chosen.to_dict()
     assert chosen["val_base"]["overall"] - chosen["val"]["overall"] <= 1.0 + 1e-9
@@ -141,7 +141,7 @@ def test_max_overall_drop__is_kept_on_the_samples_held_out() -> None:
 def test_holdout__a_correction_that_is_worse_there_is_not_shipped(more: dict[str, Any]) -> None:
     # The held-out samples of the rare classes are few and stay wrong; frequent ones get worse.
     classifier = quick(LogisticRegression(), holdout=0.25, rho=[0.1, 2.0], **more)
-    with pytest.warns(UserWarning, match="worse than the base model on validation"):
+    with pytest.warns(UserWarning, match="no correction beats it on validation"):
         fitted = classifier.fit(X, Y)
     assert not fitted.corrected_
     assert fitted.n_corrected_ == 0
@@ -157,7 +157,7 @@ def test_fit__a_correction_that_is_worse_in_training_is_not_shipped(seed: int) -
     centers = 4 * np.array([[0.5, 0.5], [0, 0], [1, 0], [0, 1]])
     features = rng.normal(size=(160, 2)) + centers[labels]
     classifier = quick(LinearDiscriminantAnalysis(), n_neighbors=1, rho=2.0, max_epochs=1)
-    with pytest.warns(UserWarning, match="worse than the base model on the training samples"):
+    with pytest.warns(UserWarning, match="is worse than it on the training samples"):
         fitted = classifier.fit(features, labels)
     assert not fitted.corrected_
     assert fitted.score(features, labels) == fitted.base_estimator_.score(features, labels) > 0.9

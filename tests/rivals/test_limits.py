@@ -32,7 +32,7 @@ def test_flips__are_counted_at_every_offset(limits: Limits) -> None:
     flips = samples.flips(contest, offsets)
     groups: list[BoolArray] = [np.isin(LABELS, CLASSES.few), ~np.isin(LABELS, CLASSES.few)]
     if limits.max_class_drop is not None:
-        groups += [np.equal(LABELS, c) for c in range(6)]
+        groups += [np.isin(LABELS, c) for c in range(6)]
     for place in range(0, len(offsets), 7):
         right = contest.correct(offsets[place])
         for row, inside in enumerate(groups):
