@@ -125,7 +125,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         images = _open_images(options, _known(run, options))
         images.warn()
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        stores = _stores(run, options, images, setting)
+        stores = _stores(run, options, images, setting, ranks)
         todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
         if todo or not run.has(HEAD):
             for store in todo.values():
@@ -160,16 +160,18 @@ def state(options: ExtractOptions) -> State:
     run = Run(options.run)
     setting = Placement.choose(options.device, options.precision)
     images = _open_images(options, _known(run, options))
-    found = {store.state for store in _stores(run, options, images, setting).values()}
+    found = {store.state for store in _stores(run, options, images, setting, Ranks()).values()}
     if found == {State.CURRENT}:
         return State.CURRENT if run.has(HEAD) else State.MISSING
     return State.OTHER if State.OTHER in found else State.MISSING
 
 
 def _stores(
-    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement
+    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement, ranks: Ranks
 ) -> dict[str, Artifact]:
-    """The store of each split, as it would be made now."""
+    """The store of each split, as it would be made now; the first process looks at the data."""
+    sources = images.sources if ranks.first else {}
+    data = ranks.of_first({split: source.fingerprint() for split, source in sources.items()})
     decoder = choose_decoder(options.decode, setting.device, exif_rotate=options.exif_rotate)
     common = {
         **options.recorded(),
@@ -180,13 +182,12 @@ def _stores(
         "weights_sha256": _hash(options.weights),
     }
     found = {}
-    for split, source in images.sources.items():
-        data = source.fingerprint()
+    for split in images.sources:
         recorded = {
             **common,
             "split": split,
-            "data_sha256": data.sha256,
-            "data_hashed": data.of,
+            "data_sha256": data[split].sha256,
+            "data_hashed": data[split].of,
             "labels_sha256": images.reading.digest(),
         }
         plan = Provenance(stage="extract", options=recorded, inputs={})
