@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError, option
 from alphafix.images.data import PathData
-from alphafix.images.fingerprints import Fingerprint, fingerprint_files
+from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.folders import SUFFIXES
 from alphafix.images.labels import Reading, Written
 from alphafix.images.names import PLACEHOLDER
@@ -49,15 +49,19 @@ class Record:
     members: Mapping[str, Member]
 
 
-# An index is some MB for the usual 10,000 samples; loading runs a little ahead of writing.
-@functools.lru_cache(maxsize=4)
 def index_archive(path: Path) -> tuple[Record, ...]:
     """Read the headers of an archive.
 
     Raises:
         FileFormatError: If it is no whole, plain tar file.
-        InputError: If it cannot be read.
+        InputError: If it cannot be read, or a sample is there twice.
     """
+    return _index(path, stamp(path))
+
+
+# An index is some MB for the usual 10,000 samples; loading runs a little ahead of writing.
+@functools.lru_cache(maxsize=4)
+def _index(path: Path, _: Stamp) -> tuple[Record, ...]:
     try:
         with tarfile.open(path, "r:") as archive:
             found = tuple(_records(archive))

@@ -12,14 +12,13 @@ from PIL import Image
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.images.data import PathData
-from alphafix.images.fingerprints import Fingerprint, fingerprint_files
+from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.labels import Reading, Written, whole_number
 from alphafix.images.names import PLACEHOLDER
 from alphafix.images.source import OPEN, ImageSource, Sample
 from alphafix.values.arrays import Array, IntArray
 
 
-@functools.lru_cache(maxsize=4)
 def read_arrays(path: Path, split: str) -> tuple[Array, Array | None]:
     """Read the images and labels of a split.
 
@@ -30,6 +29,11 @@ def read_arrays(path: Path, split: str) -> tuple[Array, Array | None]:
     Raises:
         FileFormatError: If the file is damaged, or holds something else.
     """
+    return _arrays(path, split, stamp(path), stamp(labels_beside(path)))
+
+
+@functools.lru_cache(maxsize=4)
+def _arrays(path: Path, split: str, *_: Stamp) -> tuple[Array, Array | None]:
     try:
         if path.suffix == ".npy":
             labels = labels_beside(path)

@@ -41,6 +41,19 @@ class Fingerprint:
         return Fingerprint(digest.hexdigest(), self.of)
 
 
+Stamp = tuple[int, int, int]
+"""Size in bytes, time of the last change in ns, and inode of a file."""
+
+
+def stamp(path: str | os.PathLike[str]) -> Stamp:
+    """What the file system says of a file; (-1, 0, 0) if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ino % 2**63
+
+
 def fingerprint_files(paths: Callable[[], Iterable[str | os.PathLike[str]]]) -> Fingerprint:
     """Fingerprint of files in order: of their content if that is at most `READ_WHOLE` bytes.
 
@@ -50,12 +63,9 @@ def fingerprint_files(paths: Callable[[], Iterable[str | os.PathLike[str]]]) -> 
     known = array("q")
     total = 0
     for path in paths():
-        try:
-            found = os.stat(path)
-            known.extend((found.st_size, found.st_mtime_ns, found.st_ino % 2**63))
-            total += found.st_size
-        except OSError:
-            known.extend((-1, 0, 0))
+        found = stamp(path)
+        known.extend(found)
+        total += max(0, found[0])
     if total > READ_WHOLE:
         return Fingerprint(hashlib.sha256(known).hexdigest(), FILES)
     digest = hashlib.sha256()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, Words, option
 from alphafix.images.data import ImageData
 from alphafix.images.labels import (
     Known,
@@ -144,7 +144,7 @@ class SplitSources:
         """Say what is left out, before the long work starts."""
         for split, source in self.sources.items():
             for note in source.notes:
-                logger.warning("%s: %s", split, note)
+                logger.warning("%s: %s", split, Words(note))
 
     def tell(self, num_classes: int) -> None:
         """Say what was found, before the long work starts."""
@@ -263,7 +263,7 @@ def _tell_beside(data: ImageData, there: Sequence[str], known: set[str]) -> None
         what = data.beside(name) if name not in known else None
         if what is not None:
             split = usual_split(name) or "val"
-            hint = option("split_name", f"{split}={name}")
+            hint = Words(option("split_name", f"{split}={name}"))
             logger.warning("%s: not used; if it is the split %s: %s", what, split, hint)
 
 

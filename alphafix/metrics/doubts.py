@@ -95,19 +95,17 @@ def doubts(
         splits: What it predicts rightly, by split; the means are those of the first.
         means: Mean feature of each class, float64 of shape C x D; NaN without samples.
     """
-    found = []
-    first = next(iter(splits.values()))
-    places = mixed_up(head, means, first)
+    places = mixed_up(head, means, next(iter(splits.values())))
     moved = np.flatnonzero(places != np.arange(len(places)))
     if len(moved):
         pairs = [f"{names[label]} is predicted as {names[places[label]]}" for label in moved]
-        found.append(
+        return [
             f"predictions look like a permutation of the labels ({len(moved)} of {len(names)} "
             f"classes: {some(pairs, 3)}): the model's order of classes is probably another one; "
             f"give it with {option('class_map', 'FILE')} or {option('class_order')}"
-        )
+        ]
     chance = 100 / len(names)
-    found += [
+    return [
         f"the base head is right on {100 * hits.accuracy:.1f}% of {split}, which is about chance "
         f"({chance:.3g}%): labels, head or transform are probably not those of training; compare "
         f"the classes' order ({option('class_map')}, {option('class_order')}) and the transform "
@@ -115,4 +113,3 @@ def doubts(
         for split, hits in splits.items()
         if near_chance(hits)
     ]
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ def test_archives__a_later_label_of_another_kind(tmp_path: Path) -> None:
 # Hugging Face
 
 
-def hub(folder: Path, splits: dict[str, tuple[Sequence[Any], Any]]) -> str:
+def hub(folder: Path, splits: Mapping[str, tuple[Sequence[Any], Any]]) -> str:
     """A saved data set; of each split its labels and the type of its column."""
     import datasets
 

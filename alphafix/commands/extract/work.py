@@ -18,7 +18,7 @@ from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
-from alphafix.errors import InputError, on_command_line, option, spelt
+from alphafix.errors import InputError, Words, on_command_line, option, spelt
 from alphafix.features.extraction import Job
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
@@ -151,7 +151,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         ranks.wait()
         found = _result(run, tuple(stores))
         for doubt in found.doubts if ranks.first else ():
-            logger.warning("%s", doubt)
+            logger.warning("%s", Words(doubt))
         return found
 
 
