@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, call, option
 from alphafix.images.data import PathData
 from alphafix.images.labels import Reading, Written
 from alphafix.images.listing import FileListing, printable
@@ -100,7 +100,7 @@ class Scan:
         ]
         more = [
             f"{self.taken[ending]:,} files {ending} are read, which torchvision's ImageFolder "
-            f"leaves out: if your training did, give {option('endings', 'jpg,png')}"
+            f"leaves out (as {call('extract', endings='jpg,png')} does)"
             for ending in sorted(OTHERS)
             if self.taken[ending] and self.endings == SUFFIXES
         ]
