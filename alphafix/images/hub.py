@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -83,6 +83,9 @@ class HubData(ImageData):
     name: str
     image_key: str | None = None
     label_key: str | None = None
+    _read: dict[str, tuple[tuple[str, ...], IntArray]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
@@ -155,6 +158,11 @@ class HubData(ImageData):
         Raises:
             InputError: If a row has no label, or labels are neither whole numbers nor texts.
         """
+        if name not in self._read:
+            self._read[name] = self._read_labels(name)
+        return self._read[name]
+
+    def _read_labels(self, name: str) -> tuple[tuple[str, ...], IntArray]:
         rows = self._splits[name]
         column = self._label_key(rows)
         labels = rows[column][:]

@@ -19,6 +19,7 @@ from alphafix.images.order import ClassOrder, in_order, repeated
 from alphafix.values.arrays import IntArray
 
 LabelKind = Literal["names", "ids"]
+KINDS: tuple[LabelKind, ...] = ("names", "ids")
 
 # What a spreadsheet makes of a class id is one too: "3.0".
 _NUMBER = re.compile(r"([+-]?[0-9]+)(\.0*)?")

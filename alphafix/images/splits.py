@@ -82,12 +82,16 @@ class SplitSources:
         reading: How labels became class ids.
         written: The labels of each split as they are written.
         places: Where each split is, in words.
+        data: The whole data set.
+        chosen: The data's name of each split that is used.
     """
 
     sources: dict[str, ImageSource]
     reading: Reading
     written: Mapping[str, Written]
     places: Mapping[str, str]
+    data: ImageData
+    chosen: Mapping[str, str]
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -141,7 +145,16 @@ class SplitSources:
         return replace(self, reading=replace(self.reading, names=own_names))
 
     def warn(self) -> None:
-        """Say what is left out, before the long work starts."""
+        """Say what is taken for which split and what is left out, before the long work starts."""
+        for split, name in self.chosen.items():
+            if not self.data.single and name != split:
+                logger.info("%s: %s", split, self.places[split])
+        for name in self.data.there():
+            what = self.data.beside(name) if name not in self.chosen.values() else None
+            if what is not None:
+                split = usual_split(name) or "val"
+                hint = Words(option("split_name", f"{split}={name}"))
+                logger.warning("%s: not used; if it is the split %s: %s", what, split, hint)
         for split, source in self.sources.items():
             for note in source.notes:
                 logger.warning("%s: %s", split, Words(note))
@@ -230,11 +243,7 @@ def choose_splits(
     for split, name in chosen.items():
         if name is None and not data.single:
             raise no_split(split, there, spec)
-        if name not in (None, split, CARVED):
-            logger.info("%s: the data's %s", split, name)
-    names = {split: split if name is None else name for split, name in chosen.items()}
-    _tell_beside(data, there, {*names.values(), *found.values()})
-    return names
+    return {split: split if name is None else name for split, name in chosen.items()}
 
 
 def _wanted(wanted: str, there: Sequence[str], found: Mapping[str, str]) -> dict[str, str | None]:
@@ -255,16 +264,6 @@ def _wanted(wanted: str, there: Sequence[str], found: Mapping[str, str]) -> dict
             )
         chosen[split] = word if word in there and word not in SPLITS else found.get(split)
     return chosen
-
-
-def _tell_beside(data: ImageData, there: Sequence[str], known: set[str]) -> None:
-    """Say what of the data is not used, and how it could be."""
-    for name in there:
-        what = data.beside(name) if name not in known else None
-        if what is not None:
-            split = usual_split(name) or "val"
-            hint = Words(option("split_name", f"{split}={name}"))
-            logger.warning("%s: not used; if it is the split %s: %s", what, split, hint)
 
 
 def open_splits(
@@ -301,7 +300,6 @@ def open_splits(
         share = f"{said.val_fraction:g} of each class, drawn with seed {said.val_seed}"
         sources["train"], sources["val"] = carve(sources["train"], said.val_fraction, said.val_seed)
         written["val"], places["val"] = written["train"], f"{places['train']} ({share})"
-        logger.info("val: %s", places["val"])
     for split in names:
         source = sources[split]
         if source.known_size == 0:
@@ -313,7 +311,8 @@ def open_splits(
                 todo=f"correct {option('data')} or {option('split')}",
             )
         sources[split] = source if said.limit is None else Limited(source, said.limit)
-    return SplitSources({split: sources[split] for split in names}, reading, written, places)
+    kept = {split: sources[split] for split in names}
+    return SplitSources(kept, reading, written, places, data, used | names)
 
 
 def _training(data: ImageData, said: Said) -> str | None:

@@ -6,7 +6,6 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ def _source(store: FeatureStore, classes: ClassTable) -> Any:
     try:
         data = open_data(options["data"], Details.of(options))
         split = str(store.info.get("split"))
-        said = replace(Said.of(options), class_map=None)
+        said = Said.of(options)
         known = Known(classes.names, classes.labels.get("read_as"))
         return open_splits(data, choose_splits(data, split, "", said), said, known=known).sources[
             split

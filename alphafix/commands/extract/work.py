@@ -25,7 +25,7 @@ from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
-from alphafix.images.labels import Known
+from alphafix.images.labels import KINDS, Known
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
@@ -213,7 +213,9 @@ def _known(run: Run, options: ExtractOptions) -> Known | None:
 def _known_of(classes: ClassTable) -> Known:
     """What a class table says of names and labels."""
     kind = classes.labels.get("read_as")
-    return Known(classes.names, kind, classes.labels.get("order", CLASSES))
+    return Known(
+        classes.names, kind if kind in KINDS else None, classes.labels.get("order", CLASSES)
+    )
 
 
 def _open_images(options: ExtractOptions, known: Known | None) -> SplitSources:
