@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import ExtractResult
+from alphafix.values.display import Table
 
 # What of a transform's record is worth a line; libraries' names for the same things.
 _TRANSFORM = (
