@@ -164,6 +164,20 @@ class FeatureStore(Features):
         Raises:
             InputError: If the statistics do not belong to the store.
         """
+        statistics = self._statistics()
+        return class_means(statistics["sums"], statistics["counts"])
+
+    def class_hits(self) -> IntArray | None:
+        """Samples of each class that the run's head predicts rightly, int64 of shape C.
+
+        They were counted when the store was written; None where that was done without the head.
+
+        Raises:
+            InputError: If the statistics do not belong to the store.
+        """
+        return self._statistics().get("hits")
+
+    def _statistics(self) -> dict[str, Array]:
         path = self.folder / STATISTICS
         if not path.is_file() or sha256_file(path) != self.info.get("statistics_sha256"):
             raise InputError(
@@ -171,8 +185,7 @@ class FeatureStore(Features):
                 expected="the statistics that were written with them",
                 todo=f"extract again with {option('overwrite', True)}",
             )
-        statistics, _ = read_tensors(path)
-        return class_means(statistics["sums"], statistics["counts"])
+        return read_tensors(path)[0]
 
     def within_class(self, classes: IntArray) -> WithinClass:
         """Within-class covariance of ``classes``, each with the same weight.

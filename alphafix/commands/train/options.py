@@ -147,10 +147,6 @@ class TrainOptions(StageOptions):
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
-            if self.holdout is not None:
-                raise ValueError(
-                    f"{option('holdout')} goes with {option('method', 'alphanet')} only"
-                )
             return self
         limited = any(drop is not None for drop in self._drops)
         if (self.select == "constrained") != limited:
