@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, Several, flag
 
 
-class CompareOptions(StageOptions):
+class CompareOptions(FeatureStageOptions):
     """Options of `alphafix compare`."""
 
     on: Literal["test", "val"] = flag(
@@ -43,7 +43,3 @@ class CompareOptions(StageOptions):
     one_rho: float = flag(0.5, help="Rho of AlphaNet on top of other heads, and of -k.", ge=0)
     bootstraps: int = flag(1000, help="Draws behind the 95% intervals (samples, by class).", ge=100)
     seed: int = flag(0, help="Seed of everything random.", ge=0)
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude=set(StageOptions.model_fields))

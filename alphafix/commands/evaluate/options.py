@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, flag
 from alphafix.errors import option
 
 # Gates and output files say nothing of how the figures were made.
 _INCIDENTAL = {
-    *StageOptions.model_fields,
+    *FeatureStageOptions.model_fields,
     "trust_run",
     "min_few_gain",
     "max_overall_drop",
@@ -24,7 +24,7 @@ _INCIDENTAL = {
 }
 
 
-class EvaluateOptions(StageOptions):
+class EvaluateOptions(FeatureStageOptions):
     """Options of `alphafix evaluate`."""
 
     on: Literal["test", "val"] = flag("test", help="Which stored features to evaluate on.")
@@ -86,9 +86,11 @@ class EvaluateOptions(StageOptions):
     open_threshold: float = flag(
         0.1, help="Softmax confidence under which a sample is unknown.", ge=0, le=1
     )
-    junit: Path | None = flag(None, help="Write the gates as JUnit XML.", metavar="FILE")
+    junit: Path | None = flag(
+        None, help="Write the gates as JUnit XML.", metavar="FILE", writes=True
+    )
     markdown: Path | None = flag(
-        None, help="Write a summary as Markdown, for a CI step.", metavar="FILE"
+        None, help="Write a summary as Markdown, for a CI step.", metavar="FILE", writes=True
     )
 
     @model_validator(mode="after")

@@ -58,10 +58,10 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
         InputError: If the file's suffix is of no known format.
     """
     run = Run(options.run)
-    store = FeatureStore.open(run.features(options.split))
+    store = FeatureStore.open(run.features(options.split), verify=options.verify)
     manifest = run.manifest(options.split)
     what = options.file.absolute()
-    record = record_of(run, "features export", options, manifest, what=what, made=("file",))
+    record = record_of(run, "features export", options, manifest, what=what)
     if record.check(overwrite=options.overwrite, where="file"):
         logger.info("%s is up to date", options.file)
     else:

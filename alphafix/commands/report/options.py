@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, flag
 
 
-class ReportOptions(StageOptions):
+class ReportOptions(FeatureStageOptions):
     """Options of `alphafix report`."""
 
     on: Literal["test", "val"] = flag("test", help="Which stored features to report on.")
@@ -16,6 +16,7 @@ class ReportOptions(StageOptions):
         None,
         help="Folder of the page and its figures  [report in the run directory].",
         metavar="DIR",
+        writes=True,
     )
     groups: str | None = flag(
         None, help="Class groups for the paper's Figure 6 (see alphafix evaluate).", metavar="FILE"
@@ -32,4 +33,4 @@ class ReportOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude={*StageOptions.model_fields, "output"})
+        return self.model_dump(mode="json", exclude={*FeatureStageOptions.model_fields, "output"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from alphafix.commands import load_command
-from alphafix.commands.command import Command, Result, Watch
+from alphafix.commands.command import Command, Result, Watch, held
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.documents import nearest
@@ -142,8 +143,12 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         recipe = replace(recipe, run=Path(named).absolute())
     results: dict[str, Any] = {}
     beside = None
-    with _folder(options.root or options.file.parent):
-        tasks = _plan(_checked(recipe))
+    with ExitStack() as entered:
+        entered.enter_context(_folder(options.root or options.file.parent))
+        checked = _checked(recipe)
+        if not options.dry_run:
+            _hold(checked, watch, entered)
+        tasks = _plan(checked)
         if not options.dry_run:
             _refuse(tasks, overwrite=options.overwrite)
             results = _do(tasks, options.overwrite, watch)
@@ -153,6 +158,20 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
                 beside = beside_expected(table, [task.options for task in tasks])
     place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
     return RecipeResult(recipe, place, tasks, results, beside)
+
+
+def _hold(tasks: tuple[Task, ...], watch: Watch, entered: ExitStack) -> None:
+    """Keep other commands out of all folders of a recipe until it ends: its stages are one chain.
+
+    In one order, so that no two recipes wait for each other.
+    """
+    begins: dict[Path, bool] = {}
+    for task in tasks:
+        if task.options.place is not None:
+            place = task.options.place.resolve()
+            begins[place] = begins.get(place, False) or task.command.begins
+    for place in sorted(begins):
+        entered.enter_context(held(place, watch, begins=begins[place]))
 
 
 @contextlib.contextmanager

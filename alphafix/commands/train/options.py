@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.neighbors.options import Metric
-from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.rivals import LINEAR_METHODS
@@ -16,7 +16,7 @@ from alphafix.rivals import LINEAR_METHODS
 Rule = Literal["overall", "few", "harmonic", "constrained"]
 
 
-class TrainOptions(StageOptions):
+class TrainOptions(FeatureStageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
 
     method: str = flag(
@@ -99,7 +99,7 @@ class TrainOptions(StageOptions):
         metavar="NAME[,NAME]",
     )
     tensorboard: Path | None = flag(
-        None, help="As --logger tensorboard, into this folder.", metavar="DIR"
+        None, help="As --logger tensorboard, into this folder.", metavar="DIR", writes=True
     )
 
     plan: bool = flag(False, help="Print bytes and steps of the run, and do not train.")
@@ -134,5 +134,5 @@ class TrainOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        beside = {*StageOptions.model_fields, "logger", "tensorboard", "memory", "plan"}
+        beside = {*FeatureStageOptions.model_fields, "logger", "tensorboard", "memory", "plan"}
         return self.model_dump(mode="json", exclude=beside)
