@@ -24,6 +24,9 @@ MEMORY = ".verified.json"
 # coarsest clock of file systems in use (FAT's) ticks every two seconds.
 _TICK = 2_000_000_000
 
+# What is hashed in less time than a note of it is written and flushed is not noted.
+_WORTH_A_NOTE = 32 << 20
+
 # SHA-256 in a thread takes no lock of Python, and keeps up with most disks by itself.
 _MOST_THREADS = 8
 
@@ -94,6 +97,8 @@ def remember(folder: Path, shards: Sequence[Shard], now: int) -> None:
     A folder that cannot be written is not an error: its shards are read again.
     """
     marks = {shard.file: _marks(folder, shard) for shard in shards}
+    if sum(own[0] for own in marks.values()) < _WORTH_A_NOTE:
+        return
     settled = {name: own for name, own in marks.items() if max(own[1:3]) < now - _TICK}
     with contextlib.suppress(AlphafixError, OSError):
         if settled != _remembered(folder):

@@ -118,3 +118,11 @@ def _kind_of(spec: str) -> str:
         if any((Path(spec) / f"{split}{suffix}").is_file() for split in SPLITS):
             return kind
     return "folder"
+
+
+def resolved(spec: str) -> str:
+    """The specification of a data set with its place from the root, links followed."""
+    kind, colon, place = spec.partition(":")
+    if not colon or kind not in KINDS:
+        kind, colon, place = "", "", spec
+    return f"{kind}{colon}{Path(place).resolve()}"

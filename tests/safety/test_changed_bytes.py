@@ -15,6 +15,7 @@ import alphafix.features.verification as verification
 from alphafix.commands.app import app
 from alphafix.errors import FileFormatError
 from alphafix.features.store import FeatureStore
+from alphafix.files import sha256_file
 from tests.common import make_problem, write_run
 
 
@@ -102,13 +103,17 @@ def test_features__are_hashed_once_and_again_when_they_change(
 ) -> None:
     folder = run / "features/test"
     hashed: list[Path] = []
-    real = verification.sha256_file
 
     def count(path: Path) -> str:
         hashed.append(path)
-        return real(path)
+        return sha256_file(path)
 
     monkeypatch.setattr(verification, "sha256_file", count)
+    for _ in range(2):  # so few bytes are read faster than a note of it is written
+        _ = FeatureStore.open(folder).labels
+    assert len(hashed) == 2
+    monkeypatch.setattr(verification, "_WORTH_A_NOTE", 0)
+    hashed.clear()
     # Written a moment ago: the clock could not tell a change from it, so that it is read again.
     for _ in range(2):
         _ = FeatureStore.open(folder).labels
@@ -141,6 +146,7 @@ def test_features__in_a_folder_that_cannot_be_written_are_verified(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(verification, "write_json", full)
+    monkeypatch.setattr(verification, "_WORTH_A_NOTE", 0)
     monkeypatch.setattr(verification, "_TICK", 0)
     assert len(FeatureStore.open(folder).labels)
     assert not (folder / verification.MEMORY).exists()

@@ -14,7 +14,7 @@ class ExportOptions(FeatureStageOptions):
     """Options of `alphafix features export`."""
 
     file: Path = flag(
-        help="Where to: .npz, .npy (labels and ids beside it) or .parquet.",
+        help="Where to: .npz, .npy (labels, ids and class names beside it) or .parquet.",
         argument=True,
         metavar="FILE",
         writes=True,

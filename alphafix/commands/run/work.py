@@ -298,9 +298,11 @@ def _do(tasks: tuple[Task, ...], overwrite: bool, watch: Watch) -> dict[str, Any
         if done and not task.command.judged:
             continue
         found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
-        failure = task.command.show(found, task.options).failure
-        if failure is not None:
-            raise failure
+        shown = task.command.show(found, task.options)
+        if task.command.judged:
+            watch.say(shown.result)
+        if shown.failure is not None:
+            raise shown.failure
         if not done:
             results[task.label] = found.to_dict()
     return results
