@@ -5,6 +5,7 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
+from alphafix.shown import in_one_line
 
 
 def show(found: RecipeResult, options: RecipeOptions) -> Shown:
@@ -19,4 +20,4 @@ def _line(task: Task) -> str:
     given = task.options.model_dump(mode="json", exclude_defaults=True)
     shown = " ".join(f"{name}={value}" for name, value in given.items())
     doubt = f" ({task.doubt})" if task.doubt else ""
-    return f"{task.label:16} {task.state.value + doubt:15} {shown}".rstrip()
+    return in_one_line(f"{task.label:16} {task.state.value + doubt:15} {shown}".rstrip())
