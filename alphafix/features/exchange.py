@@ -91,7 +91,8 @@ def _read_arrays(path: Path) -> Mapping[str, Array]:
 
 
 def _read_npz(path: Path) -> Mapping[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because NumPy forgets to close what begins like an archive and is none.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -105,13 +106,19 @@ def _read_npy(path: Path) -> Mapping[str, Array]:
             todo="save the labels there with np.save",
         )
     arrays = {
-        "features": np.load(path, allow_pickle=False),
-        "labels": np.load(labels, allow_pickle=False),
+        "features": _array(path),
+        "labels": _array(labels),
     }
     ids = ids_beside(path)
     if ids.is_file():
-        arrays["ids"] = np.load(ids, allow_pickle=False)
+        arrays["ids"] = _array(ids)
     return arrays
+
+
+def _array(path: Path) -> Array:
+    with path.open("rb") as opened:
+        found: Array = np.load(opened, allow_pickle=False)
+    return found
 
 
 def labels_beside(path: Path) -> Path:

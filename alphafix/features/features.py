@@ -62,7 +62,8 @@ class Features(Displayed, ABC):
         names = tuple(str(i) for i in range(len(classes))) if ids is None else tuple(ids)
         count = _classes_in(classes) if num_classes is None else num_classes
         check_rows(rows, classes, names, num_classes=count, dtype="float32")
-        require_unique(names, "the features")
+        if ids is not None:
+            require_unique(names, "the features")
         return FeatureArrays(rows, classes, names, count)
 
     @property

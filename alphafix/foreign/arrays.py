@@ -75,7 +75,7 @@ def _splits_in(path: Path) -> tuple[str, ...]:
     names: Collection[str] = ()
     if path.suffix == ".npz" and path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 names = file.files
         except (OSError, ValueError, zipfile.BadZipFile):
             return ()  # reading it will say what is wrong
@@ -104,7 +104,7 @@ def read_head(path: Path) -> Head:
         )
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 _refuse_unknown(path, file.files)
                 arrays = {n: file[n] for n in ("weight", "bias") if n in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
