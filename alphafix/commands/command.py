@@ -1,23 +1,25 @@
-"""What a command is. The command line, recipes, the Python API and --json are derived from it."""
+"""What a command is, and how its work is done."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import keyword
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from alphafix.commands.options import CommandOptions
-from alphafix.commands.outputs import require_apart
 from alphafix.errors import AlphafixError, InputError
 from alphafix.progress import Progress, silent
-from alphafix.run.artifact import State
-from alphafix.run.directory import Run
 from alphafix.run.lock import locked
+from alphafix.values.display import Table
+
+if TYPE_CHECKING:
+    from alphafix.commands.options import CommandOptions
+    from alphafix.run.artifact import State
 
 Say = Callable[[str], None]
 
@@ -40,23 +42,6 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table that a person sees.
-
-    Attributes:
-        title: Its title.
-        columns: Names of the columns.
-        rows: The cells, as text or numbers.
-        left: Positions of the columns that are text, beside the first.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    left: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a person sees of a result.
 
@@ -74,10 +59,6 @@ class Shown:
 class Result(Protocol):
     """What the work of a command gives."""
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that were written, or are there already as they would be."""
-
     def to_dict(self) -> Any:
         """JSON data: what --json prints."""
 
@@ -85,7 +66,7 @@ class Result(Protocol):
 # Seconds that commands wait for one another, if they have no option for it.
 WAIT = 600.0
 
-Options = TypeVar("Options", bound=CommandOptions)
+Options = TypeVar("Options", bound="CommandOptions")
 Made = TypeVar("Made")
 
 
@@ -109,6 +90,8 @@ def alone(
         InputError: If something would be written over what is read, or out of the folder.
         AlphafixError: What the work raises.
     """
+    from alphafix.commands.outputs import require_apart
+
     watch = watch or Watch()
     require_apart(options)
     if options.place is None:
@@ -131,6 +114,8 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
         LockedError: If another command works there for longer.
         InputError: If the folder cannot be made, or what is written in it would lie elsewhere.
     """
+    from alphafix.run.directory import Run
+
     if os.environ.get("RANK", "0") != "0" or not (begins or place.is_dir()):
         yield
         return
@@ -157,18 +142,16 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
 class Command:
     """A command: its options, its state, its work, and how its result is shown.
 
-    The heavy parts are functions in two modules beside the one that defines the command, which
-    are loaded when they are needed: ``work.py`` has ``work(options, watch)`` and
-    ``state(options)``, ``show.py`` has ``show(result, options)``. (A group's members have a prefix:
+    All but its words are in the modules of its folder, which are loaded when they are used:
+    ``options.py`` has the model, ``work.py`` ``work(options, watch)`` and ``state(options)``,
+    ``show.py`` ``show(result, options)``. (A group's members say which they are:
     ``import_work``.)
 
     Attributes:
         name: As on the command line: "train", "features import".
-        options: Its options model.
+        model: Name of its options model.
         help: Its help text; the first line is the summary.
         example: A command line that runs as printed.
-        folder: Its package, as ``__name__`` gives it.
-        prefix: Before the names of its functions, in a group.
         begins: Whether it can be the first to work in its folder, which it then makes.
         feeds: Whether other commands of a recipe read what it leaves.
         judged: Whether its result, although it is there, may fail the command (by a gate).
@@ -176,15 +159,24 @@ class Command:
     """
 
     name: str
-    options: type[CommandOptions]
+    model: str
     help: str
     example: str
-    folder: str
-    prefix: str = ""
     begins: bool = False
     feeds: bool = True
     judged: bool = False
-    log: int = field(default=logging.INFO)
+    log: int = logging.INFO
+
+    @property
+    def word(self) -> str:
+        """What follows ``alphafix``: its name, or that of its group."""
+        return self.name.partition(" ")[0]
+
+    @property
+    def options(self) -> type[CommandOptions]:
+        """Its options model."""
+        model: type[CommandOptions] = getattr(self._module("options"), self.model)
+        return model
 
     def work(self, options: CommandOptions, watch: Watch) -> Result:
         """Do it, unless it is done; see the module for what it raises."""
@@ -202,6 +194,13 @@ class Command:
         return shown
 
     def _function(self, module: str, name: str) -> Callable[..., Any]:
-        loaded = importlib.import_module(f"{self.folder}.{module}")
-        function: Callable[..., Any] = getattr(loaded, self.prefix + name)
+        member = self.name.partition(" ")[2]
+        function: Callable[..., Any] = getattr(
+            self._module(module), f"{member}_{name}" if member else name
+        )
         return function
+
+    def _module(self, name: str) -> Any:
+        folder = self.word.replace("-", "_")
+        folder += "_" if keyword.iskeyword(folder) else ""  # a module cannot be called "import"
+        return importlib.import_module(f"alphafix.commands.{folder}.{name}")

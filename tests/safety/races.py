@@ -33,13 +33,15 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import alphafix.report.pictures  # noqa: F401
-from alphafix.commands import LINES, load_commands
+from alphafix import commands
 from alphafix.commands.app import app
 from alphafix.features.verification import MEMORY
 from alphafix.rivals import comparing
 from tests.common import make_problem, write_run
 
 MODEL = "model.safetensors"
+RUN = "alphafix-run"
+OTHER = "other-run"
 RECIPE = """
 run: alphafix-run
 stages:
@@ -61,6 +63,10 @@ COMMANDS = {
     "patch copy": f"patch {MODEL} -o copy.safetensors --overwrite",
     "patch --in-place": f"patch {MODEL} --in-place",
     "patch --revert": f"patch {MODEL} --revert",
+    # From another run directory, whose lock is another one; without --overwrite.
+    "other copy": f"patch {MODEL} -o copy.safetensors --run {OTHER}",
+    "other --in-place": f"patch {MODEL} --in-place --run {OTHER}",
+    "other --revert": f"patch {MODEL} --revert --run {OTHER}",
     "features import": "features import --split val val.npz --overwrite",
     "features export": "features export --split val out.npz --overwrite",
     "run": "run recipe.yaml --overwrite",
@@ -95,7 +101,8 @@ class Outcome:
 def prepare(folder: Path) -> None:
     """A run directory with all results, a model, images, features of another tool, a recipe."""
     problem = make_problem()
-    write_run(folder / "alphafix-run", problem)
+    write_run(folder / RUN, problem)
+    write_run(folder / OTHER, problem)
     tensors = {"fc.weight": problem.head.weight, "fc.bias": problem.head.bias_or_zeros}
     save_file(tensors, folder / MODEL)
     rng = np.random.default_rng(0)
@@ -171,8 +178,9 @@ class Races:
         self.plain, self.patched = folder / "plain", folder / "patched"
         self.world.mkdir()
         prepare(self.world)
-        for words in ("neighbors -k 3", "train --seeds 1 --epochs 5"):
-            self.must(words)
+        for run, seed in ((RUN, 0), (OTHER, 7)):
+            self.must(f"neighbors -k 3 --run {run}")
+            self.must(f"train --seeds 1 --seed {seed} --epochs 5 --run {run}")
         self.original = (self.world / MODEL).read_bytes()
         shutil.copytree(self.world, self.plain)
         self.must(COMMANDS["patch --in-place"])
@@ -185,8 +193,9 @@ class Races:
 
     def anew(self, pair: tuple[str, str]) -> None:
         """The files as they are before a race: of a patched model, if one reverts."""
+        reverts = any(name.endswith("--revert") for name in pair)
         shutil.rmtree(self.world)
-        shutil.copytree(self.patched if "patch --revert" in pair else self.plain, self.world)
+        shutil.copytree(self.patched if reverts else self.plain, self.world)
 
     def outcome(self, codes: list[int]) -> Outcome:
         """What is there now."""
@@ -241,9 +250,8 @@ def main() -> int:
     torch.set_num_threads(1)
     # How long a fit took is told, and is no part of what is compared.
     comparing._timed = lambda work: (work(), 0.0)
-    for name in LINES:
-        for command in load_commands(name):
-            command._function("work", "work"), command._function("show", "show")
+    for command in commands.COMMANDS.values():
+        command._function("work", "work"), command._function("show", "show")
     names = given.only.split(",") if given.only else list(COMMANDS)
     races, faults, began = 0, [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

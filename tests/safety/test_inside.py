@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from alphafix.commands import LINES, load_commands
+from alphafix.commands import COMMANDS
 from alphafix.commands.app import app
 from alphafix.commands.command import Command
 from alphafix.errors import FileFormatError
@@ -18,8 +18,6 @@ from alphafix.features.store import FeatureStore
 from alphafix.files import read_json, write_json
 from tests.common import make_problem, write_run
 from tests.processes import contents
-
-COMMANDS = {command.name: command for name in LINES for command in load_commands(name)}
 
 # Options that hold a path to be read. All others are declared as outputs.
 READ = {

@@ -20,7 +20,7 @@ from alphafix.files import read_json
 from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
-from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
+from alphafix.oltr.training.folder import CONFIG, EVALUATION
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.pipeline import require_validation
 from alphafix.oltr.training.recipes import read_recipe, resized, retimed, without_weights
@@ -59,11 +59,6 @@ class TrainOltrResult:
             best=tuple(config["best_epochs"]),
             evaluation={k: value for k, value in evaluation.items() if k != "provenance"},
         )
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.folder / MODEL, self.folder / CONFIG, self.folder / EVALUATION)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
