@@ -59,6 +59,7 @@ def test_options__that_name_a_path_are_declared_as_read_or_written() -> None:
             if takes_path(command.options, name) and name not in READ:
                 assert name in outputs or (command.name, name) in {
                     ("patch", "file"),  # the model, which --in-place changes: it has an undo record
+                    ("fix", "file"),
                     ("features import", "file"),
                     ("inspect", "file"),
                     ("run", "file"),
@@ -94,7 +95,8 @@ def test_output__over_a_result_of_the_run_is_refused(
     flags = command.options.model_fields[name].json_schema_extra
     assert isinstance(flags, dict)
     words = [*command.name.split(), "--run", "run", "--overwrite"]
-    words += ["model.safetensors"] if command.name == "patch" else []
+    words += ["model.safetensors"] if command.name in ("patch", "fix") else []
+    words += ["--backbone", "timm:resnet18", "--data", "data"] if command.name == "fix" else []
     words += [target] if flags["argument"] else [f"--{name.replace('_', '-')}", target]
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, done.stdout) == (1, "")
