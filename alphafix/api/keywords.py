@@ -70,6 +70,7 @@ class NeighborsKeywords(StageKeywords, total=False):
 class TrainKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.train` (see `TrainOptions`)."""
 
+    verify: bool
     method: str
     rho: float | Sequence[float]
     seeds: int
@@ -116,6 +117,7 @@ class PatchKeywords(StageKeywords, total=False):
 class EvaluateKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.evaluate` (see `EvaluateOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     bootstraps: int
     seed: int
@@ -132,6 +134,7 @@ class EvaluateKeywords(StageKeywords, total=False):
 class CompareKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.compare` (see `CompareOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     max_overall_drop: float
     methods: str | Sequence[str]

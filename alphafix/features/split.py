@@ -16,6 +16,7 @@ from alphafix.features.writer import nothing_to_store, write_manifest
 from alphafix.files import read_json, write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan, difference
+from alphafix.shown import in_one_line
 
 SKIPPED = "skipped.txt"
 
@@ -70,7 +71,7 @@ def extract_split(
         skipped = [pair for note in notes for pair in note.skipped]
         write_text(
             ledger.folder / SKIPPED,
-            "".join(f"{name}\t{reason}\n" for name, reason in skipped),
+            "".join(f"{in_one_line(name)}\t{in_one_line(reason)}\n" for name, reason in skipped),
             overwrite=True,
         )
         write_manifest(

@@ -27,7 +27,7 @@ from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
 from alphafix.images.labels import KINDS, Known
 from alphafix.images.source import ImageSource
-from alphafix.images.spec import Details, open_data
+from alphafix.images.spec import Details, open_data, resolved
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
 from alphafix.metrics.doubts import Hits, doubts
@@ -35,7 +35,7 @@ from alphafix.models.extractor import Extractor
 from alphafix.models.loading import load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.run.artifact import Artifact, State
+from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, Provenance, Run
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS, ClassTable
@@ -190,9 +190,22 @@ def _stores(
             "data_hashed": data[split].of,
             "labels_sha256": images.reading.digest(),
         }
-        plan = Provenance(stage="extract", options=recorded, inputs={})
-        found[split] = store_artifact(run.features(split), plan.to_dict())
+        plan = Provenance(stage="extract", options=recorded, inputs={}).to_dict()
+        store = store_artifact(run.features(split), plan)
+        found[split] = replace(store, plan=_spelt_as_before(plan, store.recorded(), store.begun()))
     return found
+
+
+def _spelt_as_before(plan: Plan, *earlier: Plan | None) -> Plan:
+    """The plan, with places that are the same as in an earlier one written as they were there."""
+    options = dict(plan["options"])
+    for other in earlier:
+        before = dict((other or {}).get("options") or {})
+        for name in ("data", "root"):
+            now, then = options.get(name), before.get(name)
+            if now and then and resolved(str(now)) == resolved(str(then)):
+                options[name] = then
+    return {**plan, "options": options}
 
 
 def _hash(file: Path | None) -> str | None:
