@@ -55,7 +55,7 @@ def find_head(
         sha256=checkpoint.sha256(),
         kind=kind,
         normalised=normalised,
-        factor=factor,
+        factor=factor * chosen.source.factor,
     )
     logger.info("head of %s: %s", checkpoint.path.name, describe(chosen))
     return effective(read_stored(checkpoint, source), source, scale=scale)
