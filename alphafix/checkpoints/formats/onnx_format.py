@@ -20,7 +20,7 @@ from alphafix.checkpoints.formats.format import Checkpoint, Format, Linear, Spli
 from alphafix.checkpoints.formats.onnx_graph import Graph, matrix_shape
 from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
-from alphafix.errors import FileFormatError, MissingPackageError
+from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import METADATA_KEY
 
 # TensorProto.DataType -> element type (onnx.proto).
@@ -62,6 +62,7 @@ class OnnxFormat(Format):
 
         Raises:
             MissingPackageError: If the package onnx is not installed.
+            InputError: If it keeps the weights of its classifier where none can be changed.
             FileFormatError: If the file is damaged, or its external data is missing, too short or
                 outside of its folder.
         """
@@ -69,6 +70,14 @@ class OnnxFormat(Format):
         tensors = tuple(_tensors(path, folder or path.parent))
         graph = Graph(model.graph, {tensor.name: tensor.shape for tensor in tensors})
         linears = tuple(graph.linears())
+        if not linears and any(node.op_type == "LinearClassifier" for node in graph.nodes):
+            raise InputError(
+                f"{path} is a linear model of scikit-learn, with its weights in the graph itself",
+                got="LinearClassifier",
+                expected="a layer whose weights are stored tensors",
+                todo="correct the estimator with alphafix.checkpoints.with_correction, then "
+                "export it again",
+            )
         shapes = _layer_shapes(linears, tensors)
         tensors = tuple(
             Tensor(t.name, t.dtype, shapes.get(t.name, t.shape), t.file, t.offset, users=users)

@@ -80,7 +80,10 @@ class Graph:
             if node.op_type == "Transpose" and len(self._shapes[source.name]) == 2:
                 swaps = next((list(a.ints) for a in node.attribute if a.name == "perm"), [1, 0])
                 found[node.output[0]] = Alias(source.name, source.turned ^ (swaps == [1, 0]))
-            elif node.op_type in _SAME_ELEMENTS and (not source.turned or self._is_vector(source)):
+            elif node.op_type in ("Identity", "Cast") or (
+                # Another shape of what is turned is in another order than the stored tensor.
+                node.op_type in _SAME_ELEMENTS and (not source.turned or self._is_vector(source))
+            ):
                 found[node.output[0]] = source
         return found
 

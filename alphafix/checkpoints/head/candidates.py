@@ -171,7 +171,10 @@ def _likeness(name: str) -> int | None:
     if any(part.lower().startswith(SIDE_WORDS) for part in parts):
         return None
     named = [part for part in parts if not part.isdigit()]
-    if not named or named[-1].lower() not in HEAD_WORDS:
+    last = named[-1].lower().strip("_") if named else ""  # EfficientNet says _fc
+    if len(named) == 1:
+        last = last.rstrip("0123456789")  # tutorials say fc2, after fc1
+    if last not in HEAD_WORDS:
         return None
     return -len(named)
 
