@@ -9,7 +9,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,20 @@ def _catch_in_script(module: Any, graph: Any, spec: str) -> Caught:
     if len(outputs) != 1 or node.kind() != "aten::linear":
         raise no_linear(spec, node.kind())
     features, weight, bias = node.inputs()
-    name = _script_path(weight)
     graph.registerOutput(features)
     graph.makeMultiOutputIntoTuple()
     function = torch._C._create_function_from_graph("forward", graph)
     parameters = dict(module.named_parameters()) | dict(module.named_buffers())
-    own = None if bias.node().kind() == "prim::Constant" else parameters[_script_path(bias)]
-    return Caught(ScriptModel(module, function), parameters[name], own, name)
+    (own, name), (own_bias, _) = (_script_tensor(value, parameters) for value in (weight, bias))
+    return Caught(ScriptModel(module, function), own, own_bias, name)
+
+
+def _script_tensor(value: Any, parameters: Mapping[str, Tensor]) -> tuple[Any, str]:
+    """The tensor (or None) that a graph reads, and its name; frozen ones have none."""
+    if value.node().kind() == "prim::Constant":
+        return value.toIValue(), ""
+    name = _script_path(value)
+    return parameters[name], name
 
 
 def _script_path(value: Any) -> str:

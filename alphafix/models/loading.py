@@ -282,7 +282,7 @@ def _source(weights: Path, caught: Caught, reading: Reading) -> HeadSource:
         weights,
         num_classes=classes,
         width=width,
-        name=caught.name,
+        name=caught.name or None,  # frozen tensors have none: found by their shape
         normalised=reading.rows_normalised,
         scale=reading.scale,
     )

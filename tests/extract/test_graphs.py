@@ -109,7 +109,8 @@ def pixels(photos: Photos, channels: int = 3) -> FloatArray:
     for image, _ in photos["val"]:
         grey = image.convert("L") if channels == 1 else image
         small = np.asarray(grey.resize((SIZE, SIZE), 2), np.float32).reshape(SIZE, SIZE, channels)
-        scaled = (small / 255 - np.float32(MEAN[:channels])) / np.float32(STD[:channels])
+        mean, std = (np.array(given[:channels], np.float32) for given in (MEAN, STD))
+        scaled = (small / 255 - mean) / std
         found.append(scaled.transpose(2, 0, 1))
     return np.stack(found).astype(np.float32)
 

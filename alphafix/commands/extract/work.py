@@ -170,9 +170,10 @@ def _hash(file: Path | None) -> str | None:
     """Hash of a model's file; of all its parts for the index of a sharded model."""
     if file is None:
         return None
-    if file.name.endswith(".index.json"):
+    file = find_file(file)
+    if file.suffix == ".json" and file.name != "config.json":
         return open_checkpoint(file).sha256()
-    return sha256_file(find_file(file))
+    return sha256_file(file)
 
 
 def _known_names(run: Run, options: ExtractOptions) -> tuple[str, ...] | None:
