@@ -14,7 +14,7 @@ from alphafix.checkpoints.formats.format import Checkpoint, Linear
 from alphafix.checkpoints.formats.onnx_format import OnnxFormat
 from alphafix.checkpoints.formats.onnx_graph import Graph
 from alphafix.checkpoints.formats.tensors import read_values
-from alphafix.errors import FileFormatError, InputError, MissingPackageError, some
+from alphafix.errors import FileFormatError, InputError, MissingPackageError, option, some
 from alphafix.models.graphs import FixedBatch, graph_file, no_linear
 from alphafix.models.model import Caught, Classifier, Wanted
 from alphafix.models.preprocess import described
@@ -117,7 +117,9 @@ class ImageInput:
         if len(graph.inputs) != 1:
             raise _no_images(file, f"inputs {some(value.name for value in graph.inputs)}")
         kind = graph.inputs[0].type.tensor_type
-        shape = [a.dim_value if a.HasField("dim_value") else None for a in kind.shape.dim]
+        shape: list[int | None] = [None] * 4  # a graph need not say it
+        if kind.HasField("shape"):
+            shape = [a.dim_value if a.HasField("dim_value") else None for a in kind.shape.dim]
         dtype = {1: "float32", 10: "float16", 11: "float64"}.get(kind.elem_type)
         if dtype is None or len(shape) != 4:
             what = "other elements than float" if dtype is None else f"{len(shape)} axes"
@@ -160,7 +162,16 @@ class OnnxModel(nn.Module):
         if self._images.channels_last:
             array = array.transpose(0, 2, 3, 1)
         given = {self._images.name: np.ascontiguousarray(array)}
-        logits, features = self._session.run(self._outputs, given)
+        try:
+            logits, features = self._session.run(self._outputs, given)
+        except Exception as error:  # onnxruntime raises types of its own
+            raise InputError(
+                "onnxruntime cannot run the graph on these images",
+                got=str(error).strip().splitlines()[0],
+                expected=f"images that the input {self._images.name} takes, here of shape "
+                f"{array.shape}",
+                todo=f"correct {option('image_size')}, or export the model for this size",
+            ) from error
         return _rows(features), _rows(logits)
 
 

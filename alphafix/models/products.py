@@ -40,13 +40,13 @@ class Products(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do what is to be done, and note it if it is such a product."""
         found = func(*args, **(kwargs or {}))
-        # A linear layer's own product is not noted twice: functions see what is under them.
         if func in (*_LINEAR, *_MATMUL) and isinstance(found, Tensor) and found.ndim == 2:
             features, matrix = (*args, *(kwargs or {}).values())[:2]
-            rows = matrix if func in _LINEAR else matrix.T
-            if self._only in (None, self._count):
-                self.noted[self._count] = (features, rows, found)
-            self._count += 1
+            if matrix.ndim == 2:
+                rows = matrix if func in _LINEAR else matrix.T
+                if self._only in (None, self._count):
+                    self.noted[self._count] = (features, rows, found)
+                self._count += 1
         return found
 
 

@@ -219,6 +219,11 @@ SCRIPTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model_state_dict": lambda state: {"model_state_dict": state, "loss": np.float32(0.5)},
     "DeepSpeed": lambda state: {"module": state, "ds_config": argparse.Namespace(stage=3)},
     "Lightning": _lightning,
+    "a section's name for settings": lambda state: {
+        "state_dict": state,
+        "model": {"name": "vit"},
+        "module": argparse.Namespace(depth=1),
+    },
     "one table under another name": lambda state: {"net": state, "opt": {"lr": 1.0}},
     "settings of the script": lambda state: {"model": state, "args": Settings()},
     "a prefix of its own": lambda state: {f"net.{name}": tensor for name, tensor in state.items()},

@@ -370,6 +370,7 @@ def test_extract__graph_of_a_newer_version(tmp_path: Path, extracted: Extracted)
         ({"shape": ("n", 6)}, "of shape .*2 axes"),
         ({"dtype": TensorProto.UINT8}, "other elements than float"),
         ({"shape": ("n", 4, SIZE, SIZE)}, "4 channels"),
+        ({"shape": ("n", 3, 2 * SIZE, SIZE)}, "cannot run the graph on these images"),
     ],
 )
 def test_extract__graph_of_other_inputs(

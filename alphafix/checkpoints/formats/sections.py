@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from alphafix.checkpoints.formats._skeleton import Inert, View
-
-logger = logging.getLogger(__name__)
+from alphafix.checkpoints.formats._skeleton import Inert, View, walk
 
 # Where training scripts (timm, Lightning, DeepSpeed and others) keep weights beside other things.
 # Averaged weights come first, as in timm's load_state_dict: they are the ones that were evaluated.
@@ -24,11 +21,16 @@ def sections_in(data: Mapping[Any, Any]) -> tuple[str, ...]:
 
     Those of the usual names, or else a single one that is a table of tensors.
     """
-    known = tuple(name for name in SECTIONS if isinstance(data.get(name), (Mapping, Inert)))
+    known = tuple(name for name in SECTIONS if _holds_tensors(data.get(name)))
     if known or any(isinstance(value, View) for value in data.values()):
         return known
     tables = [name for name, value in data.items() if isinstance(name, str) and _is_table(value)]
     return tuple(tables) if len(tables) == 1 else ()
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether a part has weights in it, and not settings or a name."""
+    return isinstance(value, (Mapping, Inert)) and next(walk(value), None) is not None
 
 
 def _is_table(value: object) -> bool:
@@ -38,15 +40,7 @@ def _is_table(value: object) -> bool:
 def find_section(data: Mapping[Any, Any], *, wanted: str = "") -> str:
     """Name of the section to use, or "" for a file that is a state dict itself."""
     there = sections_in(data)
-    chosen = wanted if wanted in there else there[0] if there else ""
-    if others := [name for name in there if name != chosen]:
-        logger.warning(
-            "the file holds %s; %s is used, and %s stays as it is",
-            " and ".join(there),
-            chosen,
-            " and ".join(others),
-        )
-    return chosen
+    return wanted if wanted in there else there[0] if there else ""
 
 
 def section_of(name: str) -> str:

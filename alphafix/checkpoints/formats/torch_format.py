@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
 import struct
@@ -96,6 +97,10 @@ class TorchFormat(Format):
         sections: tuple[str, ...] = ()
         if isinstance(data, dict):
             sections, chosen = sections_in(data), find_section(data, wanted=section)
+            others = " and ".join(name for name in sections if name != chosen)
+            if others:
+                told = f"{path.name}: {chosen} is used, and {others} stays as it is"
+                _tell_once(logging.WARNING, told)
             data = data[chosen] if chosen else data
         tensors = place_views(path, list(walk(data, chosen)), offsets)
         if not tensors:
@@ -169,7 +174,13 @@ def _tell_passed_over(path: Path, named: frozenset[str], *, allowed: bool) -> No
     # What weights_only accepts too is not worth a word.
     others = sorted(name for name in named if name.partition(".")[0] not in ("torch", "_codecs"))
     if others:
-        logger.info("%s: passed over, and not run: objects of %s", path.name, some(others))
+        told = f"{path.name}: passed over, and not run: objects of {some(others)}"
+        _tell_once(logging.INFO, told)
+
+
+@functools.cache  # a command opens a file several times
+def _tell_once(level: int, text: str) -> None:
+    logger.log(level, "%s", text)
 
 
 def _no_state_dict(path: Path, data: object) -> FileFormatError:
