@@ -223,7 +223,7 @@ def frozen_case(folder: Path) -> Case:
     path, load = folder / "frozen.ts", torch.jit.load
     trace: Any = torch.jit.trace
     traced = trace(SmallNet().eval(), torch.zeros(2, 3, SIZE, SIZE))
-    torch.jit.save(torch.jit.freeze(traced), path)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.freeze(traced), path)
     options = {"backbone": f"torchscript:{path}", **zoo._FLAGS}
     return Case(options, path, lambda file: _answer(load(file), Small()))  # type: ignore[no-untyped-call]
 

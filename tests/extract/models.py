@@ -239,11 +239,11 @@ def wise_net() -> SmallNet:
 def pooled(how: str = "mean") -> SmallNet:
     """A model whose weights do not tell how it pools."""
     net = _with_transform(SmallNet())
-    pool = {"mean": torch.mean, "max": torch.amax}[how]
 
     def features(images: Tensor) -> Tensor:
         maps = torch.relu(net.body(torch.relu(net.stem(images))))
-        return torch.relu(net.hidden(pool(maps, dim=(2, 3))))
+        pooled = maps.amax(dim=(2, 3)) if how == "max" else maps.mean(dim=(2, 3))
+        return torch.relu(net.hidden(pooled))
 
     net.features = features  # type: ignore[method-assign]
     return net

@@ -52,9 +52,9 @@ def test_arguments__are_read_as_python_or_json_writes_them() -> None:
 def made(path: Path, name: str, **args: Any) -> nn.Module:
     """A timm model in evaluation mode, with its weights saved."""
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=NUM_CLASSES, **args).eval()
+    model: nn.Module = timm.create_model(name, num_classes=NUM_CLASSES, **args)
     save_file(model.state_dict(), path)
-    return model
+    return model.eval()
 
 
 def logits(model: nn.Module, **changes: int) -> tuple[torch.Tensor, FloatArray]:
