@@ -14,7 +14,7 @@ from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import read_json, refuse_existing, write_text
+from alphafix.files import refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.openset.evaluating import Evaluated
@@ -41,15 +41,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportResult:
-    """A page that was written.
-
-    Attributes:
-        page: The page.
-        files: It, and its figures.
-    """
+    """A page that was written."""
 
     page: Path
-    files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -73,7 +67,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     record = _record(options)
     if record.check(overwrite=options.overwrite):
         logger.info("%s is up to date", page)
-        return ReportResult(page, tuple(Path(file) for file in read_json(record.path)["outputs"]))
+        return ReportResult(page)
     if not record.path.is_file():
         refuse_existing(page, overwrite=options.overwrite)
     evaluation = EvaluateOptions(
@@ -96,7 +90,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
     record.record([page, *written])
-    return ReportResult(page, (page, *written))
+    return ReportResult(page)
 
 
 def state(options: ReportOptions) -> State:

@@ -20,7 +20,7 @@ from alphafix.files import read_json
 from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
-from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
+from alphafix.oltr.training.folder import CONFIG, EVALUATION
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.pipeline import require_validation
 from alphafix.oltr.training.recipes import read_recipe, resized, retimed, without_weights
@@ -59,11 +59,6 @@ class TrainOltrResult:
             best=tuple(config["best_epochs"]),
             evaluation={k: value for k, value in evaluation.items() if k != "provenance"},
         )
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.folder / MODEL, self.folder / CONFIG, self.folder / EVALUATION)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -133,7 +128,7 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     images = open_images(
         options.data,
         recipe,
-        **_of(options, "open", "root", "class_order", "class_map"),
+        **_of(options, "open", "open_val", "root", "class_order", "class_map"),
         workers=loading_processes(options.workers, ranks),
     )
     method = METHODS[options.method]
@@ -151,6 +146,8 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
             preset=options.preset,
             ablations=Ablations(**_of(options, *Ablations.__dataclass_fields__)),
             experts=options.experts,
+            diversity=recipe.diversity,
+            spread=recipe.spread,
         ),
         images=images,
         running=Running(place, ranks),
@@ -169,4 +166,5 @@ def _of(options: TrainOltrOptions, *names: str) -> dict[str, Any]:
 
 def _open_set(options: TrainOltrOptions) -> OpenSetSettings:
     rank = options.openmax_rank if options.openmax else None
-    return OpenSetSettings(options.open_threshold, rank, options.odin)
+    threshold = None if options.open_threshold == "auto" else options.open_threshold
+    return OpenSetSettings(threshold, rank, options.odin)
