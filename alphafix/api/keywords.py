@@ -23,6 +23,9 @@ class ExtractKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.extract` (see `ExtractOptions`)."""
 
     weights: str | Path | None
+    section: str
+    model_arg: Sequence[str]
+    check: str | Path | None
     split: str
     split_name: Sequence[str]
     val_fraction: float | None
@@ -153,4 +156,5 @@ class InspectKeywords(StageKeywords, total=False):
 
     head: str | None
     num_classes: int | None
+    all: bool
     width: int | None

@@ -68,8 +68,8 @@ class EvaluateOptions(FeatureStageOptions):
     )
     trust_run: bool = flag(
         False,
-        help="With --model: run the code that the run directory names as its backbone (python: and "
-        "torchscript: models). Without it, such a backbone is taken from --backbone alone.",
+        help="With --model: run the code that the run directory names as its backbone (python: "
+        "models). Without it, such a backbone is taken from --backbone alone.",
     )
     data: str | None = flag(
         None, help="With --model: where the images are  [as in alphafix extract].", metavar="SPEC"
