@@ -11,6 +11,7 @@ import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.features.features import FeatureArrays
+from alphafix.features.shards import require_unique
 from alphafix.files import open_safetensors
 from alphafix.values.arrays import Array
 from alphafix.values.texts import Texts
@@ -33,7 +34,8 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
         experts: Whether features may be N x E x D_e, of E experts; they come side by side.
 
     Raises:
-        InputError: If the file is of another kind or lacks an array of this split.
+        InputError: If the file is of another kind, lacks an array of this split, or has an id
+            twice.
         FileFormatError: If it is damaged, or the arrays do not fit together.
         MissingPackageError: If it is Parquet and pyarrow is not installed.
     """
@@ -54,11 +56,13 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
         features = features.reshape(len(features), -1)
     _check(path, features, labels, ids)
     names = range(len(labels)) if ids is None else ids.tolist()
-    return FeatureArrays.read(
+    found = FeatureArrays.read(
         features.astype(np.float32, copy=False),
         labels.astype(np.int64, copy=False),
         tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
     )
+    require_unique(found.ids, str(path))
+    return found
 
 
 def _read_arrays(path: Path) -> Mapping[str, Array]:
@@ -87,7 +91,8 @@ def _read_arrays(path: Path) -> Mapping[str, Array]:
 
 
 def _read_npz(path: Path) -> Mapping[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because NumPy forgets to close what begins like an archive and is none.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -101,13 +106,19 @@ def _read_npy(path: Path) -> Mapping[str, Array]:
             todo="save the labels there with np.save",
         )
     arrays = {
-        "features": np.load(path, allow_pickle=False),
-        "labels": np.load(labels, allow_pickle=False),
+        "features": _array(path),
+        "labels": _array(labels),
     }
     ids = ids_beside(path)
     if ids.is_file():
-        arrays["ids"] = np.load(ids, allow_pickle=False)
+        arrays["ids"] = _array(ids)
     return arrays
+
+
+def _array(path: Path) -> Array:
+    with path.open("rb") as opened:
+        found: Array = np.load(opened, allow_pickle=False)
+    return found
 
 
 def labels_beside(path: Path) -> Path:
@@ -149,13 +160,29 @@ def _read_parquet(path: Path) -> Mapping[str, Array]:
     for column, name in (("features", "features"), ("label", "labels"), ("id", "ids")):
         if column in table.column_names:
             values = table.column(column).combine_chunks()
-            arrays[name] = _matrix(values) if name == "features" else _column(values)
+            if values.null_count:
+                raise _no_rows(path, f"empty cells in {column}")
+            arrays[name] = _matrix(path, values) if name == "features" else _column(values)
     return arrays
 
 
-def _matrix(values: Any) -> Array:
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat).reshape(len(values), -1)
+def _no_rows(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} holds no rows of features",
+        got=got,
+        expected="features (lists of one length), label and id, none of them empty",
+        todo="make it again",
+    )
+
+
+def _matrix(path: Path, values: Any) -> Array:
+    flat = values.flatten()
+    if flat.null_count:
+        raise _no_rows(path, "lists with empty cells")
+    lengths = values.value_lengths().unique().to_pylist()
+    if len(lengths) > 1:
+        raise _no_rows(path, f"lists of {len(lengths)} lengths")
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(values), -1)
 
 
 def _column(values: Any) -> Array:

@@ -25,11 +25,13 @@ class Note:
         name: The shard's name, without suffix.
         shard: Its file, or None if no sample of it could be used.
         skipped: Id and reason of each image that was left out.
+        cut: Number of images whose values were cut to 8 bits.
     """
 
     name: str
     shard: Shard | None
     skipped: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
 
 
 class Ledger:
@@ -60,6 +62,7 @@ class Ledger:
         data = {
             "shard": None if note.shard is None else vars(note.shard),
             "skipped": [list(pair) for pair in note.skipped],
+            "cut": note.cut,
         }
         write_json(self.notes / f"{note.name}.json", data, overwrite=True)
 
@@ -73,10 +76,11 @@ def _read_note(path: Path) -> Note:
     try:
         shard = None if data["shard"] is None else Shard(**data["shard"])
         skipped = tuple((str(a), str(b)) for a, b in data["skipped"])
+        cut = int(data["cut"])
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(
             f"{path} is damaged",
             got=repr(error),
             todo=f"extract again with {option('overwrite', True)}",
         ) from error
-    return Note(path.stem, shard, skipped)
+    return Note(path.stem, shard, skipped, cut)

@@ -21,6 +21,7 @@ from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.scatter import WithinClass
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
+from alphafix.features.verification import require_inside, verify_shards
 from alphafix.files import (
     digest,
     open_safetensors,
@@ -56,6 +57,7 @@ class FeatureStore(Features):
         num_classes: C; labels are in 0..C-1, or -1 for open-set samples.
         dtype: Stored element type ("float32", "float16" or "bfloat16").
         info: Everything else that the manifest says (source, provenance, skipped samples).
+        verifies: Whether shards are compared with their hashes before they are first read.
     """
 
     folder: Path
@@ -64,14 +66,21 @@ class FeatureStore(Features):
     num_classes: int
     dtype: str
     info: dict[str, Any]
+    verifies: bool = True
 
     @classmethod
-    def open(cls, folder: Path) -> FeatureStore:
+    def open(cls, folder: Path, *, verify: bool = True) -> FeatureStore:
         """Open a finished store.
+
+        Args:
+            folder: Where it is.
+            verify: Whether its shards are compared with their hashes before they are first read
+                (once: a shard that has not changed since is not hashed again).
 
         Raises:
             MissingStageError: If there is no manifest.
-            FileFormatError: If the manifest is damaged or a shard is missing.
+            FileFormatError: If the manifest is damaged, or a shard is missing or elsewhere. When
+                it is read: if a shard is not what the manifest says.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -82,7 +91,10 @@ class FeatureStore(Features):
             )
         data = read_json(path)
         try:
-            shards = tuple(Shard(**entry) for entry in data.pop("shards"))
+            shards = tuple(
+                Shard(str(entry["file"]), int(entry["samples"]), str(entry["sha256"]))
+                for entry in data.pop("shards")
+            )
             store = cls(
                 folder=folder,
                 shards=shards,
@@ -90,19 +102,15 @@ class FeatureStore(Features):
                 num_classes=int(data.pop("num_classes")),
                 dtype=str(data.pop("dtype")),
                 info=data,
+                verifies=verify,
             )
-        except (KeyError, TypeError) as error:
+            if len(store) != data.get("num_samples", len(store)):
+                raise ValueError(f"{data['num_samples']} samples, in its shards {len(store)}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(
                 f"{path} is not a feature manifest", got=repr(error), todo="extract again"
             ) from error
-        for shard in shards:
-            if not (folder / shard.file).is_file():
-                raise FileFormatError(
-                    f"a shard of {folder} is missing",
-                    got=f"no {shard.file}",
-                    expected=f"{len(shards)} shards as the manifest lists them",
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+        require_inside(folder, shards)
         return store
 
     @property
@@ -128,13 +136,22 @@ class FeatureStore(Features):
             found += Texts(text, self._read(shard, "id_ends"))
         return tuple(found)
 
+    @cached_property
+    def _verified(self) -> bool:
+        """Whether the shards were compared with their hashes, which is done when it is asked."""
+        if self.verifies:
+            verify_shards(self.folder, self.shards)
+        return self.verifies
+
     def _read(self, shard: Shard, name: str) -> Array:
+        _ = self._verified
         with open_safetensors(self.folder / shard.file, framework="numpy") as file:
             array: Array = file.get_tensor(name)
             return array
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
+        _ = self._verified
         # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
         framework = "pt" if self.dtype == "bfloat16" else "numpy"
         start = 0
@@ -164,6 +181,20 @@ class FeatureStore(Features):
         Raises:
             InputError: If the statistics do not belong to the store.
         """
+        statistics = self._statistics()
+        return class_means(statistics["sums"], statistics["counts"])
+
+    def class_hits(self) -> IntArray | None:
+        """Samples of each class that the run's head predicts rightly, int64 of shape C.
+
+        They were counted when the store was written; None where that was done without the head.
+
+        Raises:
+            InputError: If the statistics do not belong to the store.
+        """
+        return self._statistics().get("hits")
+
+    def _statistics(self) -> dict[str, Array]:
         path = self.folder / STATISTICS
         if not path.is_file() or sha256_file(path) != self.info.get("statistics_sha256"):
             raise InputError(
@@ -171,8 +202,7 @@ class FeatureStore(Features):
                 expected="the statistics that were written with them",
                 todo=f"extract again with {option('overwrite', True)}",
             )
-        statistics, _ = read_tensors(path)
-        return class_means(statistics["sums"], statistics["counts"])
+        return read_tensors(path)[0]
 
     def within_class(self, classes: IntArray) -> WithinClass:
         """Within-class covariance of ``classes``, each with the same weight.
@@ -195,17 +225,9 @@ class FeatureStore(Features):
         return found
 
     def verify(self) -> None:
-        """Compare each shard with the hash in the manifest.
+        """Compare each shard with the hash in the manifest, whether or not that was done before.
 
         Raises:
             FileFormatError: If one differs.
         """
-        for shard in self.shards:
-            found = sha256_file(self.folder / shard.file)
-            if found != shard.sha256:
-                raise FileFormatError(
-                    f"{self.folder / shard.file} has changed since it was written",
-                    got=found[:12],
-                    expected=shard.sha256[:12],
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+        verify_shards(self.folder, self.shards, anew=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, call, option, some
+from alphafix.features.class_names import ARRAYS, CLASS_NAMES
 from alphafix.features.features import FeatureArrays
 from alphafix.files import open_safetensors
 from alphafix.values.arrays import FloatArray
@@ -74,7 +75,7 @@ def _splits_in(path: Path) -> tuple[str, ...]:
     names: Collection[str] = ()
     if path.suffix == ".npz" and path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 names = file.files
         except (OSError, ValueError, zipfile.BadZipFile):
             return ()  # reading it will say what is wrong
@@ -88,7 +89,7 @@ def read_head(path: Path) -> Head:
     """Read ``weight`` (C x D) and ``bias`` (C, if there is one) from .npz or .safetensors.
 
     Raises:
-        FileFormatError: If there is no such array.
+        FileFormatError: If there is no such array, or one of an unknown name.
         InputError: If their shapes do not fit, or a number is not finite.
     """
     arrays: dict[str, FloatArray] = {}
@@ -103,7 +104,8 @@ def read_head(path: Path) -> Head:
         )
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                _refuse_unknown(path, file.files)
                 arrays = {n: file[n] for n in ("weight", "bias") if n in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise FileFormatError(
@@ -114,6 +116,7 @@ def read_head(path: Path) -> Head:
             ) from error
     else:
         with open_safetensors(path) as file:
+            _refuse_unknown(path, file.keys())
             names = [name for name in ("weight", "bias") if name in file.keys()]  # noqa: SIM118
             arrays = {name: file.get_tensor(name).float().numpy() for name in names}
     if "weight" not in arrays:
@@ -123,6 +126,19 @@ def read_head(path: Path) -> Head:
             todo="save the last layer under these names",
         )
     return Head(np.asarray(arrays["weight"], np.float32), arrays.get("bias"))
+
+
+def _refuse_unknown(path: Path, names: Collection[str]) -> None:
+    """Whoever misspells "bias" must not go on without; features may be in the same file."""
+    features = {f"{split}_{name}" for split in SPLITS for name in ARRAYS} | {*ARRAYS, CLASS_NAMES}
+    unknown = sorted({*names} - {"weight", "bias"} - features)
+    if unknown and "weight" in names:
+        raise FileFormatError(
+            f"{path} holds more than a head",
+            got=some(unknown),
+            expected="weight and, if the layer has one, bias",
+            todo="correct the name, or leave it out",
+        )
 
 
 def read_names(path: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.errors import InputError, option
-from alphafix.images.lists import list_records
+from alphafix.images.tables import rows_of
 from alphafix.values.arrays import IntArray
 
 
@@ -109,7 +109,7 @@ def _pairs(source: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise _bad(source, "no such file", "a file, or class=count,class=count,...")
     if path.suffix != ".json":
-        return [(name, count) for _, name, count in list_records(path)]
+        return [(row.path, row.label) for row in rows_of(path)]
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return [(str(name), str(count)) for name, count in data.items()]

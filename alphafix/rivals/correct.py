@@ -9,6 +9,7 @@ from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.sources import hold_out
 from alphafix.errors import MissingStageError, call, option
 from alphafix.metrics.limits import DEFAULT_LIMITS
 from alphafix.progress import Progress, silent
@@ -47,18 +48,24 @@ def correct(
     """
     if method == "alphanet":
         return fit_alphanet(given, settings, keep=keep, progress=progress)
-    if given.val is None:
+    given.check()
+    train, val, seed = given.train, given.val, settings.seeds[0]
+    if settings.holdout is not None:
+        kept, held = hold_out(train, settings.holdout, seed=seed)
+        train, val = kept.features(), held.features()
+    if val is None:
         raise MissingStageError(
             f"{option('method', method)} chooses its settings on validation features",
             got="training features only",
             expected="features of the split val",
-            todo=f"run {call('extract', split='val')}, or use {option('method', 'alphanet')}",
+            todo=f"run {call('extract', split='val')}, hold training features out with "
+            f"{option('holdout', 0.2)}, or make validation of training images: "
+            f"{call('extract', val_fraction=0.2, overwrite=True)}",
         )
-    given.check()
     limits = settings.limits
     if not limits:
         limits = replace(DEFAULT_LIMITS, confidence=limits.confidence)
-    data = FitData(given.train, given.val, given.head, given.classes, limits, settings.seeds[0])
+    data = FitData(train, val, given.head, given.classes, limits, seed)
     if method == "auto":
         ours = train_trials(given, settings, keep=keep, progress=progress)
         extra = [alphanet.offer(data, ours, calibrated=given.head.bias is not None)]

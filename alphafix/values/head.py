@@ -14,6 +14,9 @@ from alphafix.files import read_tensors, write_tensors
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.display import Displayed
 
+# Logits that `Head.predict` holds at a time: 4 million float32 are 16 MB.
+PREDICTED_LOGITS = 4 << 20
+
 
 @dataclass(frozen=True)
 class HeadSource:
@@ -40,6 +43,7 @@ class HeadSource:
         transposed: Whether the weights are stored as D x C.
         normalised: Whether the model divides each row by its norm when it runs.
         factor: What the model multiplies the rows by (30 in RIDE, 16 in OLTR).
+        bias_factor: What it multiplies the biases by (the beta of ONNX's Gemm).
     """
 
     file: str
@@ -51,6 +55,7 @@ class HeadSource:
     transposed: bool = False
     normalised: bool = False
     factor: float = 1.0
+    bias_factor: float = 1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadSource:
@@ -135,6 +140,15 @@ class Head(Displayed):
         """Return N x C logits of N x D features."""
         scores: FloatArray = features @ self.weight.T + self.bias_or_zeros
         return scores if self.scale == 1.0 else scores * np.float32(self.scale)
+
+    def predict(self, features: FloatArray) -> IntArray:
+        """Class of the largest logit (the first of equals) of N x D features, int64 of shape N."""
+        rows = max(32, min(4096, PREDICTED_LOGITS // self.num_classes))
+        parts = [
+            self.logits(features[start : start + rows]).argmax(axis=1)
+            for start in range(0, len(features), rows)
+        ]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
     def require_match(self, *, width: int, num_classes: int) -> None:
         """Check the head against features of ``width`` columns and ``num_classes`` labels.

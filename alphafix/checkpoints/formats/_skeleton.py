@@ -2,7 +2,8 @@
 
 A pickle can name any function to call. Here each name becomes one of a few classes of this
 module that only remember their arguments, so that nothing of the file's choice is imported
-or run; `torch.load` with weights_only has accepted the file before.
+or run. Objects of other classes are passed over; a whole model that `torch.save` pickled is read
+as its state dict.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from alphafix.checkpoints.formats.tensors import BITS
 
@@ -44,8 +45,14 @@ class View:
 
 
 class Inert:
-    """Stands for an object of any other class: keeps its state, does nothing."""
+    """Stands for an object of any other class: keeps its state, does nothing.
 
+    Attributes:
+        named: The class, as the file names it.
+        state: What the object's attributes would be.
+    """
+
+    named: ClassVar[str] = ""
     state: Any = None
 
     def __new__(cls, *args: Any, **options: Any) -> Inert:
@@ -66,6 +73,23 @@ class Inert:
 
     def extend(self, values: Any) -> None:
         """Drop items, as above."""
+
+    def __call__(self, *args: Any, **options: Any) -> Inert:
+        """Stand for what the object would give."""
+        return Inert()
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What a pickle holds.
+
+    Attributes:
+        data: The object, with `View` in the place of tensors and `Inert` in that of others.
+        named: Names of all classes and functions that were passed over, as "module.name".
+    """
+
+    data: Any
+    named: frozenset[str]
 
 
 _STORAGES = {
@@ -115,36 +139,47 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("collections", "OrderedDict"): OrderedDict,  # a state dict has attributes
+    ("builtins", "set"): set,
+    ("torch", "Size"): tuple,
 }
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.passed_over: set[str] = set()
+
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name; never the thing that it names."""
+        module = "builtins" if module == "__builtin__" else module  # as protocol 2 has it
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return StorageType(_STORAGES[name])
         if module == "torch" and name in BITS:
             return _Type(name)
-        return Inert
+        self.passed_over.add(f"{module}.{name}")
+        return type("Inert", (Inert,), {"named": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return the storage that a persistent id describes."""
+        """Return the storage, or the class with its source, that a persistent id describes."""
+        if isinstance(pid, tuple) and pid[:1] == ("module",):
+            return pid[1]
         kind, storage_type, key, _, numel, *_ = pid
         if kind != "storage" or not isinstance(storage_type, StorageType):
             raise pickle.UnpicklingError(f"persistent id {kind!r}")
         return Storage(str(key), storage_type.dtype, int(numel))
 
 
-def read_skeleton(file: IO[bytes]) -> Any:
+def read_skeleton(file: IO[bytes]) -> Skeleton:
     """Unpickle one object with `View` in the place of tensors.
 
     Raises:
         pickle.UnpicklingError: If the pickle is damaged.
     """
+    reader = _Reader(file)
     try:
-        return _Reader(file, encoding="utf-8").load()
+        return Skeleton(reader.load(), frozenset(reader.passed_over))
     except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise pickle.UnpicklingError(str(error)) from error
 
@@ -154,10 +189,19 @@ def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, View]]:
     if isinstance(value, View):
         yield prefix, value
     elif isinstance(value, Inert):
-        yield from walk(value.state, prefix)
+        yield from walk(_members(value.state), prefix)
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from walk(item, f"{prefix}.{name}" if prefix else str(name))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from walk(item, f"{prefix}.{index}" if prefix else str(index))
+
+
+def _members(state: Any) -> Any:
+    """What an object has; of a torch.nn.Module what its state dict has, under the same names."""
+    if not isinstance(state, dict) or not {"_parameters", "_buffers", "_modules"} <= state.keys():
+        return state
+    left_out = state.get("_non_persistent_buffers_set") or ()
+    buffers = {name: item for name, item in state["_buffers"].items() if name not in left_out}
+    return {**state["_parameters"], **buffers, **state["_modules"]}

@@ -56,8 +56,8 @@ def _tensors(path: Path, part: str) -> tuple[Tensor, ...]:
     found = read_archived(path, part)
     if found is None:
         return ()
-    data, offsets = found
-    return place_views(path, list(walk(data, "" if part == "data" else part)), offsets)
+    read, offsets = found
+    return place_views(path, list(walk(read.data, "" if part == "data" else part)), offsets)
 
 
 def _not_whole(path: Path, got: object) -> FileFormatError:

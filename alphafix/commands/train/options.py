@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.neighbors.options import Metric
-from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.metrics.limits import DEFAULT_CONFIDENCE
@@ -18,10 +18,10 @@ from alphafix.values.curve import Point
 Rule = Literal["overall", "few", "harmonic", "balanced", "constrained"]
 
 
-class TrainOptions(StageOptions):
+class TrainOptions(FeatureStageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
 
-    INCIDENTAL = StageOptions.INCIDENTAL | {"logger", "tensorboard", "memory", "plan"}
+    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {"logger", "tensorboard", "memory", "plan"}
 
     method: str = flag(
         "alphanet",
@@ -133,7 +133,7 @@ class TrainOptions(StageOptions):
         metavar="NAME[,NAME]",
     )
     tensorboard: Path | None = flag(
-        None, help="As --logger tensorboard, into this folder.", metavar="DIR"
+        None, help="As --logger tensorboard, into this folder.", metavar="DIR", writes=True
     )
 
     plan: bool = flag(False, help="Print bytes and steps of the run, and do not train.")
@@ -146,10 +146,6 @@ class TrainOptions(StageOptions):
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
-            if self.holdout is not None:
-                raise ValueError(
-                    f"{option('holdout')} goes with {option('method', 'alphanet')} only"
-                )
             return self
         limited = any(drop is not None for drop in self._drops)
         if (self.select == "constrained") != limited:

@@ -26,18 +26,13 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
     chosen, base = data["chosen"], data["chosen"]["val_base"]
     told: list[Table | str] = []
     if base is None:
-        told.append("No validation features: the last epoch was kept and nothing was measured.")
+        told.append(
+            "No validation features: the last epoch was kept and nothing was measured. Hold "
+            "training features out with --holdout 0.2, or make validation of training images: "
+            "alphafix extract --val-fraction 0.2 --overwrite."
+        )
     else:
-        rows = [
-            ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
-            *(_row(setting, base) for setting in data["settings"]),
-            [
-                "chosen",
-                *(number(chosen["val"][name]) for name in COLUMNS),
-                *_deltas(chosen["val"], base),
-            ],
-        ]
-        told.append(Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows))
+        told.append(_table(chosen, [_row(setting, base) for setting in data["settings"]]))
     if chosen.get("curve") is not None:
         points = [
             [f"{point['offset']:+.3g}", *(number(point[name]) for name in COLUMNS)]
@@ -81,6 +76,17 @@ def _picked(chosen: dict[str, Any]) -> str:
     )
 
 
+def _table(chosen: dict[str, Any], between: list[list[str]]) -> Table:
+    """The base model, other rows, and what was chosen."""
+    base, val = chosen["val_base"], chosen["val"]
+    rows = [
+        ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
+        *between,
+        ["chosen", *(number(val[name]) for name in COLUMNS), *_deltas(val, base)],
+    ]
+    return Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows)
+
+
 def _other(data: dict[str, Any]) -> list[Table | str]:
     """What another method than AlphaNet chose on validation."""
     chosen = data["chosen"]
@@ -88,12 +94,15 @@ def _other(data: dict[str, Any]) -> list[Table | str]:
         return [_picked(chosen)]
     if "auto" not in chosen:
         if (why := _kept_base(chosen)) is not None:
-            return [why]
-        beside = ("val", "val_base", "promise")
-        settings = ", ".join(
-            f"{name} {value}" for name, value in chosen.items() if name not in beside
-        )
-        return [f"{data['method']}: {settings}", f"chosen: {chosen['promise']['text']}"]
+            return [_table(chosen, []), why]
+        beside = ("method", "val", "val_base", "promise")
+        settings = [
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in chosen.items()
+            if name not in beside
+        ]
+        told = f"chosen: {', '.join([data['method'], *settings])}"
+        return [_table(chosen, []), told, chosen["promise"]["text"]]
     auto = chosen["auto"]
     rows = [
         [

@@ -31,6 +31,7 @@ from alphafix.run.directory import (
     HEAD,
     METRICS,
     NEIGHBORS,
+    UNFINISHED,
     Provenance,
     Run,
 )
@@ -42,9 +43,6 @@ from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord
 
 logger = logging.getLogger(__name__)
-
-# Where finished batches of an unfinished sweep wait.
-UNFINISHED = "unfinished-trials"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,8 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
                 got=option("method", options.method),
             )
         _provenance(run, options)
-        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given_in(run), settings))
+        given = given_in(run, verify=options.verify)
+        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given, settings))
     artifact = run.artifact(CORRECTION, _provenance(run, options))
     if not options.overwrite and artifact.state is State.OTHER:
         moved = _moved(run, options)
@@ -98,7 +97,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
     keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
-    given = given_in(run)
+    given = given_in(run, verify=options.verify)
     found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
     if options.at is not None:
         found = found.moved(Point.parse(options.at), given.head, given.classes.few)
@@ -152,11 +151,12 @@ def state(options: TrainOptions) -> State:
     return run.artifact(CORRECTION, _provenance(run, options)).state
 
 
-def given_in(run: Run) -> Given:
+def given_in(run: Run, *, verify: bool = True) -> Given:
     """What a run directory gives to fit a correction on."""
+    validated = run.has(run.manifest("val"))
     return Given(
-        FeatureStore.open(run.features("train")),
-        FeatureStore.open(run.features("val")) if run.has(run.manifest("val")) else None,
+        FeatureStore.open(run.features("train"), verify=verify),
+        FeatureStore.open(run.features("val"), verify=verify) if validated else None,
         Head.load(run.require(HEAD)),
         ClassTable.load(run.require(CLASSES)),
         Neighbours.load(run.path(NEIGHBORS)),
