@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alphafix.errors import FileFormatError, InputError, MissingPackageError, option
+from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.images.data import PLACEHOLDER, PathData
 from alphafix.images.folders import SUFFIXES
 from alphafix.images.source import OPEN, BadImageError, Content, ImageSource, Sample, sha256
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json
 
 IMAGES = frozenset(suffix[1:] for suffix in SUFFIXES)
 
@@ -53,23 +54,19 @@ def index_archive(path: Path) -> tuple[Record, ...]:
         FileFormatError: If it is no whole, plain tar file.
         InputError: If it cannot be read.
     """
-    try:
-        with tarfile.open(path, "r:") as archive:
-            return tuple(_records(archive))
-    except tarfile.TarError as error:
-        raise FileFormatError(
-            f"{path} is no whole tar file",
-            got=str(error),
-            expected="an archive that is not compressed (images are already)",
-            todo="copy it again; unpack .tar.gz to .tar with gunzip",
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error
+    what = "a whole tar file that is not compressed (images are already)"
+    todo = "copy it again; unpack .tar.gz to .tar with gunzip"
+    with reading(path, what, todo=todo), tarfile.open(path, "r:") as archive:
+        return tuple(_records(archive, path.stat().st_size))
 
 
-def _records(archive: tarfile.TarFile) -> Iterator[Record]:
-    key, members = "", dict[str, Member]()
+def _records(archive: tarfile.TarFile, size: int) -> Iterator[Record]:
+    key, members, end = "", dict[str, Member](), 0
     for entry in archive:
+        # A size below zero would lead back to what was read before, without end.
+        start, end = end, entry.offset_data + (entry.size if entry.isreg() else 0)
+        if entry.size < 0 or not start <= entry.offset_data <= end <= size:
+            raise tarfile.ReadError(f"{entry.name} does not lie within the file")
         if not entry.isfile():
             continue
         folder, _, name = entry.name.rpartition("/")
@@ -173,7 +170,7 @@ def _read(file: io.BufferedReader, member: Member) -> bytes:
 
 def _json_value(data: bytes, key: str) -> object:
     try:
-        found = json.loads(data)
+        found = parse_json(data)
     except ValueError:
         return None
     return found.get(key) if isinstance(found, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,8 +64,8 @@ def csv_records(path: Path) -> Iterator[Record]:
                 if values[where] is None or values[what] in (None, ""):
                     raise _bad_line(path, reader.line_num, ",".join(map(str, values)))
                 yield reader.line_num, str(values[where]), str(values[what]).strip()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8", got=str(error)) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no CSV in UTF-8", got=str(error)) from error
 
 
 def _column(path: Path, columns: list[str], known: tuple[str, ...]) -> int:
@@ -143,7 +144,7 @@ def _class_id(path: Path, number: int, label: str, ids: Mapping[str, int] | None
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+    return re.fullmatch("-?[0-9]{1,18}", text) is not None  # more digits fit into no class id
 
 
 def _bad_line(path: Path, number: int, text: str) -> InputError:

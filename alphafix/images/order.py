@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,14 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 from alphafix.errors import InputError, option
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json, typed
 
 ClassOrder = Literal["string", "natural"]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key under which "class2" comes before "class10"."""
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", name)
+    # Numbers by their length and then as text: they may be longer than int() takes.
+    bare = [(part.lstrip("0") if place % 2 else None, part) for place, part in enumerate(parts)]
+    return [(0, 0, part) if number is None else (1, len(number), number) for number, part in bare]
 
 
 def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
@@ -54,19 +57,13 @@ def read_class_map(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: If it is neither, a name is there twice, or a number is missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
+    what = "a class map: a text file with one class name a line, or JSON {name: number}"
+    with reading(path, what, todo=f"correct {option('class_map')}"):
         if path.suffix == ".json":
-            names = _from_json(json.loads(text))
+            names = _from_json(parse_json(path.read_bytes()))
         else:
-            names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is no class map",
-            got=str(error),
-            expected="a text file with one class name a line, or JSON {name: number}",
-            todo=f"correct {option('class_map')}",
-        ) from error
+            lines = path.read_text(encoding="utf-8").split("\n")
+            names = [line.rstrip("\r") for line in lines if line.strip()]
     doubled = repeated(names)
     if doubled or not names:
         raise InputError(
@@ -85,16 +82,15 @@ def repeated(names: Sequence[str]) -> list[str]:
 
 def _from_json(data: object) -> list[str]:
     if isinstance(data, list):
-        return [str(name) for name in data]
-    if not isinstance(data, dict):
-        raise ValueError(f"a JSON {type(data).__name__}")
-    by_number = all(isinstance(value, str) for value in data.values())
-    pairs = {int(key): str(value) for key, value in data.items()} if by_number else {}
-    if not by_number:
-        for name, number in data.items():
-            if int(number) in pairs:
-                raise ValueError(f"number {number} twice: {pairs[int(number)]!r} and {name!r}")
-            pairs[int(number)] = str(name)
+        return [str(name) for name in typed(list[str | int | float], data)]
+    if isinstance(data, dict) and all(isinstance(value, str) for value in data.values()):
+        pairs = typed(dict[int, str], data)
+    else:
+        pairs = {}
+        for name, number in typed(dict[str, int], data).items():
+            if number in pairs:
+                raise ValueError(f"number {number} twice: {pairs[number]!r} and {name!r}")
+            pairs[number] = name
     missing = sorted(set(range(len(pairs))) - set(pairs))
     if missing:
         raise ValueError(f"no class has the number {missing[0]} (of 0..{len(pairs) - 1})")

@@ -6,7 +6,6 @@ A graph shows the linear operation that makes its logits; its input becomes a se
 from __future__ import annotations
 
 import io
-import json
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
+from alphafix.reading.schema import parse_json
+from alphafix.reading.zips import check_zip
 
 # ImageNet's usual evaluation transform, for what the flags leave open.
 USUAL_CROP = 0.875
@@ -122,13 +123,14 @@ def _refuse_pickles(path: Path) -> None:
     Raises:
         FileFormatError: If a part of it is a pickle of more than tensors and plain values.
     """
+    check_zip(path, "an archive of torch.export", packed=True)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         said = {
             entry["path_name"]
             for name in names
             if name.endswith(".json")
-            for entry in _entries(json.loads(archive.read(name)))
+            for entry in _entries(parse_json(archive.read(name)))
             if entry.get("use_pickle") and isinstance(entry.get("path_name"), str)
         }
         for name in names:

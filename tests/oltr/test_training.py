@@ -175,7 +175,7 @@ def test_transform__of_grey_and_square_images() -> None:
     transform = ImageTransform(1, 20, 16, mean=(0.5,), std=(0.25,))
     normalised = transform.normalize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert normalised.flatten().tolist() == pytest.approx([-2.0, 2.0])
-    assert ImageTransform.from_dict(transform.to_dict()) == transform
+    assert ImageTransform(**transform.to_dict()) == transform
 
 
 def test_first_centroids__are_class_means_with_test_transforms(data: TrainingData) -> None:

@@ -14,7 +14,7 @@ from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import read_json, refuse_existing, write_text
+from alphafix.files import refuse_existing, write_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.openset.evaluating import Evaluated
@@ -23,7 +23,7 @@ from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
 from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes, write_bytes
-from alphafix.run.artifact import Artifact, State
+from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
@@ -73,7 +73,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     record = _record(options)
     if record.check(overwrite=options.overwrite):
         logger.info("%s is up to date", page)
-        return ReportResult(page, tuple(Path(file) for file in read_json(record.path)["outputs"]))
+        return ReportResult(page, tuple(read_outputs(record.path)))
     if not record.path.is_file():
         refuse_existing(page, overwrite=options.overwrite)
     evaluation = EvaluateOptions(
