@@ -20,6 +20,7 @@ from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
 from alphafix.files import open_safetensors, read_json, read_tensors, sha256_file
+from alphafix.reading.boundary import is_beside
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
@@ -85,7 +86,7 @@ class FeatureStore(Features):
                 f"{path} is not a feature manifest", got=repr(error), todo="extract again"
             ) from error
         for shard in shards:
-            if not (folder / shard.file).is_file():
+            if not is_beside(folder, shard.file):
                 raise FileFormatError(
                     f"a shard of {folder} is missing",
                     got=f"no {shard.file}",

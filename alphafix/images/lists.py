@@ -55,15 +55,14 @@ def csv_records(path: Path) -> Iterator[Record]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip().lower() for name in reader.fieldnames or []]
+            reader = csv.reader(file)
+            columns = [name.strip().lower() for name in next(reader, [])]
             where = _column(path, columns, PATH_COLUMNS)
             what = _column(path, columns, LABEL_COLUMNS)
-            for row in reader:
-                values = list(row.values())
-                if values[where] is None or values[what] in (None, ""):
-                    raise _bad_line(path, reader.line_num, ",".join(map(str, values)))
-                yield reader.line_num, str(values[where]), str(values[what]).strip()
+            for row in filter(None, reader):
+                if len(row) <= max(where, what) or not row[what]:
+                    raise _bad_line(path, reader.line_num, ",".join(row))
+                yield reader.line_num, row[where], row[what].strip()
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV in UTF-8", got=str(error)) from error
 

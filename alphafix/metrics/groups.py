@@ -58,7 +58,8 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> Alike:
 def _read_pairs(path: Path) -> Sequence[tuple[str, str]]:
     """(class, group) pairs of a JSON or tab-separated file."""
     what = (
-        'a file of class groups: JSON {"group": ["class", ...]}, or lines of class name, tab, group'
+        'a file of class groups: JSON {"group": ["class", ...]}, or lines of class name, tab, '
+        'group (or "wordnet" where class names are WordNet ids)'
     )
     with reading(path, what, todo=f"mend the file, or correct {option('groups')}"):
         text = path.read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
+from alphafix.reading.boundary import reading
 from alphafix.reading.schema import parse_json
 from alphafix.reading.zips import check_zip
 
@@ -123,8 +124,9 @@ def _refuse_pickles(path: Path) -> None:
     Raises:
         FileFormatError: If a part of it is a pickle of more than tensors and plain values.
     """
-    check_zip(path, "an archive of torch.export", packed=True)
-    with zipfile.ZipFile(path) as archive:
+    what = "an archive of torch.export"
+    check_zip(path, what, packed=True)
+    with reading(path, what), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         said = {
             entry["path_name"]
