@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from alphafix.errors import FileFormatError, InputError, MissingStageError, call
 from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
-from alphafix.files import open_safetensors, read_json, read_tensors, sha256_file
-from alphafix.reading.boundary import is_beside
+from alphafix.files import open_safetensors, read_object, read_tensors, sha256_file
+from alphafix.reading.boundary import is_beside, reading
+from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
@@ -29,10 +30,22 @@ MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
 PARTIAL = "partial"
 
+_SHARD = "a shard of features"
+
 
 def store_artifact(folder: Path, plan: Plan) -> Artifact:
     """The store in ``folder`` as ``plan`` would make it."""
     return Artifact(folder / MANIFEST, plan, unfinished=folder / PARTIAL, owned=(folder,))
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of a manifest, beside what it is only told."""
+
+    shards: tuple[Shard, ...]
+    width: Count
+    num_classes: Count
+    dtype: Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -70,21 +83,13 @@ class FeatureStore(Features):
                 expected=f"a feature store with {MANIFEST}",
                 todo=f"run {call('extract', split=folder.name)}, or give {option('features')}",
             )
-        data = read_json(path)
-        try:
-            shards = tuple(Shard(**entry) for entry in data.pop("shards"))
-            store = cls(
-                folder=folder,
-                shards=shards,
-                width=int(data.pop("width")),
-                num_classes=int(data.pop("num_classes")),
-                dtype=str(data.pop("dtype")),
-                info=data,
-            )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a feature manifest", got=repr(error), todo="extract again"
-            ) from error
+        with reading(path, "a feature manifest", todo="extract again"):
+            data = read_object(path)
+            manifest = typed(_Manifest, data)
+        own = vars(manifest)
+        info = {name: value for name, value in data.items() if name not in own}
+        store = cls(folder=folder, info=info, **own)
+        shards = manifest.shards
         for shard in shards:
             if not is_beside(folder, shard.file):
                 raise FileFormatError(
@@ -107,6 +112,9 @@ class FeatureStore(Features):
     def labels(self) -> IntArray:  # type: ignore[override]  # frozen
         """All labels, int64 of shape N."""
         parts = [self._read(shard, "labels") for shard in self.shards]
+        for shard, labels in zip(self.shards, parts, strict=True):
+            if labels.dtype != np.int64 or labels.shape != (shard.samples,):
+                raise _another(self.folder / shard.file, f"labels {labels.dtype} {labels.shape}")
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @cached_property
@@ -114,12 +122,16 @@ class FeatureStore(Features):
         """All sample ids, N of them."""
         found: list[str] = []
         for shard in self.shards:
-            text = self._read(shard, "id_bytes").tobytes()
-            found += Texts(text, self._read(shard, "id_ends"))
+            with reading(self.folder / shard.file, _SHARD):
+                texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
+                if len(texts) != shard.samples:
+                    raise ValueError(f"{len(texts)} ids of {shard.samples} samples")
+                found += texts
         return tuple(found)
 
     def _read(self, shard: Shard, name: str) -> Array:
-        with open_safetensors(self.folder / shard.file, framework="numpy") as file:
+        path = self.folder / shard.file
+        with open_safetensors(path, framework="numpy") as file, reading(path, _SHARD):
             array: Array = file.get_tensor(name)
             return array
 
@@ -130,7 +142,10 @@ class FeatureStore(Features):
         start = 0
         for shard in self.shards:
             with open_safetensors(self.folder / shard.file, framework=framework) as file:
-                part = file.get_slice("features")
+                with reading(self.folder / shard.file, _SHARD):
+                    part = file.get_slice("features")
+                if part.get_shape() != [shard.samples, self.width]:
+                    raise _another(self.folder / shard.file, f"features {part.get_shape()}")
                 for row in range(0, shard.samples, rows):
                     chunk = part[row : min(row + rows, shard.samples)]
                     wide = chunk.float().numpy() if framework == "pt" else chunk
@@ -162,6 +177,7 @@ class FeatureStore(Features):
                 todo=f"extract again with {option('overwrite', True)}",
             )
         statistics, _ = read_tensors(path)
+        require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
         return class_means(statistics["sums"], statistics["counts"])
 
     def verify(self) -> None:
@@ -179,3 +195,12 @@ class FeatureStore(Features):
                     expected=shard.sha256[:12],
                     todo=f"extract again with {option('overwrite', True)}",
                 )
+
+
+def _another(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} is another shard than the manifest says",
+        got=got,
+        expected="its features and labels, a row a sample",
+        todo=f"extract again with {option('overwrite', True)}",
+    )

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import numpy.typing as npt
-from pydantic import AllowInfNan
+from pydantic import Field
 
 from alphafix.errors import FileFormatError
-from alphafix.reading.limits import MOST_JSON
+from alphafix.reading.limits import MOST_ELEMENTS, MOST_JSON
 
 T = TypeVar("T")
 
-FiniteFloat = Annotated[float, AllowInfNan(False)]
-"""A number that is neither infinite nor NaN."""
+Count = Annotated[int, Field(ge=0, le=MOST_ELEMENTS)]
+"""A number of something, which fits into an int64."""
 
 
 def parse_json(text: bytes | str) -> Any:

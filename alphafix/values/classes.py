@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Le
 
 from alphafix.errors import InputError, call, option, some
 from alphafix.files import read_object, write_json
 from alphafix.reading.boundary import reading
-from alphafix.reading.limits import MOST_ELEMENTS
-from alphafix.reading.schema import typed
+from alphafix.reading.schema import Count, typed
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
 
@@ -50,7 +48,7 @@ class _Entry:
     """What is read of a class in classes.json."""
 
     name: str
-    train: Annotated[int, Ge(0), Le(MOST_ELEMENTS)]
+    train: Count
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from alphafix.errors import FileFormatError, InputError, call, option
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
-from alphafix.reading.schema import FiniteFloat, require_arrays, typed
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.display import Displayed
 from alphafix.values.head import Head

@@ -1,7 +1,7 @@
 """`python -m tests.fuzz --reader npz --inputs 100000`: see CONTRIBUTING.md.
 
-Each reader works in a process of its own, started again where an input ended it. Inputs are found by
-coverage if atheris is there (`pip install 'alphafix[fuzz]'`), and by chance otherwise.
+Each reader works in a process of its own, started again where an input ended it. Inputs are found
+by coverage if atheris is there (`pip install 'alphafix[fuzz]'`), and by chance otherwise.
 """
 
 from __future__ import annotations

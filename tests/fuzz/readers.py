@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -24,6 +25,7 @@ from alphafix.checkpoints.patch.delta import load_delta, save_delta
 from alphafix.checkpoints.patch.inplace import Undo, write_in_place
 from alphafix.checkpoints.patch.planning import make_plan
 from alphafix.documents import read_document
+from alphafix.errors import AlphafixError
 from alphafix.features.exchange import read_features
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.shards import Shard
@@ -209,7 +211,7 @@ def scripted() -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.jit.trace(Small().eval(), torch.zeros(1, 4))  # type: ignore[no-untyped-call]
-        torch.jit.save(module, out)  # type: ignore[no-untyped-call]
+        torch.jit.save(module, out)
     return out.getvalue()
 
 
@@ -502,10 +504,7 @@ ALL = (
             for value in (HEAD, CORRECTION, NEIGHBOURS)
             for data in saved(value, ".safetensors")(folder / type(value).__name__)
         ],
-        lambda path: [
-            _tried(load, path)
-            for load in (read_tensors, Head.load, Correction.load, Neighbours.load)
-        ],
+        lambda path: _tried(path, read_tensors, Head.load, Correction.load, Neighbours.load),
     ),
     Reader(
         "delta",
@@ -576,13 +575,10 @@ ALL = (
 )
 
 
-def _tried(load: Callable[[Path], object], path: Path) -> None:
-    import contextlib
-
-    from alphafix.errors import AlphafixError
-
-    with contextlib.suppress(AlphafixError):
-        load(path)
+def _tried(path: Path, *loads: Callable[[Path], object]) -> None:
+    for load in loads:
+        with contextlib.suppress(AlphafixError):
+            load(path)
 
 
 def _saved_head() -> bytes:

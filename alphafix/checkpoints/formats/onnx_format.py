@@ -201,12 +201,12 @@ def _external_place(path: Path, folder: Path, proto: _Proto, size: int) -> tuple
     location = proto.external.get("location", "")
     where = folder / location
     with reading(path, _WHOLE):
-        inside = where.resolve().is_relative_to(folder.resolve())
+        inside, there = where.resolve().is_relative_to(folder.resolve()), where.is_file()
         offset = int(proto.external.get("offset", "0"))
         length = int(proto.external.get("length", str(size)))
     if not location or Path(location).is_absolute() or not inside:
         _refuse(path, "it names external data outside its folder", location, "a file beside it")
-    if not where.is_file():
+    if not there:
         _refuse(path, "its external data is missing", f"no {location}", "the file beside it")
     if length != size or offset < 0 or offset + size > where.stat().st_size:
         _refuse(
