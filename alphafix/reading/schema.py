@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -15,6 +17,9 @@ from alphafix.reading.limits import MOST_ELEMENTS, MOST_JSON
 
 T = TypeVar("T")
 
+# What a number that is read as infinite looks like, if it is one.
+_LARGE = re.compile(r"[0-9]{300}|[eE]\+?[0-9]{3}")
+
 Count = Annotated[int, Field(ge=0, le=MOST_ELEMENTS)]
 """A number of something, which fits into an int64."""
 
@@ -23,13 +28,26 @@ def parse_json(text: bytes | str) -> Any:
     """Parse JSON, whose nesting the parser limits.
 
     Raises:
-        ValueError: If it is no JSON in UTF-8, too deep or too large.
+        ValueError: If it is no JSON in UTF-8 (NaN and Infinity are none), too deep or too large.
     """
     from pydantic_core import from_json
 
     if len(text) > MOST_JSON:
         raise ValueError(f"{len(text):,} bytes of JSON, at most {MOST_JSON:,} are read")
-    return from_json(text)
+    found = from_json(text, allow_inf_nan=False)
+    if _LARGE.search(text if isinstance(text, str) else text.decode()):
+        _require_finite(found)
+    return found
+
+
+def _require_finite(value: object) -> None:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("a number larger than a float64 can be")
+        if isinstance(item, (dict, list)):
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 @functools.cache
