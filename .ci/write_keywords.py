@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from alphafix.commands import load_command
+from alphafix.commands import COMMANDS
 from alphafix.commands.options import Several, StageOptions
 
 FILE = Path(__file__).parents[1] / "alphafix/api/keywords.py"
@@ -77,7 +77,7 @@ def module() -> Iterator[str]:
     yield HEADER
     yield from fields(StageOptions, frozenset())
     for name, left_out in FUNCTIONS.items():
-        model = load_command(name).options
+        model = COMMANDS[name].options
         function = {"neighbors": "find_neighbors"}.get(name, name)
         yield f"\n\nclass {name.capitalize()}Keywords(StageKeywords, total=False):\n"
         yield f'    """Keywords of `alphafix.{function}` (see `{model.__name__}`)."""\n\n'

@@ -26,14 +26,7 @@ _MOST_LOADING = 16
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where this process stands among all.
-
-    Attributes:
-        rank: Its number.
-        world: How many there are.
-        local_rank: Its number on its machine.
-        local_world: How many there are on its machine.
-    """
+    """Where this process stands among all."""
 
     rank: int = 0
     world: int = 1

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from alphafix.commands import LINES, load_command, load_commands
+from alphafix.commands import COMMANDS
 from tests.architecture import PACKAGE, Import, circle, files, imports, room_of, rooms
 
 
@@ -61,6 +61,13 @@ def test_room__is_the_longest_entry_that_covers_a_file() -> None:
     assert room_of("other/files.py", order) is None
 
 
+def test_contributing__names_files_that_are_there() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(alphafix/[\w/.]+)`", text)
+    assert len(named) > 20
+    assert [path for path in named if not (PACKAGE.parent / path).exists()] == []
+
+
 @pytest.mark.parametrize("command", ["extract", "train", "patch"])
 def test_options__are_named_in_few_modules(command: str) -> None:
     """From the flag to its use: what names an option, other commands left out."""
@@ -71,12 +78,11 @@ def test_options__are_named_in_few_modules(command: str) -> None:
     }
     others = {
         name
-        for other in LINES
-        for one in load_commands(other)
+        for one in COMMANDS.values()
         if one.name != command
         for name in one.options.model_fields
     }
-    for name in load_command(command).options.model_fields:
+    for name in COMMANDS[command].options.model_fields:
         # Others, like k or seed, are words of everybody's, or of other commands too.
         if "_" in name and name not in others:
             named = [path for path, text in texts.items() if re.search(rf"\b{name}\b", text)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alphafix.commands import LINES, load_commands
+from alphafix.commands import LINES, group
 from alphafix.errors import AlphafixError, GateError
 from alphafix.shown import visible
 
@@ -52,7 +52,7 @@ class Commands(TyperGroup):
                 raise
             from alphafix.commands.flags import spelling_of
 
-            models = (command.options for command in load_commands(ctx.invoked_subcommand))
+            models = (command.options for command in group(ctx.invoked_subcommand))
             typer.echo(f"error: {error.text(spelling_of(*models))}", err=True)
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
         except (OSError, MemoryError, RecursionError) as error:
@@ -75,7 +75,7 @@ def parser_of(name: str) -> typer.Typer:
     """The parser of a command, or of a group of them, made from what the command says of itself."""
     from alphafix.commands.flags import add_command
 
-    commands = load_commands(name)
+    commands = group(name)
     parser = typer.Typer(rich_markup_mode=None, add_completion=False)
     if commands[0].name != name:
         example = f"Example: {commands[-1].example}"

@@ -1,21 +1,24 @@
-"""What a command is. The command line, recipes, the Python API and --json are derived from it."""
+"""What a command is, and how its work is done."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import keyword
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from alphafix.commands.options import CommandOptions
 from alphafix.errors import AlphafixError, InputError
 from alphafix.progress import Progress, silent
-from alphafix.run.artifact import State
 from alphafix.run.lock import locked
+from alphafix.values.display import Table
+
+if TYPE_CHECKING:
+    from alphafix.commands.options import CommandOptions
+    from alphafix.run.artifact import State
 
 Say = Callable[[str], None]
 
@@ -38,23 +41,6 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table that a person sees.
-
-    Attributes:
-        title: Its title.
-        columns: Names of the columns.
-        rows: The cells, as text or numbers.
-        left: Positions of the columns that are text, beside the first.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    left: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a person sees of a result.
 
@@ -72,15 +58,11 @@ class Shown:
 class Result(Protocol):
     """What the work of a command gives."""
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that were written, or are there already as they would be."""
-
     def to_dict(self) -> Any:
         """JSON data: what --json prints."""
 
 
-Options = TypeVar("Options", bound=CommandOptions)
+Options = TypeVar("Options", bound="CommandOptions")
 Made = TypeVar("Made")
 
 
@@ -141,18 +123,16 @@ _WAIT = 600.0
 class Command:
     """A command: its options, its state, its work, and how its result is shown.
 
-    The heavy parts are functions in two modules beside the one that defines the command, which
-    are loaded when they are needed: ``work.py`` has ``work(options, watch)`` and
-    ``state(options)``, ``show.py`` has ``show(result, options)``. (A group's members have a prefix:
+    All but its words are in the modules of its folder, which are loaded when they are used:
+    ``options.py`` has the model, ``work.py`` ``work(options, watch)`` and ``state(options)``,
+    ``show.py`` ``show(result, options)``. (A group's members say which they are:
     ``import_work``.)
 
     Attributes:
         name: As on the command line: "train", "features import".
-        options: Its options model.
+        model: Name of its options model.
         help: Its help text; the first line is the summary.
         example: A command line that runs as printed.
-        folder: Its package, as ``__name__`` gives it.
-        prefix: Before the names of its functions, in a group.
         begins: Whether it can be the first to work in its folder, which it then makes.
         feeds: Whether other commands of a recipe read what it leaves.
         judged: Whether its result, although it is there, may fail the command (by a gate).
@@ -160,15 +140,24 @@ class Command:
     """
 
     name: str
-    options: type[CommandOptions]
+    model: str
     help: str
     example: str
-    folder: str
-    prefix: str = ""
     begins: bool = False
     feeds: bool = True
     judged: bool = False
-    log: int = field(default=logging.INFO)
+    log: int = logging.INFO
+
+    @property
+    def word(self) -> str:
+        """What follows ``alphafix``: its name, or that of its group."""
+        return self.name.partition(" ")[0]
+
+    @property
+    def options(self) -> type[CommandOptions]:
+        """Its options model."""
+        model: type[CommandOptions] = getattr(self._module("options"), self.model)
+        return model
 
     def work(self, options: CommandOptions, watch: Watch) -> Result:
         """Do it, unless it is done; see the module for what it raises."""
@@ -186,6 +175,13 @@ class Command:
         return shown
 
     def _function(self, module: str, name: str) -> Callable[..., Any]:
-        loaded = importlib.import_module(f"{self.folder}.{module}")
-        function: Callable[..., Any] = getattr(loaded, self.prefix + name)
+        member = self.name.partition(" ")[2]
+        function: Callable[..., Any] = getattr(
+            self._module(module), f"{member}_{name}" if member else name
+        )
         return function
+
+    def _module(self, name: str) -> Any:
+        folder = self.word.replace("-", "_")
+        folder += "_" if keyword.iskeyword(folder) else ""  # a module cannot be called "import"
+        return importlib.import_module(f"alphafix.commands.{folder}.{name}")

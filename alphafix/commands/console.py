@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from alphafix.commands.command import Table
 from alphafix.progress import Advance
 from alphafix.shown import in_one_line, visible
+from alphafix.values.display import Table
 
 stderr = Console(stderr=True, highlight=False)
 if not stderr.is_terminal:
@@ -54,7 +54,7 @@ def _rich(table: Table) -> rich.table.Table:
     heading = Text(in_one_line(table.title), no_wrap=True, overflow="ignore")
     made = rich.table.Table(title=heading, title_justify="left", box=None, pad_edge=False)
     made.header_style = "bold"
-    for index, column in enumerate(table.columns):
+    for index, column in enumerate(table.header):
         justify: Literal["left", "right"] = "left" if index in (0, *table.left) else "right"
         made.add_column(column, justify=justify, no_wrap=True)
     for row in table.rows:

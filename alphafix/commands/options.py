@@ -7,7 +7,7 @@ is its help text, and `flag` gives it short names or makes it a positional argum
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -46,20 +46,63 @@ def _split(value: object) -> object:
 Several = BeforeValidator(_split)
 """For a tuple of numbers: also takes one number, and on the command line "1,2,3"."""
 
+# Fields that several commands have, with what they mean everywhere.
+FewBelow = Annotated[
+    int | None, flag(help="Classes with fewer training samples are few-split  [20].", ge=1)
+]
+ManyAbove = Annotated[
+    int | None, flag(help="Classes with more training samples are many-split  [100].", ge=0)
+]
+NameOrder = Annotated[
+    Literal["string", "natural"] | None,
+    flag(help="Order of class names in the logits; needed where the two differ."),
+]
+ClassMap = Annotated[
+    Path | None,
+    flag(help="Class names in the order of the logits: one a line, or JSON.", metavar="FILE"),
+]
+ListRoot = Annotated[
+    Path | None,
+    flag(help="Folder that the paths of a list are relative to  [the list's own].", metavar="DIR"),
+]
+Workers = Annotated[
+    int | None, flag(help="Processes that load images  [one a core, at most 16].", ge=0)
+]
+Compile = Annotated[bool, flag(help="Compile the model first (torch.compile).")]
+StoreDtype = Annotated[
+    Literal["float32", "float16", "bfloat16"], flag(help="Type of stored features.")
+]
+Bootstraps = Annotated[
+    int, flag(help="Draws behind the 95% intervals (samples, by class).", ge=100)
+]
+WordnetEdges = Annotated[int, flag(help="Longest WordNet path between classes of one group.", ge=1)]
+OpenThreshold = Annotated[
+    float, flag(help="Softmax confidence under which a sample is unknown.", ge=0, le=1)
+]
+
 
 class CommandOptions(BaseModel):
     """Options of any command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    INCIDENTAL: ClassVar[frozenset[str]] = frozenset()
+    """Fields that do not decide the result: where it goes, where files lie, who is told."""
+
     @property
     def place(self) -> Path | None:
         """The folder in which one command works at a time, if there is one."""
         return None
 
+    def recorded(self) -> dict[str, Any]:
+        """The options that decide the result, as JSON data for its provenance."""
+        return self.model_dump(mode="json", exclude=set(self.INCIDENTAL))
+
 
 class StageOptions(CommandOptions):
     """What every stage takes that works in a run directory."""
+
+    INCIDENTAL = frozenset({"run", "overwrite", "wait"})
 
     run: Path = flag(
         Path("alphafix-run"),
@@ -79,7 +122,3 @@ class StageOptions(CommandOptions):
     def place(self) -> Path | None:
         """The run directory, in which one command works at a time."""
         return self.run
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude=set(StageOptions.model_fields))

@@ -25,7 +25,7 @@ from alphafix.progress import Advance, Progress, silent
 from alphafix.values.arrays import Array, ByteArray
 
 ARCHIVE = "glyphs-lt-16px.npz"
-TIERS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def load_glyphs(path: Path | None = None) -> Glyphs:
 def _from_arrays(arrays: Mapping[str, Array]) -> Glyphs:
     splits = {
         name: GlyphSplit(arrays[f"{name}_x"], arrays[f"{name}_y"], arrays[f"{name}_face"])
-        for name in TIERS
+        for name in SPLITS
     }
     return Glyphs(
         **splits,
@@ -178,7 +178,7 @@ def _refuse_taken(folder: Path) -> None:
 def _image_groups(glyphs: Glyphs) -> Iterator[tuple[str, ByteArray, list[str]]]:
     """Yield each split's name, images and the folder name of every image."""
     classes = glyphs.class_folders
-    for name in TIERS:
+    for name in SPLITS:
         split: GlyphSplit = getattr(glyphs, name)
         yield name, split.images, [classes[label] for label in split.labels]
     code_points, labels = np.unique(glyphs.open_code_points, return_inverse=True)

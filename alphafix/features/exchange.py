@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
-from alphafix.features.features import FeatureArrays
+from alphafix.features.features import CHUNK_ROWS, FeatureArrays
 from alphafix.files import open_safetensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.limits import MOST_ELEMENTS, most_unpacked
@@ -149,7 +149,7 @@ def _read_parquet(path: Path) -> Mapping[str, Array]:
         with parquet.ParquetFile(path) as file:
             _check_counts(path, file.metadata)
             present = [name for name in columns if name in file.schema_arrow.names]
-            table = file.read(columns=present)
+            table = _read_batches(path, file, present)
         arrays = {columns[name]: table.column(name).combine_chunks() for name in present}
         if any(values.null_count for values in arrays.values()):
             raise ValueError("empty cells")
@@ -160,15 +160,35 @@ def _read_parquet(path: Path) -> Mapping[str, Array]:
 
 
 def _check_counts(path: Path, metadata: Any) -> None:
-    """Hold the numbers of values that a Parquet file says against its size.
+    """Hold the sizes that a Parquet file says against its own.
 
-    One value repeated takes hardly a byte, however often; features are hardly packed at all.
+    One value repeated takes hardly a byte, however often; features are hardly packed at all. (What
+    it says of columns is left alone: pyarrow ends the process where that is damaged.)
     """
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-    unpacked = max(8 * values, sum(group.total_byte_size for group in groups))
+    sizes = [group.total_byte_size for group in groups]
+    _require_size(path, max(8 * metadata.num_rows, sum(sizes)))
+    if metadata.num_rows < 0 or any(size < 0 for size in sizes):
+        raise ValueError("sizes below zero")
+
+
+def _read_batches(path: Path, file: Any, names: list[str]) -> Any:
+    """Read columns piece by piece, to stop where they are more than the file said."""
+    import pyarrow
+
+    batches, unpacked = [], 0
+    for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=names, use_threads=False):
+        batches.append(batch)
+        unpacked += batch.nbytes
+        _require_size(path, unpacked)
+    if not batches:
+        raise ValueError("no rows")
+    return pyarrow.Table.from_batches(batches)
+
+
+def _require_size(path: Path, unpacked: int) -> None:
     most = most_unpacked(path.stat().st_size)
-    if metadata.num_rows < 0 or not 0 <= unpacked <= most:
+    if unpacked > most:
         raise ValueError(f"it unpacks to {unpacked:,} bytes, at most {most:,} are read")
 
 

@@ -98,11 +98,6 @@ def images_from_elsewhere(
 ) -> dict[str, tuple[str, ...]]:
     """Images of open classes from another folder.
 
-    Args:
-        images: All other images.
-        taken: Names of the known and the other open classes.
-        folder: The folder.
-
     Raises:
         InputError: If a class of the folder has one of these names.
     """

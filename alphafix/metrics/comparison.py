@@ -43,6 +43,10 @@ class OverSeeds:
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return cls(tuple(values), float(np.mean(values)), spread)
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Mean and standard deviation, as JSON data."""
+        return {"mean": self.mean, "sd": self.std}
+
 
 BySeeds = Mapping[str, "OverSeeds | None"]
 """Accuracy of single trials by tier; None for an empty one."""

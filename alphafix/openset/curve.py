@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from alphafix.metrics.open_set import HeadCurve, OpenCurve
+from alphafix.openset.detection import f_measures
 from alphafix.openset.samples import OpenSamples
 from alphafix.values.arrays import FloatArray, FloatArray64
 
@@ -16,18 +17,9 @@ CURVES = ("f_measure", "f_measure_old", "known_accepted", "unknown_accepted", "o
 THRESHOLDS: FloatArray64 = np.arange(101) / 100
 
 
-def open_curve(
-    base: OpenSamples, corrected: OpenSamples, thresholds: FloatArray64 = THRESHOLDS
-) -> OpenCurve:
-    """Sweep the threshold over both classifiers (OLTR, Figure 8b).
-
-    Args:
-        base: The base head's confidence.
-        corrected: The corrected head's.
-        thresholds: Thresholds, ascending, float64 of shape P.
-    """
-    base_curve, corrected_curve = (_of_one(one, thresholds) for one in (base, corrected))
-    return OpenCurve(thresholds.tolist(), base_curve, corrected_curve)
+def open_curve(base: OpenSamples, corrected: OpenSamples) -> OpenCurve:
+    """Sweep `THRESHOLDS` over the confidence of both heads (OLTR, Figure 8b)."""
+    return OpenCurve(THRESHOLDS.tolist(), _of_one(base), _of_one(corrected))
 
 
 def sweep(samples: OpenSamples, thresholds: FloatArray) -> Mapping[str, FloatArray64]:
@@ -44,8 +36,7 @@ def sweep(samples: OpenSamples, thresholds: FloatArray) -> Mapping[str, FloatArr
     false = _at_least(samples.confidence[~known], thresholds)
     with np.errstate(invalid="ignore", divide="ignore"):
         curves = (
-            2 * hits / (hits + total + false),
-            np.where(hits > 0, 2 * hits / (hits + accepted + false), 0.0),
+            *f_measures(hits, accepted, total, false),
             accepted / np.float64(total),
             false / np.float64(others),
             hits / np.float64(total),
@@ -61,10 +52,10 @@ def best_threshold(samples: OpenSamples) -> tuple[float, float]:
     return float(candidates[at]), float(found[at])
 
 
-def _of_one(samples: OpenSamples, thresholds: FloatArray64) -> HeadCurve:
+def _of_one(samples: OpenSamples) -> HeadCurve:
     curves = {
         name: [None if np.isnan(point) else point for point in curve.tolist()]
-        for name, curve in sweep(samples, thresholds.astype(np.float32)).items()
+        for name, curve in sweep(samples, THRESHOLDS.astype(np.float32)).items()
     }
     return HeadCurve(curves, *best_threshold(samples))
 

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from alphafix.values.arrays import BoolArray, FloatArray64
 
+Counts = float | FloatArray64
+
 # ODIN's operating point, at which OLTR's Table 2 is given: 95% of known samples are accepted.
 TRUE_POSITIVE_RATE = 0.95
 
@@ -71,7 +73,23 @@ class Ranking:
         return counts
 
 
-def f_measure(true_positive: float, false_positive: float, false_negative: float) -> float:
-    """2 TP / (2 TP + FP + FN); 0 where all are 0."""
-    total = 2 * true_positive + false_positive + false_negative
-    return 2 * true_positive / total if total else 0.0
+def f_measures(right: Counts, accepted: Counts, known: float, false: Counts) -> FloatArray64:
+    """The F-measure by both forms, F = 2 TP / (2 TP + FP + FN); 0 where there is nothing.
+
+    TP are the known samples that are accepted and right, and FN the unknown ones that are
+    accepted. FP are all other known samples, rejected ones included (OLTR, Eq. 11), or, in the
+    authors' older code, accepted ones alone: that form rises without end with the threshold.
+
+    Args:
+        right: Number of known samples that are accepted and right, of any shape.
+        accepted: Number of known samples that are accepted, of the same shape.
+        known: Number of known samples.
+        false: Number of unknown samples that are accepted, of the same shape.
+
+    Returns:
+        0 to 1, float64 of shape 2 x ...: by Eq. 11, and by the older form.
+    """
+    hits = np.asarray(right, dtype=np.float64)
+    totals = np.stack([hits + known + false, hits + accepted + false])
+    found: FloatArray64 = 2 * hits / np.where(totals > 0, totals, 1)
+    return found

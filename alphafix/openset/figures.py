@@ -11,7 +11,7 @@ from alphafix.metrics.figures import TIER_ROWS
 from alphafix.metrics.open_set import OpenSet, OpenTier
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.openset.curve import open_curve
-from alphafix.openset.detection import Ranking, f_measure
+from alphafix.openset.detection import Ranking, f_measures
 from alphafix.openset.samples import OpenSamples
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
@@ -30,13 +30,9 @@ FIGURES = (
 class OpenSetFigures:
     """Figures of one classifier with the rule that confidence under a threshold is unknown.
 
-    With TP = known samples that are accepted and right, FN = unknown samples that are
-    accepted, and FP = all other known samples, rejected ones included,
-    F = 2 TP / (2 TP + FP + FN) (OLTR, Eq. 11). **f_measure_old** is the form of the authors'
-    older code, which leaves rejected samples out of FP and so rises without end with the
-    threshold. **auroc** is the area under the curve of known against unknown by confidence;
-    **detection_error** the mean of both error rates where 95% of known samples are accepted
-    (Table 2).
+    **f_measure** and **f_measure_old** are the forms of `f_measures`; **auroc** is the area
+    under the curve of known against unknown by confidence, **detection_error** the mean of
+    both error rates where 95% of known samples are accepted (Table 2).
 
     Args:
         samples: The classifier's confidence on known and unknown samples.
@@ -49,8 +45,6 @@ class OpenSetFigures:
         self.masks = np.stack(
             [
                 known & accepted & samples.right,
-                known & ~(accepted & samples.right),
-                known & accepted & ~samples.right,
                 ~known & accepted,
                 known & accepted,
                 known,
@@ -65,13 +59,10 @@ class OpenSetFigures:
         NaN where there are no samples.
         """
         times = np.bincount(index, minlength=self.masks.shape[1]).astype(np.float64)
-        right, wrong, wrong_accepted, unknown_accepted, known_accepted, known, unknown = (
-            self.masks @ times
-        )
+        right, unknown_accepted, known_accepted, known, unknown = self.masks @ times
         with np.errstate(invalid="ignore"):
             figures = [
-                f_measure(right, wrong, unknown_accepted),
-                f_measure(right, wrong_accepted, unknown_accepted),
+                *f_measures(right, known_accepted, known, unknown_accepted),
                 self.ranking.auroc(times),
                 self.ranking.detection_error(times),
                 known_accepted / known,

@@ -50,27 +50,17 @@ class OpenMax:
     rank: int = RANK
 
     @classmethod
-    def fit(
-        cls,
-        logits: FloatArray,
-        labels: IntArray,
-        *,
-        tail: int = TAIL,
-        rank: int = RANK,
-        least: int = LEAST,
-    ) -> OpenMax:
+    def fit(cls, logits: FloatArray, labels: IntArray, *, rank: int = RANK) -> OpenMax:
         """Fit means and tails to the logits of the training samples (Algorithm 1).
 
-        A class with fewer than ``tail`` correct samples uses all of them; one with fewer than
-        ``least``, or without any spread, takes a fit of all other classes' tails together. The
-        mean of a class without a correct sample is that of all its samples.
+        A class with fewer than 20 correct samples uses all of them; one with fewer than 10, or
+        without any spread, takes a fit of all other classes' tails together. The mean of a
+        class without a correct sample is that of all its samples.
 
         Args:
             logits: Of the N training samples, float32 of shape N x C.
             labels: Their classes, int64 of shape N.
-            tail: Largest distances behind a fit.
             rank: Number of classes whose activations are revised.
-            least: Correct samples that a fit of a class's own needs.
 
         Raises:
             InputError: If a class has no sample, or no class has distances to fit.
@@ -80,8 +70,8 @@ class OpenMax:
         for label, (activations, correct) in enumerate(_by_class(logits, labels)):
             means[label] = activations.mean(axis=0)
             distances = np.linalg.norm(activations - means[label], axis=1)
-            tails.append(np.sort(distances[correct])[-tail:])
-        own = np.array([len(found) >= min(least, tail) and np.ptp(found) > 0 for found in tails])
+            tails.append(np.sort(distances[correct])[-TAIL:])
+        own = np.array([len(found) >= LEAST and np.ptp(found) > 0 for found in tails])
         shapes, scales = np.empty(num_classes), np.empty(num_classes)
         for label in np.flatnonzero(own).tolist():
             shapes[label], scales[label] = weibull_fit(tails[label])

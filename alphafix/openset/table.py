@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
-from alphafix.openset.detection import Ranking, f_measure
+from alphafix.openset.detection import Ranking, f_measures
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 
@@ -98,8 +98,8 @@ class RecognitionRow:
         method: Its name.
         closed: Top-1 by `TABLE_COLUMNS`, every sample accepted.
         open: Top-1 by `TABLE_COLUMNS`, where a rejected sample is a wrong one.
-        f_measure: F with unknown samples, rejected known samples being false positives.
-        f_measure_old: F with rejected known samples left out.
+        f_measure: See `f_measures`.
+        f_measure_old: Its older form.
         known_accepted: Share of known samples that are accepted.
         unknown_accepted: Share of unknown samples that are accepted.
     """
@@ -133,6 +133,7 @@ def recognition_row(
     hits = int((right & known.accepted).sum())
     false = int(unknown.accepted.sum())
     accepted = int(known.accepted.sum())
+    both = f_measures(hits, accepted, len(labels), false)
     measurable = len(labels) > 0 and len(unknown.accepted) > 0
     closed, opened = (
         tier_accuracy(one, labels, classes) for one in (right, right & known.accepted)
@@ -141,8 +142,8 @@ def recognition_row(
         method,
         {name: closed[name] for name in TABLE_COLUMNS},
         {name: opened[name] for name in TABLE_COLUMNS},
-        100 * f_measure(hits, len(labels) - hits, false) if measurable else None,
-        100 * f_measure(hits, accepted - hits, false) if measurable else None,
+        100 * float(both[0]) if measurable else None,
+        100 * float(both[1]) if measurable else None,
         _share(known.accepted),
         _share(unknown.accepted),
     )

@@ -116,26 +116,6 @@ class Beside:
     expected: Expected
     measured: Mapping[str, Row]
 
-    def text(self) -> str:
-        """The table: what is expected, measured, and the difference of both."""
-        columns = self.expected.columns
-        first = max(map(len, self.expected.rows), default=0) + 2
-        width = max(12, *(len(name) + 2 for name in columns))
-        lines = [self.expected.source, " " * (first + 12) + _cells(columns, width)]
-        for name, row in self.expected.rows.items():
-            found = self.measured.get(name, {})
-            lines.append(_line(name, "expected", row, columns, first, width))
-            if any(found.get(column) is not None for column in columns):
-                differences = _differences(row, found, columns, width)
-                lines.append(_line("", "measured", found, columns, first, width))
-                lines.append(f"{'':{first}}{'difference':12}" + differences)
-        unmeasured = [name for name in self.expected.rows if name not in self.measured]
-        if unmeasured:
-            lines.append(f"not measured: {', '.join(unmeasured)}")
-        if self.expected.note:
-            lines.append(self.expected.note)
-        return "\n".join(line.rstrip() for line in lines)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
 
@@ -154,23 +134,3 @@ class Beside:
                 for name, row in self.expected.rows.items()
             ],
         }
-
-
-def _line(name: str, what: str, row: Row, columns: Sequence[str], first: int, width: int) -> str:
-    cells = ["-" if (cell := row.get(column)) is None else str(cell) for column in columns]
-    return f"{name:{first}}{what:12}" + _cells(cells, width)
-
-
-def _differences(row: Row, found: Row, columns: Sequence[str], width: int) -> str:
-    cells = []
-    for column in columns:
-        wanted, got = row.get(column), found.get(column)
-        if wanted is None or got is None:
-            cells.append("-")
-        else:
-            cells.append(f"{got.value - wanted.value:+.1f}")
-    return _cells(cells, width)
-
-
-def _cells(cells: Sequence[str], width: int) -> str:
-    return "".join(f"{cell:>{width}}" for cell in cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from alphafix.metrics.estimates import Estimate, Paired
 
 LABELS = {
@@ -27,9 +29,23 @@ OPEN_LABELS = {
 """What each open-set figure is called."""
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, form: str = ".1f") -> str:
     """A figure alone: "47.3"."""
-    return "n/a" if value is None else f"{value:.1f}"
+    return "n/a" if value is None else format(value, form)
+
+
+def change(before: float | None, after: float | None) -> str:
+    """A difference: "+1.2"."""
+    return number(None if before is None or after is None else after - before, "+.1f")
+
+
+def over_seeds(found: Mapping[str, float | None] | None) -> str:
+    """A mean with its standard deviation (`OverSeeds.to_dict`): "47.3 ± 1.2"."""
+    if found is None:
+        return number(None)
+    if found["sd"] is None:
+        return number(found["mean"])
+    return f"{number(found['mean'])} ± {number(found['sd'])}"
 
 
 def estimate(found: Estimate | None, *, sign: bool = False) -> str:

@@ -17,9 +17,10 @@ from alphafix.report.combinations import Learned, learned
 from alphafix.report.memory_pictures import infused_table
 from alphafix.report.page import Card, ClassColumns, Drawn, Frontier, Page
 from alphafix.report.style import svg_text
-from alphafix.report.tables import Table, heading, interval_note, legend, other_figures, table_of
+from alphafix.report.tables import heading, interval_note, legend, other_figures, table_of
 from alphafix.report.thumbnails import thumbnails
 from alphafix.values.classes import TIERS
+from alphafix.values.display import Table
 
 # Classes shown in full that gain most, and as many that lose most.
 MOST_CARDS = 9

@@ -8,8 +8,8 @@ from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
 from alphafix.report.style import TIER_COLORS, canvas
-from alphafix.report.tables import Table
 from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.display import Table
 
 _PANELS = {"direct": "direct features", "features": "meta-embeddings"}
 

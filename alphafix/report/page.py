@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alphafix.report.pictures import Picture
-from alphafix.report.tables import Table
 from alphafix.report.templates import render as fill
 from alphafix.report.templates import source
+from alphafix.values.display import Table
 
 # Rows of the class table that are in the document at a time.
 PAGE_ROWS = 50
@@ -19,12 +19,7 @@ PAGE_ROWS = 50
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as the page holds it.
-
-    Attributes:
-        picture: The figure.
-        svg: Its SVG text.
-    """
+    """A figure as the page holds it."""
 
     picture: Picture
     svg: str

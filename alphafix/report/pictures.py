@@ -66,15 +66,7 @@ def flow_picture(
     shown: BeforeAfter,
     alike: Alike,
 ) -> Picture:
-    """Prediction groups before and after, and the samples that go between them (Figures 1a, 5, 6).
-
-    Args:
-        name: Name of its files.
-        title: Its heading.
-        caption: What it shows.
-        shown: What both heads say of the samples shown.
-        alike: Which predicted class is like which true one.
-    """
+    """Prediction groups before and after, and what goes between them (Figures 1a, 5, 6)."""
     counts = flows(
         *(
             prediction_groups(one.predicted, shown.labels, alike)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import singledispatch
 
 from alphafix.features.features import Features
@@ -12,33 +10,12 @@ from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.figures import FIGURES
-from alphafix.report.cells import LABELS, OPEN_LABELS, estimate, number, p_value, paired
+from alphafix.report.cells import LABELS, OPEN_LABELS, change, estimate, number, p_value, paired
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction
+from alphafix.values.display import Table
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
-
-# Rows that a notebook shows of a table with one row a class; it is no place for thousands.
-MOST_ROWS = 20
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: What it is of.
-        header: Its columns, or none.
-        rows: Its cells.
-        notes: What its signs mean, and what else belongs to it.
-        most: Rows that a notebook shows.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    notes: Sequence[str] = ()
-    most: int = MOST_ROWS
 
 
 @singledispatch
@@ -114,15 +91,12 @@ def _correction(value: Correction) -> Table:
     if not after or not before:
         note = "nothing was measured: there were no validation samples"
         return Table(title, [], list(settings.items()), [note])
-    rows = [[name, *_before_and_after(before[name], after[name])] for name in COLUMNS]
+    rows = [
+        [name, number(before[name]), number(after[name]), change(before[name], after[name])]
+        for name in COLUMNS
+    ]
     header = ["validation top-1 in %", "base", "corrected", "change"]
     return Table(title, header, rows, [", ".join(f"{k} {v}" for k, v in settings.items())])
-
-
-def _before_and_after(base: float | None, corrected: float | None) -> list[str]:
-    if base is None or corrected is None:
-        return ["n/a"] * 3
-    return [number(base), number(corrected), f"{corrected - base:+.1f}"]
 
 
 def heading(evaluation: Evaluation) -> list[str]:

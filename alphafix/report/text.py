@@ -7,7 +7,8 @@ from functools import singledispatch
 
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.report.tables import Table, heading, interval_note, legend, other_figures, table_of
+from alphafix.report.tables import heading, interval_note, legend, other_figures, table_of
+from alphafix.values.display import Table
 
 
 @singledispatch
@@ -35,12 +36,12 @@ def _comparison(value: Comparison) -> str:
 
 
 def table_lines(table: Table) -> list[str]:
-    """Lines of aligned columns: the first to the left, the others to the right."""
+    """Lines of aligned columns: the first to the left, as all in ``left``, others to the right."""
     rows = [[str(cell) for cell in row] for row in (table.header, *table.rows) if row]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.ljust(width) if i in (0, *table.left) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

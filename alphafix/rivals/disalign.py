@@ -15,9 +15,9 @@ RECIPE = HeadTraining(epochs=10)
 POWER = 1.2
 
 
-def class_weights(counts: Tensor, power: float = POWER) -> Tensor:
+def class_weights(counts: Tensor) -> Tensor:
     """n_c^-1.2 / sum of all, times C, so that the mean is 1 (Zhang et al. 2021, Eq. 9)."""
-    weights = counts**-power
+    weights = counts**-POWER
     return weights * (len(weights) / weights.sum())
 
 
@@ -49,7 +49,7 @@ class DisAlign(torch.nn.Module):
             return self(torch.from_numpy(features)).numpy()  # type: ignore[no-any-return]
 
 
-def disalign(data: FitData, training: HeadTraining = RECIPE) -> Fitted:
+def disalign(data: FitData) -> Fitted:
     """Train the alignment with class weights n^-1.2 (Zhang et al. 2021, section 3.3).
 
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
@@ -62,7 +62,7 @@ def disalign(data: FitData, training: HeadTraining = RECIPE) -> Fitted:
         def loss(x: Tensor, y: Tensor, model: DisAlign = model) -> Tensor:
             return functional.cross_entropy(model(x), y, weight=weights)
 
-        sgd(list(model.parameters()), loss, data, training, rate)
+        sgd(list(model.parameters()), loss, data, RECIPE, rate)
         if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
             val = data.validate(model.logits)
             found.append(Fitted("disalign", model.logits, {"lr": rate}, val))

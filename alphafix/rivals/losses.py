@@ -45,7 +45,7 @@ def ldam_loss(cosines: Tensor, labels: Tensor, delta: Tensor) -> Tensor:
     return functional.cross_entropy(SCALE * lowered, labels)
 
 
-def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMBDA) -> Tensor:
+def lader(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
     """The regulariser LADER (Hong et al. 2021, section 3.3).
 
     For each class c with samples in the batch, with p_s the training shares and p_u uniform:
@@ -59,7 +59,7 @@ def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMB
     chosen = functional.one_hot(labels, len(shares)).to(logits.dtype)
     samples = chosen.sum(dim=0)
     own = (chosen * logits).sum(dim=0) / samples.clamp_min(1)
-    losses = -own + log_r + strength * log_r**2
+    losses = -own + log_r + LAMBDA * log_r**2
     return (shares * losses * (samples > 0)).sum()
 
 

@@ -1,4 +1,4 @@
-"""How values show themselves in notebooks.
+"""Tables of values, and how values show themselves in notebooks.
 
 A notebook asks a value for its HTML by a method of the value itself, while tables and figures
 are made in `alphafix.report`, which lies above the values and imports them. So a value only
@@ -9,6 +9,33 @@ loaded before a value is shown, and no value imports what shows it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Rows that a notebook shows of a table with one row a class; it is no place for thousands.
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: What it is of.
+        header: Its columns, or none.
+        rows: Its cells, as text or numbers.
+        notes: What its signs mean, and what else belongs to it.
+        most: Rows that a notebook shows.
+        left: Positions of the columns, beside the first, that are text: set to the left.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    notes: Sequence[str] = ()
+    most: int = MOST_ROWS
+    left: tuple[int, ...] = ()
+
 
 _shown_by: tuple[str, str] | None = None
 

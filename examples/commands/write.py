@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from alphafix.commands import LINES, load_commands
+from alphafix.commands import LINES, group
 from alphafix.commands.app import parser_of
 
 FOLDER = Path(__file__).parent
@@ -65,7 +65,7 @@ def page(name: str) -> str:
     commands = made.registered_commands
     if commands[0].name == name:
         return "\n".join(_section(commands[0], f"# {path}"))
-    lines = [*_opening(f"# {path}", LINES[name], f"Example: {load_commands(name)[-1].example}")]
+    lines = [*_opening(f"# {path}", LINES[name], f"Example: {group(name)[-1].example}")]
     for command in commands:
         lines += _section(command, f"## {path} {command.name}")
     return "\n".join(lines)

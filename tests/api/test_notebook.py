@@ -15,9 +15,9 @@ import alphafix
 from alphafix.errors import InputError
 from alphafix.metrics.comparison import Comparison
 from alphafix.report.html import html
-from alphafix.report.tables import MOST_ROWS, Table
 from alphafix.values import display
 from alphafix.values.correction import Correction
+from alphafix.values.display import MOST_ROWS, Table
 from alphafix.values.head import HeadSource
 from tests.common import make_problem
 

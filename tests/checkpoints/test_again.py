@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch.inplace import undo_path
+from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command
-from alphafix.commands.patch import COMMAND
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError, TargetExistsError
 from alphafix.run.artifact import State
@@ -46,7 +46,7 @@ def options(work: Path, **values: object) -> PatchOptions:
 
 
 def state(given: PatchOptions) -> State:
-    command: Command = COMMAND
+    command: Command = COMMANDS["patch"]
     return command.state(given)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.commands import LINES, load_commands
+from alphafix.commands import LINES, group
 from alphafix.commands.app import app
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
@@ -26,9 +26,7 @@ def commands() -> Iterator[str]:
     for name in LINES:
         yield name
         # What is exported can be imported.
-        yield from (
-            command.name for command in reversed(load_commands(name)) if command.name != name
-        )
+        yield from (command.name for command in reversed(group(name)) if command.name != name)
 
 
 def example_of(command: str) -> str:

@@ -23,8 +23,8 @@ from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import StaleInputError
 from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
-from alphafix.report.tables import Table
 from alphafix.run.directory import CORRECTION, HEAD, Run
+from alphafix.values.display import Table
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
 from tests.stages import compare, find_neighbors, report, train

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.commands.options import Bootstraps, Several, StageOptions, flag
 
 
 class CompareOptions(StageOptions):
@@ -41,9 +41,5 @@ class CompareOptions(StageOptions):
     on_top: bool = flag(True, help="Also put AlphaNet on top of every other linear head.")
     on_top_seeds: int = flag(2, help="Trials on each other head.", ge=1)
     one_rho: float = flag(0.5, help="Rho of AlphaNet on top of other heads, and of -k.", ge=0)
-    bootstraps: int = flag(1000, help="Draws behind the 95% intervals (samples, by class).", ge=100)
+    bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of everything random.", ge=0)
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude=set(StageOptions.model_fields))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from alphafix.commands.command import Watch
@@ -23,15 +22,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CompareResult:
-    """A comparison as it is in the run directory.
-
-    Attributes:
-        comparison: The comparison.
-        files: What was written.
-    """
+    """A comparison as it is in the run directory."""
 
     comparison: Comparison
-    files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -53,10 +46,9 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     run = Run(options.run)
     artifact = _artifact(options)
     pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
-    files = (artifact.path, *pictures)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
-        return CompareResult(Comparison.load(artifact.path), files)
+        return CompareResult(Comparison.load(artifact.path))
     test = FeatureStore.open(run.features(options.on))
     given = given_in(run)
     found = compare(given, test, settings, on=options.on, progress=watch.progress)
@@ -65,7 +57,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     drawn = figure(comparison)
     write_bytes(pictures[0], svg_text(drawn).encode())
     write_bytes(pictures[1], png_bytes(drawn))
-    return CompareResult(comparison, files)
+    return CompareResult(comparison)
 
 
 def state(options: CompareOptions) -> State:

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from alphafix.alphanet.fit import fit
@@ -29,14 +28,14 @@ from alphafix.errors import TargetExistsError
 from alphafix.features.store import FeatureStore
 from alphafix.files import atomic_path
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.comparison import BySeeds, over_seeds
 from alphafix.progress import Progress
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
-from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
 BACKBONE = "python:alphafix.demo.model:glyph_net"
-COLUMNS = (*TIERS, "overall")
 
 
 @dataclass(frozen=True)
@@ -46,42 +45,28 @@ class DemoResult:
     Attributes:
         classes: The class table.
         base: The base model.
-        nearest: Each trial with the nearest neighbours.
-        random: Each trial with random neighbours, the control.
+        nearest: The trials with the nearest neighbours.
+        random: The trials with random neighbours, the control.
         corrected: The patched model: the mean of the seeds' corrected rows.
         patched: Where it is.
     """
 
     classes: ClassTable
     base: Accuracy
-    nearest: list[Accuracy]
-    random: list[Accuracy]
+    nearest: BySeeds
+    random: BySeeds
     corrected: Accuracy
     patched: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written in the end."""
-        return (self.patched,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, with means and standard deviations (ddof = 1) over seeds."""
         return {
             "base": dict(self.base),
-            "nearest": over_seeds(self.nearest),
-            "random": over_seeds(self.random),
+            "nearest": {k: one and one.to_dict() for k, one in self.nearest.items()},
+            "random": {k: one and one.to_dict() for k, one in self.random.items()},
             "corrected": dict(self.corrected),
             "patched": str(self.patched),
         }
-
-
-def over_seeds(found: list[Accuracy]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (ddof = 1; 0 for one trial) of each column."""
-    result = {}
-    for name in COLUMNS:
-        values = [value for accuracy in found if (value := accuracy[name]) is not None]
-        result[name] = {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else 0.0}
-    return result
 
 
 def work(options: DemoOptions, watch: Watch) -> DemoResult:
@@ -178,7 +163,8 @@ def _measure(run: Run, correction: Correction, control: Correction, patched: Pat
 
     trials = [found.trials for found in (correction, control)]
     nearest, random = (
-        [] if one is None else trial_accuracies(one, head, classes, store) for one in trials
+        over_seeds([] if one is None else trial_accuracies(one, head, classes, store))
+        for one in trials
     )
     corrected = accuracy(correction.apply(head))
     return DemoResult(classes, accuracy(head), nearest, random, corrected, patched)

@@ -7,28 +7,27 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import Bootstraps, OpenThreshold, StageOptions, WordnetEdges, flag
 from alphafix.errors import option
-
-# Gates and output files say nothing of how the figures were made.
-_INCIDENTAL = {
-    *StageOptions.model_fields,
-    "trust_run",
-    "min_few_gain",
-    "max_overall_drop",
-    "max_base_drop",
-    "max_class_drop",
-    "confident",
-    "junit",
-    "markdown",
-}
 
 
 class EvaluateOptions(StageOptions):
     """Options of `alphafix evaluate`."""
 
+    # Gates and output files say nothing of how the figures were made.
+    INCIDENTAL = StageOptions.INCIDENTAL | {
+        "trust_run",
+        "min_few_gain",
+        "max_overall_drop",
+        "max_base_drop",
+        "max_class_drop",
+        "confident",
+        "junit",
+        "markdown",
+    }
+
     on: Literal["test", "val"] = flag("test", help="Which stored features to evaluate on.")
-    bootstraps: int = flag(1000, help="Draws behind the 95% intervals (samples, by class).", ge=100)
+    bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of these draws.", ge=0)
     min_few_gain: float | None = flag(
         None,
@@ -76,16 +75,14 @@ class EvaluateOptions(StageOptions):
         '"wordnet" where class names are WordNet ids.',
         metavar="FILE",
     )
-    wordnet_edges: int = flag(4, help="Longest WordNet path between classes of one group.", ge=1)
+    wordnet_edges: WordnetEdges = 4
     open: str | None = flag(
         None,
         help="Stored features of unknown classes: the name of a split, or the folder "
         "of a feature store.",
         metavar="SPLIT",
     )
-    open_threshold: float = flag(
-        0.1, help="Softmax confidence under which a sample is unknown.", ge=0, le=1
-    )
+    open_threshold: OpenThreshold = 0.1
     junit: Path | None = flag(None, help="Write the gates as JUnit XML.", metavar="FILE")
     markdown: Path | None = flag(
         None, help="Write a summary as Markdown, for a CI step.", metavar="FILE"
@@ -103,6 +100,5 @@ class EvaluateOptions(StageOptions):
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
-        recorded = self.model_dump(mode="json", exclude=_INCIDENTAL)
         # Where the file lies does not matter; the stage adds the hash of what is in it.
-        return recorded | {"model": None if self.model is None else self.model.name}
+        return super().recorded() | {"model": None if self.model is None else self.model.name}

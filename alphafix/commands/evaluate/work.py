@@ -33,17 +33,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """An evaluation as it is in the run directory, and what became of the gates.
-
-    Attributes:
-        evaluation: The figures.
-        outcomes: The gates.
-        files: What was written.
-    """
+    """An evaluation as it is in the run directory, and what became of the gates."""
 
     evaluation: Evaluation
     outcomes: tuple[GateResult, ...]
-    files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -69,8 +62,7 @@ def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
         found.save(artifact.path, overwrite=options.overwrite)
     outcomes = check_gates(found, gates_of(options))
     write_outputs(found, outcomes, options)
-    files = (artifact.path, options.junit, options.markdown)
-    return EvaluateResult(found, tuple(outcomes), tuple(file for file in files if file is not None))
+    return EvaluateResult(found, tuple(outcomes))
 
 
 def state(options: EvaluateOptions) -> State:

@@ -5,25 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from alphafix.commands.options import StageOptions, flag
-
-# Which of the fields below decide neither features nor labels.
-# (Class names and their order are in the labels, whose hash is recorded, and in classes.json.)
-_INCIDENTAL = {
-    *StageOptions.model_fields,
-    "split",
-    "few_below",
-    "many_above",
-    "class_order",
-    "class_map",
-    "workers",
-    "device",
-    "compile",
-}
+from alphafix.commands.options import (
+    ClassMap,
+    Compile,
+    FewBelow,
+    ListRoot,
+    ManyAbove,
+    NameOrder,
+    StageOptions,
+    StoreDtype,
+    Workers,
+    flag,
+)
 
 
 class ExtractOptions(StageOptions):
     """Options of `alphafix extract`."""
+
+    # Class names and their order are in the labels, whose hash is recorded, and in classes.json.
+    INCIDENTAL = StageOptions.INCIDENTAL | {
+        "split",
+        "few_below",
+        "many_above",
+        "class_order",
+        "class_map",
+        "workers",
+        "device",
+        "compile",
+    }
 
     backbone: str = flag(
         help="The model: timm:NAME, torchvision:NAME, python:package.module:function "
@@ -49,23 +58,11 @@ class ExtractOptions(StageOptions):
     head: str | None = flag(
         None, help="Name of the head module, if it is not found by itself.", metavar="NAME"
     )
-    few_below: int | None = flag(
-        None, help="Classes with fewer training samples are few-split  [20].", ge=1
-    )
-    many_above: int | None = flag(
-        None, help="Classes with more training samples are many-split  [100].", ge=0
-    )
-    class_order: Literal["string", "natural"] | None = flag(
-        None, help="Order of class names in the logits; needed where the two differ."
-    )
-    class_map: Path | None = flag(
-        None, help="Class names in the order of the logits: one a line, or JSON.", metavar="FILE"
-    )
-    root: Path | None = flag(
-        None,
-        help="Folder that the paths of a list are relative to  [the list's own].",
-        metavar="DIR",
-    )
+    few_below: FewBelow = None
+    many_above: ManyAbove = None
+    class_order: NameOrder = None
+    class_map: ClassMap = None
+    root: ListRoot = None
     prefix_map: tuple[str, ...] = flag(
         (), help="Replace the beginning of paths in a list (repeat the flag).", metavar="OLD=NEW"
     )
@@ -105,19 +102,15 @@ class ExtractOptions(StageOptions):
     shard_samples: int | None = flag(
         None, help="Samples a stored file  [as many as fill 64 MiB].", ge=1
     )
-    workers: int | None = flag(
-        None, help="Processes that load images  [one a core, at most 16].", ge=0
-    )
+    workers: Workers = None
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", help="Where the model runs.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = flag(
         "auto", help="How exactly it runs; auto: bf16 on a GPU that has it, fp32 on a CPU."
     )
-    compile: bool = flag(False, help="Compile the model first (torch.compile).")
-    store_dtype: Literal["float32", "float16", "bfloat16"] = flag(
-        "float32", help="Type of stored features."
-    )
+    compile: Compile = False
+    store_dtype: StoreDtype = "float32"
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the features, as JSON data for their provenance."""
         weights = None if self.weights is None else self.weights.name  # its hash is recorded too
-        return {**self.model_dump(mode="json", exclude=_INCIDENTAL), "weights": weights}
+        return {**super().recorded(), "weights": weights}

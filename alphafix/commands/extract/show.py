@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import ExtractResult
+from alphafix.values.display import Table
 
 
 def show(found: ExtractResult, options: ExtractOptions) -> Shown:

@@ -310,10 +310,6 @@ def _keep_embedding(run: Run, backbone: str) -> None:
     """Copy the sample that train-oltr left beside a model with a memory into the run.
 
     A sample of another model, from an extraction before, is removed.
-
-    Args:
-        run: The run.
-        backbone: The model, as the user gave it.
     """
     kind, _, folder = backbone.partition(":")
     source, target = Path(folder) / EMBEDDING, run.path(EMBEDDING)

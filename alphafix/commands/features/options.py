@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import StageOptions, StoreDtype, flag
 
 Split = Literal["train", "val", "test", "open"]
 
@@ -31,6 +31,4 @@ class ImportOptions(StageOptions):
         metavar="FILE",
     )
     split: Split = flag("train", help="Which split it is.")
-    store_dtype: Literal["float32", "float16", "bfloat16"] = flag(
-        "float32", help="Type of stored features."
-    )
+    store_dtype: StoreDtype = "float32"

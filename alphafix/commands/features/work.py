@@ -26,22 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeaturesResult:
-    """Features that were taken from a file, or given to one.
-
-    Attributes:
-        store: The store.
-        split: Its split.
-        file: What was written.
-    """
+    """Features that were taken from a file, or given to one."""
 
     store: FeatureStore
     split: str
     file: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.file,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

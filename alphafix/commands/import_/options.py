@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import FewBelow, ManyAbove, StageOptions, flag
 from alphafix.errors import option
 
 Kind = Literal[
@@ -53,12 +53,8 @@ class ForeignOptions(StageOptions):
     class_names: Path | None = flag(
         None, help="Class names in the order of the head, one a line.", metavar="FILE"
     )
-    few_below: int | None = flag(
-        None, help="Classes with fewer training samples are few-split  [20].", ge=1
-    )
-    many_above: int | None = flag(
-        None, help="Classes with more training samples are many-split  [100].", ge=0
-    )
+    few_below: FewBelow = None
+    many_above: ManyAbove = None
 
     @model_validator(mode="after")
     def _fitting(self) -> ForeignOptions:

@@ -60,12 +60,6 @@ class ImportResult:
     classes: ClassTable | None = None
     accuracy: Mapping[str, float] | None = None
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        run = () if self.run is None else (Run(self.run).path(CLASSES), Run(self.run).path(HEAD))
-        return (*run, *(() if self.model is None else (self.model,)))
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {

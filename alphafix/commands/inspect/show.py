@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from alphafix.checkpoints.head.inspection import Inspection
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.inspect.options import InspectOptions
+from alphafix.report.cells import number
+from alphafix.values.display import Table
 
 
 def show(found: Inspection, options: InspectOptions) -> Shown:
@@ -28,7 +30,7 @@ def _table(found: Inspection) -> Table:
             f"{item.candidate.num_classes} x {item.candidate.width}",
             item.candidate.dtype,
             "yes" if item.candidate.source.biases else "no",
-            *("n/a" if (n := item.norms.get(tier)) is None else f"{n:.4g}" for tier in tiers),
+            *(number(item.norms.get(tier), ".4g") for tier in tiers),
         ]
         for item in found.shown
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -12,12 +12,12 @@ from alphafix.errors import option
 
 Part = Literal["train", "val", "test"]
 
-# Where things lie decides nothing; the manifest holds a hash of the images' names.
-_INCIDENTAL = {"data", "output", "overwrite", "verify", "counts", "open_data"}
-
 
 class MakeLtOptions(CommandOptions):
     """Options of `alphafix make-lt`."""
+
+    # Where things lie decides nothing; the manifest holds a hash of the images' names.
+    INCIDENTAL = frozenset({"data", "output", "overwrite", "verify", "counts", "open_data"})
 
     data: Path | None = flag(
         None, help="Images: DIR/CLASS/..., or DIR/train/CLASS/... with val and test.", metavar="DIR"
@@ -90,7 +90,3 @@ class MakeLtOptions(CommandOptions):
         if most is not None and self.distribution == "pareto" and most < self.min_images:
             raise ValueError(f"{option('max_images')} is less than {option('min_images')}")
         return self
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the lists, as JSON data for the manifest."""
-        return self.model_dump(mode="json", exclude=_INCIDENTAL)

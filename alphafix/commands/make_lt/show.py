@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.make_lt.options import MakeLtOptions
 from alphafix.commands.make_lt.work import MadeLists, VerifiedLists
+from alphafix.values.display import Table
 
 
 def show(found: MadeLists | VerifiedLists, options: MakeLtOptions) -> Shown:

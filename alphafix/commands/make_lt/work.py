@@ -53,11 +53,6 @@ class MadeLists:
     lists: LongTail
     manifest: Mapping[str, Any]
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return tuple(sorted(self.folder.glob("*.txt")))
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {"output": str(self.folder), **self.manifest}
@@ -70,15 +65,9 @@ class MadeLists:
 
 @dataclass(frozen=True)
 class VerifiedLists:
-    """Lists that are as their checksums say.
-
-    Attributes:
-        names: Names of the lists.
-        files: Nothing is written.
-    """
+    """Lists that are as their checksums say."""
 
     names: tuple[str, ...]
-    files: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

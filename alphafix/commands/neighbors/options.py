@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import FewBelow, ManyAbove, StageOptions, flag
 from alphafix.errors import option
 
 Metric = Literal["euclidean", "cosine", "random"]
@@ -23,12 +23,8 @@ class NeighborsOptions(StageOptions):
         "of the paper's Figure 3 (`alphafix train` draws its own for each trial).",
     )
     seed: int = flag(0, help="Seed of --metric random.", ge=0)
-    few_below: int | None = flag(
-        None, help="Classes with fewer training samples are few-split  [20].", ge=1
-    )
-    many_above: int | None = flag(
-        None, help="Classes with more training samples are many-split  [100].", ge=0
-    )
+    few_below: FewBelow = None
+    many_above: ManyAbove = None
     features: tuple[str, ...] = flag(
         (),
         help="Start from features of your own: .npz or .safetensors with "

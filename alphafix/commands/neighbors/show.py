@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.neighbors.work import NeighborsResult
+from alphafix.values.display import Table
 
 # More rows than a screen holds help nobody; --csv and --json give all of them.
 MOST_ROWS = 20

@@ -38,11 +38,6 @@ class NeighborsResult:
     file: Path
     csv: Path | None = None
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.file,) if self.csv is None else (self.file, self.csv)
-
     def to_dict(self) -> list[dict[str, Any]]:
         """One record a few-split class, as JSON data."""
         return self.neighbours.records(self.classes)

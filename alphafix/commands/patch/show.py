@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from alphafix.checkpoints.patch.planning import PatchPlan
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.patch.effect import Effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import PatchResult
+from alphafix.report.cells import number
+from alphafix.values.display import Table
 
 DONE = {
     "copy": "written and verified",
@@ -45,7 +47,7 @@ def _changes(plan: PatchPlan) -> Table:
 
 def _effect(effect: Effect) -> tuple[Table, str]:
     rows = [
-        [tier, *("n/a" if row[name] is None else f"{row[name]:.2f}" for name in row)]
+        [tier, *(number(value, ".2f") for value in row.values())]
         for tier, row in effect.accuracy.items()
     ]
     title = f"top-1 in percent on {effect.samples:,} validation samples"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from alphafix.commands.options import StageOptions, flag
+from alphafix.commands.options import Bootstraps, OpenThreshold, StageOptions, WordnetEdges, flag
 
 
 class ReportOptions(StageOptions):
@@ -20,16 +20,10 @@ class ReportOptions(StageOptions):
     groups: str | None = flag(
         None, help="Class groups for the paper's Figure 6 (see alphafix evaluate).", metavar="FILE"
     )
-    wordnet_edges: int = flag(4, help="Longest WordNet path between classes of one group.", ge=1)
+    wordnet_edges: WordnetEdges = 4
     open: str | None = flag(
         None, help="Stored features of unknown classes (see alphafix evaluate).", metavar="SPLIT"
     )
-    open_threshold: float = flag(
-        0.1, help="Softmax confidence under which a sample is unknown.", ge=0, le=1
-    )
-    bootstraps: int = flag(1000, help="Draws behind the 95% intervals (samples, by class).", ge=100)
+    open_threshold: OpenThreshold = 0.1
+    bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of these draws.", ge=0)
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the result, as JSON data for its provenance."""
-        return self.model_dump(mode="json", exclude={*StageOptions.model_fields, "output"})

@@ -23,7 +23,7 @@ from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
 from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes, write_bytes
-from alphafix.run.artifact import Artifact, State, read_outputs
+from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
@@ -41,15 +41,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportResult:
-    """A page that was written.
-
-    Attributes:
-        page: The page.
-        files: It, and its figures.
-    """
+    """A page that was written."""
 
     page: Path
-    files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -73,7 +67,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     record = _record(options)
     if record.check(overwrite=options.overwrite):
         logger.info("%s is up to date", page)
-        return ReportResult(page, tuple(read_outputs(record.path)))
+        return ReportResult(page)
     if not record.path.is_file():
         refuse_existing(page, overwrite=options.overwrite)
     evaluation = EvaluateOptions(
@@ -96,7 +90,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
     record.record([page, *written])
-    return ReportResult(page, (page, *written))
+    return ReportResult(page)
 
 
 def state(options: ReportOptions) -> State:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
+from alphafix.recipes.expected import Beside, Cell
+from alphafix.report.text import text
+from alphafix.values.display import Table
 
 
 def show(found: RecipeResult, options: RecipeOptions) -> Shown:
     """The plan of a dry run, measured against expected figures, or the run directory."""
     if options.dry_run:
         return Shown("\n".join(_line(task) for task in found.tasks))
-    return Shown(str(found.run) if found.beside is None else found.beside.text())
+    return Shown(str(found.run) if found.beside is None else text(beside_table(found.beside)))
 
 
 def _line(task: Task) -> str:
@@ -20,3 +23,24 @@ def _line(task: Task) -> str:
     shown = " ".join(f"{name}={value}" for name, value in given.items())
     doubt = f" ({task.doubt})" if task.doubt else ""
     return f"{task.label:16} {task.state.value + doubt:15} {shown}".rstrip()
+
+
+def beside_table(found: Beside) -> Table:
+    """What is expected, what was measured, and the difference of both."""
+    columns, rows = found.expected.columns, []
+    for name, expected in found.expected.rows.items():
+        rows.append([name, "expected", *(_cell(expected.get(column)) for column in columns)])
+        measured = found.measured.get(name, {})
+        if any(measured.get(column) is not None for column in columns):
+            rows.append(["", "measured", *(_cell(measured.get(column)) for column in columns)])
+            both = [(expected.get(column), measured.get(column)) for column in columns]
+            changes = (f"{b.value - a.value:+.1f}" if a and b else "-" for a, b in both)
+            rows.append(["", "difference", *changes])
+    unmeasured = [name for name in found.expected.rows if name not in found.measured]
+    notes = [f"not measured: {', '.join(unmeasured)}"] if unmeasured else []
+    notes += [found.expected.note] if found.expected.note else []
+    return Table(found.expected.source, ["", "", *columns], rows, notes, left=(1,))
+
+
+def _cell(cell: Cell | None) -> str:
+    return "-" if cell is None else str(cell)

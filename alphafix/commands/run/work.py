@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alphafix.commands import load_command
+from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
@@ -100,11 +100,6 @@ class RecipeResult:
     results: dict[str, Any]
     beside: Beside | None = None
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Each stage says itself what it wrote."""
-        return ()
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
@@ -157,7 +152,12 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
 
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Work in ``folder``: there a recipe's words mean what they would on the command line."""
+    """Work in ``folder``: there a recipe's words mean what they would on the command line.
+
+    Results record the words, so that the recipe and the commands of its folder, and the same
+    folder elsewhere, find one another's results up to date; paths that are resolved beforehand
+    would not. The working folder is that of the process, which runs nothing else.
+    """
     earlier = Path.cwd()
     try:
         os.chdir(folder)
@@ -187,7 +187,7 @@ def _checked(recipe: Recipe) -> tuple[Task, ...]:
 
 
 def _task(label: str, step: Step, run: Path | None) -> Task:
-    command = load_command(step.stage)
+    command = COMMANDS[step.stage]
     options = _options(step, command, run)
     default = StageOptions.model_fields["run"].default
     folder = options.run if isinstance(options, StageOptions) else run or default

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ Rule = Literal["overall", "few", "harmonic", "constrained"]
 
 class TrainOptions(StageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
+
+    INCIDENTAL = StageOptions.INCIDENTAL | {"logger", "tensorboard", "memory", "plan"}
 
     method: str = flag(
         "alphanet",
@@ -131,8 +133,3 @@ class TrainOptions(StageOptions):
     def calibrated(self) -> bool:
         """Whether the few-split logits get an offset."""
         return self.select == "constrained" if self.calibrate is None else self.calibrate
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the result, as JSON data for its provenance."""
-        beside = {*StageOptions.model_fields, "logger", "tensorboard", "memory", "plan"}
-        return self.model_dump(mode="json", exclude=beside)

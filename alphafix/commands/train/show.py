@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import COLUMNS, TrainResult
+from alphafix.commands.train.work import TrainResult
+from alphafix.metrics.accuracy import COLUMNS
+from alphafix.report.cells import change, number, over_seeds
+from alphafix.values.display import Table
 
 
 def show(found: TrainResult, options: TrainOptions) -> Shown:
@@ -27,18 +29,18 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
         told.append("No validation features: the last epoch was kept and nothing was measured.")
     else:
         rows = [
-            ["base model", *(_number(base[name]) for name in COLUMNS), "", ""],
+            ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
             *(_row(setting, base) for setting in data["settings"]),
             [
                 "chosen",
-                *(_number(chosen["val"][name]) for name in COLUMNS),
+                *(number(chosen["val"][name]) for name in COLUMNS),
                 *_deltas(chosen["val"], base),
             ],
         ]
         told.append(Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows))
     if chosen["curve"] is not None:
         points = [
-            [f"{point['offset']:+.3g}", *(_number(point[name]) for name in COLUMNS)]
+            [f"{point['offset']:+.3g}", *(number(point[name]) for name in COLUMNS)]
             for point in chosen["curve"]
         ]
         title = "what an offset on the few-split logits buys (%)"
@@ -69,22 +71,10 @@ def _other(data: dict[str, Any]) -> list[Table | str]:
 def _row(setting: dict[str, Any], base: dict[str, float | None]) -> list[str]:
     val = setting["val"]
     means = {name: None if val[name] is None else val[name]["mean"] for name in COLUMNS}
-    cells = [_mean_and_sd(val[name]) for name in COLUMNS]
+    cells = [over_seeds(val[name]) for name in COLUMNS]
     name = f"rho {setting['rho']:g} k {setting['k']}"
     return [name, *cells, *_deltas(means, base)]
 
 
-def _deltas(after: dict[str, float | None], before: dict[str, float | None]) -> Iterable[str]:
-    for name in ("few", "overall"):
-        a, b = after[name], before[name]
-        yield "n/a" if a is None or b is None else f"{a - b:+.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f}"
-
-
-def _mean_and_sd(value: dict[str, float | None] | None) -> str:
-    if value is None:
-        return "n/a"
-    return _number(value["mean"]) + ("" if value["sd"] is None else f" ± {value['sd']:.1f}")
+def _deltas(after: dict[str, float | None], before: dict[str, float | None]) -> list[str]:
+    return [change(before[name], after[name]) for name in ("few", "overall")]

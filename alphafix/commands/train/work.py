@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from alphafix.alphanet import fit as alphanet
@@ -22,6 +21,7 @@ from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
 from alphafix.files import digest, write_text
 from alphafix.loggers import Destinations
+from alphafix.metrics.comparison import over_seeds
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
@@ -33,15 +33,13 @@ from alphafix.run.directory import (
     Provenance,
     Run,
 )
-from alphafix.values.classes import TIERS, ClassTable
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord
 
 logger = logging.getLogger(__name__)
-
-COLUMNS = (*TIERS, "overall")
 
 # Where finished batches of an unfinished sweep wait.
 UNFINISHED = "unfinished-trials"
@@ -60,11 +58,6 @@ class TrainResult:
     correction: Correction | None
     file: Path
     plan: alphanet.SweepPlan | None = None
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return () if self.correction is None else (self.file,)
 
     def to_dict(self) -> dict[str, Any]:
         """What was trained, measured on validation and chosen, or planned, as JSON data."""
@@ -177,20 +170,15 @@ def summary(correction: Correction) -> dict[str, Any]:
         "method": correction.method,
         "chosen": correction.chosen.to_dict(),
         "settings": [
-            {"rho": rho, "k": k, "trials": len(records), "val": _over_seeds(records)}
+            {"rho": rho, "k": k, "trials": len(records), "val": _val(records)}
             for (rho, k), records in settings.items()
         ],
     }
 
 
-def _over_seeds(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """Mean and standard deviation (ddof = 1) of each accuracy over the seeds."""
+def _val(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """Validation accuracy over the seeds by tier."""
     measured = [record.val for record in records if record.val is not None]
-    if not measured:
-        return None
-    found: dict[str, Any] = {}
-    for name in COLUMNS:
-        values = [value for val in measured if (value := val[name]) is not None]
-        spread = stdev(values) if len(values) > 1 else None
-        found[name] = {"mean": mean(values), "sd": spread} if values else None
-    return found
+    return (
+        {k: one and one.to_dict() for k, one in over_seeds(measured).items()} if measured else None
+    )

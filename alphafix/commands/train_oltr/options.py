@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from alphafix.commands.options import CommandOptions, Several, flag
+from alphafix.commands.options import (
+    ClassMap,
+    CommandOptions,
+    Compile,
+    ListRoot,
+    NameOrder,
+    OpenThreshold,
+    Several,
+    Workers,
+    flag,
+)
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.oltr.training.methods import METHODS
-
-# Which of the fields below decide nothing about the weights.
-_INCIDENTAL = {
-    "output",
-    "overwrite",
-    "open",
-    "openmax",
-    "openmax_rank",
-    "odin",
-    "open_threshold",
-    "workers",
-    "device",
-    "compile",
-    "logger",
-    # Where files lie does not matter; hashes of what is in them are recorded.
-    "root",
-    "pretrained",
-    "first_stage",
-    "class_map",
-}
 
 Epochs = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -38,6 +28,27 @@ Rate = Annotated[float, Field(gt=0)]
 
 class TrainOltrOptions(CommandOptions):
     """Options of `alphafix train-oltr`."""
+
+    INCIDENTAL = frozenset(
+        {
+            "output",
+            "overwrite",
+            "open",
+            "openmax",
+            "openmax_rank",
+            "odin",
+            "open_threshold",
+            "workers",
+            "device",
+            "compile",
+            "logger",
+            # Where files lie does not matter; hashes of what is in them are recorded.
+            "root",
+            "pretrained",
+            "first_stage",
+            "class_map",
+        }
+    )
 
     data: str = flag(
         help="The images, in any form that `alphafix extract` takes; the splits train, "
@@ -121,28 +132,16 @@ class TrainOltrOptions(CommandOptions):
         ge=1,
     )
     odin: bool = flag(False, help="Evaluate the open set with ODIN too (Table 2).")
-    open_threshold: float = flag(
-        0.1, help="Softmax confidence under which a sample is unknown.", ge=0, le=1
-    )
-    class_order: Literal["string", "natural"] | None = flag(
-        None, help="Order of class names in the logits; needed where the two differ."
-    )
-    class_map: Path | None = flag(
-        None, help="Class names in the order of the logits: one a line, or JSON.", metavar="FILE"
-    )
-    root: Path | None = flag(
-        None,
-        help="Folder that the paths of a list are relative to  [the list's own].",
-        metavar="DIR",
-    )
-    workers: int | None = flag(
-        None, help="Processes that load images  [one a core, at most 16].", ge=0
-    )
+    open_threshold: OpenThreshold = 0.1
+    class_order: NameOrder = None
+    class_map: ClassMap = None
+    root: ListRoot = None
+    workers: Workers = None
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", help="Where the model is trained.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = flag(
         "auto", help="Automatic mixed precision; auto: bf16 on a GPU that has it."
     )
-    compile: bool = flag(False, help="Compile the model first (torch.compile).")
+    compile: Compile = False
     logger: Annotated[tuple[LoggerName, ...], Several] = flag(
         (),
         help="Give the history to tensorboard (a folder in the output), to wandb "
@@ -167,7 +166,3 @@ class TrainOltrOptions(CommandOptions):
                 f"{option('pretrained')} and {option('from_scratch')} exclude each other"
             )
         return self
-
-    def recorded(self) -> dict[str, Any]:
-        """The options that decide the weights, as JSON data."""
-        return self.model_dump(mode="json", exclude=_INCIDENTAL)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from alphafix.commands.command import Shown, Table
+from alphafix.commands.command import Shown
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.commands.train_oltr.work import TrainOltrResult
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.report.cells import number
+from alphafix.values.display import Table
 
 
 def show(found: TrainOltrResult, options: TrainOltrOptions) -> Shown:

@@ -20,7 +20,7 @@ from alphafix.files import read_object
 from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
-from alphafix.oltr.training.folder import CONFIG, EVALUATION, MODEL
+from alphafix.oltr.training.folder import CONFIG, EVALUATION
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.pipeline import require_validation
 from alphafix.oltr.training.recipes import read_recipe, resized, retimed, without_weights
@@ -60,11 +60,6 @@ class TrainOltrResult:
             best = typed(tuple[int, ...], config["best_epochs"], "best_epochs")
         figures = {k: value for k, value in evaluation.items() if k != "provenance"}
         return cls(folder=folder, classes=classes, best=best, evaluation=figures)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What was written."""
-        return (self.folder / MODEL, self.folder / CONFIG, self.folder / EVALUATION)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

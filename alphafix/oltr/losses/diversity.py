@@ -16,16 +16,16 @@ TEMPERATURE = 1.0
 REWEIGHT = 0.05
 
 
-def temperatures(counts: Tensor, base: float = TEMPERATURE, factor: float = REWEIGHT) -> Tensor:
+def temperatures(counts: Tensor) -> Tensor:
     """The temperature T_c of each class, shape C (Wang et al. 2021, section 3.2).
 
-    With psi_c = C n_c / sum n, the weight beta_c = factor * psi_c + 1 - factor, and T_c =
-    base * beta_c / max beta: classes with few samples have the lower temperature, so that the
+    With psi_c = C n_c / sum n, the weight beta_c = 0.05 psi_c + 0.95, and T_c =
+    beta_c / max beta: classes with few samples have the lower temperature, so that the
     experts are pushed apart more on them.
     """
     share = counts.double() * len(counts) / counts.sum()
-    weights = factor * share + 1 - factor
-    return (base * weights / weights.max()).float()
+    weights = REWEIGHT * share + 1 - REWEIGHT
+    return (TEMPERATURE * weights / weights.max()).float()
 
 
 def diversity(expert_logits: Tensor, temperature: Tensor) -> Tensor:

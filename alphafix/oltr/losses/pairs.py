@@ -19,13 +19,13 @@ RANGES = 2
 SMALLEST = 1e-12
 
 
-def lifted_loss(features: Tensor, labels: Tensor, margin: float = MARGIN) -> Tensor:
+def lifted_loss(features: Tensor, labels: Tensor) -> Tensor:
     """1/(2|P|) sum over positive pairs (i, j) of [J_ij]_+^2 (Song et al. 2016, Eq. 4).
 
         J_ij = log(sum_{k: y_k != y_i} e^(m - D_ik) + sum_{l: y_l != y_j} e^(m - D_jl)) + D_ij
 
-    with D the Euclidean distance. 0 for a batch without positive pairs, and, as the logarithm
-    of an empty sum is minus infinity, for a batch of one class.
+    with m = 1 and D the Euclidean distance. 0 for a batch without positive pairs, and, as the
+    logarithm of an empty sum is minus infinity, for a batch of one class.
     """
     features = _widened(features)
     same = labels[:, None] == labels  # a sample and itself too
@@ -34,13 +34,13 @@ def lifted_loss(features: Tensor, labels: Tensor, margin: float = MARGIN) -> Ten
         return features.sum() * 0  # zero, with a gradient of zeros
     distances = torch.cdist(features, features)
     # With two classes or more every sample has a negative, so that each sum has a term.
-    repelled = (margin - distances).masked_fill(same, -torch.inf).logsumexp(dim=1)
+    repelled = (MARGIN - distances).masked_fill(same, -torch.inf).logsumexp(dim=1)
     lifted = torch.logaddexp(repelled[first], repelled[second]) + distances[first, second]
     return functional.relu(lifted).square().mean() / 2
 
 
-def intra_class_ranges(features: Tensor, labels: Tensor, k: int = RANGES) -> Tensor:
-    """Sum over classes of the harmonic mean of their k largest ranges.
+def intra_class_ranges(features: Tensor, labels: Tensor) -> Tensor:
+    """Sum over classes of the harmonic mean of their k = 2 largest ranges.
 
     A range is the squared distance of two samples of the class. A class with fewer than k
     pairs has the mean of those that it has; one with a single sample has none and adds 0.
@@ -57,10 +57,10 @@ def intra_class_ranges(features: Tensor, labels: Tensor, k: int = RANGES) -> Ten
         labels[first][order], return_inverse=True, return_counts=True
     )
     rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[place]
-    kept = rank < k
+    kept = rank < RANGES
     inverse = 1 / distances[order][kept].clamp_min(SMALLEST)
     sums = inverse.new_zeros(len(sizes)).index_add(0, place[kept], inverse)
-    means: Tensor = sizes.clamp_max(k) / sums
+    means: Tensor = sizes.clamp_max(RANGES) / sums
     return means.sum()
 
 

@@ -33,15 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """How an exported model is built and fed.
-
-    Attributes:
-        method: Name of its method.
-        spec: What it is built for.
-        transform: What makes its input of an image.
-        names: C class names.
-        bias: Whether its head has one.
-    """
+    """How an exported model is built and fed."""
 
     method: str
     spec: ModelSpec

@@ -159,9 +159,9 @@ class FileImages(Images):
         for images, labels in self._in_order(index, batch, device):
             yield self.transform.normalize(images), labels
 
-    def in_memory(self, batch: int = 256) -> TensorImages:
+    def in_memory(self) -> TensorImages:
         """Decode all images once."""
-        batches = self._in_order(np.arange(len(self), dtype=np.int64), batch, torch.device("cpu"))
+        batches = self._in_order(np.arange(len(self), dtype=np.int64), 256, torch.device("cpu"))
         pixels = torch.cat([images for images, _ in batches])
         augmentation = self.augmentation
         if isinstance(augmentation, PhotoAugmentation):

@@ -33,31 +33,31 @@ class Projection:
     compactness: dict[str, dict[str, float | None]]
 
 
-def project(embedding: Embedding, classes: ClassTable, *, seed: int = 0) -> Projection | None:
+def project(embedding: Embedding, classes: ClassTable) -> Projection | None:
     """Project a part of the sample, whole classes evenly over the splits.
 
     Returns:
         None where fewer than two classes or five images leave nothing to look at.
     """
-    index = sample_by_class(embedding.labels, classes, most=POINTS, seed=seed)
+    index = sample_by_class(embedding.labels, classes, most=POINTS)
     labels = embedding.labels[index]
     if len(index) < 5 or len(np.unique(labels)) < 2:
         return None
     kinds = {"direct": embedding.direct[index], "features": embedding.features[index]}
     return Projection(
         labels,
-        **{name: tsne(values, seed=seed) for name, values in kinds.items()},
+        **{name: tsne(values) for name, values in kinds.items()},
         compactness={name: _compactness(values, labels, classes) for name, values in kinds.items()},
     )
 
 
-def tsne(values: FloatArray, *, seed: int = 0) -> FloatArray64:
+def tsne(values: FloatArray) -> FloatArray64:
     """t-SNE (van der Maaten and Hinton 2008), float64 of shape m x 2."""
     from sklearn.manifold import TSNE
 
     # Perplexity must be under the number of points; 30 is the usual one.
     perplexity = min(30.0, (len(values) - 1) / 3)
-    found = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(values)
+    found = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(values)
     return np.asarray(found, dtype=np.float64)
 
 

@@ -24,12 +24,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Running:
-    """Where and how a model runs.
-
-    Attributes:
-        placement: Device and precision.
-        ranks: This process's place among all.
-    """
+    """Where and how a model runs."""
 
     placement: Placement = field(default_factory=lambda: Placement(torch.device("cpu")))
     ranks: Ranks = field(default_factory=Ranks)
