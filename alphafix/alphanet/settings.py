@@ -10,6 +10,7 @@ from alphafix.errors import InputError, option
 from alphafix.values.head import Head
 
 RuleName = Literal["overall", "few", "harmonic", "constrained"]
+Preset = Literal["paper", "official", "released"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,11 @@ class FitSettings:
         seeds: One trial each, for every rho and K.
         metric: Other neighbours than those that are given, "euclidean", "cosine" or "random"
             (drawn for each trial); None for those.
-        preset: "paper", or "official": the authors' code, which feeds the class's own row to the
-            network too and keeps the few-split biases.
+        preset: "paper"; "official", the authors' code as it is meant, which feeds the class's own
+            row to the network too and keeps the few-split biases; or "released", the code as it
+            runs: its record of the best epoch is the object that the next epoch overwrites, so
+            that nothing is ever better than the first epoch that may be chosen, and that one,
+            the 5th, is kept.
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
@@ -44,7 +48,7 @@ class FitSettings:
     ks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = tuple(range(10))
     metric: str | None = None
-    preset: Literal["paper", "official"] = "paper"
+    preset: Preset = "paper"
     include_self: bool | None = None
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
@@ -68,7 +72,7 @@ class FitSettings:
         Raises:
             InputError: If the head has no biases and some are to be learned or calibrated.
         """
-        official = self.preset == "official"
+        official = self.preset != "paper"
         learn_bias = not official if self.learn_bias is None else self.learn_bias
         if head.bias is None and (self.learn_bias or self.calibrate):
             raise InputError(
@@ -78,8 +82,13 @@ class FitSettings:
                 todo=f"give {option('calibrate', False)} and no {option('learn_bias')}, or give "
                 "the model's last layer a bias of zeros first",
             )
+        epochs = self.hyper.epochs
+        if self.preset == "released":
+            # What is trained after the epoch that is kept would be thrown away.
+            epochs = min(epochs, self.hyper.first_epoch)
         return replace(
             self.hyper,
+            epochs=epochs,
             learn_bias=learn_bias and head.bias is not None,
             include_self=official if self.include_self is None else self.include_self,
         )

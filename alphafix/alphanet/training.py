@@ -40,8 +40,8 @@ class Hyper:
         decay_every: See ``lr``.
         weight_decay: AdamW's decoupled decay (PyTorch's default).
         hidden: Widths of the hidden layers.
-        learn_bias: Whether the few-split biases are learned ("official": they are not).
-        include_self: Whether a class's own row enters the network too ("official").
+        learn_bias: Whether the few-split biases are learned (the authors' code: they are not).
+        include_self: Whether a class's own row enters the network too (the authors' code).
         max_steps: Stop a trial after this many steps (to try a size out), or None.
     """
 

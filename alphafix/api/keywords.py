@@ -71,7 +71,7 @@ class TrainKeywords(StageKeywords, total=False):
     seed: int
     k: int | Sequence[int]
     metric: Literal["euclidean", "cosine", "random"] | None
-    preset: Literal["paper", "official"]
+    preset: Literal["paper", "official", "released"]
     include_self: bool | None
     learn_bias: bool | None
     hidden: int | Sequence[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import types
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -85,6 +85,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         # A flag that may be repeated; the model turns the words into its own types.
         annotation = list[str]
         default = [str(item) for item in default or ()]
+    elif _is_number_or_word(annotation):
+        annotation, default = str, str(default)
     common: dict[str, Any] = {"help": field.description, "metavar": extra["metavar"]}
     if extra["argument"]:
         info: Any = typer.Argument(**common, show_default=False)
@@ -121,6 +123,14 @@ def _alternatives(annotation: object) -> tuple[object, ...]:
     """The types of ``bool | None``, or the one type."""
     union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if union else (annotation,)
+
+
+def _is_number_or_word(annotation: object) -> bool:
+    """Whether it is ``float | Literal["auto"]`` or the like; the model tells them apart."""
+    kinds = {
+        get_origin(one) is Literal for one in _alternatives(annotation) if one is not type(None)
+    }
+    return kinds == {True, False}
 
 
 def _validated(model: type[CommandOptions], values: dict[str, Any]) -> CommandOptions:

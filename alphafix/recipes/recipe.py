@@ -69,7 +69,15 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         InputError: If a name is unknown; the nearest known one is named.
         FileFormatError: If a file is no YAML.
     """
-    recipe = _load(path, 0)
+    return with_settings(_load(path, 0), settings)
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with options that are set from outside (see `load_recipe`).
+
+    Raises:
+        InputError: If a name is unknown; the nearest known one is named.
+    """
     for text in settings:
         name, equals, value = text.partition("=")
         flag = f"--set {text}"

@@ -86,6 +86,12 @@ RIVALS: Mapping[str, Rival] = {
         _ncm("l2", "cosine"),
         _ncm("cl2", linear=False),
         _ncm("cl2", "cosine"),
+        Rival(
+            "ncm-cosine",
+            "this project",
+            "closed_forms:nearest_class_mean",
+            {"features": "plain", "distance": "unit"},
+        ),
         _retrained("crt", "Kang et al. 2020, section 4.1"),
         _retrained("lws", "Kang et al. 2020, Eq. 3"),
         _retrained("balanced-softmax", "Ren et al. 2020, Eq. 4"),

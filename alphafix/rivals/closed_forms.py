@@ -139,20 +139,22 @@ def nearest_class_mean(
         data: What to fit on.
         features: "plain", "l2" (unit length), or "cl2" (the global mean subtracted, then unit
             length), before the means are taken.
-        distance: "euclidean" or "cosine".
+        distance: "euclidean"; "cosine", the largest x.m_c with means that are not normalised
+            again, which is what their code calls so; or "unit", the cosine of x and m_c.
 
     With plain features ||x - m_c||^2 = ||x||^2 - 2 (x.m_c - ||m_c||^2 / 2), so that the nearest
     mean is the largest x.m_c - ||m_c||^2 / 2: a linear head. With cosine distance the length of
-    the feature is common to all classes, so that (x - mu).m_c/||m_c|| ranks the same: linear
-    too. Only Euclidean distance of normalised features is not.
+    the feature is common to all classes, so that (x - mu).m_c ranks the same: linear too. Only
+    Euclidean distance of normalised features is not.
     """
-    name = f"ncm-{features}" + ("" if distance == "euclidean" else "-cosine")
+    name = "ncm-cosine" if distance == "unit" else f"ncm-{features}"
     center = data.features.mean(axis=0, dtype=np.float64) if features == "cl2" else 0.0
     center = np.broadcast_to(center, data.features.shape[1:])
     means = class_means(_mapped(data.features, features, center), data.labels, len(data.classes))
     if distance == "cosine":
-        rows = unit(means)
-        return linear(name, data, rows, -rows @ center)
+        return linear(f"{name}-cosine", data, means, -means @ center)
+    if distance == "unit":
+        return linear(name, data, unit(means), -unit(means) @ center)
     if features == "plain":
         return linear(name, data, means, -0.5 * (means**2).sum(axis=1))
     logits = partial(_nearest_mean_logits, features=features, center=center, means=means)

@@ -11,7 +11,7 @@ from alphafix.rivals.data import FitData, Fitted
 from alphafix.rivals.training import RATES, HeadTraining, base_parameters, sgd
 from alphafix.values.arrays import FloatArray
 
-RECIPE = HeadTraining(epochs=10)
+RECIPE = HeadTraining(epochs=10, batch=256)
 POWER = 1.2
 
 
@@ -22,20 +22,30 @@ def class_weights(counts: Tensor) -> Tensor:
 
 
 def aligned(logits: Tensor, confidence: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """G (s z + t) + (1 - g) z, g the sample's confidence, n x 1 (Zhang et al. 2021, Eq. 7)."""
-    return confidence * (scale * logits + shift) + (1 - confidence) * logits
+    """(1 + g s) z + g t, g the sample's confidence, n x 1, as in the authors' classifier.
+
+    The paper's form, g (s z + t) + (1 - g) z (Zhang et al. 2021, Eq. 7), is the same with s - 1
+    for s; what differs is that s starts at 1 in both, so that this one starts at (1 + g) z.
+    """
+    return (1 + confidence * scale) * logits + confidence * shift
 
 
 class DisAlign(torch.nn.Module):
-    """The base head with its alignment; only s, t and the confidence v.x + u are trained."""
+    """The base head with its alignment; only s, t and the confidence v.x + u are trained.
+
+    Initial values are the authors': s = 1, t = 0, v = 0.1, and PyTorch's default for u.
+    """
 
     def __init__(self, data: FitData) -> None:
         super().__init__()
         self.weight, self.bias = (p.detach() for p in base_parameters(data))
         self.scale = torch.nn.Parameter(torch.ones(len(self.bias)))
         self.shift = torch.nn.Parameter(torch.zeros(len(self.bias)))
-        self.direction = torch.nn.Parameter(torch.zeros(self.weight.shape[1]))
-        self.level = torch.nn.Parameter(torch.zeros(()))
+        self.direction = torch.nn.Parameter(torch.full((data.head.width,), 0.1))
+        bound, generator = data.head.width**-0.5, torch.Generator().manual_seed(data.seed)
+        self.level = torch.nn.Parameter(
+            torch.empty(()).uniform_(-bound, bound, generator=generator)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, n x C."""

@@ -15,8 +15,8 @@ GAMMA = 2.0
 LARGEST_MARGIN = 0.5
 SCALE = 30.0
 
-# LADE: the authors' lambda for CIFAR-100-LT.
-LAMBDA = 0.01
+# LADE: the authors' lambda, the same for every data set in their configurations.
+LAMBDA = 0.1
 
 # Class-balanced weights: the paper's beta for large data sets.
 BETA = 0.9999
@@ -39,28 +39,55 @@ def margins(counts: Tensor) -> Tensor:
     return values * (LARGEST_MARGIN / values.max())
 
 
-def ldam_loss(cosines: Tensor, labels: Tensor, delta: Tensor) -> Tensor:
-    """CE(30 (cos - Delta_y at y)), the mean over samples (Cao et al. 2019, Eq. 12)."""
+def ldam_loss(
+    cosines: Tensor, labels: Tensor, delta: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """CE(30 (cos - Delta_y at y)), the mean over samples (Cao et al. 2019, Eq. 12).
+
+    Args:
+        cosines: n x C.
+        labels: n class ids.
+        delta: Margins, C.
+        weights: Of the classes, C, or None: the mean is then weighted by them.
+    """
     lowered = cosines - delta[labels, None] * functional.one_hot(labels, cosines.shape[1])
-    return functional.cross_entropy(SCALE * lowered, labels)
+    return functional.cross_entropy(SCALE * lowered, labels, weight=weights)
 
 
-def lader(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    """The regulariser LADER (Hong et al. 2021, section 3.3).
+def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMBDA) -> Tensor:
+    """The regulariser LADER (Hong et al. 2021, section 3.3), as in the authors' code.
 
-    For each class c with samples in the batch, with p_s the training shares and p_u uniform:
+    For each class c, with p_s the training shares and p_u uniform:
 
         L_c = -mean_{y_i = c} z_ic + log R_c + lambda (log R_c)^2,
-        R_c = mean_i p_u(y_i) / p_s(y_i) e^{z_ic};  the result is sum_c p_s(c) L_c.
+        R_c = p_u(c) / p_s(c) mean_i e^{z_ic};  the result is sum_c p_s(c) L_c.
+
+    The paper's R_c weighs each sample by its own label, p_u(y_i) / p_s(y_i), instead. A class
+    without samples in the batch has no first term.
     """
     shares = counts / counts.sum()
-    weights = (1 / len(shares)) / shares[labels]
-    log_r = torch.logsumexp(logits + weights.log()[:, None], dim=0) - math.log(len(labels))
+    log_r = torch.logsumexp(logits, dim=0) - math.log(len(labels))
+    log_r = log_r - shares.log() - math.log(len(shares))
     chosen = functional.one_hot(labels, len(shares)).to(logits.dtype)
-    samples = chosen.sum(dim=0)
-    own = (chosen * logits).sum(dim=0) / samples.clamp_min(1)
-    losses = -own + log_r + LAMBDA * log_r**2
-    return (shares * losses * (samples > 0)).sum()
+    own = (chosen * logits).sum(dim=0) / chosen.sum(dim=0).clamp_min(1)
+    return (shares * (log_r + strength * log_r**2 - own)).sum()
+
+
+def class_balanced_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Class-balanced loss of Alshammari et al. 2022, as in the authors' code.
+
+    Binary cross entropy of the softmax, -[log p_y + sum_{c != y} log(1 - p_c)], times the
+    weight of the label, the mean over samples and classes: about 1/C of a cross entropy, which
+    is what makes a decay of 0.1 strong.
+
+    Args:
+        logits: n x C.
+        labels: n class ids.
+        weights: `class_balanced_weights`, C.
+    """
+    truth = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    shares = logits.softmax(dim=1)
+    return functional.binary_cross_entropy(shares, truth, weight=weights[labels, None])
 
 
 def class_balanced_weights(counts: Tensor, beta: float = BETA) -> Tensor:

@@ -15,6 +15,7 @@ from alphafix.rivals.data import FitData, Fitted, linear
 from alphafix.rivals.losses import (
     SCALE,
     balanced_softmax,
+    class_balanced_loss,
     class_balanced_weights,
     focal_loss,
     lader,
@@ -150,14 +151,14 @@ def _train(data: FitData, how: Retraining, rate: float) -> HeadArrays:
     return head.arrays()
 
 
-# Weight balancing: the ball's radius as a multiple of the base rows' median norm; validation
-# chooses it, and the learning rate.
-RADII = (0.25, 0.5, 1.0)
+# Weight balancing: where the ball's radius lies between the shortest and the longest of the
+# base rows (the authors: 0.1); validation chooses it, and the learning rate (theirs: 0.01).
+THRESHOLDS = (0.1, 0.5, 1.0)
 RATES = (0.001, 0.01, 0.1)
 
 
 def weight_balancing(data: FitData) -> Fitted:
-    """Train the base head further: class-balanced CE, decay 0.1, rows in a ball after each epoch.
+    """Train the base head further: class-balanced, decay 0.1, rows in a ball after each epoch.
 
     Alshammari et al. 2022, section 4 (stage 2; its stage 1 changes the backbone).
     """
@@ -169,14 +170,14 @@ def weight_balancing(data: FitData) -> Fitted:
         weight, bias = base_parameters(data)
 
         def loss(x: Tensor, y: Tensor) -> Tensor:
-            return functional.cross_entropy(functional.linear(x, weight, bias), y, weight=weights)
+            return class_balanced_loss(functional.linear(x, weight, bias), y, weights)
 
         sgd([weight, bias], loss, data, training, rate, after_epoch=lambda: project(weight, radius))
         return as_arrays(weight, bias)
 
     found = []
-    for multiple in RADII:
-        radius = multiple * float(np.median(norms))
+    for threshold in THRESHOLDS:
+        radius = float(norms.min() + threshold * np.ptp(norms))
         (rows, biases), rate = best_rate(data, partial(train, radius=radius), RATES)
         settings = {"lr": rate, "radius": radius}
         found.append(linear("weight-balancing", data, rows, biases, settings=settings))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -163,9 +166,52 @@ def test_needed__by_hand() -> None:
             [wrong, right, wrong, right],
         ]
     )
-    found = needed_later(logits, torch.zeros(4).long())
-    # After two: (5, 4)/2 is right for the first two samples.
-    assert found.tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+    labels = torch.zeros(4).long()
+    # After two: (5, 4)/2 is right for the first two samples. The last one's third expert is right
+    # by itself, but not the mean (5, 8)/3.
+    assert needed_later(logits, labels).tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
+    assert needed_later(logits, labels, alone=True).tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(("preset", "alone"), [("official", False), ("paper", True)])
+def test_routing__targets_are_the_codes_or_the_papers(preset: str, alone: bool) -> None:
+    objective = (
+        METHODS["ride-routing"].stages[1].build_objective(routed(), replace(SETTING, preset=preset))
+    )
+    assert isinstance(objective, Routing)
+    assert objective.alone is alone
+
+
+def test_ride__reweights_in_the_last_fifth_of_the_training() -> None:
+    counts = torch.tensor([100, 10])
+    objective = Ride(counts, weight=0.45)
+    logits = torch.tensor([[[30.0, 0.0], [0.0, 3.0]], [[3.0, 6.0], [6.0, 0.0]]])
+    output = Output(logits.mean(dim=0), torch.zeros(2, 2), torch.zeros(2, 2), expert_logits=logits)
+    labels = torch.tensor([0, 1])
+    objective.begin_epoch(159 / 200)
+    before = float(objective(output, labels))
+    objective.begin_epoch(160 / 200)
+    after = float(objective(output, labels))
+
+    # Wang et al.'s RIDELoss in NumPy: margins n^-1/4, the largest 0.5; weights by 0.9999.
+    x, n = logits.double().numpy(), counts.double().numpy()
+    margins = n**-0.25 * 0.5 / (n**-0.25).max()
+    balanced = (1 - 0.9999) / (1 - 0.9999**n)
+    balanced = balanced / balanced.sum() * 2
+    beta = 2 * n / n.sum() * 0.05 + 0.95
+    for found, weights, t in (
+        (before, np.ones(2), np.ones(2)),
+        (after, balanced, beta / beta.max()),
+    ):
+        expected = 0.0
+        for expert in x:
+            lowered = expert - 30 * np.diag(margins)
+            own = -log_softmax(lowered, axis=1)[[0, 1], [0, 1]]
+            expected += (own * weights).sum() / weights.sum()
+            mean = softmax(x.mean(axis=0) / t, axis=1)
+            divergence = (mean * (np.log(mean) - log_softmax(expert / t, axis=1))).sum() / 2
+            expected -= 0.45 * t.mean() ** 2 * divergence
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_router__learns_alone() -> None:

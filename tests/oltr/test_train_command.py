@@ -496,6 +496,49 @@ def test_open__a_folder_without_the_split_s_name(
     assert "recognition" in read_json(tmp_path / "out/evaluation.json")
 
 
+def test_threshold__auto_is_chosen_with_other_unknown_images(
+    train: Command, tmp_path: Path, work: Path
+) -> None:
+    from PIL import Image
+
+    shutil.copytree(work / "data", tmp_path / "data")
+    unknown = sorted((tmp_path / "data/open").rglob("*.png"))
+    for path in unknown[::2]:
+        target = tmp_path / "unknown" / path.relative_to(tmp_path / "data/open")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)
+    line = ["--method", "plain", "--epochs", "1", "--open-threshold", "auto"]
+    fine(train(*line, data=tmp_path / "data"))
+    assert read_json(tmp_path / "out/evaluation.json")["threshold"] == pytest.approx(2 / 6)
+
+    fine(train(*line, "--open-val", str(tmp_path / "unknown"), data=tmp_path / "data"))
+    found = read_json(tmp_path / "out/evaluation.json")["threshold"]
+    classifier = load_classifier(f"oltr:{tmp_path / 'out'}", None, Overrides())
+    logits, right = {}, np.zeros(0)
+    for name, folder in (("val", tmp_path / "data/val"), ("unknown", tmp_path / "unknown")):
+        paths = sorted(folder.rglob("*.png"))
+        images = [Image.open(path).convert("RGB") for path in paths]
+        pixels = torch.stack([classifier.preprocess.transform(image) for image in images])
+        with torch.no_grad():
+            logits[name] = classifier.module(classifier.preprocess.finish(pixels))
+        if name == "val":
+            labels = [sorted(NAMES).index(path.parent.name) for path in paths]
+            right = (logits["val"].argmax(dim=1) == torch.tensor(labels)).numpy()
+    known, other = (x.softmax(dim=1).amax(dim=1).numpy() for x in logits.values())
+
+    def f_measure(threshold: float) -> float:
+        hits = (right & (known >= threshold)).sum()
+        return float(2 * hits / (2 * hits + len(known) - hits + (other >= threshold).sum()))
+
+    best = max(f_measure(value) for value in np.concatenate([known, other]))
+    assert f_measure(found - 1e-6) == pytest.approx(best)
+
+
+def test_threshold__that_rejects_everything_is_a_warning(train: Command) -> None:
+    result = fine(train("--epochs", "1", "--preset", "paper", "--open-threshold", "0.99"))
+    assert "rejects every image: of 6 classes the largest confidence is" in result.stderr
+
+
 def test_open__with_a_known_class_is_refused(train: Command, tmp_path: Path, work: Path) -> None:
     shutil.copytree(work / "data", tmp_path / "data")
     shutil.copytree(tmp_path / "data/train/cup", tmp_path / "data/open/cup")

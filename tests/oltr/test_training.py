@@ -212,6 +212,8 @@ def test_groups__head_features_and_centroids_have_their_own_rates() -> None:
 def test_rates__fall_by_steps_along_a_cosine_and_after_a_warm_up() -> None:
     step = StageRecipe(epochs=30, drop_every=10)
     assert [step.factor(e) for e in (0, 9.99, 10, 29)] == pytest.approx([1, 1, 0.1, 0.01])
+    at = StageRecipe(epochs=200, drops=(160, 180), drop=0.01)
+    assert [at.factor(e) for e in (0, 159.9, 160, 180)] == pytest.approx([1, 1, 0.01, 1e-4])
     cosine = StageRecipe(epochs=10, schedule="cosine")
     assert [cosine.factor(e) for e in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
     warm = StageRecipe(epochs=10, warmup=3)
@@ -227,6 +229,18 @@ def test_frozen__parts_stay_as_they_are_with_their_statistics(data: TrainingData
         assert torch.equal(tensor, before[name]) == name.startswith("network.backbone")
 
 
+def test_frozen__statistics_go_on_where_the_recipe_says_so(data: TrainingData) -> None:
+    model = METHODS["plain"].stages[0].build_model(SETTING)
+    before = weights(model)
+    train_stage(
+        model, Objective(), data, replace(STAGE, frozen=("network.backbone",), frozen_norm=False)
+    )
+    for name, tensor in model.state_dict().items():
+        if name.startswith("network.backbone"):
+            statistics = "running_" in name or name.endswith("num_batches_tracked")
+            assert torch.equal(tensor, before[name]) != statistics
+
+
 def test_frozen__a_part_that_is_not_there_is_an_error(data: TrainingData) -> None:
     model = METHODS["plain"].stages[0].build_model(SETTING)
     with pytest.raises(InputError, match=r"no part network\.trunk"):
@@ -239,7 +253,7 @@ def test_selection__keeps_the_epoch_with_the_best_validation_accuracy(data: Trai
     stage = replace(STAGE, epochs=5, drop_every=9, lr=0.2)
     result = train_stage(model, Objective(), data, stage, save=states.append)
     found = [record["val"]["overall"] for record in result.history]
-    assert result.best == max(range(1, 6), key=lambda epoch: (found[epoch - 1], epoch))
+    assert result.best == max(range(1, 6), key=lambda epoch: (found[epoch - 1], -epoch))
     best = states[result.best - 1]["model"]
     assert all(torch.equal(best[name], t) for name, t in model.state_dict().items())
     assert data.val is not None

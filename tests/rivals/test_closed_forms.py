@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestCentroid
 
 from alphafix.metrics.trade_off import Contest
@@ -127,7 +128,7 @@ def test_ncm__as_scikit_learn(features: str) -> None:
 
 
 @pytest.mark.parametrize("features", ["plain", "l2", "cl2"])
-def test_ncm__cosine_is_the_largest_cosine(features: str) -> None:
+def test_ncm__cosine_is_the_largest_product_with_a_mean(features: str) -> None:
     data = small_data()
     found = nearest_class_mean(data, features=features, distance="cosine")
     train = data.features.astype(np.float64)
@@ -135,11 +136,18 @@ def test_ncm__cosine_is_the_largest_cosine(features: str) -> None:
     if features == "cl2":
         train, val = train - train.mean(axis=0), val - train.mean(axis=0)
     if features != "plain":
-        train = unit(train)
+        train, val = unit(train), unit(val)
     means = np.stack([train[data.labels == c].mean(axis=0) for c in range(12)])
-    expected = (unit(val) @ unit(means).T).argmax(axis=1)
     assert found.correction is not None
+    expected = (val @ means.T).argmax(axis=1)
     assert (predictions(found.logits, data.val_features) == expected).all()
+
+
+def test_ncm__unit_is_the_largest_cosine() -> None:
+    data = small_data()
+    found = nearest_class_mean(data, features="plain", distance="unit")
+    similarity = cosine_similarity(data.val_features.astype(np.float64), data.means)
+    assert (predictions(found.logits, data.val_features) == similarity.argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize("few_only", [False, True])

@@ -18,6 +18,7 @@ from alphafix.rivals.few_shot.model_regression import model_regression, objectiv
 from alphafix.rivals.few_shot.shots import SHRINKAGE, Shots
 from alphafix.rivals.losses import (
     balanced_softmax,
+    class_balanced_loss,
     class_balanced_weights,
     focal_loss,
     lader,
@@ -65,21 +66,31 @@ def test_ldam__margins_and_loss_by_hand() -> None:
 
 
 def test_lader__hand_computed() -> None:
-    # Shares 1/5 and 4/5, so that samples of class 0 weigh 5/2 and those of class 1 5/8.
-    first = (5 / 2 * 1 + 5 / 8 * 1) / 2
-    second = (5 / 2 * 3 + 5 / 8 * 1) / 2
-    losses = [
-        -0.0 + math.log(first) + 0.01 * math.log(first) ** 2,
-        -0.0 + math.log(second) + 0.01 * math.log(second) ** 2,
-    ]
+    # Shares 1/5 and 4/5: p_u / p_s is 5/2 for the first class and 5/8 for the second, whatever
+    # the labels of the samples (Hong et al.'s loss/LADELoss.py).
+    log_r = math.log(5 / 2 * (1 + 1) / 2), math.log(5 / 8 * (3 + 1) / 2)
+    losses = [log - 0.0 + 0.1 * log**2 for log in log_r]
     expected = 1 / 5 * losses[0] + 4 / 5 * losses[1]
     assert float(lader(LOGITS, LABELS, COUNTS)) == pytest.approx(expected)
 
 
-def test_lader__class_without_samples_in_the_batch_is_left_out() -> None:
-    alone = lader(LOGITS[:1], LABELS[:1], COUNTS)
-    expected = 1 / 5 * (-0.0 + math.log(5 / 2) + 0.01 * math.log(5 / 2) ** 2)
-    assert float(alone) == pytest.approx(expected)
+def test_lader__class_without_samples_in_the_batch_counts() -> None:
+    log_r = math.log(5 / 2), math.log(5 / 8 * 3)
+    expected = sum(p * (log + 0.1 * log**2) for p, log in zip((1 / 5, 4 / 5), log_r, strict=True))
+    assert float(lader(LOGITS[:1], LABELS[:1], COUNTS)) == pytest.approx(expected)
+
+
+def test_class_balanced_loss__is_the_binary_cross_entropy_of_the_softmax() -> None:
+    # p_y is 1/4 and 1/2, so that the four terms are log 4 twice and log 2 twice.
+    weights = torch.tensor([1.2, 0.8])
+    expected = (1.2 * 2 * math.log(4) + 0.8 * 2 * math.log(2)) / 4
+    assert float(class_balanced_loss(LOGITS, LABELS, weights)) == pytest.approx(expected)
+    # A head of 1,000 classes that knows nothing: about 8 thousandths, where CE gives 6.9.
+    nothing = torch.zeros(1, 1000)
+    share = 1 / 1000
+    expected = -(math.log(share) + 999 * math.log(1 - share)) / 1000
+    found = class_balanced_loss(nothing, torch.tensor([0]), torch.ones(1000))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_weight_balancing__class_weights_and_ball_by_hand() -> None:
@@ -95,16 +106,30 @@ def test_disalign__mixes_by_confidence() -> None:
     logits, ones = torch.tensor([[1.0, 2.0]]), torch.ones(1, 1)
     scale, shift = torch.tensor([2.0, 0.5]), torch.tensor([1.0, -1.0])
     mixed = disalign.aligned(logits, 0.25 * ones, scale, shift)
-    assert mixed.tolist()[0] == pytest.approx([0.25 * 3 + 0.75 * 1, 0.25 * 0 + 0.75 * 2])
+    # (1 + 0.25 s) z + 0.25 t
+    assert mixed.tolist()[0] == pytest.approx([1.5 * 1 + 0.25, 1.125 * 2 - 0.25])
+    # The paper's form with s + 1.
+    paper = 0.25 * ((scale + 1) * logits + shift) + 0.75 * logits
+    assert mixed.tolist()[0] == pytest.approx(paper.tolist()[0])
     weights = disalign.class_weights(torch.tensor([1.0, 32.0]))
     assert float(weights[0] / weights[1]) == pytest.approx(64, rel=1e-4)
     assert float(weights.mean()) == pytest.approx(1)
 
 
-def test_disalign__starts_at_the_base_head() -> None:
+def test_disalign__starts_at_the_base_head_times_one_plus_the_confidence() -> None:
     data = small_data(scale=2.0)
-    found = disalign.DisAlign(data).logits(data.val_features)
-    assert found == pytest.approx(data.head.logits(data.val_features), abs=1e-4)
+    model = disalign.DisAlign(data)
+    level = 0.1 * data.val_features.sum(axis=1, keepdims=True) + float(model.level.detach())
+    assert abs(float(model.level.detach())) <= data.head.width**-0.5
+    expected = (1 + 1 / (1 + np.exp(-level))) * data.head.logits(data.val_features)
+    assert model.logits(data.val_features) == pytest.approx(expected, abs=1e-4)
+
+
+def test_weight_balancing__radius_lies_between_the_norms_of_the_rows() -> None:
+    data = small_data()
+    norms = np.linalg.norm(data.head.weight, axis=1)
+    radius = retrained.weight_balancing(data).settings["radius"]
+    assert any(radius == pytest.approx(norms.min() + t * np.ptp(norms)) for t in (0.1, 0.5, 1.0))
 
 
 def test_balanced_order__all_classes_equally_often() -> None:
@@ -152,9 +177,9 @@ def test_best_rate__never_keeps_a_diverged_head() -> None:
 def test_fslwf__row_by_hand() -> None:
     model = Generator(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
     support = torch.tensor([[4.0, 0.0], [0.0, 1.0]])
-    assert model(support).tolist() == pytest.approx([0.5, 0.5])
+    # phi_att starts at 1, like phi_avg (the authors' LinearDiag).
+    assert model.phi_att.tolist() == [1.0, 1.0]
     with torch.no_grad():
-        model.phi_att.fill_(1.0)
         model.gamma.fill_(math.log(3))
     # Each sample attends 3 : 1 to the row of its own direction; the mean is (1/2, 1/2).
     assert model(support[:1]).tolist() == pytest.approx([1 + 3 / 4, 1 / 4])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,10 +138,10 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     results: dict[str, Any] = {}
     beside = None
     with _folder(options.root or options.file.parent):
-        tasks = _plan(_checked(recipe))
+        tasks = plan(checked(recipe))
         if not options.dry_run:
-            _refuse(tasks, overwrite=options.overwrite)
-            results = _do(tasks, options.overwrite, watch)
+            refuse_to_replace(tasks, overwrite=options.overwrite)
+            results = carry_out(tasks, options.overwrite, watch)
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected
 
@@ -171,7 +171,7 @@ def _folder(folder: Path) -> Iterator[None]:
         os.chdir(earlier)
 
 
-def _checked(recipe: Recipe) -> tuple[Task, ...]:
+def checked(recipe: Recipe) -> tuple[Task, ...]:
     """All steps with their options, before anything is done."""
     for step in recipe.steps:
         if step.stage not in STAGES:
@@ -229,7 +229,7 @@ def _wrong(step: Step, command: Command, error: ValidationError) -> InputError:
     )
 
 
-def _plan(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+def plan(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     """Find out what is done already. What lies behind work that is to be done is to be done."""
     found: list[Task] = []
     behind = False
@@ -255,7 +255,7 @@ def _with_state(task: Task) -> Task:
         return replace(task, state=State.MISSING, doubt=str(error).splitlines()[0])
 
 
-def _refuse(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
+def refuse_to_replace(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
     """Stop before hours of work if a later stage may not replace its result."""
     for task in tasks:
         if task.state is State.OTHER and not (overwrite or task.overwrite):
@@ -269,12 +269,30 @@ def _refuse(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
             )
 
 
-def _do(tasks: tuple[Task, ...], overwrite: bool, watch: Watch) -> dict[str, Any]:
+def carry_out(
+    tasks: Sequence[Task], overwrite: bool, watch: Watch, *, chain: Sequence[Task] = ()
+) -> dict[str, Any]:
+    """Do what is not up to date, in order; what may fail although it is there is shown.
+
+    Args:
+        tasks: The steps.
+        overwrite: Whether results that are there may be replaced.
+        watch: Who is told.
+        chain: All steps, if these are some of them: their numbers are told.
+
+    Returns:
+        What each step that was done gave, by its label.
+
+    Raises:
+        GateError: If a limit of `evaluate` is not met; later steps are not done.
+        AlphafixError: Whatever else a step raises.
+    """
     results: dict[str, Any] = {}
-    for number, task in enumerate(tasks, start=1):
+    labels = [task.label for task in chain or tasks]
+    for task in tasks:
         current = _with_state(task)
         done = current.state is State.CURRENT
-        title = f"[{number}/{len(tasks)}] {task.label}"
+        title = f"[{labels.index(task.label) + 1}/{len(labels)}] {task.label}"
         watch.say(f"{title}: up to date" if done else title)
         if done and not task.command.judged:
             continue

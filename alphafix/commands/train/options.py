@@ -48,10 +48,11 @@ class TrainOptions(StageOptions):
         help="Other neighbours than those of `alphafix neighbors`; random ones "
         "are drawn for each trial.",
     )
-    preset: Literal["paper", "official"] = flag(
+    preset: Literal["paper", "official", "released"] = flag(
         "paper",
-        help="The paper, or the authors' released code: it feeds the class's own "
-        "row to the network too and keeps the few-split biases.",
+        help="The paper; official, the authors' code, which feeds the class's own row to the "
+        "network too and keeps the few-split biases; or released, that code as it runs, which "
+        "always keeps the 5th epoch.",
     )
     include_self: bool | None = flag(
         None, help="Feed the class's own row to the network  [preset]."

@@ -13,7 +13,6 @@ from alphafix.commands.options import (
     Compile,
     ListRoot,
     NameOrder,
-    OpenThreshold,
     Several,
     Workers,
     flag,
@@ -24,6 +23,7 @@ from alphafix.oltr.training.methods import METHODS
 
 Epochs = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Threshold = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 
 
 class TrainOltrOptions(CommandOptions):
@@ -37,6 +37,7 @@ class TrainOltrOptions(CommandOptions):
             "openmax",
             "openmax_rank",
             "odin",
+            "open_val",
             "open_threshold",
             "workers",
             "device",
@@ -132,7 +133,18 @@ class TrainOltrOptions(CommandOptions):
         ge=1,
     )
     odin: bool = flag(False, help="Evaluate the open set with ODIN too (Table 2).")
-    open_threshold: OpenThreshold = 0.1
+    open_val: str | None = flag(
+        None,
+        help="Images of unknown classes that are neither trained on nor evaluated: the threshold "
+        "auto is chosen with them.",
+        metavar="SPEC",
+    )
+    open_threshold: Threshold = flag(
+        0.1,
+        help="Softmax confidence under which a sample is unknown; auto: that of the largest "
+        "F-measure on validation and --open-val, or without these twice what a guess has.",
+        metavar="NUMBER|auto",
+    )
     class_order: NameOrder = None
     class_map: ClassMap = None
     root: ListRoot = None

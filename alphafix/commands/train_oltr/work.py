@@ -129,7 +129,7 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     images = open_images(
         options.data,
         recipe,
-        **_of(options, "open", "root", "class_order", "class_map"),
+        **_of(options, "open", "open_val", "root", "class_order", "class_map"),
         workers=loading_processes(options.workers, ranks),
     )
     method = METHODS[options.method]
@@ -147,6 +147,8 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
             preset=options.preset,
             ablations=Ablations(**_of(options, *Ablations.__dataclass_fields__)),
             experts=options.experts,
+            diversity=recipe.diversity,
+            spread=recipe.spread,
         ),
         images=images,
         running=Running(place, ranks),
@@ -165,4 +167,5 @@ def _of(options: TrainOltrOptions, *names: str) -> dict[str, Any]:
 
 def _open_set(options: TrainOltrOptions) -> OpenSetSettings:
     rank = options.openmax_rank if options.openmax else None
-    return OpenSetSettings(options.open_threshold, rank, options.odin)
+    threshold = None if options.open_threshold == "auto" else options.open_threshold
+    return OpenSetSettings(threshold, rank, options.odin)

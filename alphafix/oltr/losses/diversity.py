@@ -13,19 +13,19 @@ from torch.nn import functional
 from alphafix.rivals.losses import SCALE, ldam_loss
 
 TEMPERATURE = 1.0
-REWEIGHT = 0.05
+SPREAD = 0.05
 
 
-def temperatures(counts: Tensor) -> Tensor:
+def temperatures(counts: Tensor, base: float = TEMPERATURE, spread: float = SPREAD) -> Tensor:
     """The temperature T_c of each class, shape C (Wang et al. 2021, section 3.2).
 
-    With psi_c = C n_c / sum n, the weight beta_c = 0.05 psi_c + 0.95, and T_c =
-    beta_c / max beta: classes with few samples have the lower temperature, so that the
+    With psi_c = C n_c / sum n, the weight beta_c = spread * psi_c + 1 - spread, and T_c =
+    base * beta_c / max beta: classes with few samples have the lower temperature, so that the
     experts are pushed apart more on them.
     """
     share = counts.double() * len(counts) / counts.sum()
-    weights = REWEIGHT * share + 1 - REWEIGHT
-    return (TEMPERATURE * weights / weights.max()).float()
+    weights = spread * share + 1 - spread
+    return (base * weights / weights.max()).float()
 
 
 def diversity(expert_logits: Tensor, temperature: Tensor) -> Tensor:
@@ -40,9 +40,11 @@ def diversity(expert_logits: Tensor, temperature: Tensor) -> Tensor:
     return temperature.mean().square() * divergence
 
 
-def expert_margin_loss(expert_logits: Tensor, labels: Tensor, delta: Tensor) -> Tensor:
-    """Sum over experts of LDAM (Cao et al. 2019, Eq. 12) with the margins ``delta``, shape C."""
-    losses = [ldam_loss(logits / SCALE, labels, delta) for logits in expert_logits]
+def expert_margin_loss(
+    expert_logits: Tensor, labels: Tensor, delta: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Sum over experts of LDAM (Cao et al. 2019, Eq. 12) with margins and weights of shape C."""
+    losses = [ldam_loss(logits / SCALE, labels, delta, weights) for logits in expert_logits]
     return torch.stack(losses).sum()
 
 

@@ -16,6 +16,8 @@ from torch.nn import functional
 from alphafix.errors import InputError
 from alphafix.oltr.losses.centroids import margin_loss, official_loss
 from alphafix.oltr.losses.diversity import (
+    SPREAD,
+    TEMPERATURE,
     diversity,
     expert_margin_loss,
     routing_loss,
@@ -26,10 +28,13 @@ from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.routing import RoutedRide, needed_later
 from alphafix.oltr.models.spec import ModelSpec
-from alphafix.rivals.losses import GAMMA, focal_loss, margins
+from alphafix.rivals.losses import GAMMA, class_balanced_weights, focal_loss, margins
 
 # The official code's optimiser of the centroids, SGD.
 CENTROID_SETTINGS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+
+# RIDE's deferred re-weighting: epoch 160 of 200 for CIFAR, 80 of 100 for ImageNet-LT.
+DEFERRED = 0.8
 
 
 def cross_entropy(output: Output, labels: Tensor) -> Tensor:
@@ -74,6 +79,9 @@ class Objective(nn.Module):
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Loss of B samples, a scalar."""
         return self.loss(output, labels)
+
+    def begin_epoch(self, progress: float) -> None:
+        """Told the share of the training that is done, 0 to 1, before each epoch."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups, as torch's SGD takes them, of parameters with settings of their own.
@@ -131,18 +139,29 @@ class OLTRObjective(Objective):
 class Ride(Objective):
     """LDAM of each expert, minus the diversity of the experts (Wang et al. 2021, section 3.2).
 
+    As in the authors' code, classes are re-weighted in the last `DEFERRED` part of the training
+    alone: until then LDAM has no class weights, and one temperature for all classes.
+
     Args:
         counts: Training samples of each class, int64 of shape C.
-        weight: Factor on the diversity (0.2 in the authors' configurations).
+        weight: Factor on the diversity (0.45 in the authors' configuration for CIFAR, else 0.2).
+        spread: See `alphafix.oltr.losses.diversity.temperatures`.
     """
 
-    def __init__(self, counts: Tensor, weight: float = 0.2) -> None:
+    def __init__(self, counts: Tensor, weight: float = 0.2, spread: float = SPREAD) -> None:
         super().__init__()
         self.weight = weight
+        self.reweighted = False
         self.delta: Tensor
         self.temperature: Tensor
+        self.class_weights: Tensor
         self.register_buffer("delta", margins(counts.float()))
-        self.register_buffer("temperature", temperatures(counts))
+        self.register_buffer("temperature", temperatures(counts, spread=spread))
+        self.register_buffer("class_weights", class_balanced_weights(counts))
+
+    def begin_epoch(self, progress: float) -> None:
+        """Re-weight from `DEFERRED` of the training on (Cao et al. 2019, section 3.3)."""
+        self.reweighted = progress >= DEFERRED
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Loss of B samples, a scalar.
@@ -151,8 +170,10 @@ class Ride(Objective):
             InputError: If the output is not that of experts.
         """
         logits = _of_experts(output)
-        spread = diversity(logits, self.temperature)
-        return expert_margin_loss(logits, labels, self.delta) - self.weight * spread
+        even = torch.full_like(self.temperature, TEMPERATURE)
+        spread = diversity(logits, self.temperature if self.reweighted else even)
+        weights = self.class_weights if self.reweighted else None
+        return expert_margin_loss(logits, labels, self.delta, weights) - self.weight * spread
 
 
 class Routing(Objective):
@@ -161,11 +182,14 @@ class Routing(Objective):
     Args:
         model: Whose router learns.
         positive_weight: Weight of samples that need one (100 in the paper).
+        alone: See `alphafix.oltr.models.routing.needed_later`.
     """
 
-    def __init__(self, model: RoutedRide, positive_weight: float = 100.0) -> None:
+    def __init__(
+        self, model: RoutedRide, positive_weight: float = 100.0, *, alone: bool = False
+    ) -> None:
         super().__init__()
-        self.positive_weight = positive_weight
+        self.positive_weight, self.alone = positive_weight, alone
         # In a tuple, which torch does not look into: the router is a part of the model.
         self._router = (model.router,)
 
@@ -180,7 +204,8 @@ class Routing(Objective):
         features = output.features.detach().chunk(len(logits), dim=1)
         so_far = logits.cumsum(dim=0)
         scores = [decide(features[k], so_far[k] / (k + 1)) for k, decide in enumerate(router)]
-        return routing_loss(torch.stack(scores), needed_later(logits, labels), self.positive_weight)
+        needed = needed_later(logits, labels, alone=self.alone)
+        return routing_loss(torch.stack(scores), needed, self.positive_weight)
 
 
 LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {
@@ -195,10 +220,12 @@ LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {
 def build_objective(name: str, model: LongTailModel, spec: ModelSpec) -> Objective:
     """Build the objective of that name for a model that `alphafix.oltr.models.building` made."""
     if isinstance(model, RoutedRide):
-        return Routing(model)
+        return Routing(model, alone=spec.preset == "paper")
     if name == "oltr" and isinstance(model.head, OLTRHead):
         return OLTRObjective(model.head)
-    return Ride(torch.from_numpy(spec.counts)) if name == "ride" else Objective(LOSSES[name])
+    if name == "ride":
+        return Ride(torch.from_numpy(spec.counts), spec.diversity, spec.spread)
+    return Objective(LOSSES[name])
 
 
 def _of_experts(output: Output) -> Tensor:

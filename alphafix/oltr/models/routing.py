@@ -106,18 +106,20 @@ class RoutedRide(LongTailModel):
         )
 
 
-def needed_later(expert_logits: Tensor, labels: Tensor) -> Tensor:
-    """1 where the first k experts are wrong and one of the next is right, (E - 1) x B floats.
+def needed_later(expert_logits: Tensor, labels: Tensor, *, alone: bool = False) -> Tensor:
+    """1 where the first k experts are wrong and later help, (E - 1) x B floats.
 
-    "The first k" is their mean logits; a next one is right by itself.
+    "The first k" is their mean logits. More help where the mean of more experts is right, as in
+    the authors' code; or, ``alone``, where one of the next is right by itself, as in the paper
+    (section 3.3).
 
     Args:
         expert_logits: E x B x C.
         labels: int64 of shape B.
+        alone: Whether a later expert must be right by itself.
     """
     count = len(expert_logits)
-    steps = torch.arange(1, count + 1, device=expert_logits.device)[:, None, None]
-    so_far = (expert_logits.cumsum(dim=0) / steps).argmax(dim=2) == labels
-    alone = expert_logits.argmax(dim=2) == labels
-    later = torch.stack([alone[k + 1 :].any(dim=0) for k in range(count - 1)])
+    so_far = expert_logits.cumsum(dim=0).argmax(dim=2) == labels
+    helps = expert_logits.argmax(dim=2) == labels if alone else so_far
+    later = torch.stack([helps[k + 1 :].any(dim=0) for k in range(count - 1)])
     return (~so_far[:-1] & later).float()

@@ -111,6 +111,8 @@ class ModelSpec:
         preset: A name in `PRESETS`.
         ablations: Which parts of OLTR are in.
         experts: Experts E of RIDE.
+        diversity: RIDE's factor on the diversity of its experts.
+        spread: See `alphafix.oltr.losses.diversity.temperatures`.
     """
 
     backbone: str
@@ -121,6 +123,8 @@ class ModelSpec:
     preset: str = "official"
     ablations: Ablations = field(default_factory=Ablations)
     experts: int = 3
+    diversity: float = 0.2
+    spread: float = 0.05
 
     @property
     def num_classes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.oltr.models.export import ExportedModel
 from alphafix.oltr.training.running import HeadInputs, Running, head_inputs, linear_head
 from alphafix.oltr.training.splits import ImageSplits
+from alphafix.openset.curve import best_threshold
 from alphafix.openset.odin import odin_scores, softmax_scores
 from alphafix.openset.openmax import OpenMax
+from alphafix.openset.samples import OpenSamples
 from alphafix.openset.table import (
     Answers,
     detection_row,
@@ -23,18 +26,21 @@ from alphafix.openset.table import (
 from alphafix.progress import Progress, silent
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class OpenSetSettings:
     """How a model is evaluated on unknown classes.
 
     Attributes:
-        threshold: Softmax confidence under which a sample is unknown.
+        threshold: Softmax confidence under which a sample is unknown; None: see
+            `choose_threshold`.
         openmax_rank: Rank of OpenMax, or None to leave it out.
         odin: Whether to evaluate ODIN too.
     """
 
-    threshold: float
+    threshold: float | None
     openmax_rank: int | None = None
     odin: bool = False
 
@@ -97,8 +103,38 @@ def evaluate_splits(name: str, evaluator: Evaluator, settings: OpenSetSettings) 
         report["experts"] = experts
     if not evaluator.images.has("open") or not on_known:
         return report
+    threshold = settings.threshold
+    if threshold is None:
+        threshold = choose_threshold(evaluator, logits.get("val"))
     on = on_known[-1]
-    return report | _open(name, evaluator, settings, on, logits[on], inputs[on].labels)
+    known, labels = logits[on], inputs[on].labels
+    return report | _open(name, evaluator, settings, threshold, on, known, labels)
+
+
+# Without unknown samples: this many times the confidence of a head that knows nothing, 1/C.
+GUESSES = 2
+
+
+def choose_threshold(evaluator: Evaluator, val: FloatArray | None) -> float:
+    """The threshold of the largest F-measure on validation and other unknown samples.
+
+    Without these, `GUESSES` / C: OLTR's 0.1 is one for logits of its cosine classifier's scale of
+    16. Without that scale no softmax exceeds e^2 / (C - 1 + e^2), 0.0695 for 100 classes.
+
+    Args:
+        evaluator: Model and images.
+        val: Logits of the validation samples, n x C, or None where there are none.
+    """
+    if val is None or not evaluator.images.has("open-val"):
+        return GUESSES / len(evaluator.classes)
+    unknown, _ = evaluator.logits("open-val")
+    right = val.argmax(axis=1) == evaluator.images.labels["val"]
+    samples = OpenSamples(
+        (1 - np.concatenate([softmax_scores(val), softmax_scores(unknown)])).astype(np.float32),
+        np.concatenate([right, np.zeros(len(unknown), dtype=np.bool_)]),
+        np.arange(len(val) + len(unknown)) < len(val),
+    )
+    return best_threshold(samples)[0]
 
 
 def _closed(logits: FloatArray, inputs: HeadInputs, evaluator: Evaluator) -> Accuracy:
@@ -110,16 +146,24 @@ def _open(
     name: str,
     evaluator: Evaluator,
     settings: OpenSetSettings,
+    threshold: float,
     on: str,
     known: FloatArray,
     labels: IntArray,
 ) -> dict[str, Any]:
     unknown, _ = evaluator.logits("open")
-    threshold = settings.threshold
     pairs: dict[str, tuple[Answers, Answers]] = {
         name: (softmax_answers(known, threshold), softmax_answers(unknown, threshold))
     }
     scores = {"max-softmax": (softmax_scores(known), softmax_scores(unknown))}
+    if not pairs[name][0].accepted.any():
+        logger.warning(
+            "the open-set threshold %g rejects every image: of %d classes the largest confidence "
+            "is %.3g; let it be chosen",
+            threshold,
+            known.shape[1],
+            1 - scores["max-softmax"][0].min(),
+        )
     if settings.openmax_rank is not None:
         fitted = OpenMax.fit(*evaluator.logits("train"), rank=settings.openmax_rank)
         pairs[f"{name} + OpenMax"] = (

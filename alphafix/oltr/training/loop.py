@@ -66,7 +66,7 @@ def train_stage(
     """Train a model in place by SGD, and give it the weights of its best epoch.
 
     The best epoch is the one with the highest overall closed-set accuracy on validation, the
-    last of equals; the last of all where there is no validation set.
+    first of equals; the last of all where there is no validation set.
 
     Args:
         model: Maps images to an `Output`; parameters under ``head.`` have the rate of heads.
@@ -289,6 +289,7 @@ class _Training:
     def _train(self, advance: Advance) -> float:
         """Run all steps of an epoch; return the mean loss."""
         self._train_mode()
+        self.objective.begin_epoch(self.epoch / self.stage.epochs)
         epoch = self.draw(self.epoch)
         total = torch.zeros((), dtype=torch.float64, device=self.running.device)
         for count, (images, labels) in enumerate(self.data.train.training(epoch, total.device)):
@@ -304,6 +305,8 @@ class _Training:
 
     def _train_mode(self) -> None:
         self.step.train()
+        if not self.stage.frozen_norm:
+            return
         for name, module in self.model.named_modules():
             if any(name.startswith(part) for part in self.stage.frozen):
                 module.eval()
@@ -321,7 +324,7 @@ class _Training:
             val, classes = self.data.val, self.data.classes
             found = closed_accuracy(self.model, val, classes, self.running, batch=batch)
         overall = None if found is None else found["overall"]
-        if overall is None or self.best_overall is None or overall >= self.best_overall:
+        if overall is None or self.best_overall is None or overall > self.best_overall:
             self.best, self.best_overall = self.epoch, overall
             self.best_weights = _copied(self.model)
         return found

@@ -36,14 +36,15 @@ class StageRecipe:
         feature_lr: Learning rate of everything before the head; None for the same.
         schedule: "step" (times ``drop`` every ``drop_every`` epochs) or "cosine" (to zero).
         drop_every: Epochs between two drops.
+        drops: Epochs after which it drops, in place of ``drop_every``.
         drop: Factor of a drop.
         warmup: Epochs at the start over which the rate rises.
         batch: Samples a step, over all processes together.
         momentum: SGD's momentum.
         decay: Weight decay.
         per_class: Samples of a class in a row, where the sampler is class-aware.
-        frozen: Parts of the model (beginnings of parameter names) that stay as they are, with
-            the running statistics of their BatchNorm.
+        frozen: Parts of the model (beginnings of parameter names) that stay as they are.
+        frozen_norm: Whether the running statistics of their BatchNorm stay, too.
     """
 
     __pydantic_config__ = _STRICT
@@ -53,6 +54,7 @@ class StageRecipe:
     feature_lr: Rate | None = None
     schedule: Literal["step", "cosine"] = "step"
     drop_every: Count = 10
+    drops: tuple[Count, ...] = ()
     drop: Rate = 0.1
     warmup: Annotated[int, Field(ge=0)] = 0
     batch: Count = 128
@@ -60,13 +62,15 @@ class StageRecipe:
     decay: Rate = 5e-4
     per_class: Count = 4
     frozen: tuple[str, ...] = ()
+    frozen_norm: bool = True
 
     def factor(self, progress: float) -> float:
         """What learning rates are multiplied with after ``progress`` epochs."""
         if progress < self.warmup:
             return (progress + 1) / (self.warmup + 1)
         if self.schedule == "step":
-            return float(self.drop ** (int(progress) // self.drop_every))
+            done = sum(progress >= epoch for epoch in self.drops)
+            return float(self.drop ** (done if self.drops else int(progress) // self.drop_every))
         from math import cos, pi
 
         return 0.5 * (1 + cos(pi * progress / self.epochs))
@@ -87,6 +91,8 @@ class TrainingRecipe:
         augmentation: "official", "paper", "cifar", "small" or "none".
         few_below: Classes with fewer training samples are few-split.
         many_above: Classes with more are many-split.
+        diversity: RIDE's factor on the diversity of its experts.
+        spread: How far RIDE's temperatures follow the frequency of classes, 0 to 1.
         stages: The first stage and the second one.
     """
 
@@ -102,6 +108,8 @@ class TrainingRecipe:
     augmentation: AugmentationName = "official"
     few_below: Count = 20
     many_above: Annotated[int, Field(ge=0)] = 100
+    diversity: Rate = 0.2
+    spread: Annotated[float, Field(ge=0, lt=1)] = 0.05
     stages: tuple[StageRecipe, StageRecipe] = field(
         default=(StageRecipe(), StageRecipe(lr=0.1, feature_lr=0.01, epochs=60, drop_every=20))
     )
@@ -130,7 +138,12 @@ def _table_8(lr: float, *, frozen: tuple[str, ...] = ()) -> tuple[StageRecipe, S
 
 _OFFICIAL = {
     "imagenet-lt": TrainingRecipe(
-        name="imagenet-lt", backbone="resnet10", width=512, few_below=_FEW, many_above=_MANY
+        name="imagenet-lt",
+        backbone="resnet10",
+        width=512,
+        few_below=_FEW,
+        many_above=_MANY,
+        spread=0.02,
     ),
     "places-lt": TrainingRecipe(
         name="places-lt",
@@ -139,7 +152,8 @@ _OFFICIAL = {
         width=512,
         stages=(
             StageRecipe(lr=0.1, feature_lr=1e-3),
-            StageRecipe(lr=0.01, feature_lr=1e-4, frozen=_FROZEN),
+            # The code trains in training mode throughout, so that BatchNorm goes on.
+            StageRecipe(lr=0.01, feature_lr=1e-4, frozen=_FROZEN, frozen_norm=False),
         ),
         few_below=_FEW,
         many_above=_MANY,
@@ -164,8 +178,8 @@ _OFFICIAL = {
         few_below=_FEW,
         many_above=_MANY,
     ),
-    # Not in the paper: the usual schedule of CIFAR-100-LT (Cao et al. 2019: 200 epochs, a
-    # warm-up of 5), then OLTR's second stage at its learning rates.
+    # Not in the paper: the usual schedule of CIFAR-100-LT (Cao et al. 2019, cifar_train.py),
+    # then OLTR's second stage at its learning rates.
     "cifar100-lt": TrainingRecipe(
         name="cifar100-lt",
         backbone="resnet32",
@@ -173,8 +187,9 @@ _OFFICIAL = {
         size=32,
         resize=32,
         augmentation="cifar",
+        diversity=0.45,
         stages=(
-            StageRecipe(epochs=200, lr=0.1, drop_every=80, drop=0.1, warmup=5, decay=2e-4),
+            StageRecipe(epochs=200, lr=0.1, drops=(160, 180), drop=0.01, warmup=5, decay=2e-4),
             StageRecipe(epochs=60, lr=0.1, feature_lr=0.01, drop_every=20, decay=2e-4),
         ),
     ),
@@ -298,6 +313,7 @@ def _changed(stage: StageRecipe, values: dict[str, Any]) -> StageRecipe:
         # The drops stay at the same parts of the whole.
         share = values["epochs"] / stage.epochs
         values["drop_every"] = max(1, round(stage.drop_every * share))
+        values["drops"] = tuple(max(1, round(epoch * share)) for epoch in stage.drops)
         values["warmup"] = round(stage.warmup * share)
     return replace(stage, **values)
 

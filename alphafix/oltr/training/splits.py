@@ -13,7 +13,6 @@ from PIL import Image
 
 from alphafix.errors import InputError, option
 from alphafix.images.batches import bad_image
-from alphafix.images.data import ImageData
 from alphafix.images.decode import decode
 from alphafix.images.folders import FolderData
 from alphafix.images.listing import FileListing
@@ -50,7 +49,7 @@ class ImageSplits:
 
     Attributes:
         sources: Where they come from, by split.
-        labels: Class of each image, by split, int64; -1 in "open".
+        labels: Class of each image, by split, int64; -1 in "open" and "open-val".
         classes: The C classes.
         transform: What a test does to an image.
         augmentation: What is random about training images.
@@ -98,6 +97,7 @@ def open_images(
     recipe: TrainingRecipe,
     *,
     open: str | None = None,
+    open_val: str | None = None,
     root: Path | None = None,
     class_order: Literal["string", "natural"] | None = None,
     class_map: Path | None = None,
@@ -109,6 +109,7 @@ def open_images(
         data: Images with splits, in any form that extraction takes.
         recipe: Says how they are prepared, and where few and many end.
         open: Images of unknown classes, or None for the data's split open.
+        open_val: Others, which the open-set threshold may be chosen with, or None.
         root: Folder that the paths of a list are relative to, or None for the list's own.
         class_order: Order of class names in the logits, where it was said.
         class_map: File of class names in the order of the logits, where it was said.
@@ -126,11 +127,15 @@ def open_images(
     classes = _classes(opened, labels["train"], recipe)
     opened.check_classes(len(classes))
     require_samples(labels["train"], len(classes), classes.names)
-    unknown = _open_set(open, root, found)
-    if unknown is not None:
-        _refuse_overlap(unknown, sources, labels, classes.names)
-        sources["open"] = unknown
-        labels["open"] = labels_of(unknown)
+    unknown = {"open": _unknown(open, root), "open-val": _unknown(open_val, root)}
+    if open is None and not found.single and found.has("open"):
+        unknown["open"] = found.source("open", None)
+    given = {name: source for name, source in unknown.items() if source is not None}
+    for source in given.values():
+        _refuse_overlap(source, opened.sources, labels, classes.names)
+    _refuse_same(*unknown.values())
+    sources |= given
+    labels |= {name: labels_of(source) for name, source in given.items()}
     transform = _transform(sources["train"], recipe)
     augmentation: Augmentation | None = BATCH_AUGMENTATIONS.get(recipe.augmentation)
     if recipe.augmentation in PHOTOS:
@@ -146,11 +151,10 @@ def _classes(opened: SplitSources, labels: IntArray, recipe: TrainingRecipe) -> 
     return ClassTable(names, counts.astype(np.int64), recipe.thresholds)
 
 
-def _open_set(given: str | None, root: Path | None, data: ImageData) -> ImageSource | None:
-    """The images of unknown classes: given ones, or the split "open" of the data."""
+def _unknown(given: str | None, root: Path | None) -> ImageSource | None:
+    """Images of unknown classes that were given, if some were."""
     if given is None:
-        there = not data.single and data.has("open")
-        return data.source("open", None) if there else None
+        return None
     other = open_data(given, Details(root=root))
     if not other.has("open"):
         # The folder itself, without a split's name in its path.
@@ -194,6 +198,19 @@ def _refuse_overlap(
         inside = sorted({path.parent for path in paths} & folders)
         if inside:
             raise _overlap(f"images of {inside[0]}, which is the folder of a known class")
+
+
+def _refuse_same(one: ImageSource | None, other: ImageSource | None) -> None:
+    """Check that the threshold is not chosen on images that are evaluated."""
+    if isinstance(one, FileListing) and isinstance(other, FileListing):
+        same = sorted(set(_paths(one)) & set(_paths(other)))
+        if same:
+            raise InputError(
+                "the open set is also what its threshold is chosen with",
+                got=f"{len(same)} images in both, the first {same[0]}",
+                expected="other images",
+                todo=f"correct {option('open_val')}",
+            )
 
 
 def _paths(source: FileListing) -> list[Path]:

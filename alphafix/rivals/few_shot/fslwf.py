@@ -36,7 +36,7 @@ class Generator(torch.nn.Module):
         self.base_rows = torch.nn.Parameter(functional.normalize(base_rows))
         self.keys = torch.nn.Parameter(functional.normalize(base_rows))
         self.phi_avg = torch.nn.Parameter(torch.ones(width))
-        self.phi_att = torch.nn.Parameter(torch.zeros(width))
+        self.phi_att = torch.nn.Parameter(torch.ones(width))
         self.phi_q = torch.nn.Parameter(torch.eye(width))
         self.gamma = torch.nn.Parameter(torch.tensor(10.0))
         self.tau = torch.nn.Parameter(torch.tensor(10.0))

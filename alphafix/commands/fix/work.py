@@ -1,0 +1,114 @@
+"""`alphafix fix`: the chain of stages that most users want, as a recipe made from three words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alphafix.commands.command import Watch
+from alphafix.commands.fix.options import FixOptions
+from alphafix.commands.run.work import Task, carry_out, checked, plan, refuse_to_replace
+from alphafix.documents import Node, Place
+from alphafix.metrics.evaluation import Evaluation
+from alphafix.models.loading import own_file
+from alphafix.recipes.recipe import Recipe, Step, with_settings
+from alphafix.run.artifact import State
+from alphafix.run.directory import REPORT, Run
+
+# Where a setting's value is from, in an error about it.
+_HERE = Place("alphafix fix")
+
+
+@dataclass(frozen=True)
+class FixResult:
+    """What became of a model.
+
+    Attributes:
+        patched: The patched copy.
+        page: The page that explains it.
+        evaluation: Base against corrected, on test images (on validation where there are none).
+        tasks: The stages, as they were found before they were done.
+    """
+
+    patched: Path
+    page: Path
+    evaluation: Evaluation
+    tasks: tuple[Task, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Each stage says itself what it wrote."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "patched": str(self.patched),
+            "page": str(self.page),
+            "evaluation": self.evaluation.to_dict(),
+            "stages": [task.to_dict() for task in self.tasks],
+        }
+
+
+def work(options: FixOptions, watch: Watch) -> FixResult:
+    """Extract, find neighbours, train, hold the limit, patch, and write the page.
+
+    Raises:
+        InputError: If a setting names an unknown stage or option, or a value is wrong.
+        TargetExistsError: If a stage would replace a result and may not.
+        GateError: If the correction loses more than it may; nothing is patched then.
+        AlphafixError: Whatever else a stage raises.
+    """
+    run = Run(options.run)
+    tasks = plan(checked(_recipe(options, "test")))
+    refuse_to_replace(tasks, overwrite=options.overwrite)
+    # What the images are decides on what can be measured.
+    results = carry_out(tasks[:1], options.overwrite, watch, chain=tasks)
+    on = "test" if run.has(run.manifest("test")) else "val"
+    if on == "val":
+        watch.say("there are no test images: the limit is held on those that it was chosen with")
+        tasks = plan(checked(_recipe(options, on)))
+    results |= carry_out(tasks[1:], options.overwrite, watch, chain=tasks)
+    patched, page = (_result(task, results) for task in tasks if task.label in ("patch", "report"))
+    return FixResult(
+        patched=Path(patched["target"]),
+        page=Path(page["page"]),
+        evaluation=Evaluation.load(run.path(REPORT)),
+        tasks=tasks,
+    )
+
+
+def _recipe(options: FixOptions, on: str) -> Recipe:
+    """The stages, with all that the options say of them."""
+    drop = options.max_overall_drop
+    weights = {"weights": options.file} if own_file(options.backbone) is None else {}
+    stages: dict[str, dict[str, object]] = {
+        "extract": {"backbone": options.backbone, "data": options.data, **weights},
+        "neighbors": {},
+        "train": {"method": "auto", "max_overall_drop": drop},
+        "evaluate": {"on": on, "max_overall_drop": drop},
+        "patch": {"file": options.file, "output": options.output},
+        "report": {"on": on},
+    }
+    steps = tuple(
+        Step(stage, {name: Node(value, _HERE) for name, value in values.items()}, _HERE)
+        for stage, values in stages.items()
+    )
+    recipe = Recipe(options.file, run=options.run, steps=steps)
+    return with_settings(recipe, options.settings)
+
+
+def _result(task: Task, results: dict[str, Any]) -> dict[str, Any]:
+    """What a stage gave; one that was up to date says where its result is."""
+    found: dict[str, Any] = (
+        results.get(task.label) or task.command.work(task.options, Watch()).to_dict()
+    )
+    return found
+
+
+def state(options: FixOptions) -> State:
+    """Whether every stage is up to date."""
+    tasks = plan(checked(_recipe(options, "test")))
+    states = {task.state for task in tasks}
+    return State.CURRENT if states == {State.CURRENT} else State.MISSING

@@ -1,0 +1,79 @@
+"""`alphafix fix`: the whole chain in one line of a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from alphafix.features.store import FeatureStore
+from alphafix.files import sha256_file
+from alphafix.metrics.evaluation import Evaluation
+from tests.test_chain import shell, work
+
+pytestmark = pytest.mark.slow
+
+__all__ = ["work"]  # the fixture
+
+FIX = (
+    "alphafix fix model.safetensors --backbone timm:test_resnet --data data --run fixed "
+    "--set extract.few_below=10 --set extract.many_above=30 --set extract.workers=0 "
+    "--set neighbors.k=3 --set train.method=few-bias"
+)
+
+
+@pytest.fixture(scope="module")
+def fixed(work: Path) -> str:
+    before = sha256_file(work / "model.safetensors")
+    done = shell(FIX, work)
+    assert sha256_file(work / "model.safetensors") == before
+    assert done.stdout == "model.alphafix.safetensors\n"
+    return done.stderr
+
+
+def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
+    store = FeatureStore.open(work / "fixed/features/test")
+    patched = load_file(work / "model.alphafix.safetensors")
+    accuracy = {}
+    for name, state in (("base", load_file(work / "model.safetensors")), ("corrected", patched)):
+        logits = store.array() @ state["fc.weight"].T + state["fc.bias"]
+        accuracy[name] = 100 * float(np.mean(logits.argmax(axis=1) == store.labels))
+    top1 = Evaluation.load(work / "fixed/report.json").tier("overall").figures["top1"]
+    assert top1.base is not None
+    assert top1.corrected is not None
+    measured = {"base": top1.base.value, "corrected": top1.corrected.value}
+    assert measured == pytest.approx(accuracy)
+    assert accuracy["base"] - accuracy["corrected"] <= 1
+    row = next(line for line in fixed.splitlines() if line.startswith("overall"))
+    assert f"{accuracy['base']:.1f}  " in row
+    assert f"{accuracy['corrected']:.1f}  " in row
+    assert (work / "fixed/report/index.html").is_file()
+
+
+def test_fix__again_is_up_to_date(work: Path, fixed: str) -> None:
+    again = shell(FIX, work)
+    assert again.stdout == "model.alphafix.safetensors\n"
+    assert again.stderr.count("up to date") >= 6
+
+
+def test_fix__what_breaks_a_limit_is_not_written(work: Path, fixed: str) -> None:
+    line = f"{FIX} -o other.safetensors --set evaluate.min_few_gain=100"
+    done = shell(line, work, code=3)
+    assert "a gate is not met" in done.stderr
+    assert not (work / "other.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.rho", "is not understood"),
+        ("tarin.rho=1", "did you mean train"),
+        ("extract.meen=0.5", "did you mean mean"),
+    ],
+)
+def test_fix__a_wrong_setting_is_an_error(work: Path, setting: str, message: str) -> None:
+    done = shell(f"{FIX} --set {setting}", work, code=1)
+    assert message in done.stderr
+    assert done.stdout == ""
