@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alphafix.checkpoints.formats._skeleton import read_skeleton
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
 from alphafix.reading.unpickling import Unpickler, require_plain_keys
@@ -128,18 +129,24 @@ def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Array:
+def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) -> Array:
     """A tensor of a storage that torch itself read, as an array."""
     import torch
 
     numbers = (size, stride)
     if not isinstance(storage, torch.TypedStorage) or not all(
-        isinstance(x, tuple) for x in numbers
+        isinstance(x, tuple) and all(isinstance(n, int) and n >= 0 for n in x) for x in numbers
     ):
         raise _Refused("a tensor of something else")
     flat = torch.tensor([], dtype=storage.dtype).set_(storage)
-    found: Array = flat.as_strided(size, stride, offset).float().numpy()  # type: ignore[arg-type]
+    if math.prod(size) > flat.numel():
+        raise _Refused("a tensor of more elements than there are numbers")
+    found: Array = flat.as_strided(size, stride, offset).float().numpy()
     return found
+
+
+# Before the numbers of an older torch file: mark, version, machine, what it holds, storages.
+_LEGACY_PICKLES = 5
 
 
 def _storage(data: object) -> Any:
@@ -148,6 +155,9 @@ def _storage(data: object) -> Any:
 
     if not isinstance(data, bytes):
         raise _Refused("a tensor of something else")
+    file = io.BytesIO(data)
+    for _ in range(_LEGACY_PICKLES):  # torch takes what they ask for; too much goes no further
+        read_skeleton(file)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
