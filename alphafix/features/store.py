@@ -154,11 +154,13 @@ class FeatureStore(Features):
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""
-        out = np.empty((len(index), self.width), dtype=np.float32)
+        out: FloatArray | None = None
         for start, chunk in self.chunks():
+            if out is None:  # now that the width is known to be as the manifest says
+                out = np.empty((len(index), self.width), dtype=np.float32)
             low, high = np.searchsorted(index, [start, start + len(chunk)])
             out[low:high] = chunk[index[low:high] - start]
-        return out
+        return np.empty((0, self.width), dtype=np.float32) if out is None else out
 
     def class_means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples.

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save as save_arrays
 
+from alphafix.features.writer import FeatureWriter
+
 Make = Callable[[Path, Path], None]
 """Writes a file that, if it ran code, would make the folder of the second path."""
 
@@ -197,3 +199,11 @@ def told(arrays: dict[str, Any], metadata: str) -> Make:
 LAUGHS = "x0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"x{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 7)
 )
+
+
+def wide_manifest(path: Path, mark: Path) -> None:
+    """A feature store whose manifest says another width than its shard has."""
+    writer = FeatureWriter(path.parent, num_classes=2)
+    writer.add(np.ones((2, 3), np.float32), np.array([0, 1]), ["a", "b"])
+    writer.finish({"split": "val"})
+    path.write_text(path.read_text().replace('"width": 3', '"width": 4611686018427387904'))

@@ -47,6 +47,10 @@ def store(path: Path) -> object:
     return FeatureStore.open(path.parent).ids
 
 
+def everything(path: Path) -> object:
+    return FeatureStore.open(path.parent).array()
+
+
 def manifest(**changes: object) -> Make:
     shard = {"file": "0.safetensors", "samples": 1, "sha256": ""}
     good = {"width": 1, "num_classes": 1, "dtype": "float32", "shards": [shard]}
@@ -192,6 +196,7 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
         manifest(shards=[{"file": LONG_NAME, "samples": 1, "sha256": ""}]),
         store,
     ),
+    "run: features of another width": ("manifest.json", hostile.wide_manifest, everything),
     "run: manifest of a list": ("manifest.json", hostile.data("[]"), store),
     "run: provenance of a list": (
         CLASSES,
