@@ -204,6 +204,11 @@ _METRICS: dict[str, Shapes] = {
             "return": these(float64("*S"), float64("*S")),
         },
     },
+    "doubts": {
+        "Hits.__init__": {"right": int64("C"), "samples": int64("C")},
+        "mixed_up": {"means": float64("C D"), "return": int64("C")},
+        "doubts": {"means": float64("C D")},
+    },
     "estimates": {"paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")}},
     "evaluation": {
         "ClassResults.__init__": {
@@ -297,6 +302,7 @@ _FEATURES: dict[str, Shapes] = {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,
         "FeatureStore.class_means": _MEANS,
+        "FeatureStore.class_hits": {},
     },
     "sums": {
         "ClassSums.add": {"features": numbers("n {self.sums.shape[1]}"), "labels": int64("n")},

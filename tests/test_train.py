@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from alphafix.alphanet.fit import SweepPlan, fit
 from alphafix.alphanet.kept import FinishedTrials
+from alphafix.alphanet.sources import hold_out
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
@@ -27,6 +29,7 @@ from alphafix.errors import (
     TargetExistsError,
 )
 from alphafix.features.store import FeatureStore
+from alphafix.rivals.correct import correct
 from alphafix.run.directory import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -202,6 +205,21 @@ def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None
     assert few.samples < 0.85 * len(FeatureStore.open(run.features("train")))
 
 
+@pytest.mark.parametrize("method", ["few-bias", "auto"])
+def test_train__other_methods_choose_on_held_out_samples_too(tmp_path: Path, method: str) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    with pytest.raises(MissingStageError, match=r"holdout=0.2(.|\n)*val_fraction=0.2"):
+        train(options(run, method=method))
+    found = train(options(run, method=method, holdout=0.25))
+    given = given_in(run)
+    kept, held = hold_out(given.train, 0.25, seed=0)
+    split = replace(given, train=kept.features(), val=held.features())
+    expected = correct(method, split, settings_of(options(run, method=method)))
+    assert found.method == expected.method
+    assert found.chosen.to_dict() == expected.chosen.to_dict()
+    assert (found.rows == expected.rows).all()
+
+
 def test_train__without_neighbours_names_the_command(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_problem())
     with pytest.raises(MissingStageError, match="find_neighbors"):
@@ -232,7 +250,6 @@ def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
         ({"rho": "inf"}, "finite number"),
         ({"lr": float("inf")}, "finite number"),
         ({"memory": float("nan")}, "finite number"),
-        ({"method": "few-bias", "holdout": 0.2}, "holdout.*goes with.*method.*only"),
     ],
 )
 def test_options__that_do_not_fit_together(given: dict[str, object], message: str) -> None:

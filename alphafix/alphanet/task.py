@@ -186,8 +186,9 @@ def _samples(
             got="training features only",
             expected="features of the split val",
             todo=f"run {call('extract', split='val')}, or hold training features out with "
-            f"{option('holdout', 0.2)}, or train a single {option('rho')} without "
-            f"{option('calibrate')}",
+            f"{option('holdout', 0.2)}, or make validation of training images: "
+            f"{call('extract', val_fraction=0.2, overwrite=True)}, or train a single "
+            f"{option('rho')} without {option('calibrate')}",
         )
     return whole(train), None if val is None else whole(val)
 

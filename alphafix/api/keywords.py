@@ -24,11 +24,16 @@ class ExtractKeywords(StageKeywords, total=False):
 
     weights: str | Path | None
     split: str
+    split_name: Sequence[str]
+    val_fraction: float | None
+    val_seed: int
     head: str | None
     few_below: int | None
     many_above: int | None
     class_order: Literal["string", "natural"] | None
     class_map: str | Path | None
+    label_kind: Literal["names", "ids"] | None
+    endings: str | None
     root: str | Path | None
     prefix_map: Sequence[str]
     image_key: str | None

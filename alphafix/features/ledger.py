@@ -27,11 +27,13 @@ class Note:
         name: The shard's name, without suffix.
         shard: Its file, or None if no sample of it could be used.
         skipped: Id and reason of each image that was left out.
+        cut: Number of images whose values were cut to 8 bits.
     """
 
     name: str
     shard: Shard | None
     skipped: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
 
 
 class Ledger:
@@ -62,6 +64,7 @@ class Ledger:
         data = {
             "shard": None if note.shard is None else vars(note.shard),
             "skipped": [list(pair) for pair in note.skipped],
+            "cut": note.cut,
         }
         write_json(self.notes / f"{note.name}.json", data, overwrite=True)
 

@@ -61,7 +61,7 @@ def extract_split(
     with progress(f"extract {info['split']}", total) as advance:
         sums, count = extract_shards(job, ledger, advance)
     count = ranks.total(count)  # this waits for all of them, too
-    ranks.add_up(sums.sums, sums.counts)
+    ranks.add_up(sums.sums, sums.counts, sums.hits)
     if ranks.first:
         notes = _all_notes(ledger, count)
         shards = [note.shard for note in notes if note.shard is not None]
@@ -78,7 +78,12 @@ def extract_split(
             shards,
             sums,
             dtype=job.dtype,
-            info={**info, "skipped": len(skipped), "provenance": dict(artifact.plan)},
+            info={
+                **info,
+                "skipped": len(skipped),
+                "cut": sum(note.cut for note in notes),
+                "provenance": dict(artifact.plan),
+            },
         )
         artifact.finish()
     ranks.wait()

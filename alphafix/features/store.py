@@ -171,6 +171,20 @@ class FeatureStore(Features):
         Raises:
             InputError: If the statistics do not belong to the store.
         """
+        statistics = self._statistics()
+        return class_means(statistics["sums"], statistics["counts"])
+
+    def class_hits(self) -> IntArray | None:
+        """Samples of each class that the run's head predicts rightly, int64 of shape C.
+
+        They were counted when the store was written; None where that was done without the head.
+
+        Raises:
+            InputError: If the statistics do not belong to the store.
+        """
+        return self._statistics().get("hits")
+
+    def _statistics(self) -> dict[str, Array]:
         path = self.folder / STATISTICS
         if not path.is_file() or sha256_file(path) != self.info.get("statistics_sha256"):
             raise InputError(
@@ -180,7 +194,7 @@ class FeatureStore(Features):
             )
         statistics, _ = read_tensors(path)
         require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
-        return class_means(statistics["sums"], statistics["counts"])
+        return statistics
 
     def verify(self) -> None:
         """Compare each shard with the hash in the manifest.

@@ -148,7 +148,7 @@ def write_manifest(
     """Write the class statistics and, last of all, the manifest; return the store."""
     write_tensors(
         folder / STATISTICS,
-        {"sums": sums.sums, "counts": sums.counts},
+        {"sums": sums.sums, "counts": sums.counts, **({"hits": sums.hits} if sums.head else {})},
         {"value": "class statistics"},
         overwrite=True,
     )

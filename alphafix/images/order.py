@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from alphafix.errors import InputError, option
-from alphafix.reading.boundary import reading
-from alphafix.reading.schema import parse_json, typed
+from alphafix.reading.schema import parse_json
 
 ClassOrder = Literal["string", "natural"]
 
@@ -51,19 +50,26 @@ def read_class_map(path: Path) -> tuple[str, ...]:
     """Read class names in the order of the model's logits.
 
     A text file has one name a line; a JSON file is a list of names, or an object
-    ``{name: number}`` (timm's and Keras's class_to_idx) or ``{number: name}`` (transformers'
-    id2label).
+    ``{name: number}`` (timm's and Keras's class_to_idx, transformers' label2id) or
+    ``{number: name}`` (id2label), or a model's config.json with ``id2label`` or ``label_names``.
 
     Raises:
-        InputError: If it is neither, a name is there twice, or a number is missing.
+        InputError: If it is neither, it can be read in two ways, a name is there twice, or a
+            number is missing.
     """
-    what = "a class map: a text file with one class name a line, or JSON {name: number}"
-    with reading(path, what, todo=f"correct {option('class_map')}"):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            names = _from_json(parse_json(path.read_bytes()))
+            names = _from_json(parse_json(text))
         else:
-            lines = path.read_text(encoding="utf-8").split("\n")
-            names = [line.rstrip("\r") for line in lines if line.strip()]
+            names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is no class map",
+            got=str(error),
+            expected="a text file with one class name a line, or JSON {name: number}",
+            todo=f"correct {option('class_map')}",
+        ) from error
     doubled = repeated(names)
     if doubled or not names:
         raise InputError(
@@ -81,17 +87,45 @@ def repeated(names: Sequence[str]) -> list[str]:
 
 
 def _from_json(data: object) -> list[str]:
+    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
+        return _by_number((int(key), str(value)) for key, value in data["id2label"].items())
+    if isinstance(data, dict) and isinstance(data.get("label_names"), list):
+        data = data["label_names"]
     if isinstance(data, list):
-        return [str(name) for name in typed(list[str | int | float], data)]
-    if isinstance(data, dict) and all(isinstance(value, str) for value in data.values()):
-        pairs = typed(dict[int, str], data)
-    else:
-        pairs = {}
-        for name, number in typed(dict[str, int], data).items():
-            if number in pairs:
-                raise ValueError(f"number {number} twice: {pairs[number]!r} and {name!r}")
-            pairs[number] = name
-    missing = sorted(set(range(len(pairs))) - set(pairs))
+        return [str(name) for name in data]
+    if not isinstance(data, dict):
+        raise ValueError(f"a JSON {type(data).__name__}")
+    named = [(int(value), str(key)) for key, value in data.items() if _is_number(value)]
+    numbered = [(int(key), value) for key, value in data.items() if _is_number(key)]
+    if not all(isinstance(value, str) for value in data.values()):
+        return _by_number((int(value), str(key)) for key, value in data.items())
+    # Texts on both sides: what is a number, and of these what counts 0..C-1, decides.
+    readings = [
+        _by_number(pairs)
+        for pairs in (named, numbered)
+        if sorted(number for number, _ in pairs) == list(range(len(data)))
+    ]
+    if len(readings) == 2 and readings[0] != readings[1]:
+        first, second = (", ".join(names[:8]) for names in readings)
+        raise ValueError(
+            f"there are two readings: as {{name: number}} the classes are {first}; as "
+            f"{{number: name}} they are {second}; write a text file with one name a line instead"
+        )
+    return readings[0] if readings else _by_number(numbered or named)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9]+", value) is not None
+
+
+def _by_number(pairs: Iterable[tuple[int, str]]) -> list[str]:
+    """Names in the order of their numbers, which must be 0..C-1."""
+    found: dict[int, str] = {}
+    for number, name in pairs:
+        if number in found:
+            raise ValueError(f"number {number} twice: {found[number]!r} and {name!r}")
+        found[number] = name
+    missing = sorted(set(range(len(found))) - set(found))
     if missing:
-        raise ValueError(f"no class has the number {missing[0]} (of 0..{len(pairs) - 1})")
-    return [pairs[number] for number in range(len(pairs))]
+        raise ValueError(f"no class has the number {missing[0]} (of 0..{len(found) - 1})")
+    return [found[number] for number in range(len(found))]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from alphafix.errors import InputError, option
-from alphafix.images.lists import list_records
-from alphafix.reading.boundary import reading
-from alphafix.reading.schema import parse_json, typed
+from alphafix.images.tables import rows_of
+from alphafix.reading.schema import parse_json
 from alphafix.values.arrays import IntArray
 
 
@@ -91,8 +89,8 @@ def given_counts(source: str, names: Iterable[str]) -> IntArray:
     for name, text in _pairs(source):
         if name in found:
             raise _bad(source, f"{name!r} twice", "each class once")
-        if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
-            raise _bad(source, f"{name!r} with {text[:40]!r}", "a number of images of at least 1")
+        if not text.isascii() or not text.isdigit() or int(text) == 0:
+            raise _bad(source, f"{name!r} with {text!r}", "a number of images of at least 1")
         found[name] = int(text)
     wanted = tuple(names)
     missing = [name for name in wanted if name not in found]
@@ -111,10 +109,12 @@ def _pairs(source: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise _bad(source, "no such file", "a file, or class=count,class=count,...")
     if path.suffix != ".json":
-        return [(name, count) for _, name, count in list_records(path)]
-    with reading(path, "a JSON object {class: count}", todo=f"correct {option('counts')}"):
-        data = typed(dict[str, int | str], parse_json(path.read_bytes()))
-    return [(name, str(count)) for name, count in data.items()]
+        return [(row.path, row.label) for row in rows_of(path)]
+    try:
+        data = parse_json(path.read_text(encoding="utf-8"))
+        return [(str(name), str(count)) for name, count in data.items()]
+    except (ValueError, AttributeError) as error:
+        raise _bad(source, str(error), "a JSON object {class: count}") from error
 
 
 def _bad(source: str, got: str, expected: str) -> InputError:

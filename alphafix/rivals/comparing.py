@@ -14,7 +14,7 @@ from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.settings import FitSettings
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
@@ -111,7 +111,11 @@ def compare(
     given.check()
     replace(given, val=test).check()
     if given.val is None:
-        raise InputError("comparing needs validation features, on which settings are chosen")
+        raise InputError(
+            "comparing needs validation features, on which settings are chosen",
+            todo=f"run {call('extract', split='val')}, or make validation of training images: "
+            f"{call('extract', val_fraction=0.2, overwrite=True)}",
+        )
     data = FitData(
         given.train,
         given.val,

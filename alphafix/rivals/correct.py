@@ -9,6 +9,7 @@ from alphafix.alphanet.fit import fit as fit_alphanet
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.sources import hold_out
 from alphafix.errors import InputError, MissingStageError, call, option
 from alphafix.progress import Progress, silent
 from alphafix.rivals import alphanet, fit_method
@@ -47,16 +48,22 @@ def correct(
     """
     if method == "alphanet":
         return fit_alphanet(given, settings, keep=keep, progress=progress)
-    if given.val is None:
+    given.check()
+    train, val, seed = given.train, given.val, settings.seeds[0]
+    if settings.holdout is not None:
+        kept, held = hold_out(train, settings.holdout, seed=seed)
+        train, val = kept.features(), held.features()
+    if val is None:
         raise MissingStageError(
             f"{option('method', method)} chooses its settings on validation features",
             got="training features only",
             expected="features of the split val",
-            todo=f"run {call('extract', split='val')}, or use {option('method', 'alphanet')}",
+            todo=f"run {call('extract', split='val')}, hold training features out with "
+            f"{option('holdout', 0.2)}, or make validation of training images: "
+            f"{call('extract', val_fraction=0.2, overwrite=True)}",
         )
-    given.check()
     drop = DEFAULT_DROP if settings.max_overall_drop is None else settings.max_overall_drop
-    data = FitData(given.train, given.val, given.head, given.classes, drop, seed=settings.seeds[0])
+    data = FitData(train, val, given.head, given.classes, drop, seed=seed)
     if method != "auto":
         with progress(method, 1) as advance:
             correction = fit_method(method, data)

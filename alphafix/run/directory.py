@@ -137,10 +137,16 @@ class Run:
             MissingStageError: If it is not; the command that makes it is named.
         """
         if not self.has(name):
+            carved = call("extract", val_fraction=0.2, overwrite=True)
+            more = (
+                f", or make validation of training images: {carved};"
+                if name.of_split == "val"
+                else ","
+            )
             raise MissingStageError(
                 f"{self.path(name)} is not there",
                 expected=f"the result of {name.again()}",
-                todo=f"run {name.again()} first, or name the right run directory with "
+                todo=f"run {name.again()} first{more} or name the right run directory with "
                 f"{option('run')} (or the environment variable ALPHAFIX_RUN)",
             )
         return self.path(name)

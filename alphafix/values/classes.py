@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,13 @@ class ClassTable(Displayed):
         names: C class names.
         counts: Training samples of each class, int64 of shape C.
         thresholds: Where few and many end.
+        labels: How labels of the data became class ids, as JSON data, where that is known.
     """
 
     names: tuple[str, ...]
     counts: IntArray
     thresholds: Thresholds = Thresholds()
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -73,6 +76,14 @@ class ClassTable(Displayed):
                 got=f"{len(self.names)} names, counts of shape {counts.shape}",
                 expected="one count a name",
                 todo="check where the class list comes from",
+            )
+        doubled = [name for name, count in Counter(self.names).items() if count > 1]
+        if doubled:
+            raise InputError(
+                f"{len(doubled)} class names are there more than once",
+                got=some(map(repr, doubled)),
+                expected="each class under a name of its own",
+                todo="tell them apart in the class list, for example by their ids",
             )
         object.__setattr__(self, "counts", counts)
 
@@ -195,6 +206,7 @@ class ClassTable(Displayed):
                     zip(self.names, self.counts, self.tiers, strict=True)
                 )
             ],
+            **({"labels": dict(self.labels)} if self.labels else {}),
         }
 
     @classmethod
@@ -210,6 +222,7 @@ class ClassTable(Displayed):
             names=tuple(entry.name for entry in classes),
             counts=np.array([entry.train for entry in classes], dtype=np.int64),
             thresholds=typed(Thresholds, data["thresholds"], "thresholds"),
+            labels=typed(dict[str, Any], data.get("labels") or {}, "labels"),
         )
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:

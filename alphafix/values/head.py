@@ -17,6 +17,9 @@ from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.display import Displayed
 
+# Logits that `Head.predict` holds at a time: 4 million float32 are 16 MB.
+PREDICTED_LOGITS = 4 << 20
+
 
 @dataclass(frozen=True)
 class HeadSource:
@@ -141,6 +144,15 @@ class Head(Displayed):
         """Return N x C logits of N x D features."""
         scores: FloatArray = features @ self.weight.T + self.bias_or_zeros
         return scores if self.scale == 1.0 else scores * np.float32(self.scale)
+
+    def predict(self, features: FloatArray) -> IntArray:
+        """Class of the largest logit (the first of equals) of N x D features, int64 of shape N."""
+        rows = max(32, min(4096, PREDICTED_LOGITS // self.num_classes))
+        parts = [
+            self.logits(features[start : start + rows]).argmax(axis=1)
+            for start in range(0, len(features), rows)
+        ]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
     def require_match(self, *, width: int, num_classes: int) -> None:
         """Check the head against features of ``width`` columns and ``num_classes`` labels.

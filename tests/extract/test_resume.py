@@ -186,5 +186,7 @@ def test_extract__failing_process_leaves_no_manifest_and_a_repeat_finishes(
     assert process.exitcode == 1
     assert not (options.run / "features/train/manifest.json").exists()
     bad.write_bytes(whole)
-    assert run_ranks(options, 2) == [0, 0]
+    with pytest.raises(TargetExistsError, match="data_sha256"):
+        extract(options)  # what was there of it is of other images
+    assert run_ranks(options.model_copy(update={"overwrite": True}), 2) == [0, 0]
     assert len(FeatureStore.open(options.run / "features/train")) == 102

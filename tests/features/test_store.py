@@ -16,6 +16,7 @@ from alphafix.features.plan import plan_shards, shard_rows
 from alphafix.features.store import FeatureStore
 from alphafix.features.sums import ClassSums
 from alphafix.features.writer import FeatureWriter
+from alphafix.images.fingerprints import Fingerprint
 from alphafix.images.source import ImageSource, Sample
 
 
@@ -82,8 +83,8 @@ class Numbers(ImageSource):
     def sample(self, group: int, index: int) -> Sample:
         return Sample(f"{group}/{index}", 0, b"")
 
-    def fingerprint(self) -> str:
-        return str(self.sizes)
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(str(self.sizes))
 
 
 @given(

@@ -35,7 +35,7 @@ from alphafix.foreign import alphanet, arrays
 from alphafix.foreign.pickles import read_pickled_features
 from alphafix.images.archives import index_archive
 from alphafix.images.decode import decode
-from alphafix.images.lists import read_list
+from alphafix.images.lists import ListContent
 from alphafix.images.order import in_order, read_class_map
 from alphafix.longtail.checksums import read_checksums
 from alphafix.longtail.counts import given_counts
@@ -467,13 +467,13 @@ ALL = (
         "list",
         "a.txt",
         texts("a/b c.jpg 0\nd.jpg 12\n"),
-        lambda path: read_list(path, root=path.parent, prefixes={}, ids=None, open_set=False),
+        ListContent.read,
     ),
     Reader(
         "csv",
         "a.csv",
         texts('path,label\n"a,b.jpg",0\nd.jpg,12\n'),
-        lambda path: read_list(path, root=path.parent, prefixes={}, ids=None, open_set=False),
+        ListContent.read,
     ),
     Reader(
         "head",
@@ -565,7 +565,7 @@ ALL = (
     ),
     Reader("parquet", "a.parquet", parquet, lambda path: read_features(path, split="val")),
     Reader("pickle", "a.pkl", pickles, lambda path: read_pickled_features(path, allowed=True)),
-    Reader("tar", "a.tar", tar, index_archive.__wrapped__),
+    Reader("tar", "a.tar", tar, index_archive),
     Reader(
         "image",
         "a.png",

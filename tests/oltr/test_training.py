@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from alphafix.devices import Placement
 from alphafix.errors import InputError
 from alphafix.images.spec import open_data
+from alphafix.images.splits import open_splits
 from alphafix.metrics.accuracy import accuracy_of_counts
 from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.spec import ModelSpec
@@ -94,7 +95,7 @@ def test_training__of_the_same_seed_is_the_same_to_the_bit(data: TrainingData) -
 
 
 def test_files_and_memory__give_the_same_batches_for_any_number_of_workers(tmp_path: Path) -> None:
-    source = open_data(str(write_folders(tmp_path))).source("train", NAMES)
+    source = open_splits(open_data(str(write_folders(tmp_path))), ["train"]).sources["train"]
     labels = labels_of(source)
     epoch = draw_epoch(labels, sampler="class_aware", batch=16, seed=0, stage=2, epoch=0)
     made = []
@@ -110,7 +111,7 @@ def test_files_and_memory__give_the_same_batches_for_any_number_of_workers(tmp_p
 
 @pytest.mark.parametrize("kind", ["official", "paper"])
 def test_photo_augmentation__follows_the_seed_in_any_process(tmp_path: Path, kind: str) -> None:
-    source = open_data(str(write_folders(tmp_path))).source("train", NAMES)
+    source = open_splits(open_data(str(write_folders(tmp_path))), ["train"]).sources["train"]
     labels = labels_of(source)
     transform = ImageTransform(3, 20, 16)
     epoch = draw_epoch(labels, sampler="plain", batch=32, seed=0, stage=1, epoch=0)

@@ -41,7 +41,7 @@ def predict_model(
         InputError: If it is not known how the features were made, the checkpoint does not fit
             the backbone, or the images are not those of the features.
     """
-    job, head = without_store(_extraction(options, model, store), options.on, classes.names)
+    job, head = without_store(_extraction(options, model, store), options.on, classes)
     found, done = [], 0
     with progress(f"extract {options.on}", len(store)) as advance:
         for part in extracted(job, advance):

@@ -113,10 +113,6 @@ class TrainOptions(StageOptions):
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
-            if self.holdout is not None:
-                raise ValueError(
-                    f"{option('holdout')} goes with {option('method', 'alphanet')} only"
-                )
             return self
         if (self.select == "constrained") != (self.max_overall_drop is not None):
             raise ValueError(

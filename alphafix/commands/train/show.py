@@ -26,7 +26,11 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
     chosen, base = data["chosen"], data["chosen"]["val_base"]
     told: list[Table | str] = []
     if base is None:
-        told.append("No validation features: the last epoch was kept and nothing was measured.")
+        told.append(
+            "No validation features: the last epoch was kept and nothing was measured. Hold "
+            "training features out with --holdout 0.2, or make validation of training images: "
+            "alphafix extract --val-fraction 0.2 --overwrite."
+        )
     else:
         rows = [
             ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
