@@ -26,6 +26,9 @@ Array = npt.NDArray[Any]
 # The one metadata entry of our safetensors files; its value is JSON.
 METADATA_KEY = "alphafix"
 
+# Name in that JSON of the hash of all else that the file holds.
+_CONTENT = "content_sha256"
+
 
 def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
     """Raise unless ``path`` is free or may be replaced.
@@ -221,14 +224,18 @@ def write_tensors(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write arrays and JSON metadata as one safetensors file, whole or not at all."""
+    """Write arrays and JSON metadata as one safetensors file, whole or not at all.
+
+    The metadata holds a hash of both, by which `read_tensors` knows a changed byte.
+    """
     from safetensors.numpy import save
 
     # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
     contiguous = {
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()
     }
-    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    sealed = {**metadata, _CONTENT: _content(contiguous, metadata)}
+    text = json.dumps(sealed, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
     data = save(contiguous, metadata={METADATA_KEY: text})
     with atomic_path(path, overwrite=overwrite) as temporary:
@@ -242,7 +249,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         FileFormatError: If the file is truncated or not such a file.
     """
     with open_safetensors(path, framework="numpy") as file:
-        return _metadata(path, file)
+        metadata = _metadata(path, file)
+    metadata.pop(_CONTENT, None)
+    return metadata
 
 
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
@@ -255,12 +264,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read all arrays and the JSON metadata of a safetensors file that alphafix wrote.
 
     Raises:
-        FileFormatError: If the file is truncated or not such a file.
+        FileFormatError: If the file is truncated, not such a file, or changed since.
     """
     with open_safetensors(path, framework="numpy") as file:
         with reading(path, "a safetensors file of arrays that NumPy has"):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, _metadata(path, file)
+        metadata = _metadata(path, file)
+    recorded = metadata.pop(_CONTENT, None)
+    if recorded is not None and recorded != _content(tensors, metadata):
+        raise FileFormatError(
+            f"{path} has changed since it was written",
+            got="other content than its own hash says",
+            expected="the file as alphafix wrote it",
+            todo="bring it back, or make it again",
+        )
+    return tensors, metadata
+
+
+def _content(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of arrays, in the order of their names, and of JSON data."""
+    found = hashlib.sha256(digest(metadata).encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager

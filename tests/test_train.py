@@ -21,7 +21,7 @@ from alphafix.alphanet.sources import hold_out
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.commands.train.work import UNFINISHED, given_in, settings_of, work
+from alphafix.commands.train.work import given_in, settings_of, work
 from alphafix.errors import (
     InputError,
     MissingStageError,
@@ -30,7 +30,7 @@ from alphafix.errors import (
 )
 from alphafix.features.store import FeatureStore
 from alphafix.rivals.correct import correct
-from alphafix.run.directory import CORRECTION, HEAD, METRICS, NEIGHBORS, Run
+from alphafix.run.directory import CORRECTION, HEAD, METRICS, NEIGHBORS, UNFINISHED, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head

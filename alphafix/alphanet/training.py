@@ -175,7 +175,8 @@ class _Batch:
         self.first_moments = self.networks.map(torch.zeros_like)
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
-        self.results = [TrainedTrial(data.biases, data.biases) for _ in trials]
+        none = data.biases.new_zeros(len(data.few), trials[0].k)  # until an epoch is chosen
+        self.results = [TrainedTrial(none, data.biases) for _ in trials]
         # In float64 where there is such a thing, because sums of float32 are rounded
         # differently in other batches; what is recorded is rounded back.
         wide = torch.float32 if device.type == "mps" else torch.float64

@@ -23,6 +23,9 @@ class ExtractKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.extract` (see `ExtractOptions`)."""
 
     weights: str | Path | None
+    section: str
+    model_arg: Sequence[str]
+    check: str | Path | None
     split: str
     split_name: Sequence[str]
     val_fraction: float | None
@@ -70,6 +73,7 @@ class NeighborsKeywords(StageKeywords, total=False):
 class TrainKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.train` (see `TrainOptions`)."""
 
+    verify: bool
     method: str
     rho: float | Sequence[float]
     seeds: int
@@ -116,6 +120,7 @@ class PatchKeywords(StageKeywords, total=False):
 class EvaluateKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.evaluate` (see `EvaluateOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     bootstraps: int
     seed: int
@@ -132,6 +137,7 @@ class EvaluateKeywords(StageKeywords, total=False):
 class CompareKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.compare` (see `CompareOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     max_overall_drop: float
     methods: str | Sequence[str]
@@ -150,4 +156,5 @@ class InspectKeywords(StageKeywords, total=False):
 
     head: str | None
     num_classes: int | None
+    all: bool
     width: int | None

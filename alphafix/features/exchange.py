@@ -10,6 +10,7 @@ import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.features.features import CHUNK_ROWS, FeatureArrays
+from alphafix.features.shards import require_unique
 from alphafix.files import open_safetensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.limits import MOST_ELEMENTS, most_unpacked
@@ -35,7 +36,8 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
         experts: Whether features may be N x E x D_e, of E experts; they come side by side.
 
     Raises:
-        InputError: If the file is of another kind or lacks an array of this split.
+        InputError: If the file is of another kind, lacks an array of this split, or has an id
+            twice.
         FileFormatError: If it is damaged, or the arrays do not fit together.
         MissingPackageError: If it is Parquet and pyarrow is not installed.
     """
@@ -57,7 +59,9 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
     _check(path, features, labels, ids)
     with np.errstate(over="ignore"):  # what is too large for float32 is found as not finite
         rows = features.astype(np.float32, copy=False)
-    return FeatureArrays.read(rows, labels.astype(np.int64, copy=False), _ids(path, ids, len(rows)))
+    names = _ids(path, ids, len(rows))
+    require_unique(names, str(path))
+    return FeatureArrays.read(rows, labels.astype(np.int64, copy=False), names)
 
 
 def _ids(path: Path, ids: Array | None, count: int) -> tuple[str, ...]:
@@ -110,6 +114,12 @@ def _read_npy(path: Path) -> Mapping[str, Array]:
     if ids.is_file():
         arrays["ids"] = read_npy(ids)
     return arrays
+
+
+def _array(path: Path) -> Array:
+    with path.open("rb") as opened:
+        found: Array = np.load(opened, allow_pickle=False)
+    return found
 
 
 def labels_beside(path: Path) -> Path:

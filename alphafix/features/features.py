@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
-from alphafix.features.shards import check_rows
+from alphafix.features.shards import check_rows, require_unique
 from alphafix.features.sums import ClassSums
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
 from alphafix.values.display import Displayed
@@ -55,13 +55,15 @@ class Features(Displayed, ABC):
             num_classes: C; the largest label and one by default.
 
         Raises:
-            InputError: If the shapes do not fit together, a label is no class id, or a
-                feature is not finite.
+            InputError: If the shapes do not fit together, a label is no class id, a feature is
+                not finite, or an id is there twice.
         """
         rows, classes = _matrix(features), _class_ids(labels)
         names = tuple(str(i) for i in range(len(classes))) if ids is None else tuple(ids)
         count = _classes_in(classes) if num_classes is None else num_classes
         check_rows(rows, classes, names, num_classes=count, dtype="float32")
+        if ids is not None:
+            require_unique(names, "the features")
         return FeatureArrays(rows, classes, names, count)
 
     @property

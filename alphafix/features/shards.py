@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,23 @@ def check_rows(
                 expected=f"at most {FLOAT16_LARGEST:g}",
                 todo=f"store them with {option('store_dtype', 'bfloat16')} or float32",
             )
+
+
+def require_unique(ids: Sequence[str], of: str) -> None:
+    """Check that no sample is there twice: it would be counted twice in all figures.
+
+    Raises:
+        InputError: If an id is.
+    """
+    if len(set(ids)) == len(ids):
+        return
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    raise InputError(
+        f"{len(twice)} sample ids of {of} are there more than once",
+        got=some(twice),
+        expected="an id of its own for each sample",
+        todo="leave out what is there twice, or give each sample its own id",
+    )
 
 
 def rounded(features: FloatArray, dtype: str) -> torch.Tensor:

@@ -16,6 +16,7 @@ from alphafix.features.writer import nothing_to_store, write_manifest
 from alphafix.files import write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan, difference, recorded_plan
+from alphafix.shown import in_one_line
 
 SKIPPED = "skipped.txt"
 
@@ -24,6 +25,9 @@ OF_THE_MODEL = (
     "backbone",
     "model_sha256",
     "weights_sha256",
+    "section",
+    "model_arg",
+    "config_sha256",
     "head",
     "image_size",
     "crop_pct",
@@ -70,7 +74,7 @@ def extract_split(
         skipped = [pair for note in notes for pair in note.skipped]
         write_text(
             ledger.folder / SKIPPED,
-            "".join(f"{name}\t{reason}\n" for name, reason in skipped),
+            "".join(f"{in_one_line(name)}\t{in_one_line(reason)}\n" for name, reason in skipped),
             overwrite=True,
         )
         write_manifest(

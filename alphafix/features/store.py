@@ -19,8 +19,9 @@ from alphafix.errors import FileFormatError, InputError, MissingStageError, call
 from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
+from alphafix.features.verification import require_inside, verify_shards
 from alphafix.files import open_safetensors, read_object, read_tensors, sha256_file
-from alphafix.reading.boundary import is_beside, reading
+from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
@@ -59,6 +60,7 @@ class FeatureStore(Features):
         num_classes: C; labels are in 0..C-1, or -1 for open-set samples.
         dtype: Stored element type ("float32", "float16" or "bfloat16").
         info: Everything else that the manifest says (source, provenance, skipped samples).
+        verifies: Whether shards are compared with their hashes before they are first read.
     """
 
     folder: Path
@@ -67,14 +69,21 @@ class FeatureStore(Features):
     num_classes: int
     dtype: str
     info: dict[str, Any]
+    verifies: bool = True
 
     @classmethod
-    def open(cls, folder: Path) -> FeatureStore:
+    def open(cls, folder: Path, *, verify: bool = True) -> FeatureStore:
         """Open a finished store.
+
+        Args:
+            folder: Where it is.
+            verify: Whether its shards are compared with their hashes before they are first read
+                (once: a shard that has not changed since is not hashed again).
 
         Raises:
             MissingStageError: If there is no manifest.
-            FileFormatError: If the manifest is damaged or a shard is missing.
+            FileFormatError: If the manifest is damaged, or a shard is missing or elsewhere. When
+                it is read: if a shard is not what the manifest says.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -88,16 +97,14 @@ class FeatureStore(Features):
             manifest = typed(_Manifest, data)
         own = vars(manifest)
         info = {name: value for name, value in data.items() if name not in own}
-        store = cls(folder=folder, info=info, **own)
-        shards = manifest.shards
-        for shard in shards:
-            if not is_beside(folder, shard.file):
-                raise FileFormatError(
-                    f"a shard of {folder} is missing",
-                    got=f"no {shard.file}",
-                    expected=f"{len(shards)} shards as the manifest lists them",
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+        store = cls(folder=folder, info=info, verifies=verify, **own)
+        if len(store) != data.get("num_samples", len(store)):
+            raise FileFormatError(
+                f"{path} is not a feature manifest",
+                got=f"{data['num_samples']} samples, in its shards {len(store)}",
+                todo="extract again",
+            )
+        require_inside(folder, store.shards)
         return store
 
     @property
@@ -129,7 +136,15 @@ class FeatureStore(Features):
                 found += texts
         return tuple(found)
 
+    @cached_property
+    def _verified(self) -> bool:
+        """Whether the shards were compared with their hashes, which is done when it is asked."""
+        if self.verifies:
+            verify_shards(self.folder, self.shards)
+        return self.verifies
+
     def _read(self, shard: Shard, name: str) -> Array:
+        _ = self._verified
         path = self.folder / shard.file
         with open_safetensors(path, framework="numpy") as file, reading(path, _SHARD):
             array: Array = file.get_tensor(name)
@@ -137,6 +152,7 @@ class FeatureStore(Features):
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
+        _ = self._verified
         # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
         framework = "pt" if self.dtype == "bfloat16" else "numpy"
         start = 0
@@ -197,20 +213,12 @@ class FeatureStore(Features):
         return statistics
 
     def verify(self) -> None:
-        """Compare each shard with the hash in the manifest.
+        """Compare each shard with the hash in the manifest, whether or not that was done before.
 
         Raises:
             FileFormatError: If one differs.
         """
-        for shard in self.shards:
-            found = sha256_file(self.folder / shard.file)
-            if found != shard.sha256:
-                raise FileFormatError(
-                    f"{self.folder / shard.file} has changed since it was written",
-                    got=found[:12],
-                    expected=shard.sha256[:12],
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+        verify_shards(self.folder, self.shards, anew=True)
 
 
 def _another(path: Path, got: str) -> FileFormatError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, call, option, some
+from alphafix.features.class_names import ARRAYS, CLASS_NAMES
 from alphafix.features.features import FeatureArrays
 from alphafix.files import open_safetensors
 from alphafix.reading.boundary import reading
@@ -85,7 +86,7 @@ def read_head(path: Path) -> Head:
     """Read ``weight`` (C x D) and ``bias`` (C, if there is one) from .npz or .safetensors.
 
     Raises:
-        FileFormatError: If there is no such array.
+        FileFormatError: If there is no such array, or one of an unknown name.
         InputError: If their shapes do not fit, or a number is not finite.
     """
     arrays: dict[str, FloatArray] = {}
@@ -99,9 +100,11 @@ def read_head(path: Path) -> Head:
             f"format goes to {call('extract', weights=None)} and {call('patch')}",
         )
     if path.suffix == ".npz":
+        _refuse_unknown(path, npz_names(path))
         arrays = read_npz(path, ("weight", "bias"))
     else:
         with open_safetensors(path) as file, reading(path, "a file of a head"):
+            _refuse_unknown(path, file.keys())
             names = [name for name in ("weight", "bias") if name in file.keys()]  # noqa: SIM118
             arrays = {name: file.get_tensor(name).float().numpy() for name in names}
     if "weight" not in arrays:
@@ -119,6 +122,19 @@ def read_head(path: Path) -> Head:
         )
     with np.errstate(over="ignore"):  # what is too large for float32 is found as not finite
         return Head(np.asarray(arrays["weight"], np.float32), arrays.get("bias"))
+
+
+def _refuse_unknown(path: Path, names: Collection[str]) -> None:
+    """Whoever misspells "bias" must not go on without; features may be in the same file."""
+    features = {f"{split}_{name}" for split in SPLITS for name in ARRAYS} | {*ARRAYS, CLASS_NAMES}
+    unknown = sorted({*names} - {"weight", "bias"} - features)
+    if unknown and "weight" in names:
+        raise FileFormatError(
+            f"{path} holds more than a head",
+            got=some(unknown),
+            expected="weight and, if the layer has one, bias",
+            todo="correct the name, or leave it out",
+        )
 
 
 def read_names(path: Path) -> list[str]:

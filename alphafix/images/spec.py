@@ -130,3 +130,11 @@ def _kind_of(spec: str) -> str:
             todo=f"correct {option('data')}",
         )
     return "list" if has_lists(Path(spec)) is not None else "folder"
+
+
+def resolved(spec: str) -> str:
+    """The specification of a data set with its place from the root, links followed."""
+    kind, colon, place = spec.partition(":")
+    if not colon or kind not in KINDS:
+        kind, colon, place = "", "", spec
+    return f"{kind}{colon}{Path(place).resolve()}"

@@ -167,6 +167,9 @@ class SplitSources:
                 logger.info("%s: %d archives", split, source.groups)
                 continue
             counts = class_counts(labels, num_classes)
+            if not counts.any():
+                logger.info("%s: %s images of no known class", split, f"{len(labels):,}")
+                continue
             numbers = (len(labels), counts.min(), counts.max(), num_classes)
             logger.info(
                 "%s: %s images, %s to %s of each of %s classes",

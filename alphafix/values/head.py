@@ -46,6 +46,7 @@ class HeadSource:
         transposed: Whether the weights are stored as D x C.
         normalised: Whether the model divides each row by its norm when it runs.
         factor: What the model multiplies the rows by (30 in RIDE, 16 in OLTR).
+        bias_factor: What it multiplies the biases by (the beta of ONNX's Gemm).
     """
 
     file: str
@@ -57,6 +58,7 @@ class HeadSource:
     transposed: bool = False
     normalised: bool = False
     factor: float = 1.0
+    bias_factor: float = 1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadSource:

@@ -2,7 +2,8 @@
 
 A pickle can name any function to call. Here each name becomes one of a few classes of this
 module that only remember their arguments, so that nothing of the file's choice is imported
-or run; `torch.load` with weights_only has accepted the file before.
+or run. Objects of other classes are passed over; a whole model that `torch.save` pickled is read
+as its state dict.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import reprlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from alphafix.checkpoints.formats.tensors import BITS
 from alphafix.reading.boundary import first_line
@@ -48,8 +49,14 @@ class View:
 
 
 class Inert:
-    """Stands for an object of any other class: keeps its state, does nothing."""
+    """Stands for an object of any other class: keeps its state, does nothing.
 
+    Attributes:
+        named: The class, as the file names it.
+        state: What the object's attributes would be.
+    """
+
+    named: ClassVar[str] = ""
     state: Any = None
     args: tuple[Any, ...] = ()
 
@@ -72,6 +79,23 @@ class Inert:
 
     def extend(self, values: Any) -> None:
         """Drop items, as above."""
+
+    def __call__(self, *args: Any, **options: Any) -> Inert:
+        """Stand for what the object would give."""
+        return Inert()
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What a pickle holds.
+
+    Attributes:
+        data: The object, with `View` in the place of tensors and `Inert` in that of others.
+        named: Names of all classes and functions that were passed over, as "module.name".
+    """
+
+    data: Any
+    named: frozenset[str]
 
 
 _STORAGES = {
@@ -127,6 +151,17 @@ def _counts(*numbers: Any) -> bool:
     return all(type(number) is int and 0 <= number <= MOST_ELEMENTS for number in numbers)
 
 
+def _set(items: Any = ()) -> Any:
+    require_plain_keys(items)
+    return set(items)
+
+
+def _size(lengths: Any = ()) -> Any:
+    if not isinstance(lengths, (list, tuple)) or len(lengths) > MOST_AXES:
+        raise pickle.UnpicklingError("a shape of something else")
+    return tuple(lengths)
+
+
 def _bytes(data: Any = b"", *encoding: Any) -> Any:
     """Bytes of bytes or text; not of a length, nor in an encoding that multiplies them."""
     if not isinstance(data, (bytes, str)) or not set(encoding) <= {"latin1", "utf-8", "ascii"}:
@@ -146,26 +181,35 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("collections", "OrderedDict"): _StateDict,
+    ("builtins", "set"): _set,
+    ("torch", "Size"): _size,
     # torch makes these, however many the file asks for.
     ("builtins", "bytearray"): _bytes,
-    ("__builtin__", "bytearray"): _bytes,
     ("_codecs", "encode"): _bytes,
 }
 
 
 class _Reader(Unpickler):
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.passed_over: set[str] = set()
+
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name; never the thing that it names."""
+        module = "builtins" if module == "__builtin__" else module  # as protocol 2 has it
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return StorageType(_STORAGES[name])
         if module == "torch" and name in BITS:
             return _Type(name)
-        return Inert
+        self.passed_over.add(f"{module}.{name}")
+        return type("Inert", (Inert,), {"named": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return the storage that a persistent id describes."""
+        """Return the storage, or the class with its source, that a persistent id describes."""
+        if isinstance(pid, tuple) and pid[:1] == ("module",):
+            return pid[1]
         kind, storage_type, key, _, numel, *_ = pid
         plain = kind == "storage" and isinstance(key, (str, int)) and _counts(numel)
         if not plain or not isinstance(storage_type, StorageType):
@@ -173,14 +217,15 @@ class _Reader(Unpickler):
         return Storage(str(key), storage_type.dtype, numel)
 
 
-def read_skeleton(file: IO[bytes]) -> Any:
+def read_skeleton(file: IO[bytes]) -> Skeleton:
     """Unpickle one object with `View` in the place of tensors.
 
     Raises:
         pickle.UnpicklingError: If the pickle is damaged.
     """
+    reader = _Reader(file)
     try:
-        return _Reader(file, encoding="utf-8").load()
+        return Skeleton(reader.load(), frozenset(reader.passed_over))
     # Half-read values lead to errors of any type.
     except Exception as error:
         raise pickle.UnpicklingError(first_line(error)) from error
@@ -212,7 +257,7 @@ def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, View]]:
 def _items(prefix: str, value: Any) -> Iterator[tuple[str, Any]] | None:
     """What is in a container, by dotted name; None for anything else."""
     if isinstance(value, Inert):
-        return iter([(prefix, value.state)])
+        return iter([(prefix, _members(value.state))])
     if isinstance(value, dict):
         pairs: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)):
@@ -220,3 +265,12 @@ def _items(prefix: str, value: Any) -> Iterator[tuple[str, Any]] | None:
     else:
         return None
     return ((f"{prefix}.{name}" if prefix else str(name), item) for name, item in pairs)
+
+
+def _members(state: Any) -> Any:
+    """What an object has; of a torch.nn.Module what its state dict has, under the same names."""
+    if not isinstance(state, dict) or not {"_parameters", "_buffers", "_modules"} <= state.keys():
+        return state
+    left_out = state.get("_non_persistent_buffers_set") or ()
+    buffers = {name: item for name, item in state["_buffers"].items() if name not in left_out}
+    return {**state["_parameters"], **buffers, **state["_modules"]}

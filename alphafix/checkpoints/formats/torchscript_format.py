@@ -56,5 +56,5 @@ def _tensors(path: Path, part: str) -> tuple[Tensor, ...]:
     found = read_archived(path, part)
     if found is None:
         return ()
-    data, places = found
-    return place_views(path, list(walk(data, "" if part == "data" else part)), places)
+    read, places = found
+    return place_views(path, list(walk(read.data, "" if part == "data" else part)), places)

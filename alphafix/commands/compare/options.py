@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphafix.commands.options import Bootstraps, Several, StageOptions, flag
+from alphafix.commands.options import Bootstraps, FeatureStageOptions, Several, flag
 
 
-class CompareOptions(StageOptions):
+class CompareOptions(FeatureStageOptions):
     """Options of `alphafix compare`."""
 
     on: Literal["test", "val"] = flag(

@@ -49,8 +49,8 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         return CompareResult(Comparison.load(artifact.path))
-    test = FeatureStore.open(run.features(options.on))
-    given = given_in(run)
+    test = FeatureStore.open(run.features(options.on), verify=options.verify)
+    given = given_in(run, verify=options.verify)
     found = compare(given, test, settings, on=options.on, progress=watch.progress)
     comparison = replace(found, provenance=dict(artifact.plan))
     comparison.save(artifact.path, overwrite=options.overwrite)

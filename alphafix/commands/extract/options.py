@@ -33,6 +33,7 @@ class ExtractOptions(StageOptions):
         "workers",
         "device",
         "compile",
+        "check",
     }
 
     backbone: str = flag(
@@ -50,6 +51,25 @@ class ExtractOptions(StageOptions):
     )
     weights: Path | None = flag(
         None, help="The model's checkpoint (.safetensors, .pth); loaded strictly.", metavar="FILE"
+    )
+    section: str = flag(
+        "",
+        help="Part of a torch file that the weights are in (state_dict, state_dict_ema, ...), "
+        "where it has several.",
+        metavar="NAME",
+    )
+    model_arg: tuple[str, ...] = flag(
+        (),
+        help="An argument that the model was made with, which weights do not tell: "
+        "global_pool=max, img_size=384, transform_input=True (timm, torchvision, python; "
+        "repeat the flag)  [as a config.json of timm beside the weights says].",
+        metavar="NAME=VALUE",
+    )
+    check: Path | None = flag(
+        None,
+        help="What your own code gives for some images, which the model must give here too: "
+        "ids with logits or classes, or an accuracy (.npz, .csv, .json).",
+        metavar="FILE",
     )
     split: str = flag(
         "",

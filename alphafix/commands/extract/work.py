@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.errors import InputError, Words, on_command_line, option, spelt
-from alphafix.features.extraction import Job
+from alphafix.features.extraction import Job, extracted
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
@@ -27,15 +27,18 @@ from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
 from alphafix.images.labels import KINDS, Known
 from alphafix.images.source import ImageSource
-from alphafix.images.spec import Details, open_data
+from alphafix.images.spec import Details, open_data, resolved
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
 from alphafix.metrics.doubts import Hits, doubts
+from alphafix.models.arguments import arguments
+from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
-from alphafix.models.loading import load_classifier, own_file, without_folder
+from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.run.artifact import Artifact, State
+from alphafix.progress import Progress
+from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, Provenance, Run
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS, ClassTable
@@ -127,11 +130,15 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
         stores = _stores(run, options, images, setting, ranks)
         todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
-        if todo or not run.has(HEAD):
+        needed = bool(todo) or not run.has(HEAD)
+        if needed:
             for store in todo.values():
                 store.check(overwrite=options.overwrite)
             require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
+        if needed or options.check is not None:
             extractor, images = _load(options, images, next(iter(todo or stores)), setting)
+            checked = _check(options, images, extractor, watch.progress)
+        if needed:
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
                 _save_head(run, extractor.head, next(iter(stores.values())), options.overwrite)
@@ -140,7 +147,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
             ranks.wait()
             for split, store in todo.items():
                 job, info = _job(options, split, images.sources[split], extractor, ranks)
-                info["labels"] = images.record(split)
+                info |= {"labels": images.record(split), "check": checked}
                 extract_split(job, ranks, store, info, watch.progress)
         else:
             logger.info("%s is up to date", run.folder)
@@ -180,6 +187,7 @@ def _stores(
         "backbone": without_folder(options.backbone),
         "model_sha256": _hash(own_file(options.backbone)),
         "weights_sha256": _hash(options.weights),
+        "config_sha256": _hash(config_beside(options.backbone, options.weights)),
     }
     found = {}
     for split in images.sources:
@@ -190,18 +198,32 @@ def _stores(
             "data_hashed": data[split].of,
             "labels_sha256": images.reading.digest(),
         }
-        plan = Provenance(stage="extract", options=recorded, inputs={})
-        found[split] = store_artifact(run.features(split), plan.to_dict())
+        plan = Provenance(stage="extract", options=recorded, inputs={}).to_dict()
+        store = store_artifact(run.features(split), plan)
+        found[split] = replace(store, plan=_spelt_as_before(plan, store.recorded(), store.begun()))
     return found
+
+
+def _spelt_as_before(plan: Plan, *earlier: Plan | None) -> Plan:
+    """The plan, with places that are the same as in an earlier one written as they were there."""
+    options = dict(plan["options"])
+    for other in earlier:
+        before = dict((other or {}).get("options") or {})
+        for name in ("data", "root"):
+            now, then = options.get(name), before.get(name)
+            if now and then and resolved(str(now)) == resolved(str(then)):
+                options[name] = then
+    return {**plan, "options": options}
 
 
 def _hash(file: Path | None) -> str | None:
     """Hash of a model's file; of all its parts for the index of a sharded model."""
     if file is None:
         return None
-    if file.suffix == ".json":
+    file = find_file(file)
+    if file.suffix == ".json" and file.name != "config.json":
         return open_checkpoint(file).sha256()
-    return sha256_file(find_file(file))
+    return sha256_file(file)
 
 
 def _known(run: Run, options: ExtractOptions) -> Known | None:
@@ -226,21 +248,33 @@ def _open_images(options: ExtractOptions, known: Known | None) -> SplitSources:
     )
 
 
-def without_store(options: ExtractOptions, split: str, classes: ClassTable) -> tuple[Job, Head]:
+def without_store(
+    options: ExtractOptions, split: str, classes: ClassTable, transform: Mapping[str, Any] | None
+) -> tuple[Job, Head]:
     """One split's extraction by itself, of these classes, and the head of its model.
+
+    Args:
+        options: What to extract from.
+        split: The split.
+        classes: The classes.
+        transform: The record of the transform of earlier features, to be used again.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
     """
     images = _open_images(options, _known_of(classes))
     setting = Placement.choose(options.device, options.precision)
-    extractor, images = _load(options, images, split, setting)
+    extractor, images = _load(options, images, split, setting, transform)
     job, _ = _job(options, split, images.sources[split], extractor, Ranks())
     return job, extractor.head
 
 
 def _load(
-    options: ExtractOptions, images: SplitSources, split: str, setting: Placement
+    options: ExtractOptions,
+    images: SplitSources,
+    split: str,
+    setting: Placement,
+    transform: Mapping[str, Any] | None = None,
 ) -> tuple[Extractor, SplitSources]:
     """The model with its head, proven on the first images of a split, and fit for the classes."""
     overrides = Overrides(
@@ -250,14 +284,47 @@ def _load(
         mean=_channels("mean", options.mean),
         std=_channels("std", options.std),
     )
-    classifier = load_classifier(options.backbone, options.weights, overrides)
-    transform = classifier.preprocess.transform
-    dataset = BatchDataset(images.sources[split], transform, exif_rotate=options.exif_rotate)
+    classifier = load_classifier(
+        options.backbone,
+        options.weights,
+        overrides,
+        section=options.section,
+        args=arguments(options.model_arg),
+        transform=transform,
+    )
+    prepare = classifier.preprocess.transform
+    dataset = BatchDataset(images.sources[split], prepare, exif_rotate=options.exif_rotate)
     batch = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
     found = Extractor.prove(classifier, batch, setting, head=options.head, compiled=options.compile)
     images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
     return found, images
+
+
+def _check(
+    options: ExtractOptions, images: SplitSources, extractor: Extractor, progress: Progress
+) -> str | None:
+    """Hold the model against what the user's own code gave, if that is given: before any work."""
+    if options.check is None:
+        return None
+    answers = read_answers(options.check)
+    split = answers.split or next((s for s in ("val", "test") if s in images.sources), "train")
+    if split not in images.sources:
+        raise InputError(
+            f"{options.check} is of a split that is not extracted",
+            got=split,
+            expected=" or ".join(images.sources),
+            todo=f"correct the file, or give {option('split')}",
+        )
+    job, _ = _job(options, split, images.sources[split], extractor, Ranks())
+    job = replace(job, shard_samples=options.batch_size, dtype="float32")
+    size = answers.count if answers.accuracy is None else job.dataset.source.known_size
+    with progress(f"check {split}", size) as advance:
+        found = (
+            Part(part.ids, part.labels, extractor.head.logits(part.array()))
+            for part in extracted(job, advance)
+        )
+        return check(answers, found, images.names)
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
@@ -319,6 +386,7 @@ def _job(
         "transform": dict(preprocess.record),
         "decoder": "pillow" if decoder is None else "torch",
         "head_of": vars(extractor.reading),
+        "model_args": dict(extractor.args),
     }
     return job, info
 

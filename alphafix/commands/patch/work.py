@@ -186,7 +186,7 @@ def _record(options: PatchOptions) -> Artifact:
         options,
         *(FEATURES, HEAD, CORRECTION),
         what=_what(options),
-        made=("output", "file", "card"),
+        made=("file",),
         read=model,
     )
 

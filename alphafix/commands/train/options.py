@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from alphafix.commands.neighbors.options import Metric
-from alphafix.commands.options import Several, StageOptions, flag
+from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.rivals import LINEAR_METHODS
@@ -16,10 +16,10 @@ from alphafix.rivals import LINEAR_METHODS
 Rule = Literal["overall", "few", "harmonic", "constrained"]
 
 
-class TrainOptions(StageOptions):
+class TrainOptions(FeatureStageOptions):
     """Options of `alphafix train`; the defaults are those of the AlphaNet paper."""
 
-    INCIDENTAL = StageOptions.INCIDENTAL | {"logger", "tensorboard", "memory", "plan"}
+    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {"logger", "tensorboard", "memory", "plan"}
 
     method: str = flag(
         "alphanet",
@@ -102,7 +102,7 @@ class TrainOptions(StageOptions):
         metavar="NAME[,NAME]",
     )
     tensorboard: Path | None = flag(
-        None, help="As --logger tensorboard, into this folder.", metavar="DIR"
+        None, help="As --logger tensorboard, into this folder.", metavar="DIR", writes=True
     )
 
     plan: bool = flag(False, help="Print bytes and steps of the run, and do not train.")

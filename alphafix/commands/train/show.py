@@ -32,16 +32,7 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
             "alphafix extract --val-fraction 0.2 --overwrite."
         )
     else:
-        rows = [
-            ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
-            *(_row(setting, base) for setting in data["settings"]),
-            [
-                "chosen",
-                *(number(chosen["val"][name]) for name in COLUMNS),
-                *_deltas(chosen["val"], base),
-            ],
-        ]
-        told.append(Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows))
+        told.append(_table(chosen, [_row(setting, base) for setting in data["settings"]]))
     if chosen["curve"] is not None:
         points = [
             [f"{point['offset']:+.3g}", *(number(point[name]) for name in COLUMNS)]
@@ -57,12 +48,28 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
     return [*told, text]
 
 
+def _table(chosen: dict[str, Any], between: list[list[str]]) -> Table:
+    """The base model, other rows, and what was chosen."""
+    base, val = chosen["val_base"], chosen["val"]
+    rows = [
+        ["base model", *(number(base[name]) for name in COLUMNS), "", ""],
+        *between,
+        ["chosen", *(number(val[name]) for name in COLUMNS), *_deltas(val, base)],
+    ]
+    return Table("validation accuracy (%)", ["", *COLUMNS, "Δ few", "Δ overall"], rows)
+
+
 def _other(data: dict[str, Any]) -> list[Table | str]:
     """What another method than AlphaNet chose on validation."""
     chosen = data["chosen"]
     if "auto" not in chosen:
-        settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
-        return [f"{data['method']}: {settings}"]
+        beside = ("method", "val", "val_base")
+        settings = [
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in chosen.items()
+            if name not in beside
+        ]
+        return [_table(chosen, []), f"chosen: {', '.join([data['method'], *settings])}"]
     auto = chosen["auto"]
     rows = [
         [one["method"], f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]

@@ -30,6 +30,7 @@ from alphafix.run.directory import (
     HEAD,
     METRICS,
     NEIGHBORS,
+    UNFINISHED,
     Provenance,
     Run,
 )
@@ -40,9 +41,6 @@ from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord
 
 logger = logging.getLogger(__name__)
-
-# Where finished batches of an unfinished sweep wait.
-UNFINISHED = "unfinished-trials"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
                 got=option("method", options.method),
             )
         _provenance(run, options)
-        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given_in(run), settings))
+        given = given_in(run, verify=options.verify)
+        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given, settings))
     artifact = run.artifact(CORRECTION, _provenance(run, options))
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
@@ -92,7 +91,8 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
     keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
-    found = correct(options.method, given_in(run), settings, keep=keep, progress=watch.progress)
+    given = given_in(run, verify=options.verify)
+    found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
     correction = replace(found, provenance=dict(artifact.plan))
     correction.save(artifact.path, overwrite=options.overwrite)
     if correction.trials is None:
@@ -112,11 +112,12 @@ def state(options: TrainOptions) -> State:
     return run.artifact(CORRECTION, _provenance(run, options)).state
 
 
-def given_in(run: Run) -> Given:
+def given_in(run: Run, *, verify: bool = True) -> Given:
     """What a run directory gives to fit a correction on."""
+    validated = run.has(run.manifest("val"))
     return Given(
-        FeatureStore.open(run.features("train")),
-        FeatureStore.open(run.features("val")) if run.has(run.manifest("val")) else None,
+        FeatureStore.open(run.features("train"), verify=verify),
+        FeatureStore.open(run.features("val"), verify=verify) if validated else None,
         Head.load(run.require(HEAD)),
         ClassTable.load(run.require(CLASSES)),
         Neighbours.load(run.path(NEIGHBORS)),
