@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
+from alphafix.reading.boundary import cannot_read, reading
+from alphafix.reading.schema import parse_json, typed
 
 Array = npt.NDArray[Any]
 
@@ -196,14 +198,23 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileFormatError: If it is not valid JSON in UTF-8.
+        InputError: If it cannot be read.
+        FileFormatError: If it is not valid JSON in UTF-8, too deep or too large.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            f"{path} is damaged", got=str(error), expected="valid JSON", todo="make it again"
-        ) from error
+    with reading(path, "valid JSON", todo="make it again"):
+        return parse_json(path.read_bytes())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: If it cannot be read.
+        FileFormatError: If it is not valid JSON in UTF-8, or anything but an object.
+    """
+    found = read_json(path)
+    with reading(path, "a JSON object", todo="make it again"):
+        return typed(dict[str, Any], found)
 
 
 def write_tensors(
@@ -244,13 +255,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
-    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(
-            f"the metadata of {path} is damaged", got=str(error), expected="a JSON object"
-        ) from error
+    with reading(path, "a safetensors file with metadata of alphafix"):
+        found = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        return typed(dict[str, Any], found, "its metadata")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -260,7 +267,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         FileFormatError: If the file is truncated, not such a file, or changed since.
     """
     with open_safetensors(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with reading(path, "a safetensors file of arrays that NumPy has"):
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = _metadata(path, file)
     recorded = metadata.pop(_CONTENT, None)
     if recorded is not None and recorded != _content(tensors, metadata):
@@ -303,12 +311,7 @@ def open_safetensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
             todo="copy or make the file again",
         ) from error
     except OSError as error:
-        raise InputError(
-            f"cannot read {path}",
-            got=error.strerror or str(error),
-            expected="a readable safetensors file",
-            todo="check the path and its permissions",
-        ) from error
+        raise cannot_read(path, error, "a readable safetensors file") from error
 
 
 # Hashing a model of 4 GB takes as long as patching it.

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.errors import FileFormatError, option
+from alphafix.errors import option
 from alphafix.features.shards import Shard
 from alphafix.features.store import PARTIAL
-from alphafix.files import read_json, sha256_file, write_json
+from alphafix.files import read_object, sha256_file, write_json
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import PLAN
 
 
@@ -72,15 +74,6 @@ class Ledger:
 
 
 def _read_note(path: Path) -> Note:
-    data = read_json(path)
-    try:
-        shard = None if data["shard"] is None else Shard(**data["shard"])
-        skipped = tuple((str(a), str(b)) for a, b in data["skipped"])
-        cut = int(data["cut"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path} is damaged",
-            got=repr(error),
-            todo=f"extract again with {option('overwrite', True)}",
-        ) from error
-    return Note(path.stem, shard, skipped, cut)
+    todo = f"extract again with {option('overwrite', True)}"
+    with reading(path, "a note of an extraction", todo=todo):
+        return typed(Note, {"name": path.stem, **read_object(path)})

@@ -12,6 +12,8 @@ import numpy as np
 
 from alphafix.errors import InputError, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.texts import Texts
 
@@ -36,7 +38,7 @@ class Shard:
     """
 
     file: str
-    samples: int
+    samples: Count
     sha256: str
 
 
@@ -136,5 +138,5 @@ def write_shard(
 
 def read_shard(path: Path) -> tuple[FloatArray, IntArray]:
     """Read the features (n x D float32) and labels of a shard."""
-    with open_safetensors(path) as file:
+    with open_safetensors(path) as file, reading(path, "a shard of features"):
         return file.get_tensor("features").float().numpy(), file.get_tensor("labels").numpy()

@@ -13,9 +13,9 @@ from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.store import MANIFEST, FeatureStore
 from alphafix.features.writer import nothing_to_store, write_manifest
-from alphafix.files import read_json, write_text
+from alphafix.files import write_text
 from alphafix.progress import Progress
-from alphafix.run.artifact import Artifact, Plan, difference
+from alphafix.run.artifact import Artifact, Plan, difference, recorded_plan
 from alphafix.shown import in_one_line
 
 SKIPPED = "skipped.txt"
@@ -128,7 +128,7 @@ def require_one_model(root: Path, plans: Mapping[str, Plan]) -> None:
     """
     now = of_the_model(next(iter(plans.values())))
     for path in sorted(root.glob(f"*/{MANIFEST}")):
-        other = of_the_model(read_json(path).get("provenance") or {})
+        other = of_the_model(recorded_plan(path))
         if path.parent.name not in plans and other != now:
             raise TargetExistsError(
                 f"{path.parent} was made with another model or transform",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,12 +25,14 @@ from alphafix.features.verification import require_inside, verify_shards
 from alphafix.files import (
     digest,
     open_safetensors,
-    read_json,
     read_metadata,
+    read_object,
     read_tensors,
     sha256_file,
     write_tensors,
 )
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
@@ -40,10 +42,22 @@ STATISTICS = "statistics.safetensors"
 SCATTER = "within-class.safetensors"
 PARTIAL = "partial"
 
+_SHARD = "a shard of features"
+
 
 def store_artifact(folder: Path, plan: Plan) -> Artifact:
     """The store in ``folder`` as ``plan`` would make it."""
     return Artifact(folder / MANIFEST, plan, unfinished=folder / PARTIAL, owned=(folder,))
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of a manifest, beside what it is only told."""
+
+    shards: tuple[Shard, ...]
+    width: Count
+    num_classes: Count
+    dtype: Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -89,28 +103,19 @@ class FeatureStore(Features):
                 expected=f"a feature store with {MANIFEST}",
                 todo=f"run {call('extract', split=folder.name)}, or give {option('features')}",
             )
-        data = read_json(path)
-        try:
-            shards = tuple(
-                Shard(str(entry["file"]), int(entry["samples"]), str(entry["sha256"]))
-                for entry in data.pop("shards")
-            )
-            store = cls(
-                folder=folder,
-                shards=shards,
-                width=int(data.pop("width")),
-                num_classes=int(data.pop("num_classes")),
-                dtype=str(data.pop("dtype")),
-                info=data,
-                verifies=verify,
-            )
-            if len(store) != data.get("num_samples", len(store)):
-                raise ValueError(f"{data['num_samples']} samples, in its shards {len(store)}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        with reading(path, "a feature manifest", todo="extract again"):
+            data = read_object(path)
+            manifest = typed(_Manifest, data)
+        own = vars(manifest)
+        info = {name: value for name, value in data.items() if name not in own}
+        store = cls(folder=folder, info=info, verifies=verify, **own)
+        if len(store) != data.get("num_samples", len(store)):
             raise FileFormatError(
-                f"{path} is not a feature manifest", got=repr(error), todo="extract again"
-            ) from error
-        require_inside(folder, shards)
+                f"{path} is not a feature manifest",
+                got=f"{data['num_samples']} samples, in its shards {len(store)}",
+                todo="extract again",
+            )
+        require_inside(folder, store.shards)
         return store
 
     @property
@@ -125,6 +130,9 @@ class FeatureStore(Features):
     def labels(self) -> IntArray:  # type: ignore[override]  # frozen
         """All labels, int64 of shape N."""
         parts = [self._read(shard, "labels") for shard in self.shards]
+        for shard, labels in zip(self.shards, parts, strict=True):
+            if labels.dtype != np.int64 or labels.shape != (shard.samples,):
+                raise _another(self.folder / shard.file, f"labels {labels.dtype} {labels.shape}")
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @cached_property
@@ -132,8 +140,11 @@ class FeatureStore(Features):
         """All sample ids, N of them."""
         found: list[str] = []
         for shard in self.shards:
-            text = self._read(shard, "id_bytes").tobytes()
-            found += Texts(text, self._read(shard, "id_ends"))
+            with reading(self.folder / shard.file, _SHARD):
+                texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
+                if len(texts) != shard.samples:
+                    raise ValueError(f"{len(texts)} ids of {shard.samples} samples")
+                found += texts
         return tuple(found)
 
     @cached_property
@@ -145,7 +156,8 @@ class FeatureStore(Features):
 
     def _read(self, shard: Shard, name: str) -> Array:
         _ = self._verified
-        with open_safetensors(self.folder / shard.file, framework="numpy") as file:
+        path = self.folder / shard.file
+        with open_safetensors(path, framework="numpy") as file, reading(path, _SHARD):
             array: Array = file.get_tensor(name)
             return array
 
@@ -157,7 +169,10 @@ class FeatureStore(Features):
         start = 0
         for shard in self.shards:
             with open_safetensors(self.folder / shard.file, framework=framework) as file:
-                part = file.get_slice("features")
+                with reading(self.folder / shard.file, _SHARD):
+                    part = file.get_slice("features")
+                if part.get_shape() != [shard.samples, self.width]:
+                    raise _another(self.folder / shard.file, f"features {part.get_shape()}")
                 for row in range(0, shard.samples, rows):
                     chunk = part[row : min(row + rows, shard.samples)]
                     wide = chunk.float().numpy() if framework == "pt" else chunk
@@ -166,11 +181,13 @@ class FeatureStore(Features):
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""
-        out = np.empty((len(index), self.width), dtype=np.float32)
+        out: FloatArray | None = None
         for start, chunk in self.chunks():
+            if out is None:  # now that the width is known to be as the manifest says
+                out = np.empty((len(index), self.width), dtype=np.float32)
             low, high = np.searchsorted(index, [start, start + len(chunk)])
             out[low:high] = chunk[index[low:high] - start]
-        return out
+        return np.empty((0, self.width), dtype=np.float32) if out is None else out
 
     def class_means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples.
@@ -202,7 +219,9 @@ class FeatureStore(Features):
                 expected="the statistics that were written with them",
                 todo=f"extract again with {option('overwrite', True)}",
             )
-        return read_tensors(path)[0]
+        statistics, _ = read_tensors(path)
+        require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
+        return statistics
 
     def within_class(self, classes: IntArray) -> WithinClass:
         """Within-class covariance of ``classes``, each with the same weight.
@@ -217,7 +236,10 @@ class FeatureStore(Features):
         made_from = digest([self.info.get("statistics_sha256"), classes.tolist()])
         if path.is_file() and read_metadata(path).get("made_from") == made_from:
             tensors, metadata = read_tensors(path)
-            return WithinClass(tensors["covariance"], metadata["shrinkage"])
+            require_arrays(path, tensors, {"covariance": "f D D"})
+            return WithinClass(
+                tensors["covariance"], typed(float, metadata["shrinkage"], path.name)
+            )
         found = super().within_class(classes)
         if os.access(self.folder, os.W_OK):  # features on a read-only disk serve as well
             metadata = {"made_from": made_from, "shrinkage": found.shrinkage}
@@ -231,3 +253,12 @@ class FeatureStore(Features):
             FileFormatError: If one differs.
         """
         verify_shards(self.folder, self.shards, anew=True)
+
+
+def _another(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} is another shard than the manifest says",
+        got=got,
+        expected="its features and labels, a row a sample",
+        todo=f"extract again with {option('overwrite', True)}",
+    )

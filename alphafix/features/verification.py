@@ -17,6 +17,7 @@ from typing import Any
 from alphafix.errors import AlphafixError, FileFormatError, option
 from alphafix.features.shards import Shard
 from alphafix.files import read_json, sha256_file, write_json
+from alphafix.reading.boundary import is_beside
 
 MEMORY = ".verified.json"
 
@@ -47,7 +48,7 @@ def require_inside(folder: Path, shards: Sequence[Shard]) -> None:
                 expected="names of files in that folder",
                 todo="do not use this folder: extract again",
             )
-        if not path.is_file():
+        if not is_beside(folder, shard.file):
             raise FileFormatError(
                 f"a shard of {folder} is missing",
                 got=f"no {shard.file}",

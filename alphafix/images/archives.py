@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from alphafix.errors import FileFormatError, InputError, MissingPackageError, option
+from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.images.data import PathData
 from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.folders import SUFFIXES
@@ -25,6 +24,8 @@ from alphafix.images.labels import Reading, Written
 from alphafix.images.names import PLACEHOLDER
 from alphafix.images.order import repeated
 from alphafix.images.source import OPEN, BadImageError, Content, ImageSource, Sample
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json
 
 IMAGES = frozenset(suffix[1:] for suffix in SUFFIXES)
 
@@ -62,18 +63,10 @@ def index_archive(path: Path) -> tuple[Record, ...]:
 # An index is some MB for the usual 10,000 samples; loading runs a little ahead of writing.
 @functools.lru_cache(maxsize=4)
 def _index(path: Path, _: Stamp) -> tuple[Record, ...]:
-    try:
-        with tarfile.open(path, "r:") as archive:
-            found = tuple(_records(archive))
-    except tarfile.TarError as error:
-        raise FileFormatError(
-            f"{path} is no whole tar file",
-            got=str(error),
-            expected="an archive that is not compressed (images are already)",
-            todo="copy it again; unpack .tar.gz to .tar with gunzip",
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error
+    what = "a whole tar file that is not compressed (images are already)"
+    todo = "copy it again; unpack .tar.gz to .tar with gunzip"
+    with reading(path, what, todo=todo), tarfile.open(path, "r:") as archive:
+        found = tuple(_records(archive, path.stat().st_size))
     doubled = repeated([record.key for record in found])
     if doubled:
         raise InputError(
@@ -85,9 +78,13 @@ def _index(path: Path, _: Stamp) -> tuple[Record, ...]:
     return found
 
 
-def _records(archive: tarfile.TarFile) -> Iterator[Record]:
-    key, members = "", dict[str, Member]()
+def _records(archive: tarfile.TarFile, size: int) -> Iterator[Record]:
+    key, members, end = "", dict[str, Member](), 0
     for entry in archive:
+        # A size below zero would lead back to what was read before, without end.
+        start, end = end, entry.offset_data + (entry.size if entry.isreg() else 0)
+        if entry.size < 0 or not start <= entry.offset_data <= end <= size:
+            raise tarfile.ReadError(f"{entry.name} does not lie within the file")
         folder, _, name = entry.name.rpartition("/")
         # What a Mac writes beside each file ("._a.jpg") is no sample.
         if not entry.isfile() or name.startswith("._") or "__MACOSX" in folder.split("/"):
@@ -221,7 +218,7 @@ def _read(file: io.BufferedReader, member: Member) -> bytes:
 
 def _json_value(data: bytes, key: str) -> object:
     try:
-        found = json.loads(data)
+        found = parse_json(data)
     except ValueError:
         return None
     return found.get(key) if isinstance(found, dict) else None

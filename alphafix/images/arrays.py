@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, some
 from alphafix.images.data import PathData
 from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.labels import Reading, Written, whole_number
 from alphafix.images.names import PLACEHOLDER
 from alphafix.images.source import OPEN, ImageSource, Sample
+from alphafix.reading.numpy_files import npz_names, read_npy, read_npz
 from alphafix.values.arrays import Array, IntArray
 
 
@@ -34,37 +34,19 @@ def read_arrays(path: Path, split: str) -> tuple[Array, Array | None]:
 
 @functools.lru_cache(maxsize=4)
 def _arrays(path: Path, split: str, *_: Stamp) -> tuple[Array, Array | None]:
-    try:
-        if path.suffix == ".npy":
-            labels = labels_beside(path)
-            images = np.load(path, mmap_mode="r", allow_pickle=False)
-            return images, np.load(labels, allow_pickle=False) if labels.is_file() else None
-        with np.load(path, allow_pickle=False) as file:
-            prefix = f"{split}_" if f"{split}_images" in file.files else ""
-            labels_name = f"{prefix}labels"
-            return file[f"{prefix}images"], (
-                file[labels_name] if labels_name in file.files else None
-            )
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    if path.suffix == ".npy":
+        labels = labels_beside(path)
+        return read_npy(path, mapped=True), read_npy(labels) if labels.is_file() else None
+    prefix = f"{split}_" if f"{split}_images" in npz_names(path) else ""
+    arrays = read_npz(path, (f"{prefix}images", f"{prefix}labels"))
+    if f"{prefix}images" not in arrays:
         raise FileFormatError(
             f"{path} holds no images of the split {split}",
-            got=str(error),
+            got=some(sorted(npz_names(path))),
             expected="arrays images and labels (or train_images, train_labels, ...)",
             todo="save them with np.savez",
-        ) from error
-
-
-def npz_names(path: Path) -> frozenset[str]:
-    """Names of the arrays in a .npz file.
-
-    Raises:
-        FileFormatError: If it is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return frozenset(file.files)
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        raise FileFormatError(f"{path} is no .npz file", got=str(error)) from error
+        )
+    return arrays[f"{prefix}images"], arrays.get(f"{prefix}labels")
 
 
 def labels_beside(path: Path) -> Path:

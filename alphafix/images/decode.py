@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def read_bytes(content: Path | bytes) -> bytes:
     else:
         try:
             data = content.read_bytes()
-        except OSError as error:
-            link = " (a broken link)" if content.is_symlink() else ""
-            raise BadImageError(f"{error.strerror or error}{link}") from error
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+            link = " (a broken link)" if os.path.islink(content) else ""
+            raise BadImageError(f"{getattr(error, 'strerror', None) or error}{link}") from error
     if not data:
         raise BadImageError("the file is empty")
     return data

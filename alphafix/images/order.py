@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,14 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 from alphafix.errors import InputError, option
+from alphafix.reading.schema import parse_json
 
 ClassOrder = Literal["string", "natural"]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key under which "class2" comes before "class10"."""
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", name)
+    # Numbers by their length and then as text: they may be longer than int() takes.
+    bare = [(part.lstrip("0") if place % 2 else None, part) for place, part in enumerate(parts)]
+    return [(0, 0, part) if number is None else (1, len(number), number) for number, part in bare]
 
 
 def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def read_class_map(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            names = _from_json(json.loads(text))
+            names = _from_json(parse_json(text))
         else:
             names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, TypeError) as error:

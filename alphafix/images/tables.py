@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from alphafix.errors import InputError, option, some
 from alphafix.images.names import usual_split
+from alphafix.reading.schema import parse_json
 
 # Column names that are understood.
 PATH_COLUMNS = frozenset(
@@ -128,7 +128,7 @@ def _json_lines(path: Path, file: Iterator[str], wanted: Columns) -> Iterator[Ro
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = parse_json(line)
         except ValueError as error:
             raise _bad_line(path, number, line) from error
         if not isinstance(data, dict):

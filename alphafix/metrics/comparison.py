@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, call
-from alphafix.files import read_json, write_json
+from alphafix.errors import call
+from alphafix.files import read_object, write_json
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.limits import Limits
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
 from alphafix.values.display import Displayed
 
@@ -176,45 +178,18 @@ class Comparison(Displayed):
         Raises:
             FileFormatError: If it is not a comparison.
         """
-        data = read_json(path)
-        try:
+        with reading(path, "a comparison", todo=f"run {call('compare')} again"):
+            data = read_object(path)
             return cls(
                 classes=ClassTable.from_dict(data),
-                on=data["on"],
-                samples=data["samples"],
-                limits=Limits(**data["limits"]),
-                roles=data["roles"],
-                rows=tuple(_read_row(entry) for entry in data["rows"]),
-                verdict=tuple(data["verdict"]),
+                on=typed(str, data["on"], "on"),
+                samples=typed(int, data["samples"], "samples"),
+                limits=typed(Limits, data["limits"], "limits"),
+                roles=typed(dict[str, str], data["roles"], "roles"),
+                rows=typed(tuple[Row, ...], data["rows"], "rows"),
+                verdict=typed(tuple[str, ...], data["verdict"], "verdict"),
                 resampling=Resampling.from_dict(data["settings"]),
-                curves=data["curves"],
-                by_k={k: _read_seeds(found) for k, found in data["by_k"].items()},
-                provenance=data["provenance"],
+                curves=typed(dict[str, dict[str, list[float]]], data["curves"], "curves"),
+                by_k=typed(dict[str, dict[str, OverSeeds | None]], data["by_k"], "by_k"),
+                provenance=typed(dict[str, Any], data["provenance"], "provenance"),
             )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a comparison",
-                got=repr(error),
-                todo=f"run {call('compare')} again",
-            ) from error
-
-
-def _read_seeds(data: Mapping[str, Any]) -> BySeeds:
-    return {
-        name: None if one is None else OverSeeds(**{**one, "values": tuple(one["values"])})
-        for name, one in data.items()
-    }
-
-
-def _read_row(data: dict[str, Any]) -> Row:
-    def estimates(entry: dict[str, Any]) -> dict[str, Estimate | None]:
-        return {name: None if one is None else Estimate(**one) for name, one in entry.items()}
-
-    seeds = data["method"]["seeds"]
-    return Row(
-        method=Method(**{**data["method"], "seeds": seeds and _read_seeds(seeds)}),
-        figures=estimates(data["figures"]),
-        changes=estimates(data["changes"]),
-        dominated_by=tuple(data["dominated_by"]),
-        surely_dominated_by=tuple(data["surely_dominated_by"]),
-    )

@@ -6,7 +6,6 @@ A graph shows the linear operation that makes its logits; its input becomes a se
 from __future__ import annotations
 
 import io
-import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,9 @@ from torch import Tensor, nn
 from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier, Wanted
 from alphafix.models.preprocess import described
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json
+from alphafix.reading.zips import check_zip
 
 
 def torchscript_classifier(wanted: Wanted) -> Classifier:
@@ -132,13 +134,15 @@ def _refuse_pickles(path: Path) -> None:
     Raises:
         FileFormatError: If a part of it is a pickle of more than tensors and plain values.
     """
-    with zipfile.ZipFile(path) as archive:
+    what = "an archive of torch.export"
+    check_zip(path, what, packed=True)
+    with reading(path, what), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         said = {
             entry["path_name"]
             for name in names
             if name.endswith(".json")
-            for entry in _entries(json.loads(archive.read(name)))
+            for entry in _entries(parse_json(archive.read(name)))
             if entry.get("use_pickle") and isinstance(entry.get("path_name"), str)
         }
         for name in names:

@@ -25,6 +25,8 @@ from alphafix.errors import (
     option,
 )
 from alphafix.files import digest, sha256_file
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import Artifact, recorded_plan
 
 
@@ -236,7 +238,9 @@ class Run:
             StaleInputError: If one of its inputs has changed since; the command to repeat
                 is named.
         """
-        for source, recorded in self.provenance(name).get("inputs", {}).items():
+        with reading(self.path(name), "a result that says what it was made from"):
+            inputs = typed(dict[str, str], self.provenance(name).get("inputs", {}), "inputs")
+        for source, recorded in inputs.items():
             current = sha256_file(self.path(source)) if self.has(source) else "gone"
             if current != recorded:
                 raise StaleInputError(

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError, call, option, some
-from alphafix.files import read_json, write_json
+from alphafix.errors import InputError, call, option, some
+from alphafix.files import read_object, write_json
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count, typed
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
 
@@ -40,6 +42,14 @@ class Thresholds:
 
     def __str__(self) -> str:
         return f"few < {self.few}, medium {self.few}..{self.many}, many > {self.many}"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is read of a class in classes.json."""
+
+    name: str
+    train: Count
 
 
 @dataclass(frozen=True)
@@ -201,13 +211,18 @@ class ClassTable(Displayed):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ClassTable:
-        """Read what `to_dict` gave (the splits follow from counts and thresholds)."""
-        classes: Sequence[dict[str, Any]] = data["classes"]
+        """Read what `to_dict` gave (the splits follow from counts and thresholds).
+
+        Raises:
+            KeyError: If an entry is missing.
+            ValueError: If one is of another type.
+        """
+        classes = typed(list[_Entry], data["classes"], "classes")
         return cls(
-            names=tuple(str(entry["name"]) for entry in classes),
-            counts=np.array([entry["train"] for entry in classes], dtype=np.int64),
-            thresholds=Thresholds(**data["thresholds"]),
-            labels=dict(data.get("labels") or {}),
+            names=tuple(entry.name for entry in classes),
+            counts=np.array([entry.train for entry in classes], dtype=np.int64),
+            thresholds=typed(Thresholds, data["thresholds"], "thresholds"),
+            labels=typed(dict[str, Any], data.get("labels") or {}, "labels"),
         )
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
@@ -221,12 +236,5 @@ class ClassTable(Displayed):
         Raises:
             FileFormatError: If it is not a class table.
         """
-        try:
-            return cls.from_dict(read_json(path))
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a class table",
-                got=repr(error),
-                expected='"thresholds" and "classes" with "name" and "train"',
-                todo=f"run {call('extract')} again",
-            ) from error
+        with reading(path, "a class table", todo=f"run {call('extract')} again"):
+            return cls.from_dict(read_object(path))

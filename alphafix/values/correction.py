@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from alphafix.errors import FileFormatError, InputError, call, option
 from alphafix.files import read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.curve import Curve, Point
 from alphafix.values.display import Displayed
@@ -42,6 +45,16 @@ def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None
             expected=f"different whole numbers in 0..{limit}, ascending",
             todo="the file is damaged or belongs to another model; make it again",
         )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is read of the settings of a correction, if it is there."""
+
+    rho: float | None = None
+    k: int | None = None
+    seeds: tuple[int, ...] = ()
+    offset: FiniteFloat = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,10 +114,17 @@ class Chosen:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Chosen:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave.
+
+        Raises:
+            ValueError: If an entry is of another type.
+        """
         own = ("val", "val_base", "auto", "promise")
         settings = {name: value for name, value in data.items() if name not in own}
-        return cls(settings, *(data.get(name) for name in own))
+        typed(_Settings, settings, "chosen")
+        return typed(
+            cls, {"settings": settings, **{name: data.get(name) for name in own}}, "chosen"
+        )
 
 
 @dataclass(frozen=True)
@@ -268,16 +288,26 @@ class Correction(Displayed):
                 expected=f"a file that {call('train')} wrote",
                 todo=f"run {call('train')}",
             )
-        trials = None
-        if "trials" in metadata:
-            trials = Trials.of(tensors, metadata["trials"])
-        return cls(
-            classes=tensors["classes"],
-            rows=tensors["rows"],
-            biases=tensors.get("biases"),
-            method=metadata["method"],
-            chosen=Chosen.from_dict(metadata["chosen"]),
-            trials=trials,
-            curve=Curve.of(tensors),
-            provenance=metadata.get("provenance") or {},
-        )
+        form = {"classes": "i R", "rows": "f R D", "biases": "f R"}
+        require_arrays(path, tensors, form, optional=("biases",))
+        with reading(path, "a correction", todo=f"run {call('train')} again"):
+            return cls(
+                classes=tensors["classes"],
+                rows=tensors["rows"],
+                biases=tensors.get("biases"),
+                method=typed(str, metadata["method"], "method"),
+                chosen=Chosen.from_dict(typed(dict[str, Any], metadata["chosen"], "chosen")),
+                curve=Curve.of(tensors),
+                trials=_trials(path, tensors, metadata["trials"]) if "trials" in metadata else None,
+                provenance=typed(dict[str, Any], metadata.get("provenance") or {}, "provenance"),
+            )
+
+
+def _trials(path: Path, tensors: Mapping[str, Array], records: Any) -> Trials:
+    form = {"trial_neighbors": "i T F K", "trial_alphas": "f T F K", "trial_biases": "f T F"}
+    require_arrays(path, tensors, form)
+    trials = Trials.of(tensors, records)
+    few = len(tensors["classes"])
+    if trials.alphas.shape[:2] != (len(trials), few) or trials.neighbors.min(initial=0) < -1:
+        raise ValueError(f"{len(trials)} trials of {few} classes with other arrays")
+    return trials

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.display import Displayed
 
@@ -59,9 +62,12 @@ class HeadSource:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadSource:
-        """Read what `dataclasses.asdict` gave, after a way through JSON."""
-        lists = {name: tuple(data[name]) for name in ("weights", "biases")}
-        return cls(**{**data, **lists})
+        """Read what `dataclasses.asdict` gave, after a way through JSON.
+
+        Raises:
+            ValueError: If an entry is missing or of another type.
+        """
+        return typed(cls, data, "source")
 
 
 @dataclass(frozen=True)
@@ -218,12 +224,12 @@ class Head(Displayed):
                 expected='"weight" (C x D) and, if the layer has one, "bias" (C)',
                 todo="save the last layer under these names",
             )
-        source = metadata.get("source")
-        if source is not None:
-            source = HeadSource.from_dict(source)
-        return cls(
-            weight=tensors["weight"],
-            bias=tensors.get("bias"),
-            scale=float(metadata.get("scale", 1.0)),
-            source=source,
-        )
+        require_arrays(path, tensors, {"weight": "f C D", "bias": "f C"}, optional=("bias",))
+        with reading(path, "a head"):
+            source = metadata.get("source")
+            return cls(
+                weight=tensors["weight"],
+                bias=tensors.get("bias"),
+                scale=typed(FiniteFloat, metadata.get("scale", 1.0), "scale"),
+                source=None if source is None else HeadSource.from_dict(source),
+            )

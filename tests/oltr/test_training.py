@@ -30,6 +30,7 @@ from alphafix.oltr.training.pipeline import Trained, start_stage, train_method
 from alphafix.oltr.training.recipes import StageRecipe
 from alphafix.oltr.training.running import Running, closed_accuracy
 from alphafix.oltr.training.sampling import draw_epoch
+from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
 from tests.oltr.drawings import COUNTS, NAMES, SIDE, draw, write_folders
 
@@ -176,7 +177,7 @@ def test_transform__of_grey_and_square_images() -> None:
     transform = ImageTransform(1, 20, 16, mean=(0.5,), std=(0.25,))
     normalised = transform.normalize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert normalised.flatten().tolist() == pytest.approx([-2.0, 2.0])
-    assert ImageTransform.from_dict(transform.to_dict()) == transform
+    assert typed(ImageTransform, transform.to_dict()) == transform
 
 
 def test_first_centroids__are_class_means_with_test_transforms(data: TrainingData) -> None:

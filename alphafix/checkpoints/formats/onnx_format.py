@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +24,10 @@ from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import METADATA_KEY
+from alphafix.reading.boundary import reading
+from alphafix.reading.limits import MOST_AXES, MOST_ELEMENTS
+
+_WHOLE = "a whole ONNX file"
 
 # TensorProto.DataType -> element type (onnx.proto).
 _DTYPES = {
@@ -135,19 +141,19 @@ def load_model(path: Path) -> Any:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise MissingPackageError(
             "ONNX files need the package onnx",
             got=error,
             todo="install it: pip install 'alphafix[onnx]'",
         ) from error
-    try:
+    with reading(path, _WHOLE, todo="copy the file again, or export the model again"):
         model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        _refuse(path, "it is damaged", error, "a whole ONNX file")
     if not model.graph.node:
         _refuse(path, "it holds no graph", "no operations", "an exported model")
+    results = Counter(name for node in model.graph.node for name in node.output if name)
+    if not all(node.output for node in model.graph.node) or max(results.values(), default=1) > 1:
+        _refuse(path, "it is no graph", "values of none or of two operations", "one operation each")
     return model
 
 
@@ -173,28 +179,26 @@ class _Proto:
     """The fields of a TensorProto that matter here."""
 
     name: str = ""
-    dims: tuple[int, ...] = ()
+    dims: list[int] = dataclasses.field(default_factory=list)
     data_type: int = 0
     data: Field | None = None
-    external: tuple[tuple[str, str], ...] = ()
+    external: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _tensors(path: Path, folder: Path) -> Iterator[Tensor]:
-    with path.open("rb") as file:
-        try:
-            protos = list(_protos(file, path))
-        except ValueError as error:
-            _refuse(path, "it is damaged", error, "a whole ONNX file")
+    with reading(path, _WHOLE), path.open("rb") as file:
+        protos = list(_protos(file, path))
     for proto in protos:
         dtype = _DTYPES.get(proto.data_type)
         if dtype is None:
             continue  # texts and packed small integers are never a head
-        size = prod(proto.dims) * BITS[dtype] // 8
+        shape = tuple(proto.dims)
+        size = prod(shape) * BITS[dtype] // 8
         if proto.external:
             file_path, offset = _external_place(path, folder, proto, size)
-            yield Tensor(proto.name, dtype, proto.dims, file_path, offset)
+            yield Tensor(proto.name, dtype, shape, file_path, offset)
         elif proto.data is not None and proto.data.value == size:
-            yield Tensor(proto.name, dtype, proto.dims, path, proto.data.offset)
+            yield Tensor(proto.name, dtype, shape, path, proto.data.offset)
 
 
 def _protos(file: BinaryIO, path: Path) -> Iterator[_Proto]:
@@ -230,8 +234,9 @@ def _read_proto(file: BinaryIO, message: Field) -> _Proto:
     proto = _Proto()
     for field in fields(file, message.offset, message.value):
         if field.number == _DIMS:
-            new = packed(content(file, field)) if field.is_bytes else [field.value]
-            proto.dims = (*proto.dims, *new)
+            proto.dims += packed(content(file, field)) if field.is_bytes else [field.value]
+            if len(proto.dims) > MOST_AXES or max(proto.dims, default=0) > MOST_ELEMENTS:
+                raise ValueError(f"a tensor of {len(proto.dims)} axes")
         elif field.number == _DATA_TYPE:
             proto.data_type = field.value
         elif field.number == _NAME:
@@ -241,21 +246,21 @@ def _read_proto(file: BinaryIO, message: Field) -> _Proto:
         elif field.number == _EXTERNAL:
             entry = fields(file, field.offset, field.value)
             texts = {item.number: content(file, item).decode() for item in entry}
-            proto.external = (*proto.external, (texts.get(1, ""), texts.get(2, "")))
+            proto.external[texts.get(1, "")] = texts.get(2, "")
     return proto
 
 
 def _external_place(path: Path, folder: Path, proto: _Proto, size: int) -> tuple[Path, int]:
-    entries = dict(proto.external)
-    location = entries.get("location", "")
+    location = proto.external.get("location", "")
     where = folder / location
-    inside = where.resolve().is_relative_to(folder.resolve())
+    with reading(path, _WHOLE):
+        inside, there = where.resolve().is_relative_to(folder.resolve()), where.is_file()
+        offset = int(proto.external.get("offset", "0"))
+        length = int(proto.external.get("length", str(size)))
     if not location or Path(location).is_absolute() or not inside:
         _refuse(path, "it names external data outside its folder", location, "a file beside it")
-    if not where.is_file():
+    if not there:
         _refuse(path, "its external data is missing", f"no {location}", "the file beside it")
-    offset = int(entries.get("offset", "0"))
-    length = int(entries.get("length", str(size)))
     if length != size or offset < 0 or offset + size > where.stat().st_size:
         _refuse(
             path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import pickle
 import struct
@@ -10,7 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -27,9 +28,16 @@ from alphafix.checkpoints.formats.sections import SECTIONS, find_section, sectio
 from alphafix.checkpoints.formats.splices import in_order
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError, some
+from alphafix.reading.boundary import reading
+from alphafix.reading.zips import check_zip
 
 if TYPE_CHECKING:
     import torch
+
+_WHOLE = "a whole file of torch.save"
+
+Places = dict[str, tuple[int, int]]
+"""Where the data of each storage begins and ends in a file, by its key."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +53,7 @@ def load_torch(path: Path) -> Any:
     """
     import torch
 
+    read_torch(path)  # torch takes what a file asks for; what asks for too much goes no further
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
@@ -55,7 +64,7 @@ def load_torch(path: Path) -> Any:
             "run code of its maker's choice",
             todo="save the weights alone: torch.save(model.state_dict(), FILE)",
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError, struct.error) as error:
+    except Exception as error:  # torch.load raises many types for damaged files
         _refuse(path, "it is damaged", _first_line(error), "a whole torch file")
 
 
@@ -91,7 +100,7 @@ class TorchFormat(Format):
         Raises:
             FileFormatError: If it is damaged, would run code, or holds no state dict.
         """
-        found, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
+        found, places = read_torch(path)
         _tell_passed_over(path, found.named, allowed=self._with_code)
         data, chosen = found.data, ""
         sections: tuple[str, ...] = ()
@@ -102,7 +111,9 @@ class TorchFormat(Format):
                 told = f"{path.name}: {chosen} is used, and {others} stays as it is"
                 _tell_once(logging.WARNING, told)
             data = data[chosen] if chosen else data
-        tensors = place_views(path, list(walk(data, chosen)), offsets)
+        with reading(path, _WHOLE):
+            views = list(walk(data, chosen))
+        tensors = place_views(path, views, places)
         if not tensors:
             raise _no_state_dict(path, data)
         return Checkpoint(path, self, tensors, (path,), section=chosen, sections=sections)
@@ -198,41 +209,56 @@ def _no_state_dict(path: Path, data: object) -> FileFormatError:
     )
 
 
-def place_views(
-    path: Path, views: list[tuple[str, View]], offsets: dict[str, int]
-) -> tuple[Tensor, ...]:
+def place_views(path: Path, views: list[tuple[str, View]], places: Places) -> tuple[Tensor, ...]:
     """Turn views of storages into tensors at places of the file, with what shares them."""
-    tensors, size = [], path.stat().st_size
+    tensors = []
     for name, view in views:
-        if view.storage.key not in offsets:
+        if view.storage.key not in places:
             _refuse(path, f"tensor {name} has no data in it", "no such entry", "all its tensors")
-        offset = offsets[view.storage.key] + view.offset * BITS[view.dtype] // 8
+        start, end = places[view.storage.key]
+        offset = start + view.offset * BITS[view.dtype] // 8
         tensor = Tensor(name, view.dtype, view.shape, path, offset, view.strides)
-        if offset + tensor.span > size:
-            _refuse(path, "it is damaged", f"{size:,} bytes", f"{name} at {offset:,}")
+        if offset + tensor.span > end:
+            _refuse(path, f"tensor {name} goes beyond its data", view.shape, f"{end - start} bytes")
         tensors.append(tensor)
     return tuple(with_users(tensors))
 
 
+# Of a tensor, those that are noted: enough to name them.
+_MOST_USERS = 16
+
+
 def with_users(tensors: list[Tensor]) -> list[Tensor]:
-    """Note for each tensor which others use bytes of it."""
+    """Note for each tensor others that use bytes of it, the first of them if they are many."""
     ordered = sorted(tensors, key=lambda tensor: tensor.offset)
-    users: dict[str, list[str]] = {tensor.name: [] for tensor in tensors}
+    users: dict[str, set[str]] = {tensor.name: set() for tensor in tensors}
+    farthest: Tensor | None = None  # of those before: whoever overlaps any of them overlaps it
     for index, tensor in enumerate(ordered):
-        for other in ordered[index + 1 :]:
-            if other.offset >= tensor.offset + tensor.span:
-                break
-            users[tensor.name].append(other.name)
-            users[other.name].append(tensor.name)
-    return [replace(tensor, users=tuple(users[tensor.name])) for tensor in tensors]
+        end = tensor.offset + tensor.span
+        if farthest is not None and tensor.offset < farthest.offset + farthest.span:
+            users[tensor.name].add(farthest.name)
+        for other in ordered[index + 1 : index + 1 + _MOST_USERS]:
+            if other.offset < end:
+                users[tensor.name].add(other.name)
+                users[other.name].add(tensor.name)
+        if farthest is None or end > farthest.offset + farthest.span:
+            farthest = tensor
+    return [replace(tensor, users=tuple(sorted(users[tensor.name]))) for tensor in tensors]
 
 
-def _read_zip(path: Path) -> tuple[Skeleton, dict[str, int]]:
-    try:
+def read_torch(path: Path) -> tuple[Skeleton, Places]:
+    """What a torch file holds, with `View` in the place of tensors, and where their data lies.
+
+    Raises:
+        FileFormatError: If it is damaged, or names more than there is in it.
+    """
+    with reading(path, _WHOLE):
+        if not is_archive(path):
+            with path.open("rb") as file:
+                return _read_legacy(path, file)
+        check_zip(path, _WHOLE)
         _require_byte_order(path)
         found = read_archived(path, "data")
-    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        _refuse(path, "it is damaged", error, "an archive that torch.save wrote")
     if found is None:
         _refuse(path, "it is damaged", "no data.pkl", "an archive that torch.save wrote")
     return found
@@ -255,8 +281,8 @@ def _big_endian(path: Path) -> FileFormatError:
     )
 
 
-def read_archived(path: Path, part: str) -> tuple[Skeleton, dict[str, int]] | None:
-    """What ``part``.pkl of an archive holds, and where the data of each of its storages begins.
+def read_archived(path: Path, part: str) -> tuple[Skeleton, Places] | None:
+    """What ``part``.pkl of an archive holds, and where the data of each of its storages lies.
 
     Returns:
         None if there is no such part.
@@ -266,55 +292,47 @@ def read_archived(path: Path, part: str) -> tuple[Skeleton, dict[str, int]] | No
         pickle.UnpicklingError: If the pickle is.
         FileFormatError: If the tensors are compressed, so that they have no place of their own.
     """
+    found = list(entries(path))
+    name = next((e.info.filename for e in found if e.info.filename.endswith(f"/{part}.pkl")), None)
+    if name is None:
+        return None
+    folder = name.removesuffix(".pkl") + "/"
+    places = {}
+    for entry in found:
+        if entry.info.filename.startswith(folder):
+            if entry.info.compress_type != zipfile.ZIP_STORED:
+                _refuse(path, "its tensors are compressed", entry.info.filename, "stored entries")
+            key = entry.info.filename.removeprefix(folder)
+            places[key] = (entry.data, entry.data + entry.info.file_size)
     with zipfile.ZipFile(path) as archive:
-        name = next((n for n in archive.namelist() if n.endswith(f"/{part}.pkl")), None)
-        if name is None:
-            return None
-        offsets = _storage_offsets(path, name.removesuffix(".pkl") + "/")
-        with archive.open(name) as file:
-            return read_skeleton(file), offsets
+        return read_skeleton(io.BytesIO(archive.read(name))), places
 
 
-def _storage_offsets(path: Path, folder: str) -> dict[str, int]:
-    offsets = {}
-    for entry in entries(path):
-        name = entry.info.filename
-        if not name.startswith(folder):
-            continue
-        if entry.info.compress_type != zipfile.ZIP_STORED:
-            _refuse(path, "its tensors are compressed", name, "stored entries")
-        offsets[name[len(folder) :]] = entry.data
-    return offsets
-
-
-def _read_legacy(path: Path) -> tuple[Skeleton, dict[str, int]]:
-    try:
-        with path.open("rb") as file:
-            if read_skeleton(file).data != LEGACY_MAGIC:
-                _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
-            read_skeleton(file)  # protocol version
-            machine = read_skeleton(file).data
-            if isinstance(machine, dict) and machine.get("little_endian") is False:
-                raise _big_endian(path)
-            found = read_skeleton(file)
-            keys = read_skeleton(file).data
-            return found, _legacy_offsets(file, keys, found.data)
-    except (pickle.UnpicklingError, struct.error) as error:
-        _refuse(path, "it is damaged", error, "a whole file of torch.save")
-
-
-def _legacy_offsets(file: Any, keys: Any, data: Any) -> dict[str, int]:
+def _read_legacy(path: Path, file: BinaryIO) -> tuple[Skeleton, Places]:
+    if read_skeleton(file).data != LEGACY_MAGIC:
+        _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
+    read_skeleton(file)  # protocol version
+    machine = read_skeleton(file).data
+    if isinstance(machine, dict) and machine.get("little_endian") is False:
+        raise _big_endian(path)
+    found = read_skeleton(file)
+    keys = read_skeleton(file).data
     # The storages stand end to end, each behind its number of elements.
-    storages = {view.storage.key: view.storage for _, view in walk(data)}
-    offsets = {}
+    storages = {view.storage.key: view.storage for _, view in walk(found.data)}
+    places: Places = {}
     for key in map(str, keys):
         (numel,) = struct.unpack("<q", file.read(8))
-        offsets[key] = file.tell()
         dtype = storages[key].dtype if key in storages else None
-        if dtype is None:
-            break  # of unknown size, so that nothing behind it can be located
-        file.seek(numel * BITS[dtype] // 8, 1)
-    return offsets
+        start, size = file.tell(), path.stat().st_size
+        if dtype is None:  # of unknown size, so that nothing behind it can be located
+            places[key] = (start, size)
+            break
+        end = start + numel * BITS[dtype] // 8
+        if not start <= end <= size:
+            _refuse(path, "it ends inside a tensor", f"{size:,} bytes", f"{end:,} bytes")
+        places[key] = (start, end)
+        file.seek(end)
+    return found, places
 
 
 def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:
