@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from alphafix.errors import AlphafixError
 from alphafix.values.arrays import Array
+
+Shared = TypeVar("Shared")
 
 # How long processes wait for the slowest one. A process that dies is noticed by torchrun.
 _PATIENCE = timedelta(days=30)
@@ -43,6 +45,15 @@ class Ranks:
         if self.world > 1:
             with _clear_errors():
                 torch.distributed.barrier()
+
+    def of_first(self, value: Shared) -> Shared:
+        """What the first process gives, in all of them; it must be small."""
+        if self.world == 1:
+            return value
+        box = [value]
+        with _clear_errors():
+            torch.distributed.broadcast_object_list(box)
+        return box[0]
 
     def total(self, number: int) -> int:
         """Sum of the numbers that all processes give."""

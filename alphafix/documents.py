@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import yaml
 
 from alphafix.errors import FileFormatError, InputError
+from alphafix.reading.boundary import reading
+from alphafix.reading.limits import MOST_YAML, MOST_YAML_DEPTH, MOST_YAML_NODES
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -67,14 +70,14 @@ class Node:
         if not isinstance(self.value, dict):
             raise InputError(
                 f"{self.place}: {what} is no list of names and values",
-                got=repr(self.plain())[:80],
+                got=reprlib.repr(self.plain()),
                 expected="lines of `name: value`",
             )
         return dict(self.value)
 
 
 _CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,40}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -85,17 +88,10 @@ def read_document(path: Path) -> Node:
         InputError: If it is not there, or an environment variable is not set.
         FileFormatError: If it is no YAML.
     """
-    try:
+    with reading(path, "a YAML file in UTF-8", todo="correct the file"):
+        if path.stat().st_size > MOST_YAML:
+            raise ValueError(f"more than {MOST_YAML:,} bytes")
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}",
-            got=error.strerror or str(error),
-            expected="a YAML file",
-            todo="check the path",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is no text in UTF-8", got=str(error)) from error
     if path.suffix == ".json":
         text = text.replace("\t", "  ")  # an indentation that YAML does not have
     return parse(text, str(path))
@@ -109,7 +105,7 @@ def parse(text: str, name: str, *, one_line: bool = False) -> Node:
         InputError: If an environment variable is not set.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(name, 0 if one_line or mark is None else mark.line + 1)
@@ -118,15 +114,68 @@ def parse(text: str, name: str, *, one_line: bool = False) -> Node:
         ) from error
     except yaml.YAMLError as error:
         raise FileFormatError(f"{name} is no valid YAML", got=str(error)) from error
-    return Node(None, Place(name)) if root is None else _node(root, name, one_line)
+    return Node(None, Place(name)) if root is None else _Reading(name, one_line).node(root)
 
 
-def _node(node: yaml.Node, name: str, one_line: bool) -> Node:
-    place = Place(name, 0 if one_line else node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
+class _Loader(yaml.BaseLoader):  # type: ignore[misc]
+    """As much as is read; the library itself goes as deep as the text does."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose what comes next, unless it lies too deep.
+
+        Raises:
+            yaml.composer.ComposerError: If it does.
+        """
+        self.depth += 1
+        if self.depth > MOST_YAML_DEPTH:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MOST_YAML_DEPTH} levels", mark
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+@dataclass
+class _Reading:
+    """Turns what YAML composed into nodes: aliases are put in their places, so these are counted.
+
+    Attributes:
+        name: The file, or the text of a flag.
+        one_line: Whether it is a flag.
+        count: Nodes that were made.
+    """
+
+    name: str
+    one_line: bool
+    count: int = 0
+
+    def place(self, node: yaml.Node) -> Place:
+        return Place(self.name, 0 if self.one_line else node.start_mark.line + 1)
+
+    def node(self, node: yaml.Node, depth: int = 1) -> Node:
+        place = self.place(node)
+        self.count += 1
+        if self.count > MOST_YAML_NODES or depth > MOST_YAML_DEPTH:
+            raise FileFormatError(
+                f"{place}: there is no end to what this stands for",
+                got="aliases of aliases, or lists in lists",
+                expected=f"at most {MOST_YAML_NODES:,} values in {MOST_YAML_DEPTH} levels",
+                todo="write the values out",
+            )
+        if isinstance(node, yaml.MappingNode):
+            return Node(self._names(node, depth), place)
+        if isinstance(node, yaml.SequenceNode):
+            return Node([self.node(item, depth + 1) for item in node.value], place)
+        return Node(_scalar(node, place), place)
+
+    def _names(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for key, value in node.value:
-            where = Place(name, 0 if one_line else key.start_mark.line + 1)
+            where = self.place(key)
             if not isinstance(key, yaml.ScalarNode) or key.value in found:
                 text = key.value if isinstance(key, yaml.ScalarNode) else "a list"
                 raise FileFormatError(
@@ -134,12 +183,9 @@ def _node(node: yaml.Node, name: str, one_line: bool) -> Node:
                     expected="each name once",
                 )
             # An empty value stands where the next line begins.
-            read = _node(value, name, one_line)
+            read = self.node(value, depth + 1)
             found[key.value] = Node(None, where) if read.value is None else read
-        return Node(found, place)
-    if isinstance(node, yaml.SequenceNode):
-        return Node([_node(item, name, one_line) for item in node.value], place)
-    return Node(_scalar(node, place), place)
+        return found
 
 
 def _scalar(node: yaml.ScalarNode, place: Place) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from alphafix.shown import in_one_line, visible
 
@@ -89,6 +90,20 @@ def _flag(name: str, value: str | None, flags: Mapping[str, str]) -> str:
     if value == "False":
         return f"--no-{dashed}"
     return long if value in (None, "True") else f"{long} {value}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A sentence for the log that names options: in Python's spelling where nobody else shows it.
+
+    Attributes:
+        text: The sentence, with marks of `option` and `call`.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return spelt(self.text, in_python)
 
 
 def some(names: Iterable[object], most: int = 5) -> str:

@@ -20,11 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
+from alphafix.reading.boundary import cannot_read, reading
+from alphafix.reading.schema import parse_json, typed
 
 Array = npt.NDArray[Any]
 
 # The one metadata entry of our safetensors files; its value is JSON.
 METADATA_KEY = "alphafix"
+
+# Name in that JSON of the hash of all else that the file holds.
+_CONTENT = "content_sha256"
 
 
 def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
@@ -349,14 +354,23 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileFormatError: If it is not valid JSON in UTF-8.
+        InputError: If it cannot be read.
+        FileFormatError: If it is not valid JSON in UTF-8, too deep or too large.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            f"{path} is damaged", got=str(error), expected="valid JSON", todo="make it again"
-        ) from error
+    with reading(path, "valid JSON", todo="make it again"):
+        return parse_json(path.read_bytes())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: If it cannot be read.
+        FileFormatError: If it is not valid JSON in UTF-8, or anything but an object.
+    """
+    found = read_json(path)
+    with reading(path, "a JSON object", todo="make it again"):
+        return typed(dict[str, Any], found)
 
 
 def write_tensors(
@@ -367,14 +381,18 @@ def write_tensors(
     overwrite: bool = False,
     like: Path | None = None,
 ) -> None:
-    """Write arrays and JSON metadata as one safetensors file (see `atomic_paths`)."""
+    """Write arrays and JSON metadata as one safetensors file (see `atomic_paths`).
+
+    The metadata holds a hash of both, by which `read_tensors` knows a changed byte.
+    """
     from safetensors.numpy import save
 
     # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
     contiguous = {
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()
     }
-    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    sealed = {**metadata, _CONTENT: _content(contiguous, metadata)}
+    text = json.dumps(sealed, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
     data = save(contiguous, metadata={METADATA_KEY: text})
     with atomic_path(path, overwrite=overwrite, like=like) as temporary:
@@ -388,28 +406,45 @@ def read_metadata(path: Path) -> dict[str, Any]:
         FileFormatError: If the file is truncated or not such a file.
     """
     with open_safetensors(path, framework="numpy") as file:
-        return _metadata(path, file)
+        metadata = _metadata(path, file)
+    metadata.pop(_CONTENT, None)
+    return metadata
 
 
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
-    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(
-            f"the metadata of {path} is damaged", got=str(error), expected="a JSON object"
-        ) from error
+    with reading(path, "a safetensors file with metadata of alphafix"):
+        found = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        return typed(dict[str, Any], found, "its metadata")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read all arrays and the JSON metadata of a safetensors file that alphafix wrote.
 
     Raises:
-        FileFormatError: If the file is truncated or not such a file.
+        FileFormatError: If the file is truncated, not such a file, or changed since.
     """
     with open_safetensors(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, _metadata(path, file)
+        with reading(path, "a safetensors file of arrays that NumPy has"):
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = _metadata(path, file)
+    recorded = metadata.pop(_CONTENT, None)
+    if recorded is not None and recorded != _content(tensors, metadata):
+        raise FileFormatError(
+            f"{path} has changed since it was written",
+            got="other content than its own hash says",
+            expected="the file as alphafix wrote it",
+            todo="bring it back, or make it again",
+        )
+    return tensors, metadata
+
+
+def _content(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of arrays, in the order of their names, and of JSON data."""
+    found = hashlib.sha256(digest(metadata).encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager
@@ -433,12 +468,7 @@ def open_safetensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
             todo="copy or make the file again",
         ) from error
     except OSError as error:
-        raise InputError(
-            f"cannot read {path}",
-            got=error.strerror or str(error),
-            expected="a readable safetensors file",
-            todo="check the path and its permissions",
-        ) from error
+        raise cannot_read(path, error, "a readable safetensors file") from error
 
 
 # Hashing a model of 4 GB takes as long as patching it.

@@ -204,6 +204,11 @@ _METRICS: dict[str, Shapes] = {
             "return": these(float64("*S"), float64("*S")),
         },
     },
+    "doubts": {
+        "Hits.__init__": {"right": int64("C"), "samples": int64("C")},
+        "mixed_up": {"means": float64("C D"), "return": int64("C")},
+        "doubts": {"means": float64("C D")},
+    },
     "estimates": {"paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")}},
     "evaluation": {
         "ClassResults.__init__": {
@@ -237,6 +242,22 @@ _METRICS: dict[str, Shapes] = {
             "table": float64("M 5"),
             "return": float64("2"),
         },
+    },
+    "limits": {
+        "Flips.__init__": {
+            "gained": float64("*groups M"),
+            "lost": float64("*groups M"),
+            "sizes": float64("*groups"),
+        },
+        "Flips.few_gain": {"return": float64("{self.gained.shape[1]}")},
+        "Samples.__init__": {"labels": int64("n"), "base_right": boolean("n")},
+        "Samples.flips": {"offsets": float64("M")},
+        "Samples.slack": {
+            "fresh": maybe(float64("G")),
+            "return": float64("{flips.gained.shape[1]}"),
+        },
+        "Samples.exceeds": {"return": boolean("{flips.gained.shape[1]}")},
+        "drop_of": {"return": float64("{flips.gained.shape[1]}")},
     },
     "many": {
         "accuracies": {"labels": int64("N"), "correct": boolean("N M"), "return": float64("M 4")},
@@ -272,7 +293,7 @@ _METRICS: dict[str, Shapes] = {
         },
         "Contest.of": {"logits": float32("n C"), "labels": int64("n"), "few": int64("F")},
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
-        "Curve.__init__": {"offsets": float64("P"), "accuracy": named(float64("P"))},
+        "Path.offsets": {"return": float64("P")},
     },
     "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
@@ -286,6 +307,7 @@ _FEATURES: dict[str, Shapes] = {
         "Features.gather": _GATHER,
         "Features.class_means": _MEANS,
         "Features.class_counts": {"return": int64("{self.num_classes}")},
+        "Features.within_class": {"classes": int64("B")},
         "Features.array": {"return": float32("{len(self)} {self.width}")},
         "FeatureArrays.__init__": {"features": float32("N D"), "labels": int64("N")},
         "FeatureArrays.read": {"features": float32("N D"), "labels": int64("N")},
@@ -297,6 +319,12 @@ _FEATURES: dict[str, Shapes] = {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,
         "FeatureStore.class_means": _MEANS,
+        "FeatureStore.within_class": {"classes": int64("B")},
+        "FeatureStore.class_hits": {},
+    },
+    "scatter": {
+        "WithinClass.__init__": {"covariance": float64("D D")},
+        "within_class": {"labels": int64("N"), "means": float64("C D"), "classes": int64("B")},
     },
     "sums": {
         "ClassSums.add": {"features": numbers("n {self.sums.shape[1]}"), "labels": int64("n")},

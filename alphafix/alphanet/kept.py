@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alphafix.files import digest, read_tensors, write_tensors
+from alphafix.reading.boundary import reading
 from alphafix.values.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class FinishedTrials:
         if not path.is_file():
             return None
         tensors, metadata = read_tensors(path)
-        trials = Trials.of(tensors, metadata["trials"])
+        with reading(path, "finished trials", todo="remove the file"):
+            trials = Trials.of(tensors, metadata["trials"])
         logger.info("%d finished trials found in %s", len(trials), self.folder)
         return trials
 

@@ -43,7 +43,7 @@ def nearest_neighbours(
 
     Raises:
         InputError: If there is nothing to correct (see `ClassTable.require_correctable`), or
-            there are not more than K base classes.
+            there are not more than K base classes; or a distance is not finite.
     """
     classes.require_correctable()
     few, base = classes.few, classes.base
@@ -60,6 +60,13 @@ def nearest_neighbours(
         points = _unit_rows(means) if metric == "cosine" else means
         ids = base[_search(points[base], points, few, k)]
     distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
+    if not np.isfinite(distances).all():
+        raise InputError(
+            "distances between class means are not finite",
+            got=f"means up to {np.abs(means[np.r_[few, base]]).max():.3g}",
+            expected="distances within the range of float32 (3.4e38)",
+            todo="check the features, or scale them and the head's rows",
+        )
     return Neighbours(few, ids, distances, means.astype(np.float32), metric)
 
 
@@ -95,15 +102,25 @@ def _search(base: FloatArray64, points: FloatArray64, few: IntArray, k: int) -> 
 
     Nearest first, ties to the lower position; int64 of shape F x K.
     """
-    # Far from the origin, float32 would spend its digits on what all means have in common.
+    # Far from the origin, float32 would spend its digits on what all means have in common; squares
+    # of large numbers overflow there, and those of small ones are all zero.
     center = base.mean(axis=0)
+    scale = max(np.abs(base - center).max(), np.abs(points[few] - center).max()) or 1.0
     index = _faiss_index(base.shape[1])
-    index.add(np.ascontiguousarray(base - center, dtype=np.float32))
+    index.add(np.ascontiguousarray((base - center) / scale, dtype=np.float32))
     wanted = min(k + EXTRA_CANDIDATES, len(base))
     order = np.empty((len(few), k), dtype=np.int64)
     for start in range(0, len(few), SEARCH_ROWS):
         rows = points[few[start : start + SEARCH_ROWS]]
-        _, found = index.search(np.ascontiguousarray(rows - center, dtype=np.float32), wanted)
+        queries = np.ascontiguousarray((rows - center) / scale, dtype=np.float32)
+        _, found = index.search(queries, wanted)
+        if found.min(initial=0) < 0:
+            raise InputError(
+                "FAISS found fewer neighbours than there are classes",
+                got=f"class means up to {np.abs(points).max():.3g}",
+                expected="finite numbers",
+                todo="check the features, or scale them and the head's rows",
+            )
         for place, candidates in enumerate(np.sort(found.astype(np.int64), axis=1), start=start):
             exact = ((base[candidates] - rows[place - start]) ** 2).sum(axis=1)
             order[place] = candidates[np.argsort(exact, kind="stable")[:k]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alphafix.alphanet.training import Trial
-from alphafix.features.features import Features
+from alphafix.features.features import FeatureArrays, Features
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.labels import ByClass
 
@@ -29,6 +29,12 @@ class Source:
     def labels(self) -> IntArray:
         """Their class ids."""
         return self.store.labels[self.index]
+
+    def features(self) -> FeatureArrays:
+        """The samples in memory, as features of their own."""
+        ids = tuple(self.store.ids[index] for index in self.index.tolist())
+        rows = self.store.gather(self.index)
+        return FeatureArrays(rows, self.labels, ids, self.store.num_classes)
 
     def chunks(self) -> Iterator[tuple[FloatArray, IntArray]]:
         """Features and labels in order; the store is read once, from start to end."""

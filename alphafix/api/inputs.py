@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from alphafix.commands.options import StageOptions
+from alphafix.commands.options import FeatureStageOptions, StageOptions
 from alphafix.errors import InputError
 from alphafix.features.features import Features as FeatureValues
 
@@ -19,7 +19,7 @@ Features = FeatureValues | tuple[npt.ArrayLike, npt.ArrayLike]
 """Features in memory or on disk, or N x D features and N class ids as arrays or torch tensors."""
 
 # Keywords that say where results are read or written.
-_ABOUT_FILES = (*StageOptions.model_fields, "csv", "logger", "tensorboard")
+_ABOUT_FILES = (*FeatureStageOptions.model_fields, "csv", "logger", "tensorboard")
 
 
 def options_of(model: type[Options], keywords: Mapping[str, Any], **fixed: Any) -> Options:

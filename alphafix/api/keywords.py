@@ -23,12 +23,20 @@ class ExtractKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.extract` (see `ExtractOptions`)."""
 
     weights: str | Path | None
+    section: str
+    model_arg: Sequence[str]
+    check: str | Path | None
     split: str
+    split_name: Sequence[str]
+    val_fraction: float | None
+    val_seed: int
     head: str | None
     few_below: int | None
     many_above: int | None
     class_order: Literal["string", "natural"] | None
     class_map: str | Path | None
+    label_kind: Literal["names", "ids"] | None
+    endings: str | None
     root: str | Path | None
     prefix_map: Sequence[str]
     image_key: str | None
@@ -65,13 +73,14 @@ class NeighborsKeywords(StageKeywords, total=False):
 class TrainKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.train` (see `TrainOptions`)."""
 
+    verify: bool
     method: str
     rho: float | Sequence[float]
     seeds: int
     seed: int
     k: int | Sequence[int]
     metric: Literal["euclidean", "cosine", "random"] | None
-    preset: Literal["paper", "official", "released"]
+    preset: Literal["paper", "official", "released"] | None
     include_self: bool | None
     learn_bias: bool | None
     hidden: int | Sequence[int]
@@ -79,8 +88,13 @@ class TrainKeywords(StageKeywords, total=False):
     first_epoch: int
     batch_size: int
     lr: float
-    select: Literal["overall", "few", "harmonic", "constrained"]
+    select: Literal["overall", "few", "harmonic", "balanced", "constrained"]
     max_overall_drop: float | None
+    max_base_drop: float | None
+    max_class_drop: float | None
+    confidence: float
+    allow_worse: bool
+    at: str | None
     ensemble: Literal["mean", "single"]
     calibrate: bool | None
     holdout: float | None
@@ -111,6 +125,7 @@ class PatchKeywords(StageKeywords, total=False):
 class EvaluateKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.evaluate` (see `EvaluateOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     bootstraps: int
     seed: int
@@ -127,8 +142,10 @@ class EvaluateKeywords(StageKeywords, total=False):
 class CompareKeywords(StageKeywords, total=False):
     """Keywords of `alphafix.compare` (see `CompareOptions`)."""
 
+    verify: bool
     on: Literal["test", "val"]
     max_overall_drop: float
+    confidence: float
     methods: str | Sequence[str]
     rho: float | Sequence[float]
     seeds: int
@@ -145,4 +162,5 @@ class InspectKeywords(StageKeywords, total=False):
 
     head: str | None
     num_classes: int | None
+    all: bool
     width: int | None

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from alphafix.errors import AlphafixError, InputError
@@ -62,6 +63,9 @@ class Result(Protocol):
         """JSON data: what --json prints."""
 
 
+# Seconds that commands wait for one another, if they have no option for it.
+WAIT = 600.0
+
 Options = TypeVar("Options", bound="CommandOptions")
 Made = TypeVar("Made")
 
@@ -83,18 +87,36 @@ def alone(
 
     Raises:
         LockedError: If another command works there for longer than ``options.wait`` seconds.
+        InputError: If something would be written over what is read, or out of the folder.
         AlphafixError: What the work raises.
     """
+    from alphafix.commands.outputs import require_apart
+
     watch = watch or Watch()
-    with _folder(options, watch, begins=begins):
+    require_apart(options)
+    if options.place is None:
+        return work(options, watch)
+    with held(options.place, watch, wait=getattr(options, "wait", WAIT), begins=begins):
         return work(options, watch)
 
 
 @contextlib.contextmanager
-def _folder(options: CommandOptions, watch: Watch, *, begins: bool) -> Iterator[None]:
-    """Hold the lock of the command's folder; of several processes of one command the first does."""
-    place = options.place
-    if place is None or os.environ.get("RANK", "0") != "0" or not (begins or place.is_dir()):
+def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder; of several processes of one command the first does.
+
+    Args:
+        place: The folder.
+        watch: Who is told of others that hold it.
+        wait: Seconds to wait for them.
+        begins: Whether the folder is made if it is not there.
+
+    Raises:
+        LockedError: If another command works there for longer.
+        InputError: If the folder cannot be made, or what is written in it would lie elsewhere.
+    """
+    from alphafix.run.directory import Run
+
+    if os.environ.get("RANK", "0") != "0" or not (begins or place.is_dir()):
         yield
         return
     made = begins and not place.exists()
@@ -107,16 +129,13 @@ def _folder(options: CommandOptions, watch: Watch, *, begins: bool) -> Iterator[
             expected="a folder that can be written",
         ) from error
     try:
-        with locked(place, wait=getattr(options, "wait", _WAIT), say=watch.say):
+        with locked(place, wait=wait, say=watch.say):
+            Run(place).require_inside()
             yield
     finally:
         if made:
             with contextlib.suppress(OSError):
                 place.rmdir()  # only if nothing came of it
-
-
-# Seconds for commands that have no option for it.
-_WAIT = 600.0
 
 
 @dataclass(frozen=True)

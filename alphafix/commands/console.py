@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from alphafix.errors import Words, on_command_line, spelt
 from alphafix.progress import Advance
 from alphafix.shown import in_one_line, visible
 from alphafix.values.display import Table
@@ -101,7 +102,9 @@ class _Visible(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return what is shown of a record."""
-        return in_one_line(record.getMessage())
+        args = record.args if isinstance(record.args, tuple) else ()
+        words = (spelt(a.text, on_command_line) if isinstance(a, Words) else a for a in args)
+        return in_one_line(str(record.msg) % tuple(words) if args else record.getMessage())
 
 
 def show_log(level: int = logging.INFO) -> None:

@@ -6,10 +6,12 @@ is its help text, and `flag` gives it short names or makes it a positional argum
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 
 def flag(
@@ -19,6 +21,7 @@ def flag(
     flags: tuple[str, ...] = (),
     argument: bool = False,
     metavar: str | None = None,
+    writes: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of an options model, and how it appears on the command line.
@@ -29,9 +32,15 @@ def flag(
         flags: Flags to use instead of ``--field-name``.
         argument: Whether it is a positional argument.
         metavar: What stands for the value in the help text.
+        writes: Whether it names a file or folder that the command writes.
         **limits: What pydantic checks (``ge``, ``min_length``, ...).
     """
-    extra: dict[str, Any] = {"flags": list(flags), "argument": argument, "metavar": metavar}
+    extra: dict[str, Any] = {
+        "flags": list(flags),
+        "argument": argument,
+        "metavar": metavar,
+        "writes": writes,
+    }
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -81,6 +90,10 @@ OpenThreshold = Annotated[
 ]
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
 class CommandOptions(BaseModel):
     """Options of any command."""
 
@@ -93,6 +106,24 @@ class CommandOptions(BaseModel):
     def place(self) -> Path | None:
         """The folder in which one command works at a time, if there is one."""
         return None
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Names of the options that name what is written."""
+        fields = cls.model_fields.items()
+        return tuple(name for name, field in fields if _extra(field)["writes"])
+
+    def inputs(self, *, but: Collection[str] = ()) -> Iterator[Path]:
+        """Paths that options name to be read, alone, in a list or as SPLIT=FILE."""
+        left_out = {"run", *self.outputs(), *but}
+        for name, value in self:
+            if name in left_out:
+                continue
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Path):
+                    yield item
+                elif isinstance(item, str):
+                    yield from (Path(item), Path(item.partition("=")[2]))
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
@@ -122,3 +153,15 @@ class StageOptions(CommandOptions):
     def place(self) -> Path | None:
         """The run directory, in which one command works at a time."""
         return self.run
+
+
+class FeatureStageOptions(StageOptions):
+    """What stages take that read stored features."""
+
+    INCIDENTAL = StageOptions.INCIDENTAL | {"verify"}
+
+    verify: bool = flag(
+        True,
+        help="Compare stored features with their hashes before their first use; what has not "
+        "changed since is not read again.",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from alphafix.commands.options import CommandOptions, StageOptions
+from alphafix.commands.options import CommandOptions, FeatureStageOptions, StageOptions
 from alphafix.files import fingerprint
 from alphafix.run.artifact import Artifact
 from alphafix.run.directory import FEATURES, Provenance, Run
@@ -17,7 +17,7 @@ def record_of(
     options: CommandOptions,
     *inputs: str,
     what: object = None,
-    made: Collection[str] = ("output",),
+    made: Collection[str] = (),
     read: Iterable[Path] = (),
 ) -> Artifact:
     """The record of what a command makes, as it would be made now.
@@ -28,27 +28,18 @@ def record_of(
         options: Its options; files that they name are inputs too.
         *inputs: Results of the run that it reads, or `FEATURES` for those of all splits.
         what: What tells its results apart, like the path of a target.
-        made: Options that name what it makes, not what it reads.
+        made: Options that name no input although they name no output alone.
         read: What else it reads.
     """
     read = [*read, *(run.path(name) for name in inputs if name != FEATURES)]
     if FEATURES in inputs:
         read += sorted(run.path(FEATURES).glob("*/manifest.json"))
     hashes = {
-        str(file): fingerprint(file) for file in [*read, *_named(options, made)] if file.is_file()
+        str(file): fingerprint(file)
+        for file in [*read, *options.inputs(but=made)]
+        if file.is_file()
     }
-    recorded = options.model_dump(mode="json", exclude=set(StageOptions.model_fields))
+    kind = FeatureStageOptions if isinstance(options, FeatureStageOptions) else StageOptions
+    recorded = options.model_dump(mode="json", exclude=set(kind.model_fields))
     plan = Provenance(command, recorded, hashes)
     return Artifact(run.record(command, what), plan.to_dict())
-
-
-def _named(options: CommandOptions, made: Collection[str]) -> Iterable[Path]:
-    """Paths that the options name, alone, in a list, or as SPLIT=FILE."""
-    for name, value in options:
-        if name == "run" or name in made:
-            continue
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Path):
-                yield item
-            elif isinstance(item, str):
-                yield from (Path(item), Path(item.partition("=")[2]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
-from alphafix.features.features import FeatureArrays
+from alphafix.features.features import CHUNK_ROWS, FeatureArrays
+from alphafix.features.shards import require_unique
 from alphafix.files import open_safetensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.limits import MOST_ELEMENTS, most_unpacked
+from alphafix.reading.numpy_files import read_npy, read_npz
 from alphafix.values.arrays import Array
 from alphafix.values.texts import Texts
 
@@ -33,11 +36,12 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
         experts: Whether features may be N x E x D_e, of E experts; they come side by side.
 
     Raises:
-        InputError: If the file is of another kind or lacks an array of this split.
+        InputError: If the file is of another kind, lacks an array of this split, or has an id
+            twice.
         FileFormatError: If it is damaged, or the arrays do not fit together.
         MissingPackageError: If it is Parquet and pyarrow is not installed.
     """
-    arrays = _read_arrays(path)
+    arrays = _read_arrays(path, split)
     prefix = f"{split}_" if f"{split}_features" in arrays else ""
     for name in ("features", "labels"):
         if prefix + name not in arrays:
@@ -53,15 +57,24 @@ def read_features(path: Path, *, split: str, experts: bool = False) -> FeatureAr
     if experts and features.ndim == 3:
         features = features.reshape(len(features), -1)
     _check(path, features, labels, ids)
-    names = range(len(labels)) if ids is None else ids.tolist()
-    return FeatureArrays.read(
-        features.astype(np.float32, copy=False),
-        labels.astype(np.int64, copy=False),
-        tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
-    )
+    with np.errstate(over="ignore"):  # what is too large for float32 is found as not finite
+        rows = features.astype(np.float32, copy=False)
+    names = _ids(path, ids, len(rows))
+    require_unique(names, str(path))
+    return FeatureArrays.read(rows, labels.astype(np.int64, copy=False), names)
 
 
-def _read_arrays(path: Path) -> Mapping[str, Array]:
+def _ids(path: Path, ids: Array | None, count: int) -> tuple[str, ...]:
+    if ids is None:
+        return tuple(map(str, range(count)))
+    with reading(path, "a file of ids that are texts"):
+        found = [n.decode() if isinstance(n, bytes) else str(n) for n in ids.tolist()]
+        for name in found:
+            name.encode("utf-8", "surrogateescape")  # as they will be stored
+    return tuple(found)
+
+
+def _read_arrays(path: Path, split: str) -> Mapping[str, Array]:
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{path} is not a file of features",
@@ -72,23 +85,16 @@ def _read_arrays(path: Path) -> Mapping[str, Array]:
     if not path.is_file():
         raise InputError(f"{path} is not there", expected="a file of features")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, split)
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    try:
-        return _read_npy(path) if path.suffix == ".npy" else _read_npz(path)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise FileFormatError(
-            f"{path} is damaged or not a NumPy file",
-            got=str(error),
-            expected="plain arrays, no pickled objects",
-            todo="save it again with np.save or np.savez",
-        ) from error
+    if path.suffix == ".npy":
+        return _read_npy(path)
+    return read_npz(path, _names(split, "features", "labels", "ids"))
 
 
-def _read_npz(path: Path) -> Mapping[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def _names(split: str, *names: str) -> list[str]:
+    return [prefix + name for prefix in ("", f"{split}_") for name in names]
 
 
 def _read_npy(path: Path) -> Mapping[str, Array]:
@@ -101,13 +107,19 @@ def _read_npy(path: Path) -> Mapping[str, Array]:
             todo="save the labels there with np.save",
         )
     arrays = {
-        "features": np.load(path, allow_pickle=False),
-        "labels": np.load(labels, allow_pickle=False),
+        "features": read_npy(path),
+        "labels": read_npy(labels),
     }
     ids = ids_beside(path)
     if ids.is_file():
-        arrays["ids"] = np.load(ids, allow_pickle=False)
+        arrays["ids"] = read_npy(ids)
     return arrays
+
+
+def _array(path: Path) -> Array:
+    with path.open("rb") as opened:
+        found: Array = np.load(opened, allow_pickle=False)
+    return found
 
 
 def labels_beside(path: Path) -> Path:
@@ -123,43 +135,86 @@ def ids_beside(path: Path) -> Path:
     return labels.with_name(labels.name.replace("labels", "ids"))
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Array]:
+def _read_safetensors(path: Path, split: str) -> Mapping[str, Array]:
     arrays: dict[str, Array] = {}
-    with open_safetensors(path) as file:  # torch, because NumPy has no bfloat16
-        for name in file.keys():  # noqa: SIM118
+    wanted = set(_names(split, "features", "labels", "id_bytes", "id_ends"))
+    with (
+        open_safetensors(path) as file,  # torch, because NumPy has no bfloat16
+        reading(path, "a safetensors file of arrays that NumPy has"),
+    ):
+        for name in wanted.intersection(file.keys()):
             tensor = file.get_tensor(name)
             arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    for prefix in [name.removesuffix("id_bytes") for name in arrays if name.endswith("id_bytes")]:
-        texts = Texts(arrays[f"{prefix}id_bytes"].tobytes(), arrays[f"{prefix}id_ends"])
-        arrays[f"{prefix}ids"] = np.array(list(texts), dtype=str)
+        for prefix in ("", f"{split}_"):
+            if f"{prefix}id_bytes" in arrays:
+                texts = Texts.read(arrays[f"{prefix}id_bytes"], arrays[f"{prefix}id_ends"])
+                arrays[f"{prefix}ids"] = np.array(list(texts), dtype=object)
     return arrays
 
 
 def _read_parquet(path: Path) -> Mapping[str, Array]:
     parquet = import_parquet()
+    columns = {"features": "features", "label": "labels", "id": "ids"}
+    with reading(path, "a Parquet file of features (lists of one length), label and id"):
+        with parquet.ParquetFile(path) as file:
+            _check_counts(path, file.metadata)
+            present = [name for name in columns if name in file.schema_arrow.names]
+            table = _read_batches(path, file, present)
+        arrays = {columns[name]: table.column(name).combine_chunks() for name in present}
+        if any(values.null_count for values in arrays.values()):
+            raise ValueError("empty cells")
+        return {
+            name: _matrix(values) if name == "features" else _column(values)
+            for name, values in arrays.items()
+        }
+
+
+def _check_counts(path: Path, metadata: Any) -> None:
+    """Hold the sizes that a Parquet file says against its own.
+
+    One value repeated takes hardly a byte, however often; features are hardly packed at all. (What
+    it says of columns is left alone: pyarrow ends the process where that is damaged.)
+    """
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    sizes = [group.total_byte_size for group in groups]
+    _require_size(path, max(8 * metadata.num_rows, sum(sizes)))
+    if metadata.num_rows < 0 or any(size < 0 for size in sizes):
+        raise ValueError("sizes below zero")
+
+
+def _read_batches(path: Path, file: Any, names: list[str]) -> Any:
+    """Read columns piece by piece, to stop where they are more than the file said."""
     import pyarrow
 
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise FileFormatError(
-            f"{path} is damaged or not a Parquet file", got=str(error), todo="make it again"
-        ) from error
-    arrays: dict[str, Array] = {}
-    for column, name in (("features", "features"), ("label", "labels"), ("id", "ids")):
-        if column in table.column_names:
-            values = table.column(column).combine_chunks()
-            arrays[name] = _matrix(values) if name == "features" else _column(values)
-    return arrays
+    batches, unpacked = [], 0
+    for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=names, use_threads=False):
+        batches.append(batch)
+        unpacked += batch.nbytes
+        _require_size(path, unpacked)
+    if not batches:
+        raise ValueError("no rows")
+    return pyarrow.Table.from_batches(batches)
+
+
+def _require_size(path: Path, unpacked: int) -> None:
+    most = most_unpacked(path.stat().st_size)
+    if unpacked > most:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, at most {most:,} are read")
 
 
 def _matrix(values: Any) -> Array:
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat).reshape(len(values), -1)
+    flat = values.flatten()
+    if flat.null_count or len(flat) % max(1, len(values)):
+        raise ValueError("lists of features with empty cells or of several lengths")
+    width = len(flat) // max(1, len(values))
+    if any(length != width for length in values.value_lengths().unique().to_pylist()):
+        raise ValueError("lists of features of several lengths")
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(values), width)
 
 
 def _column(values: Any) -> Array:
-    return np.asarray(values.to_pylist())
+    found = values.to_numpy(zero_copy_only=False)
+    return np.asarray(found)
 
 
 def import_parquet() -> Any:
@@ -191,7 +246,7 @@ def _check(
             expected="features N x D and labels N",
             todo="save one row of features and one label a sample",
         )
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iu" or labels.max(initial=0) > MOST_ELEMENTS:
         raise FileFormatError(
             f"the labels of {path} are no class ids",
             got=f"dtype {labels.dtype}",
@@ -201,8 +256,8 @@ def _check(
         raise FileFormatError(
             f"the features of {path} are no floating-point numbers", got=f"dtype {features.dtype}"
         )
-    if ids is not None and len(ids) != len(labels):
+    if ids is not None and ids.shape != labels.shape:
         raise FileFormatError(
             f"ids and labels of {path} differ in number",
-            got=f"{len(ids)} ids, {len(labels)} labels",
+            got=f"ids {ids.shape}, labels {labels.shape}",
         )

@@ -21,6 +21,7 @@ from alphafix.features.sums import ClassSums
 from alphafix.images.batches import Batch, BatchDataset, bad_image, load_batches
 from alphafix.progress import Advance
 from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.head import Head
 
 FeaturesOf = Callable[[Tensor], Tensor]
 """A batch of images on the CPU -> n x D features, wherever they are computed."""
@@ -44,6 +45,7 @@ class Job:
         world: Number of processes.
         shard_samples: Samples a shard, or None for the usual size in bytes.
         decoder: Decodes what the dataset left encoded.
+        head: The model's head, whose hits are counted by class.
         around: Entered while the model runs, when the processes that load images have started.
     """
 
@@ -60,6 +62,7 @@ class Job:
     world: int = 1
     shard_samples: int | None = None
     decoder: Callable[[Batch], Batch] | None = None
+    head: Head | None = None
     around: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def shards(self) -> Iterator[ShardPlan]:
@@ -100,14 +103,14 @@ def extract_shards(job: Job, ledger: Ledger, advance: Advance) -> tuple[ClassSum
         advance: Told of each batch.
 
     Returns:
-        Class sums and counts over all of this process's shards, in the order of the shards;
+        Class sums, counts and hits over all of this process's shards, in the order of the shards;
         and the number of these shards.
 
     Raises:
         InputError: If an image cannot be used (and ``skip_bad`` is false), a label is out of
             range, or a feature is not finite.
     """
-    sums = ClassSums(job.num_classes, job.width)
+    sums = ClassSums(job.num_classes, job.width, job.head)
     done = functools.cache(ledger.done)  # each shard's hash is checked once
     todo = (plan for plan in job.shards() if done(plan.name) is None)
     keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo)
@@ -149,6 +152,7 @@ class _Rows:
     labels: list[Tensor]
     ids: list[str]
     bad: list[tuple[str, str]]
+    cut: list[str]
 
     def checked(self, job: Job) -> tuple[FloatArray, IntArray]:
         """Features and labels, as they may be stored; waits for the device."""
@@ -159,13 +163,14 @@ class _Rows:
 
 
 def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advance) -> _Rows:
-    rows = _Rows([], [], [], [])
+    rows = _Rows([], [], [], [], [])
     for key in plan.batches(job.batch_size):
         batch = next(batches)
         batch = batch if job.decoder is None else job.decoder(batch)
         if batch.bad and not job.skip_bad:
             raise bad_image(batch.bad)
         rows.bad.extend(batch.bad)
+        rows.cut.extend(batch.cut)
         if isinstance(batch.images, Tensor):
             rows.features.append(job.features_of(batch.images))
             rows.labels.append(batch.labels)
@@ -185,7 +190,7 @@ def _write(
             path = ledger.folder / f"{plan.name}.safetensors"
             shard, stored = write_shard(path, features, labels, rows.ids, dtype=job.dtype)
             sums.add(stored, labels)
-        ledger.write(Note(plan.name, shard, tuple(rows.bad)))
+        ledger.write(Note(plan.name, shard, tuple(rows.bad), len(rows.cut)))
 
     return finish
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
-from alphafix.features.shards import check_rows
+from alphafix.features.scatter import ROWS, WithinClass, within_class
+from alphafix.features.shards import check_rows, require_unique
 from alphafix.features.sums import ClassSums
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
 from alphafix.values.display import Displayed
@@ -55,13 +56,15 @@ class Features(Displayed, ABC):
             num_classes: C; the largest label and one by default.
 
         Raises:
-            InputError: If the shapes do not fit together, a label is no class id, or a
-                feature is not finite.
+            InputError: If the shapes do not fit together, a label is no class id, a feature is
+                not finite, or an id is there twice.
         """
         rows, classes = _matrix(features), _class_ids(labels)
         names = tuple(str(i) for i in range(len(classes))) if ids is None else tuple(ids)
         count = _classes_in(classes) if num_classes is None else num_classes
         check_rows(rows, classes, names, num_classes=count, dtype="float32")
+        if ids is not None:
+            require_unique(names, "the features")
         return FeatureArrays(rows, classes, names, count)
 
     @property
@@ -84,6 +87,14 @@ class Features(Displayed, ABC):
         Returns:
             float64 of shape C x D; a row of NaN for a class without samples.
         """
+
+    def within_class(self, classes: IntArray) -> WithinClass:
+        """Within-class covariance of ``classes``, each with the same weight.
+
+        Args:
+            classes: Ids, int64.
+        """
+        return within_class(self.chunks(ROWS), self.labels, self.class_means(), classes)
 
     def class_counts(self) -> IntArray:
         """Samples of each class, int64 of shape C; those of no known class do not count."""
@@ -164,6 +175,10 @@ class FeatureArrays(Features):
 
     def class_means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples."""
+        return self._means
+
+    @cached_property
+    def _means(self) -> FloatArray64:
         found = ClassSums(self.num_classes, self.width)
         found.add(self.features, self.labels)
         return found.means()

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.errors import FileFormatError, option
+from alphafix.errors import option
 from alphafix.features.shards import Shard
 from alphafix.features.store import PARTIAL
-from alphafix.files import read_json, sha256_file, write_json
+from alphafix.files import read_object, sha256_file, write_json
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import PLAN
 
 
@@ -25,11 +27,13 @@ class Note:
         name: The shard's name, without suffix.
         shard: Its file, or None if no sample of it could be used.
         skipped: Id and reason of each image that was left out.
+        cut: Number of images whose values were cut to 8 bits.
     """
 
     name: str
     shard: Shard | None
     skipped: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
 
 
 class Ledger:
@@ -60,6 +64,7 @@ class Ledger:
         data = {
             "shard": None if note.shard is None else vars(note.shard),
             "skipped": [list(pair) for pair in note.skipped],
+            "cut": note.cut,
         }
         write_json(self.notes / f"{note.name}.json", data, overwrite=True)
 
@@ -69,14 +74,6 @@ class Ledger:
 
 
 def _read_note(path: Path) -> Note:
-    data = read_json(path)
-    try:
-        shard = None if data["shard"] is None else Shard(**data["shard"])
-        skipped = tuple((str(a), str(b)) for a, b in data["skipped"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path} is damaged",
-            got=repr(error),
-            todo=f"extract again with {option('overwrite', True)}",
-        ) from error
-    return Note(path.stem, shard, skipped)
+    todo = f"extract again with {option('overwrite', True)}"
+    with reading(path, "a note of an extraction", todo=todo):
+        return typed(Note, {"name": path.stem, **read_object(path)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from alphafix.errors import InputError, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.texts import Texts
 
@@ -35,7 +38,7 @@ class Shard:
     """
 
     file: str
-    samples: int
+    samples: Count
     sha256: str
 
 
@@ -82,6 +85,23 @@ def check_rows(
             )
 
 
+def require_unique(ids: Sequence[str], of: str) -> None:
+    """Check that no sample is there twice: it would be counted twice in all figures.
+
+    Raises:
+        InputError: If an id is.
+    """
+    if len(set(ids)) == len(ids):
+        return
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    raise InputError(
+        f"{len(twice)} sample ids of {of} are there more than once",
+        got=some(twice),
+        expected="an id of its own for each sample",
+        todo="leave out what is there twice, or give each sample its own id",
+    )
+
+
 def rounded(features: FloatArray, dtype: str) -> torch.Tensor:
     """Features as they are stored; torch, not NumPy, because NumPy has no bfloat16."""
     import torch
@@ -118,5 +138,5 @@ def write_shard(
 
 def read_shard(path: Path) -> tuple[FloatArray, IntArray]:
     """Read the features (n x D float32) and labels of a shard."""
-    with open_safetensors(path) as file:
+    with open_safetensors(path) as file, reading(path, "a shard of features"):
         return file.get_tensor("features").float().numpy(), file.get_tensor("labels").numpy()

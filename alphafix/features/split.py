@@ -13,9 +13,10 @@ from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.store import MANIFEST, FeatureStore
 from alphafix.features.writer import nothing_to_store, write_manifest
-from alphafix.files import read_json, write_text
+from alphafix.files import write_text
 from alphafix.progress import Progress
-from alphafix.run.artifact import Artifact, Plan, difference
+from alphafix.run.artifact import Artifact, Plan, difference, recorded_plan
+from alphafix.shown import in_one_line
 
 SKIPPED = "skipped.txt"
 
@@ -24,6 +25,9 @@ OF_THE_MODEL = (
     "backbone",
     "model_sha256",
     "weights_sha256",
+    "section",
+    "model_arg",
+    "config_sha256",
     "head",
     "image_size",
     "crop_pct",
@@ -61,7 +65,7 @@ def extract_split(
     with progress(f"extract {info['split']}", total) as advance:
         sums, count = extract_shards(job, ledger, advance)
     count = ranks.total(count)  # this waits for all of them, too
-    ranks.add_up(sums.sums, sums.counts)
+    ranks.add_up(sums.sums, sums.counts, sums.hits)
     if ranks.first:
         notes = _all_notes(ledger, count)
         shards = [note.shard for note in notes if note.shard is not None]
@@ -70,7 +74,7 @@ def extract_split(
         skipped = [pair for note in notes for pair in note.skipped]
         write_text(
             ledger.folder / SKIPPED,
-            "".join(f"{name}\t{reason}\n" for name, reason in skipped),
+            "".join(f"{in_one_line(name)}\t{in_one_line(reason)}\n" for name, reason in skipped),
             overwrite=True,
         )
         write_manifest(
@@ -78,7 +82,12 @@ def extract_split(
             shards,
             sums,
             dtype=job.dtype,
-            info={**info, "skipped": len(skipped), "provenance": dict(artifact.plan)},
+            info={
+                **info,
+                "skipped": len(skipped),
+                "cut": sum(note.cut for note in notes),
+                "provenance": dict(artifact.plan),
+            },
         )
         artifact.finish()
     ranks.wait()
@@ -119,7 +128,7 @@ def require_one_model(root: Path, plans: Mapping[str, Plan]) -> None:
     """
     now = of_the_model(next(iter(plans.values())))
     for path in sorted(root.glob(f"*/{MANIFEST}")):
-        other = of_the_model(read_json(path).get("provenance") or {})
+        other = of_the_model(recorded_plan(path))
         if path.parent.name not in plans and other != now:
             raise TargetExistsError(
                 f"{path.parent} was made with another model or transform",

@@ -7,31 +7,57 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
 from alphafix.features.features import CHUNK_ROWS, Features
+from alphafix.features.scatter import WithinClass
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
-from alphafix.files import open_safetensors, read_json, read_tensors, sha256_file
+from alphafix.features.verification import require_inside, verify_shards
+from alphafix.files import (
+    digest,
+    open_safetensors,
+    read_metadata,
+    read_object,
+    read_tensors,
+    sha256_file,
+    write_tensors,
+)
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
+SCATTER = "within-class.safetensors"
 PARTIAL = "partial"
+
+_SHARD = "a shard of features"
 
 
 def store_artifact(folder: Path, plan: Plan) -> Artifact:
     """The store in ``folder`` as ``plan`` would make it."""
     return Artifact(folder / MANIFEST, plan, unfinished=folder / PARTIAL, owned=(folder,))
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of a manifest, beside what it is only told."""
+
+    shards: tuple[Shard, ...]
+    width: Count
+    num_classes: Count
+    dtype: Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,7 @@ class FeatureStore(Features):
         num_classes: C; labels are in 0..C-1, or -1 for open-set samples.
         dtype: Stored element type ("float32", "float16" or "bfloat16").
         info: Everything else that the manifest says (source, provenance, skipped samples).
+        verifies: Whether shards are compared with their hashes before they are first read.
     """
 
     folder: Path
@@ -53,14 +80,21 @@ class FeatureStore(Features):
     num_classes: int
     dtype: str
     info: dict[str, Any]
+    verifies: bool = True
 
     @classmethod
-    def open(cls, folder: Path) -> FeatureStore:
+    def open(cls, folder: Path, *, verify: bool = True) -> FeatureStore:
         """Open a finished store.
+
+        Args:
+            folder: Where it is.
+            verify: Whether its shards are compared with their hashes before they are first read
+                (once: a shard that has not changed since is not hashed again).
 
         Raises:
             MissingStageError: If there is no manifest.
-            FileFormatError: If the manifest is damaged or a shard is missing.
+            FileFormatError: If the manifest is damaged, or a shard is missing or elsewhere. When
+                it is read: if a shard is not what the manifest says.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -69,29 +103,19 @@ class FeatureStore(Features):
                 expected=f"a feature store with {MANIFEST}",
                 todo=f"run {call('extract', split=folder.name)}, or give {option('features')}",
             )
-        data = read_json(path)
-        try:
-            shards = tuple(Shard(**entry) for entry in data.pop("shards"))
-            store = cls(
-                folder=folder,
-                shards=shards,
-                width=int(data.pop("width")),
-                num_classes=int(data.pop("num_classes")),
-                dtype=str(data.pop("dtype")),
-                info=data,
-            )
-        except (KeyError, TypeError) as error:
+        with reading(path, "a feature manifest", todo="extract again"):
+            data = read_object(path)
+            manifest = typed(_Manifest, data)
+        own = vars(manifest)
+        info = {name: value for name, value in data.items() if name not in own}
+        store = cls(folder=folder, info=info, verifies=verify, **own)
+        if len(store) != data.get("num_samples", len(store)):
             raise FileFormatError(
-                f"{path} is not a feature manifest", got=repr(error), todo="extract again"
-            ) from error
-        for shard in shards:
-            if not (folder / shard.file).is_file():
-                raise FileFormatError(
-                    f"a shard of {folder} is missing",
-                    got=f"no {shard.file}",
-                    expected=f"{len(shards)} shards as the manifest lists them",
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+                f"{path} is not a feature manifest",
+                got=f"{data['num_samples']} samples, in its shards {len(store)}",
+                todo="extract again",
+            )
+        require_inside(folder, store.shards)
         return store
 
     @property
@@ -106,6 +130,9 @@ class FeatureStore(Features):
     def labels(self) -> IntArray:  # type: ignore[override]  # frozen
         """All labels, int64 of shape N."""
         parts = [self._read(shard, "labels") for shard in self.shards]
+        for shard, labels in zip(self.shards, parts, strict=True):
+            if labels.dtype != np.int64 or labels.shape != (shard.samples,):
+                raise _another(self.folder / shard.file, f"labels {labels.dtype} {labels.shape}")
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @cached_property
@@ -113,23 +140,39 @@ class FeatureStore(Features):
         """All sample ids, N of them."""
         found: list[str] = []
         for shard in self.shards:
-            text = self._read(shard, "id_bytes").tobytes()
-            found += Texts(text, self._read(shard, "id_ends"))
+            with reading(self.folder / shard.file, _SHARD):
+                texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
+                if len(texts) != shard.samples:
+                    raise ValueError(f"{len(texts)} ids of {shard.samples} samples")
+                found += texts
         return tuple(found)
 
+    @cached_property
+    def _verified(self) -> bool:
+        """Whether the shards were compared with their hashes, which is done when it is asked."""
+        if self.verifies:
+            verify_shards(self.folder, self.shards)
+        return self.verifies
+
     def _read(self, shard: Shard, name: str) -> Array:
-        with open_safetensors(self.folder / shard.file, framework="numpy") as file:
+        _ = self._verified
+        path = self.folder / shard.file
+        with open_safetensors(path, framework="numpy") as file, reading(path, _SHARD):
             array: Array = file.get_tensor(name)
             return array
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
+        _ = self._verified
         # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
         framework = "pt" if self.dtype == "bfloat16" else "numpy"
         start = 0
         for shard in self.shards:
             with open_safetensors(self.folder / shard.file, framework=framework) as file:
-                part = file.get_slice("features")
+                with reading(self.folder / shard.file, _SHARD):
+                    part = file.get_slice("features")
+                if part.get_shape() != [shard.samples, self.width]:
+                    raise _another(self.folder / shard.file, f"features {part.get_shape()}")
                 for row in range(0, shard.samples, rows):
                     chunk = part[row : min(row + rows, shard.samples)]
                     wide = chunk.float().numpy() if framework == "pt" else chunk
@@ -138,11 +181,13 @@ class FeatureStore(Features):
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""
-        out = np.empty((len(index), self.width), dtype=np.float32)
+        out: FloatArray | None = None
         for start, chunk in self.chunks():
+            if out is None:  # now that the width is known to be as the manifest says
+                out = np.empty((len(index), self.width), dtype=np.float32)
             low, high = np.searchsorted(index, [start, start + len(chunk)])
             out[low:high] = chunk[index[low:high] - start]
-        return out
+        return np.empty((0, self.width), dtype=np.float32) if out is None else out
 
     def class_means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples.
@@ -153,6 +198,20 @@ class FeatureStore(Features):
         Raises:
             InputError: If the statistics do not belong to the store.
         """
+        statistics = self._statistics()
+        return class_means(statistics["sums"], statistics["counts"])
+
+    def class_hits(self) -> IntArray | None:
+        """Samples of each class that the run's head predicts rightly, int64 of shape C.
+
+        They were counted when the store was written; None where that was done without the head.
+
+        Raises:
+            InputError: If the statistics do not belong to the store.
+        """
+        return self._statistics().get("hits")
+
+    def _statistics(self) -> dict[str, Array]:
         path = self.folder / STATISTICS
         if not path.is_file() or sha256_file(path) != self.info.get("statistics_sha256"):
             raise InputError(
@@ -161,20 +220,45 @@ class FeatureStore(Features):
                 todo=f"extract again with {option('overwrite', True)}",
             )
         statistics, _ = read_tensors(path)
-        return class_means(statistics["sums"], statistics["counts"])
+        require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
+        return statistics
+
+    def within_class(self, classes: IntArray) -> WithinClass:
+        """Within-class covariance of ``classes``, each with the same weight.
+
+        It is kept beside the class means, so that the features are read once for it; which
+        classes count is known only when all are counted, so not while features are extracted.
+
+        Args:
+            classes: Ids, int64.
+        """
+        path = self.folder / SCATTER
+        made_from = digest([self.info.get("statistics_sha256"), classes.tolist()])
+        if path.is_file() and read_metadata(path).get("made_from") == made_from:
+            tensors, metadata = read_tensors(path)
+            require_arrays(path, tensors, {"covariance": "f D D"})
+            return WithinClass(
+                tensors["covariance"], typed(float, metadata["shrinkage"], path.name)
+            )
+        found = super().within_class(classes)
+        if os.access(self.folder, os.W_OK):  # features on a read-only disk serve as well
+            metadata = {"made_from": made_from, "shrinkage": found.shrinkage}
+            write_tensors(path, {"covariance": found.covariance}, metadata, overwrite=True)
+        return found
 
     def verify(self) -> None:
-        """Compare each shard with the hash in the manifest.
+        """Compare each shard with the hash in the manifest, whether or not that was done before.
 
         Raises:
             FileFormatError: If one differs.
         """
-        for shard in self.shards:
-            found = sha256_file(self.folder / shard.file)
-            if found != shard.sha256:
-                raise FileFormatError(
-                    f"{self.folder / shard.file} has changed since it was written",
-                    got=found[:12],
-                    expected=shard.sha256[:12],
-                    todo=f"extract again with {option('overwrite', True)}",
-                )
+        verify_shards(self.folder, self.shards, anew=True)
+
+
+def _another(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} is another shard than the manifest says",
+        got=got,
+        expected="its features and labels, a row a sample",
+        todo=f"extract again with {option('overwrite', True)}",
+    )

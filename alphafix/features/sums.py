@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.head import Head
 
 # Rows that are widened to float64 at a time.
 _ROWS = 4096
@@ -16,9 +17,13 @@ class ClassSums:
     Attributes:
         sums: float64 of shape C x D.
         counts: int64 of shape C.
+        hits: Samples that a head predicts rightly, int64 of shape C; zeros without a head.
+        head: The head, or None.
     """
 
-    def __init__(self, num_classes: int, width: int) -> None:
+    def __init__(self, num_classes: int, width: int, head: Head | None = None) -> None:
+        self.head = head
+        self.hits = np.zeros(num_classes, dtype=np.int64)
         self.sums = np.zeros((num_classes, width), dtype=np.float64)
         self.counts = np.zeros(num_classes, dtype=np.int64)
 
@@ -31,6 +36,9 @@ class ClassSums:
         for start in range(0, len(labels), _ROWS):
             rows = slice(start, start + _ROWS)
             np.add.at(self.sums, labels[rows], features[rows].astype(np.float64))
+        if self.head is not None:
+            right = labels[self.head.predict(features.astype(np.float32, copy=False)) == labels]
+            self.hits += np.bincount(right, minlength=len(self.hits))
 
     def means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples."""

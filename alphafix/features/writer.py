@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from alphafix.features.features import Features
 from alphafix.features.shards import SHARD_BYTES, Shard, check_rows, write_shard
 from alphafix.features.store import MANIFEST, STATISTICS, FeatureStore
 from alphafix.features.sums import ClassSums
+from alphafix.features.verification import remember
 from alphafix.files import sha256_file, write_json, write_tensors
 from alphafix.progress import Progress, silent
 from alphafix.run.artifact import Artifact
@@ -148,7 +150,7 @@ def write_manifest(
     """Write the class statistics and, last of all, the manifest; return the store."""
     write_tensors(
         folder / STATISTICS,
-        {"sums": sums.sums, "counts": sums.counts},
+        {"sums": sums.sums, "counts": sums.counts, **({"hits": sums.hits} if sums.head else {})},
         {"value": "class statistics"},
         overwrite=True,
     )
@@ -163,4 +165,5 @@ def write_manifest(
         **info,
     }
     write_json(folder / MANIFEST, manifest, overwrite=True)
+    remember(folder, shards, time.time_ns())  # each was hashed when it was written
     return FeatureStore.open(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
 from alphafix.foreign.pickles import read_pickled_features, require_allowed
+from alphafix.reading.boundary import reading
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import TIERS, Thresholds
 from alphafix.values.head import Head, HeadSource
 
 # Heads of heads of heads would be a circle.
 _MOST_COMBINED = 3
+_MOST_PARTS = 100
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,8 @@ def open_folder(folder: Path, name: str | None) -> Folder:
 
 
 def _class_ids(path: Path) -> tuple[int, ...]:
-    try:
+    with reading(path, "a list of class ids, one a line"):
         return tuple(int(line) for line in path.read_text(encoding="utf-8").split())
-    except ValueError as error:
-        raise FileFormatError(
-            f"{path} is no list of class ids", got=str(error), expected="one number a line"
-        ) from error
 
 
 def read_features(folder: Folder, *, allowed: bool) -> dict[str, FeatureArrays]:
@@ -133,8 +132,11 @@ def read_head(path: Path, *, scale: float = 1.0) -> Head:
 def _linear(path: Path, depth: int) -> tuple[FloatArray, FloatArray | None]:
     data: Any = load_torch(path)
     if isinstance(data, list) and data and depth < _MOST_COMBINED:
-        parts = [_linear(_named(path, item), depth + 1) for item in data]
-        weight = np.concatenate([part[0] for part in parts], axis=1)
+        parts = [_linear(_named(path, item), depth + 1) for item in data[:_MOST_PARTS]]
+        with reading(path, "a list of heads of the same classes"):
+            if len(data) > _MOST_PARTS:
+                raise ValueError(f"{len(data)} heads, at most {_MOST_PARTS} are read")
+            weight = np.concatenate([part[0] for part in parts], axis=1)
         weight /= len(parts)
         biases = [part[1] for part in parts if part[1] is not None]
         return weight, np.mean(biases, axis=0, dtype=np.float32) if biases else None
@@ -144,15 +146,20 @@ def _linear(path: Path, depth: int) -> tuple[FloatArray, FloatArray | None]:
             got=", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__,
             expected='"weight" (C x D) and "bias" (C, or None)',
         )
-    bias = data.get("bias")
-    return data["weight"].float().numpy(), None if bias is None else bias.float().numpy()
+    with reading(path, 'a head: tensors "weight" (C x D) and "bias" (C, or None)'):
+        bias = data.get("bias")
+        arrays = data["weight"].float().numpy(), None if bias is None else bias.float().numpy()
+        shapes = [array.ndim for array in arrays if array is not None]
+        if shapes not in ([2], [2, 1]):
+            raise ValueError(f"arrays of {shapes} axes")
+        return arrays
 
 
 def _named(path: Path, item: Any) -> Path:
     if not isinstance(item, Mapping) or not isinstance(item.get("classifier_file"), str):
         raise FileFormatError(
             f"{path} holds a list of something else than heads",
-            got=repr(item)[:80],
+            got=reprlib.repr(item),
             expected='entries with "classifier_file"',
         )
     return path.parent / str(item["classifier_file"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, call, option, some
+from alphafix.features.class_names import ARRAYS, CLASS_NAMES
 from alphafix.features.features import FeatureArrays
 from alphafix.files import open_safetensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.numpy_files import npz_names, read_npz
 from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import ClassTable, Thresholds
 from alphafix.values.head import Head
@@ -73,11 +75,7 @@ def _splits_in(path: Path) -> tuple[str, ...]:
     """Splits whose arrays a file names (``train_features``); none if it holds one split."""
     names: Collection[str] = ()
     if path.suffix == ".npz" and path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                names = file.files
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return ()  # reading it will say what is wrong
+        names = npz_names(path)
     elif path.suffix == ".safetensors":
         with open_safetensors(path) as file:
             names = file.keys()
@@ -88,7 +86,7 @@ def read_head(path: Path) -> Head:
     """Read ``weight`` (C x D) and ``bias`` (C, if there is one) from .npz or .safetensors.
 
     Raises:
-        FileFormatError: If there is no such array.
+        FileFormatError: If there is no such array, or one of an unknown name.
         InputError: If their shapes do not fit, or a number is not finite.
     """
     arrays: dict[str, FloatArray] = {}
@@ -102,18 +100,11 @@ def read_head(path: Path) -> Head:
             f"format goes to {call('extract', weights=None)} and {call('patch')}",
         )
     if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {n: file[n] for n in ("weight", "bias") if n in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise FileFormatError(
-                f"{path} is not a readable .npz file",
-                got=str(error),
-                expected="arrays `weight` and `bias`",
-                todo="save it again with numpy.savez",
-            ) from error
+        _refuse_unknown(path, npz_names(path))
+        arrays = read_npz(path, ("weight", "bias"))
     else:
-        with open_safetensors(path) as file:
+        with open_safetensors(path) as file, reading(path, "a file of a head"):
+            _refuse_unknown(path, file.keys())
             names = [name for name in ("weight", "bias") if name in file.keys()]  # noqa: SIM118
             arrays = {name: file.get_tensor(name).float().numpy() for name in names}
     if "weight" not in arrays:
@@ -122,24 +113,40 @@ def read_head(path: Path) -> Head:
             expected='"weight" (C x D) and, if the layer has one, "bias" (C)',
             todo="save the last layer under these names",
         )
-    return Head(np.asarray(arrays["weight"], np.float32), arrays.get("bias"))
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiu"]
+    if wrong:
+        raise FileFormatError(
+            f"the {wrong[0]} of {path} is no array of numbers",
+            got=arrays[wrong[0]].dtype,
+            expected="floating-point numbers",
+        )
+    with np.errstate(over="ignore"):  # what is too large for float32 is found as not finite
+        return Head(np.asarray(arrays["weight"], np.float32), arrays.get("bias"))
+
+
+def _refuse_unknown(path: Path, names: Collection[str]) -> None:
+    """Whoever misspells "bias" must not go on without; features may be in the same file."""
+    features = {f"{split}_{name}" for split in SPLITS for name in ARRAYS} | {*ARRAYS, CLASS_NAMES}
+    unknown = sorted({*names} - {"weight", "bias"} - features)
+    if unknown and "weight" in names:
+        raise FileFormatError(
+            f"{path} holds more than a head",
+            got=some(unknown),
+            expected="weight and, if the layer has one, bias",
+            todo="correct the name, or leave it out",
+        )
 
 
 def read_names(path: Path) -> list[str]:
     """Class names, one a line.
 
     Raises:
-        FileFormatError: If the file is no text in UTF-8.
+        InputError: If it cannot be read.
+        FileFormatError: If it is no text in UTF-8.
     """
-    try:
+    what = "class names in the order of the head, one a line, in UTF-8"
+    with reading(path, what, todo="save it as UTF-8"):
         return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise FileFormatError(
-            f"{path} is not text in UTF-8",
-            got=str(error),
-            expected="class names in the order of the head, one a line",
-            todo="save it as UTF-8",
-        ) from error
 
 
 def _check(found: FeatureArrays, split: str, head: Head) -> None:

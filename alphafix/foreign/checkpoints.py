@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from alphafix.checkpoints.formats.opening import find_file, format_of
 from alphafix.checkpoints.formats.sections import without_wrapper
-from alphafix.checkpoints.formats.tensors import Tensor as Stored
-from alphafix.checkpoints.formats.tensors import elements, read_raw
-from alphafix.checkpoints.formats.torch_format import TorchFormat
+from alphafix.checkpoints.formats.torch_format import TorchFormat, map_tensors
 from alphafix.errors import FileFormatError, InputError, call, some
 from alphafix.values.head import HeadSource
 
@@ -52,16 +50,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             got=found,
             expected="a .pth file, as the project's training script writes it",
         )
-    checkpoint = TorchFormat(pass_over=True).open(path)
-    return {tensor.name: _load(tensor) for tensor in checkpoint.tensors}
-
-
-def _load(stored: Stored) -> Tensor:
-    import torch
-
-    array = elements(stored, read_raw(stored)).copy()
-    tensor = torch.from_numpy(array)
-    return tensor.view(torch.bfloat16) if stored.dtype == "bfloat16" else tensor
+    return map_tensors(TorchFormat(with_code=True).open(path).tensors)
 
 
 def networks(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

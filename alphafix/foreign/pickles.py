@@ -14,12 +14,14 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from alphafix.checkpoints.formats._skeleton import read_skeleton
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
+from alphafix.reading.unpickling import Unpickler, require_plain_keys
 from alphafix.values.arrays import Array
 
 # Kinds of NumPy's types that are numbers or text: never objects ("O"), records or dates.
@@ -100,12 +102,17 @@ def _encode(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
+def _container(kind: type[Any]) -> Callable[..., Any]:
     """Containers are made of containers that are there: not of a number or a length."""
 
-    def made(*parts: object) -> Any:
+    def made(*parts: Any) -> Any:
         if len(parts) > 1 or not all(isinstance(x, (list, tuple, set, dict)) for x in parts):
             raise _Refused(f"a {kind.__name__} of something else")
+        if parts and issubclass(kind, (dict, set, frozenset)):
+            pairs = issubclass(kind, dict) and not isinstance(parts[0], dict)
+            require_plain_keys(pair[0] for pair in parts[0]) if pairs else require_plain_keys(
+                parts[0]
+            )
         return kind(*parts)
 
     return made
@@ -122,18 +129,24 @@ def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Array:
+def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) -> Array:
     """A tensor of a storage that torch itself read, as an array."""
     import torch
 
     numbers = (size, stride)
     if not isinstance(storage, torch.TypedStorage) or not all(
-        isinstance(x, tuple) for x in numbers
+        isinstance(x, tuple) and all(isinstance(n, int) and n >= 0 for n in x) for x in numbers
     ):
         raise _Refused("a tensor of something else")
     flat = torch.tensor([], dtype=storage.dtype).set_(storage)
-    found: Array = flat.as_strided(size, stride, offset).float().numpy()  # type: ignore[arg-type]
+    if math.prod(size) > flat.numel():
+        raise _Refused("a tensor of more elements than there are numbers")
+    found: Array = flat.as_strided(size, stride, offset).float().numpy()
     return found
+
+
+# Before the numbers of an older torch file: mark, version, machine, what it holds, storages.
+_LEGACY_PICKLES = 5
 
 
 def _storage(data: object) -> Any:
@@ -142,6 +155,9 @@ def _storage(data: object) -> Any:
 
     if not isinstance(data, bytes):
         raise _Refused("a tensor of something else")
+    file = io.BytesIO(data)
+    for _ in range(_LEGACY_PICKLES):  # torch takes what they ask for; too much goes no further
+        read_skeleton(file)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -165,15 +181,8 @@ for _plain in (int, float, complex, bool):
     _KNOWN["builtins", _plain.__name__] = _number(_plain)
 
 
-# Python's own unpickler in Python: its memory grows with the file, not with a number in it.
-_Unpickler: Any = pickle._Unpickler
-
-
-class _Arrays(_Unpickler):  # type: ignore[misc]
+class _Arrays(Unpickler):
     """Reads arrays and plain data."""
-
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
-    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         """Return one of the known stand-ins.
@@ -185,19 +194,6 @@ class _Arrays(_Unpickler):  # type: ignore[misc]
         if found is None:
             raise _Refused(f"{module}.{name}")
         return found
-
-    def load_build(self) -> None:
-        """Set a state, of stand-ins alone.
-
-        Raises:
-            _Refused: For a state of anything else.
-        """
-        state = self.stack.pop()
-        if not isinstance(self.stack[-1], (_Type, _Rows)):
-            raise _Refused("a state of something that has none")
-        self.stack[-1].set_state(state)
-
-    dispatch[pickle.BUILD[0]] = load_build
 
 
 def _values(found: object) -> Any:
@@ -294,15 +290,20 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
 
 
 def _matrix(values: object) -> Array:
-    """An array, or a list of arrays; lists of lists may name one list a billion times."""
-    if isinstance(values, list) and not all(isinstance(row, np.ndarray) for row in values):
-        raise TypeError("feats is a list of something other than arrays")
+    """An array, or a list of arrays; lists may name one list, or one array, a billion times."""
+    if isinstance(values, list):
+        if not all(isinstance(row, np.ndarray) for row in values):
+            raise TypeError("feats is a list of something other than arrays")
+        if len({id(row) for row in values}) != len(values):
+            raise ValueError("feats is a list that names one array many times")
     return np.asarray(values)
 
 
 def _flat(values: object) -> list[int]:
     """Labels one by one, of an array or a list."""
-    if not isinstance(values, (list, tuple, np.ndarray)):
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
+        return list(map(int, values))
+    if not isinstance(values, (list, tuple)):
         raise TypeError(f"labels are a {type(values).__name__}")
     if not all(isinstance(label, (int, np.integer, np.ndarray)) for label in values):
         raise TypeError("labels are no whole numbers")

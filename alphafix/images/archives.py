@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from alphafix.errors import FileFormatError, InputError, MissingPackageError, option
-from alphafix.images.data import PLACEHOLDER, PathData
+from alphafix.errors import InputError, MissingPackageError, option
+from alphafix.images.data import PathData
+from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.folders import SUFFIXES
-from alphafix.images.source import OPEN, BadImageError, Content, ImageSource, Sample, sha256
+from alphafix.images.labels import Reading, Written
+from alphafix.images.names import PLACEHOLDER
+from alphafix.images.order import repeated
+from alphafix.images.source import OPEN, BadImageError, Content, ImageSource, Sample
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json
 
 IMAGES = frozenset(suffix[1:] for suffix in SUFFIXES)
 
@@ -44,35 +50,45 @@ class Record:
     members: Mapping[str, Member]
 
 
-# An index is some MB for the usual 10,000 samples; loading runs a little ahead of writing.
-@functools.lru_cache(maxsize=4)
 def index_archive(path: Path) -> tuple[Record, ...]:
     """Read the headers of an archive.
 
     Raises:
         FileFormatError: If it is no whole, plain tar file.
-        InputError: If it cannot be read.
+        InputError: If it cannot be read, or a sample is there twice.
     """
-    try:
-        with tarfile.open(path, "r:") as archive:
-            return tuple(_records(archive))
-    except tarfile.TarError as error:
-        raise FileFormatError(
-            f"{path} is no whole tar file",
-            got=str(error),
-            expected="an archive that is not compressed (images are already)",
-            todo="copy it again; unpack .tar.gz to .tar with gunzip",
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error
+    return _index(path, stamp(path))
 
 
-def _records(archive: tarfile.TarFile) -> Iterator[Record]:
-    key, members = "", dict[str, Member]()
+# An index is some MB for the usual 10,000 samples; loading runs a little ahead of writing.
+@functools.lru_cache(maxsize=4)
+def _index(path: Path, _: Stamp) -> tuple[Record, ...]:
+    what = "a whole tar file that is not compressed (images are already)"
+    todo = "copy it again; unpack .tar.gz to .tar with gunzip"
+    with reading(path, what, todo=todo), tarfile.open(path, "r:") as archive:
+        found = tuple(_records(archive, path.stat().st_size))
+    doubled = repeated([record.key for record in found])
+    if doubled:
+        raise InputError(
+            f"a sample of {path} is there more than once",
+            got=f"members of {doubled[0]} at different places ({len(doubled)} such samples)",
+            expected="all members of a sample one after the other, and each sample once",
+            todo="write the archive again with its members sorted by name (tar --sort=name)",
+        )
+    return found
+
+
+def _records(archive: tarfile.TarFile, size: int) -> Iterator[Record]:
+    key, members, end = "", dict[str, Member](), 0
     for entry in archive:
-        if not entry.isfile():
-            continue
+        # A size below zero would lead back to what was read before, without end.
+        start, end = end, entry.offset_data + (entry.size if entry.isreg() else 0)
+        if entry.size < 0 or not start <= entry.offset_data <= end <= size:
+            raise tarfile.ReadError(f"{entry.name} does not lie within the file")
         folder, _, name = entry.name.rpartition("/")
+        # What a Mac writes beside each file ("._a.jpg") is no sample.
+        if not entry.isfile() or name.startswith("._") or "__MACOSX" in folder.split("/"):
+            continue
         stem, _, extension = name.partition(".")
         own = f"{folder}/{stem}" if folder else stem
         if own != key and members:
@@ -90,17 +106,15 @@ class ArchiveSource(ImageSource):
 
     Attributes:
         paths: The archives.
-        ids: Class ids by name, or None where labels are numbers.
+        reading: How labels become class ids; None if all samples are of no known class.
         image_key: Extension of the image members; any image's by default.
         label_key: Extension of the label members, or a name in the ``json`` members.
-        open_set: Whether labels are to be ignored.
     """
 
     paths: tuple[Path, ...]
-    ids: Mapping[str, int] | None = None
+    reading: Reading | None = None
     image_key: str | None = None
     label_key: str = LABEL
-    open_set: bool = False
 
     @property
     def groups(self) -> int:
@@ -116,10 +130,23 @@ class ArchiveSource(ImageSource):
         """Number of samples of one archive."""
         return len(index_archive(self.paths[group]))
 
-    def fingerprint(self) -> str:
-        """Hash of the archives' names and sizes."""
-        lines = [f"{path.name} {os.stat(path).st_size}\n" for path in self.paths]
-        return sha256("".join(lines).encode())
+    def fingerprint(self) -> Fingerprint:
+        """Hash of the archives."""
+        names = "".join(f"{name}\n" for name in self._names)
+        return fingerprint_files(lambda: self.paths).with_parts(names.encode())
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """What the samples' ids begin with: the archives' names, as far as they tell them apart."""
+        stems = tuple(path.stem for path in self.paths)
+        if not repeated(stems):
+            return stems
+        folder = Path(os.path.commonpath([path.parent for path in self.paths]))
+        return tuple(str(path.relative_to(folder).with_suffix("")) for path in self.paths)
+
+    @cached_property
+    def _ids(self) -> Mapping[str, int]:
+        return {} if self.reading is None else self.reading.ids
 
     def sample(self, group: int, index: int) -> Sample:
         """Read one sample.
@@ -127,12 +154,28 @@ class ArchiveSource(ImageSource):
         Raises:
             InputError: If it has no label, or one that is no class.
         """
-        path = self.paths[group]
-        record = index_archive(path)[index]
-        name = f"{path.stem}/{record.key}"
-        with path.open("rb") as file:
-            label = OPEN if self.open_set else self._label(name, record, file)
-            return Sample(name, label, self._image(record, file))
+        record = index_archive(self.paths[group])[index]
+        with self.paths[group].open("rb") as file:
+            label = self._label(group, record, file)
+            return Sample(self._name(group, record), label, self._image(record, file))
+
+    def label(self, group: int, index: int) -> int:
+        """Label of one sample, without its image."""
+        with self.paths[group].open("rb") as file:
+            return self._label(group, index_archive(self.paths[group])[index], file)
+
+    def labels(self, group: int) -> Iterator[tuple[str, str]]:
+        """The labels of an archive as they are written, and the samples' ids.
+
+        Raises:
+            InputError: If a sample has none.
+        """
+        with self.paths[group].open("rb") as file:
+            for record in index_archive(self.paths[group]):
+                yield self._text(group, record, file), self._name(group, record)
+
+    def _name(self, group: int, record: Record) -> str:
+        return f"{self._names[group]}/{record.key}"
 
     def _image(self, record: Record, file: io.BufferedReader) -> Content:
         wanted = {self.image_key} if self.image_key else IMAGES
@@ -146,24 +189,26 @@ class ArchiveSource(ImageSource):
             return BadImageError(f"its name leaves the archive: {found[0].name}")
         return _read(file, found[0])
 
-    def _label(self, name: str, record: Record, file: io.BufferedReader) -> int:
+    def _label(self, group: int, record: Record, file: io.BufferedReader) -> int:
+        if self.reading is None:
+            return OPEN
+        text = self._text(group, record, file)
+        return self.reading.class_id(text, self._ids, where=self._name(group, record))
+
+    def _text(self, group: int, record: Record, file: io.BufferedReader) -> str:
         text: object = None
         if self.label_key in record.members:
             text = _read(file, record.members[self.label_key]).decode(errors="replace").strip()
         elif "json" in record.members:
             text = _json_value(_read(file, record.members["json"]), self.label_key)
-        if self.ids is not None and text in self.ids:
-            return self.ids[str(text)]
-        try:
-            return int(str(text))
-        except ValueError as error:
-            raise InputError(
-                f"the sample {name} has no class",
-                got=f"{self.label_key} is {text!r}; members {', '.join(record.members)}",
-                expected=f"a member {self.label_key} with a class id",
-                todo=f"name the label with {option('label_key')}, and the classes with "
-                f"{option('class_map')} if the labels are names",
-            ) from error
+        if isinstance(text, str | int) and not isinstance(text, bool) and str(text).strip():
+            return str(text).strip()
+        raise InputError(
+            f"the sample {self._name(group, record)} has no class",
+            got=f"{self.label_key} is {text!r}; members {', '.join(record.members)}",
+            expected=f"a member {self.label_key} with a class id or a class name",
+            todo=f"name the label with {option('label_key')}",
+        )
 
 
 def _read(file: io.BufferedReader, member: Member) -> bytes:
@@ -173,10 +218,14 @@ def _read(file: io.BufferedReader, member: Member) -> bytes:
 
 def _json_value(data: bytes, key: str) -> object:
     try:
-        found = json.loads(data)
+        found = parse_json(data)
     except ValueError:
         return None
     return found.get(key) if isinstance(found, dict) else None
+
+
+class _NoneThereError(InputError):
+    """None of the archives of a pattern is there."""
 
 
 def expand(pattern: str) -> tuple[Path, ...]:
@@ -207,10 +256,19 @@ def expand(pattern: str) -> tuple[Path, ...]:
     paths = tuple(Path(part) for part in parts)
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(
+        kind = _NoneThereError if len(missing) == len(paths) else InputError
+        raise kind(
             f"{len(missing)} of {len(paths)} archives are not there",
             got=str(missing[0]),
             expected="a file",
+            todo=f"correct the pattern in {option('data')}",
+        )
+    doubled = repeated([str(path) for path in paths])
+    if doubled:
+        raise InputError(
+            "an archive is named more than once",
+            got=doubled[0],
+            expected="each once",
             todo=f"correct the pattern in {option('data')}",
         )
     return paths
@@ -232,18 +290,31 @@ class ArchiveData(PathData):
         """Archives of a split."""
         return expand(self.pattern.replace(PLACEHOLDER, split))
 
-    def has(self, split: str) -> bool:
-        """Whether the archives are there."""
+    def exists(self, name: str) -> bool:
+        """Whether the archives are there.
+
+        Raises:
+            InputError: If some are and some are not.
+        """
         try:
-            return len(self.paths(split)) > 0
-        except InputError:
-            if split == "train" or self.single:
-                raise  # what is missing is worth knowing
+            return len(self.paths(name)) > 0
+        except _NoneThereError:
             return False
 
-    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+    def written(self, name: str, *, whole: bool = False) -> Written:
+        """The labels in the first archive, or in all of them."""
+        source = self._open(name, None)
+        places: dict[str, str] = {}
+        groups = source.groups if whole else 1
+        for group in range(groups):
+            for text, sample in source.labels(group):
+                places.setdefault(text, sample)
+        what = f"the members {source.label_key}"
+        return Written(tuple(sorted(places)), what, places, whole=groups == source.groups)
+
+    def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
         """Open the archives."""
-        ids = None if classes is None else {name: i for i, name in enumerate(classes)}
-        return ArchiveSource(
-            self.paths(split), ids, self.image_key, self.label_key or LABEL, split == "open"
-        )
+        return self._open(name, reading)
+
+    def _open(self, name: str, reading: Reading | None) -> ArchiveSource:
+        return ArchiveSource(self.paths(name), reading, self.image_key, self.label_key or LABEL)

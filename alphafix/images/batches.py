@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alphafix.errors import InputError, option
-from alphafix.images.decode import decode, read_bytes
+from alphafix.images.decode import is_cut, open_image, read_bytes, to_rgb
 from alphafix.images.source import BadImageError, Content, ImageSource
 
 
@@ -34,12 +34,14 @@ class Batch(NamedTuple):
         labels: int64 of shape n.
         ids: n sample ids.
         bad: Id and reason of each image that could not be used.
+        cut: Ids of images whose values were cut to 8 bits (see `alphafix.images.decode`).
     """
 
     images: Tensor | list[Tensor] | None
     labels: Tensor
     ids: list[str]
     bad: list[tuple[str, str]]
+    cut: tuple[str, ...] = ()
 
 
 class BatchDataset(Dataset[Batch]):
@@ -71,24 +73,30 @@ class BatchDataset(Dataset[Batch]):
         labels: list[int] = []
         ids: list[str] = []
         bad: list[tuple[str, str]] = []
+        cut: list[str] = []
         for index in range(key.start, key.stop):
             sample = self.source.sample(key.group, index)
             try:
-                images.append(self._load(sample.content))
+                image = self._load(sample.content)
+                if isinstance(image, Image.Image):
+                    cut += [sample.id] if is_cut(image) else []
+                    image = self.transform(to_rgb(image))
             except BadImageError as error:
                 bad.append((sample.id, str(error)))
                 continue
+            images.append(image)
             labels.append(sample.label)
             ids.append(sample.id)
         stacked = _stack(images) if self.keep_encoded is None else images
-        return Batch(stacked, torch.tensor(labels, dtype=torch.int64), ids, bad)
+        return Batch(stacked, torch.tensor(labels, dtype=torch.int64), ids, bad, tuple(cut))
 
-    def _load(self, content: Content) -> Tensor:
+    def _load(self, content: Content) -> Tensor | Image.Image:
+        """The image, or the bytes of one that is left to the decoder of the model's device."""
         if self.keep_encoded is not None and isinstance(content, (bytes, Path)):
             content = read_bytes(content)
             if self.keep_encoded(content):
                 return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return self.transform(decode(content, exif_rotate=self.exif_rotate))
+        return open_image(content, exif_rotate=self.exif_rotate)
 
 
 def _stack(images: list[Tensor]) -> Tensor | None:

@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
+import glob
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.errors import InputError, option
+from alphafix.images.labels import Reading, Written
+from alphafix.images.names import PLACEHOLDER, USUAL
 from alphafix.images.source import ImageSource
-
-SPLITS = ("train", "val", "test", "open")
-PLACEHOLDER = "{split}"
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """Class names as a data set has them.
-
-    Attributes:
-        names: The names.
-        numbered: Whether their order is the data set's own numbering (else any order).
-    """
-
-    names: tuple[str, ...]
-    numbered: bool = False
 
 
 class ImageData(ABC):
-    """Images in splits."""
+    """Images in splits, which have names of the data's own."""
 
     @abstractmethod
-    def has(self, split: str) -> bool:
-        """Whether there is such a split."""
-
-    def class_names(self, split: str) -> ClassNames | None:
-        """Class names that the split knows; None if its labels are bare numbers."""
-        return None
-
-    @abstractmethod
-    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
-        """The images of a split.
-
-        Args:
-            split: One of `SPLITS`; the samples of "open" are of no known class.
-            classes: C class names in the order of the logits, None for bare numbers.
-        """
+    def there(self) -> tuple[str, ...]:
+        """The data's names of its splits; none if it is the data of one split."""
 
     @property
     def single(self) -> bool:
         """Whether this is the data of one split, whichever the user says it is."""
         return False
 
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are there by name, but for "open"."""
-        if self.single:
-            return ()
-        return tuple(split for split in SPLITS[:3] if self.has(split))
+    def place(self, name: str) -> str:
+        """Where the split of this name is, in words."""
+        return name
+
+    def beside(self, name: str) -> str | None:
+        """What a split is that is there and not used, in words; None if it is no images."""
+        return self.place(name)
+
+    @abstractmethod
+    def written(self, name: str, *, whole: bool = False) -> Written:
+        """The labels of a split, as they are written.
+
+        Args:
+            name: The data's name of the split; any if it is the data of one split.
+            whole: Whether all of them are needed: those of archives can else be the first one's.
+
+        Raises:
+            InputError: If a sample has no label.
+        """
+
+    @abstractmethod
+    def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
+        """The images of a split.
+
+        Args:
+            split: Which of ours it is, for the sample ids.
+            name: The data's name of it.
+            reading: How its labels become class ids; None if all are of no known class.
+        """
 
 
 @dataclass(frozen=True)
@@ -64,31 +61,37 @@ class PathData(ImageData):
 
     Attributes:
         pattern: The path, with ``{split}`` in it unless it is one split's.
+        extra: Names of splits that the user gave, beside the usual ones.
     """
 
     pattern: str
+    extra: tuple[str, ...] = ()
 
-    def path(self, split: str) -> Path:
+    def path(self, name: str) -> Path:
         """File or folder of a split."""
-        return Path(self.pattern.replace(PLACEHOLDER, split))
+        return Path(self.pattern.replace(PLACEHOLDER, name))
 
     @property
     def single(self) -> bool:
         """Whether the path is that of one split."""
         return PLACEHOLDER not in self.pattern
 
+    def place(self, name: str) -> str:
+        """The path."""
+        return str(self.path(name))
 
-def require_split(data: ImageData, split: str, spec: str) -> None:
-    """Check that a split is there.
+    def exists(self, name: str) -> bool:
+        """Whether the split is there."""
+        return self.path(name).is_file()
 
-    Raises:
-        InputError: If it is not.
-    """
-    if not data.has(split):
-        raise InputError(
-            f"the data has no split {split}",
-            got=f"{spec} with {', '.join(data.splits()) or 'no split'}",
-            expected=f"a folder {split}, a file {split}.txt or {split}.csv in it, or a path "
-            f"with {PLACEHOLDER}",
-            todo=f"correct {option('data')} or {option('split')}",
-        )
+    def there(self) -> tuple[str, ...]:
+        """All names that the pattern finds; of a pattern with more braces the usual ones."""
+        if self.single:
+            return ()
+        before, _, after = self.pattern.partition(PLACEHOLDER)
+        if "{" in after or "{" in before:
+            known = dict.fromkeys([*sum(USUAL.values(), ()), *self.extra])
+            return tuple(name for name in known if self.exists(name))
+        found = glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
+        names = sorted(path[len(before) : len(path) - len(after)] for path in found)
+        return tuple(name for name in names if self.exists(name))

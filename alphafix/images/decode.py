@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -10,9 +11,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alphafix.images.source import BadImageError, Content
-
-# 16-bit values are scaled by this to 8 bits (Pillow's own conversion would clip them).
-_SIXTEEN_TO_EIGHT = 257
 
 
 def read_bytes(content: Path | bytes) -> bytes:
@@ -26,20 +24,21 @@ def read_bytes(content: Path | bytes) -> bytes:
     else:
         try:
             data = content.read_bytes()
-        except OSError as error:
-            link = " (a broken link)" if content.is_symlink() else ""
-            raise BadImageError(f"{error.strerror or error}{link}") from error
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+            link = " (a broken link)" if os.path.islink(content) else ""
+            raise BadImageError(f"{getattr(error, 'strerror', None) or error}{link}") from error
     if not data:
         raise BadImageError("the file is empty")
     return data
 
 
 def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
-    """Decode an image to RGB, as torchvision and timm do in training.
+    """Decode an image to RGB, as torchvision and timm do in training: Pillow's ``convert("RGB")``.
 
-    Of an animation the first frame is taken; transparency is dropped; 16-bit grey values are
-    scaled to 8 bits. EXIF rotation is ignored unless asked for, as those loaders ignore it:
-    a model has to see an image as it did in training.
+    That is the one rule for every mode, because a model has to see an image as it did in training.
+    Of an animation the first frame is taken; transparency is dropped; values of more than 8 bits
+    (modes I, F and I;16: 16-bit PNG, TIFF and PGM) are cut to 0..255 (see `is_cut`); EXIF rotation
+    is ignored unless asked for.
 
     Args:
         content: A file, its bytes, or an image.
@@ -48,10 +47,19 @@ def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
     Raises:
         BadImageError: If it is no whole image, or one so large that it may be an attack.
     """
+    return to_rgb(open_image(content, exif_rotate=exif_rotate))
+
+
+def open_image(content: Content, *, exif_rotate: bool = False) -> Image.Image:
+    """Decode an image in the mode that it has; see `decode`.
+
+    Raises:
+        BadImageError: If it is no whole image, or one so large that it may be an attack.
+    """
     if isinstance(content, BadImageError):
         raise content
     if isinstance(content, Image.Image):
-        return to_rgb(content)
+        return content
     data = read_bytes(content)
     try:
         with warnings.catch_warnings():
@@ -60,7 +68,7 @@ def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
-                return to_rgb(ImageOps.exif_transpose(image) if exif_rotate else image)
+                return ImageOps.exif_transpose(image) if exif_rotate else image
     except UnidentifiedImageError as error:
         start = data[:8]
         raise BadImageError(f"no image format that Pillow knows (begins with {start!r})") from error
@@ -72,12 +80,25 @@ def decode(content: Content, *, exif_rotate: bool = False) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB."""
+    """Convert an image of any mode to RGB, as training loaders do.
+
+    Raises:
+        BadImageError: If Pillow has no such conversion.
+    """
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray((values // _SIXTEEN_TO_EIGHT).astype(np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return image.convert("RGB")
+        try:
+            return image.convert("RGB")
+        except ValueError as error:
+            raise BadImageError(f"mode {image.mode}: {error}") from error
+
+
+def is_cut(image: Image.Image) -> bool:
+    """Whether `to_rgb` cuts values of an image, which are not all whole numbers from 0 to 255."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return False
+    values = np.asarray(image)
+    with np.errstate(invalid="ignore"):  # of NaN
+        return bool((values != np.clip(values, 0, 255).astype(np.uint8)).any())

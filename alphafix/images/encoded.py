@@ -64,7 +64,7 @@ class DeviceDecoder:
                 continue
             images.append(found.to(self.device))
             kept.append(index)
-        return Batch(
+        return batch._replace(
             images=torch.stack(images) if images else None,
             labels=batch.labels[kept],
             ids=[batch.ids[index] for index in kept],

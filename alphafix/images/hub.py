@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alphafix.errors import InputError, MissingPackageError, option
-from alphafix.images.data import ClassNames, ImageData
-from alphafix.images.source import OPEN, BadImageError, ImageSource, Sample, sha256
+from alphafix.images.data import ImageData
+from alphafix.images.fingerprints import Fingerprint, fingerprint_files
+from alphafix.images.labels import Reading, Written
+from alphafix.images.source import OPEN, BadImageError, ImageSource, Sample
+from alphafix.images.tables import LABEL_COLUMNS
 from alphafix.values.arrays import IntArray
-
-# The hub's names of our splits.
-_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,19 @@ class HubSource(ImageSource):
         """All labels."""
         return self.labels
 
-    def fingerprint(self) -> str:
-        """Hash of columns and labels."""
-        return sha256(str(self.rows.features).encode(), self.labels)
+    def fingerprint(self) -> Fingerprint:
+        """Hash of the data set's files, of the image files that it names, and of the labels."""
+        files = [entry["filename"] for entry in self.rows.cache_files]
+        if not files:  # a data set that lies in memory has a fingerprint of its own
+            return Fingerprint(self.rows._fingerprint).with_parts(self.labels)
+        found = fingerprint_files(lambda: chain(files, self._image_files()))
+        return found.with_parts(str(self.rows.features).encode(), self.labels)
+
+    def _image_files(self) -> Iterator[str]:
+        """Image files that the rows name in place of an image's bytes."""
+        for part in self.rows.data.column(self.image_key).chunks:
+            without = part.field("bytes").is_null()
+            yield from (path for path in part.field("path").filter(without).to_pylist() if path)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,9 @@ class HubData(ImageData):
     name: str
     image_key: str | None = None
     label_key: str | None = None
+    _read: dict[str, tuple[tuple[str, ...], IntArray]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
@@ -97,34 +112,82 @@ class HubData(ImageData):
             ) from error
         return dict(found) if isinstance(found, dict) else {"train": found}
 
-    def _rows(self, split: str) -> Any:
-        for name in _NAMES.get(split, (split,)):
-            if name in self._splits:
-                return self._splits[name]
-        return None
+    def there(self) -> tuple[str, ...]:
+        """The data set's names of its splits."""
+        return tuple(self._splits)
 
-    def has(self, split: str) -> bool:
-        """Whether there is such a split."""
-        return self._rows(split) is not None
+    def beside(self, name: str) -> str | None:
+        """A split and its size."""
+        return f"the split {name} ({len(self._splits[name]):,} rows)"
 
-    def class_names(self, split: str) -> ClassNames | None:
-        """Names of the classes, in the data set's own order."""
-        rows = self._rows(split)
-        names = getattr(rows.features[self._label_key(rows)], "names", None)
-        return None if names is None else ClassNames(tuple(names), numbered=True)
+    def place(self, name: str) -> str:
+        """The data set and the split."""
+        return f"hf:{self.name} ({name})"
 
-    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
+    def written(self, name: str, *, whole: bool = False) -> Written:
+        """Names of a ClassLabel, or what else the column of labels holds."""
+        values, _ = self._labels(name)
+        column = self._label_key(self._splits[name])
+        names = self._names(name)
+        if names is None:
+            return Written(values, f"values of the column {column}")
+        return Written(names, f"ClassLabel of the column {column}", named=True, numbered=True)
+
+    def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
         """The images of a split."""
         import datasets
 
-        rows = self._rows(split)
+        rows = self._splits[name]
         image = self._image_key(rows)
-        if split == "open":
+        if reading is None:
             labels = np.full(len(rows), OPEN, dtype=np.int64)
         else:
-            labels = np.asarray(rows[self._label_key(rows)][:], dtype=np.int64)
+            values, index = self._labels(name)
+            labels = reading.table(values)[index]
         encoded = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         return HubSource(encoded, image, labels, split)
+
+    def _names(self, name: str) -> tuple[str, ...] | None:
+        rows = self._splits[name]
+        names = getattr(rows.features[self._label_key(rows)], "names", None)
+        return None if names is None else tuple(names)
+
+    def _labels(self, name: str) -> tuple[tuple[str, ...], IntArray]:
+        """The different labels as texts, and which of them each row has, int64 of shape N.
+
+        Raises:
+            InputError: If a row has no label, or labels are neither whole numbers nor texts.
+        """
+        if name not in self._read:
+            self._read[name] = self._read_labels(name)
+        return self._read[name]
+
+    def _read_labels(self, name: str) -> tuple[tuple[str, ...], IntArray]:
+        rows = self._splits[name]
+        column = self._label_key(rows)
+        labels = rows[column][:]
+        names = self._names(name)
+        none = [i for i, label in enumerate(labels) if label is None or (names and label < 0)]
+        if none:
+            raise InputError(
+                f"{len(none)} of {len(labels)} rows of the split {name} have no label",
+                got=f"{labels[none[0]]} in row {none[0]} of the column {column}",
+                expected="a class in each row",
+                todo=f"name the splits that have labels, {option('split', 'train,val')}, or take "
+                "these rows out",
+            )
+        wrong = next((label for label in labels if type(label) not in (int, str, bool)), None)
+        if wrong is not None:
+            raise InputError(
+                f"the column {column} of the split {name} holds no labels",
+                got=repr(wrong)[:80],
+                expected="whole numbers or texts",
+                todo=f"name another column with {option('label_key')}",
+            )
+        # Python's own set: integers and texts are not put in order.
+        values = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+        texts = [str(v) if names is None else names[v] for v in values]
+        return tuple(texts), np.array([values[label] for label in labels], dtype=np.int64)
 
     def _image_key(self, rows: Any) -> str:
         kinds = [name for name, kind in rows.features.items() if type(kind).__name__ == "Image"]
@@ -132,7 +195,7 @@ class HubData(ImageData):
 
     def _label_key(self, rows: Any) -> str:
         kinds = [name for name, k in rows.features.items() if type(k).__name__ == "ClassLabel"]
-        kinds = kinds or [name for name in ("label", "labels") if name in rows.features]
+        kinds = kinds or [name for name in rows.features if name.lower() in LABEL_COLUMNS]
         return _only(kinds, self.label_key, list(rows.features), "labels", "label_key")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphafix.images.source import ImageSource, Sample, sha256
+from alphafix.images.fingerprints import Fingerprint, fingerprint_files
+from alphafix.images.source import ImageSource, Sample
 from alphafix.values.arrays import IntArray
 from alphafix.values.texts import Texts
 
@@ -18,11 +21,13 @@ class FileListing(ImageSource):
         root: Folder that the paths are relative to.
         paths: N paths; they are the sample ids too.
         labels: int64 of shape N.
+        remarks: What the user should know before work begins.
     """
 
     root: Path
     paths: Texts
     labels: IntArray
+    remarks: tuple[str, ...] = ()
 
     def size(self, group: int) -> int:
         """N."""
@@ -38,9 +43,19 @@ class FileListing(ImageSource):
         """All labels."""
         return self.labels
 
-    def fingerprint(self) -> str:
-        """Hash of paths and labels."""
-        return sha256(self.paths.data, self.paths.ends, self.labels)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out."""
+        return self.remarks
+
+    def fingerprint(self) -> Fingerprint:
+        """Hash of paths, labels and files."""
+        found = fingerprint_files(self._files)
+        return found.with_parts(self.paths.data, self.paths.ends, self.labels)
+
+    def _files(self) -> Iterator[str]:
+        root = str(self.root)
+        return (os.path.join(root, path) for path in self.paths)
 
 
 def printable(path: str) -> str:

@@ -1,188 +1,236 @@
-"""List files (``path label``) and CSV files."""
+"""Lists of images: ``path label`` lines, CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
-import csv
+import posixpath
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from alphafix.errors import InputError, option
-from alphafix.images.data import ClassNames, PathData
+from alphafix.images.data import PathData
+from alphafix.images.folders import SUFFIXES
+from alphafix.images.labels import Reading, Written
 from alphafix.images.listing import FileListing
+from alphafix.images.names import PLACEHOLDER, usual_split
 from alphafix.images.source import OPEN, ImageSource
+from alphafix.images.tables import LISTS, Columns, rows_of, understood_splits
+from alphafix.values.arrays import IntArray
 from alphafix.values.texts import Texts
 
-# Column names that are understood, the first found is used.
-PATH_COLUMNS = ("path", "file", "filename", "image", "image_path", "filepath")
-LABEL_COLUMNS = ("label", "class", "target", "class_id", "category")
 
-Record = tuple[int, str, str]
-"""Line number, path, label."""
+@dataclass(frozen=True)
+class ListContent:
+    """What a list holds.
+
+    Attributes:
+        paths: N paths, relative to the images' folder, their beginnings replaced.
+        labels: Index into ``values`` of each, int64 of shape N.
+        values: The different labels, in the order of their first lines.
+        lines: Where each value is first, in words.
+        parts: Index into ``splits`` of each, int64 of shape N.
+        splits: What a column of splits says, [""] without one.
+    """
+
+    paths: Texts
+    labels: IntArray
+    values: tuple[str, ...]
+    lines: Mapping[str, str]
+    parts: IntArray
+    splits: tuple[str, ...]
+
+    @classmethod
+    def read(
+        cls, path: Path, columns: Columns | None = None, prefixes: Mapping[str, str] | None = None
+    ) -> ListContent:
+        """Read a list.
+
+        Args:
+            path: The file.
+            columns: What the user says of its columns.
+            prefixes: Beginnings of paths to replace; the longest that fits is used.
+
+        Raises:
+            InputError: If a line is malformed, or a path is there twice.
+        """
+        ordered = sorted((prefixes or {}).items(), key=lambda item: -len(item[0]))
+        lines, labels, parts, hashes = array("q"), array("q"), array("q"), array("q")
+        values: dict[str, int] = {}
+        splits: dict[str, int] = {}
+        first: dict[str, str] = {}
+
+        def paths() -> Iterator[str]:
+            for row in rows_of(path, columns):
+                first.setdefault(row.label, f"line {row.line} of {path.name}")
+                labels.append(values.setdefault(row.label, len(values)))
+                parts.append(splits.setdefault(row.split, len(splits)))
+                lines.append(row.line)
+                name = next(
+                    (
+                        new + row.path[len(old) :]
+                        for old, new in ordered
+                        if row.path.startswith(old)
+                    ),
+                    row.path,
+                )
+                hashes.append(hash(posixpath.normpath(name)))
+                yield name
+
+        packed = Texts.pack(paths())
+        if len(np.unique(np.array(hashes))) < len(hashes):
+            _refuse_doubled(path, packed, [list(values)[index] for index in labels], lines)
+        return cls(
+            packed,
+            np.array(labels, dtype=np.int64),
+            tuple(values),
+            first,
+            np.array(parts, dtype=np.int64),
+            tuple(splits) or ("",),
+        )
 
 
-def list_records(path: Path) -> Iterator[Record]:
-    """Read ``path label`` lines; the label is the last word, so that paths may hold spaces.
+def _refuse_doubled(path: Path, names: Texts, labels: Sequence[str], lines: Sequence[int]) -> None:
+    """Check that no image is listed twice, which would count it twice.
 
     Raises:
-        InputError: If a line has no label, or the file is no UTF-8 text.
+        InputError: If one is.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.rstrip("\r\n")
-                if not text.strip():
-                    continue
-                name, _, label = text.rstrip().replace("\t", " ").rpartition(" ")
-                if not name.strip():
-                    raise _bad_line(path, number, text)
-                yield number, name.strip(), label
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is no text in UTF-8", got=str(error), expected="lines of `path label`"
-        ) from error
-
-
-def csv_records(path: Path) -> Iterator[Record]:
-    """Read a CSV file with a header that names a path and a label column.
-
-    Raises:
-        InputError: If one of the columns is not there, or the file is no UTF-8 text.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip().lower() for name in reader.fieldnames or []]
-            where = _column(path, columns, PATH_COLUMNS)
-            what = _column(path, columns, LABEL_COLUMNS)
-            for row in reader:
-                values = list(row.values())
-                if values[where] is None or values[what] in (None, ""):
-                    raise _bad_line(path, reader.line_num, ",".join(map(str, values)))
-                yield reader.line_num, str(values[where]), str(values[what]).strip()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8", got=str(error)) from error
-
-
-def _column(path: Path, columns: list[str], known: tuple[str, ...]) -> int:
-    for name in known:
-        if name in columns:
-            return columns.index(name)
-    raise InputError(
-        f"{path} has no column of that kind",
-        got=f"columns {', '.join(columns) or 'none'}",
-        expected=f"one of {', '.join(known)}",
-        todo="rename the column in the first line",
+    seen: dict[str, int] = {}
+    doubled = [
+        (seen[plain], i)
+        for i, name in enumerate(names)
+        if seen.setdefault(plain := posixpath.normpath(name), i) != i
+    ]
+    if not doubled:
+        return
+    other, second = next(
+        (pair for pair in doubled if labels[pair[0]] != labels[pair[1]]), doubled[0]
     )
-
-
-def records_of(path: Path) -> Iterator[Record]:
-    """Read a list or CSV file, told by its suffix."""
-    return csv_records(path) if path.suffix.lower() == ".csv" else list_records(path)
-
-
-def class_names_of(path: Path) -> list[str] | None:
-    """Names of the classes in a list whose labels are names; None if they are numbers."""
-    names: set[str] = set()
-    numbers = True
-    for _, _, label in records_of(path):
-        if label not in names:
-            names.add(label)
-            numbers = numbers and _is_integer(label)
-    return None if numbers else sorted(names)
-
-
-def read_list(
-    path: Path,
-    *,
-    root: Path,
-    prefixes: Mapping[str, str],
-    ids: Mapping[str, int] | None,
-    open_set: bool,
-) -> FileListing:
-    """Read a list or CSV file.
-
-    Args:
-        path: The file.
-        root: Folder that its paths are relative to.
-        prefixes: Beginnings of paths to replace; the longest that fits is used.
-        ids: Class ids by name, or None where the labels are class ids.
-        open_set: Whether the labels are to be ignored, all samples being of no known class.
-
-    Raises:
-        InputError: If a line is malformed, a class is unknown, or a path is there twice.
-    """
-    labels = array("q")
-    ordered = sorted(prefixes.items(), key=lambda item: -len(item[0]))
-
-    def paths() -> Iterator[str]:
-        for number, name, label in records_of(path):
-            labels.append(OPEN if open_set else _class_id(path, number, label, ids))
-            yield next(
-                (new + name[len(old) :] for old, new in ordered if name.startswith(old)), name
-            )
-
-    packed = Texts.pack(paths())
-    return FileListing(root, packed, np.array(labels, dtype=np.int64))
-
-
-def _class_id(path: Path, number: int, label: str, ids: Mapping[str, int] | None) -> int:
-    if ids is not None and label in ids:
-        return ids[label]
-    if ids is None and _is_integer(label):
-        return int(label)
+    same = labels[other] == labels[second]
     raise InputError(
-        f"{path}, line {number}: unknown class",
-        got=repr(label),
-        expected="a class id from 0 to C-1" if ids is None else "a class that is known",
-        todo=f"correct the list, or give all classes with {option('class_map')}",
-    )
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
-
-
-def _bad_line(path: Path, number: int, text: str) -> InputError:
-    return InputError(
-        f"{path}, line {number} is no pair of path and label",
-        got=repr(text[:80]),
-        expected="relative/path/of/image.jpg 17",
-        todo="correct the list",
+        f"{path} lists {len(doubled)} images more than once",
+        got=f"{names[second]} in lines {lines[other]} and {lines[second]}"
+        + ("" if same else f", as {labels[other]!r} and as {labels[second]!r}"),
+        expected="each image once, as they are counted",
+        todo="remove the repeated lines"
+        if same
+        else "correct the label, and remove the other line",
     )
 
 
 @dataclass(frozen=True)
 class ListData(PathData):
-    """List or CSV files.
+    """Lists of images, a file a split, or one file with a column ``split``.
 
     Attributes:
         root: Folder that the paths are relative to; that of the file by default.
         prefixes: Beginnings of paths to replace.
+        columns: What the user says of a table's columns.
     """
 
     root: Path | None = None
     prefixes: Mapping[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
+    _read: dict[Path, ListContent] = field(default_factory=dict, repr=False, compare=False)
 
-    def has(self, split: str) -> bool:
-        """Whether the file is there."""
-        return self.path(split).is_file()
+    def content(self, name: str) -> ListContent:
+        """What the file of a split holds; it is read once.
 
-    def class_names(self, split: str) -> ClassNames | None:
-        """Names of the classes, if the labels are no numbers."""
-        names = class_names_of(self.path(split))
-        return None if names is None else ClassNames(tuple(names))
+        Raises:
+            InputError: See `ListContent.read`; or if its column of splits tells of others.
+        """
+        path = self.path(name)
+        if path not in self._read:
+            self._read[path] = ListContent.read(path, self.columns, self.prefixes)
+        found = self._read[path]
+        others = [s for s in found.splits if usual_split(s) and usual_split(s) != usual_split(name)]
+        if others and not self._column and usual_split(name):
+            raise InputError(
+                f"{path} is the list of one split and has rows of others",
+                got=f"{others[0]!r} in its column of splits",
+                expected=f"rows of {name}",
+                todo=f"give the file alone, {option('data', path)}: its column then says the split",
+            )
+        return found
 
-    def source(self, split: str, classes: tuple[str, ...] | None) -> ImageSource:
-        """Read the file."""
-        ids = None
-        open_set = split == "open"
-        if classes is not None and not open_set and class_names_of(self.path(split)) is not None:
-            ids = {name: number for number, name in enumerate(classes)}
-        root = self.root if self.root is not None else self.path(split).parent
-        return read_list(
-            self.path(split), root=root, prefixes=self.prefixes, ids=ids, open_set=open_set
-        )
+    @cached_property
+    def _column(self) -> tuple[str, ...]:
+        """What the column of splits of a single file says; none if it says nothing."""
+        path = self.path("")
+        if PLACEHOLDER in self.pattern or not path.is_file():
+            return ()
+        self._read[path] = ListContent.read(path, self.columns, self.prefixes)
+        names = tuple(sorted(self._read[path].splits))
+        return names if understood_splits(names, self.extra) else ()
+
+    @property
+    def single(self) -> bool:
+        """Whether the file is that of one split."""
+        return PLACEHOLDER not in self.pattern and not self._column
+
+    def there(self) -> tuple[str, ...]:
+        """What the column of splits says, or the names of files."""
+        return self._column or super().there()
+
+    def place(self, name: str) -> str:
+        """The file, and which of its rows."""
+        rows = f" (rows of split {name})" if self._column else ""
+        return f"{self.path(name)}{rows}"
+
+    def beside(self, name: str) -> str | None:
+        """The file, if its first line names an image."""
+        try:
+            first = next(rows_of(self.path(name), self.columns), None)
+        except InputError:
+            return None
+        image = first is not None and posixpath.splitext(first.path)[1].lower() in SUFFIXES
+        return self.place(name) if image else None
+
+    def written(self, name: str, *, whole: bool = False) -> Written:
+        """The labels in the file."""
+        found = self.content(name)
+        rows = self._rows(found, name)
+        used = np.unique(found.labels if rows is None else found.labels[rows]).tolist()
+        values = [found.values[index] for index in used]
+        column = f" of {self.columns.label}" if self.columns.label else ""
+        return Written(tuple(sorted(values)), f"labels{column} in the list", found.lines)
+
+    def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
+        """The images that the file lists."""
+        found = self.content(name)
+        rows = self._rows(found, name)
+        if reading is None:
+            labels = np.full(len(found.labels), OPEN, dtype=np.int64)
+        else:
+            table = np.full(len(found.values), OPEN, dtype=np.int64)
+            used = np.unique(found.labels if rows is None else found.labels[rows])
+            table[used] = reading.table([found.values[index] for index in used.tolist()])
+            labels = table[found.labels]
+        root = self.root if self.root is not None else self.path(name).parent
+        if rows is None:
+            return FileListing(root, found.paths, labels)
+        paths = Texts.pack(found.paths[index] for index in rows.tolist())
+        return FileListing(root, paths, labels[rows])
+
+    def _rows(self, found: ListContent, name: str) -> IntArray | None:
+        """The rows of a split, where a column tells; None for all."""
+        if not self._column:
+            return None
+        return np.flatnonzero(found.parts == found.splits.index(name)).astype(np.int64)
+
+
+def has_lists(folder: Path) -> str | None:
+    """The suffix of the lists in a folder that are named after splits; None if there are none.
+
+    Lists without one of training do not count beside class folders for training.
+    """
+    folders = {usual_split(path.name) for path in folder.glob("*") if path.is_dir()}
+    for suffix in LISTS:
+        found = {usual_split(p.stem) for p in folder.glob(f"*{suffix}") if p.is_file()} - {None}
+        if found and ("train" in found or "train" not in folders):
+            return suffix
+    return None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from alphafix.errors import InputError, option
+from alphafix.reading.schema import parse_json
 
 ClassOrder = Literal["string", "natural"]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key under which "class2" comes before "class10"."""
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", name)
+    # Numbers by their length and then as text: they may be longer than int() takes.
+    bare = [(part.lstrip("0") if place % 2 else None, part) for place, part in enumerate(parts)]
+    return [(0, 0, part) if number is None else (1, len(number), number) for number, part in bare]
 
 
 def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
@@ -48,16 +50,17 @@ def read_class_map(path: Path) -> tuple[str, ...]:
     """Read class names in the order of the model's logits.
 
     A text file has one name a line; a JSON file is a list of names, or an object
-    ``{name: number}`` (timm's and Keras's class_to_idx) or ``{number: name}`` (transformers'
-    id2label).
+    ``{name: number}`` (timm's and Keras's class_to_idx, transformers' label2id) or
+    ``{number: name}`` (id2label), or a model's config.json with ``id2label`` or ``label_names``.
 
     Raises:
-        InputError: If it is neither, a name is there twice, or a number is missing.
+        InputError: If it is neither, it can be read in two ways, a name is there twice, or a
+            number is missing.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            names = _from_json(json.loads(text))
+            names = _from_json(parse_json(text))
         else:
             names = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, TypeError) as error:
@@ -84,18 +87,45 @@ def repeated(names: Sequence[str]) -> list[str]:
 
 
 def _from_json(data: object) -> list[str]:
+    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
+        return _by_number((int(key), str(value)) for key, value in data["id2label"].items())
+    if isinstance(data, dict) and isinstance(data.get("label_names"), list):
+        data = data["label_names"]
     if isinstance(data, list):
         return [str(name) for name in data]
     if not isinstance(data, dict):
         raise ValueError(f"a JSON {type(data).__name__}")
-    by_number = all(isinstance(value, str) for value in data.values())
-    pairs = {int(key): str(value) for key, value in data.items()} if by_number else {}
-    if not by_number:
-        for name, number in data.items():
-            if int(number) in pairs:
-                raise ValueError(f"number {number} twice: {pairs[int(number)]!r} and {name!r}")
-            pairs[int(number)] = str(name)
-    missing = sorted(set(range(len(pairs))) - set(pairs))
+    named = [(int(value), str(key)) for key, value in data.items() if _is_number(value)]
+    numbered = [(int(key), value) for key, value in data.items() if _is_number(key)]
+    if not all(isinstance(value, str) for value in data.values()):
+        return _by_number((int(value), str(key)) for key, value in data.items())
+    # Texts on both sides: what is a number, and of these what counts 0..C-1, decides.
+    readings = [
+        _by_number(pairs)
+        for pairs in (named, numbered)
+        if sorted(number for number, _ in pairs) == list(range(len(data)))
+    ]
+    if len(readings) == 2 and readings[0] != readings[1]:
+        first, second = (", ".join(names[:8]) for names in readings)
+        raise ValueError(
+            f"there are two readings: as {{name: number}} the classes are {first}; as "
+            f"{{number: name}} they are {second}; write a text file with one name a line instead"
+        )
+    return readings[0] if readings else _by_number(numbered or named)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9]+", value) is not None
+
+
+def _by_number(pairs: Iterable[tuple[int, str]]) -> list[str]:
+    """Names in the order of their numbers, which must be 0..C-1."""
+    found: dict[int, str] = {}
+    for number, name in pairs:
+        if number in found:
+            raise ValueError(f"number {number} twice: {found[number]!r} and {name!r}")
+        found[number] = name
+    missing = sorted(set(range(len(found))) - set(found))
     if missing:
-        raise ValueError(f"no class has the number {missing[0]} (of 0..{len(pairs) - 1})")
-    return [pairs[number] for number in range(len(pairs))]
+        raise ValueError(f"no class has the number {missing[0]} (of 0..{len(found) - 1})")
+    return [found[number] for number in range(len(found))]

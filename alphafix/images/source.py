@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from alphafix.images.fingerprints import Fingerprint
 from alphafix.values.arrays import IntArray
 
 # The label of samples of no known class (the open split).
@@ -61,6 +59,10 @@ class ImageSource(ABC):
     def sample(self, group: int, index: int) -> Sample:
         """Read one sample."""
 
+    def label(self, group: int, index: int) -> int:
+        """Label of one sample, without its image."""
+        return self.sample(group, index).label
+
     @property
     def known_size(self) -> int | None:
         """N, if it is known without opening every group."""
@@ -71,65 +73,11 @@ class ImageSource(ABC):
         """All labels, int64 of shape N, if they are known without reading the samples."""
         return None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it before work begins, like files that are left out."""
+        return ()
+
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash of what the samples are, to tell whether a source has changed."""
-
-
-def spread(size: int, limit: int | None) -> Sequence[int] | IntArray:
-    """At most ``limit`` of the numbers below ``size``, evenly spread."""
-    if limit is None or limit >= size:
-        return range(size)
-    return (np.arange(limit, dtype=np.int64) * size) // limit
-
-
-def sha256(*parts: bytes | IntArray) -> str:
-    """Hash of bytes and arrays."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
-    return digest.hexdigest()
-
-
-class Limited(ImageSource):
-    """At most ``limit`` samples of another source: evenly spread over one group, else the first.
-
-    Args:
-        source: The other source.
-        limit: Largest number of samples.
-    """
-
-    def __init__(self, source: ImageSource, limit: int) -> None:
-        self._source = source
-        self._limit = limit
-        self._index = spread(source.size(0), limit) if source.groups == 1 else None
-        self._taken: list[int] = []  # samples of the first groups, as far as they are known
-
-    @property
-    def groups(self) -> int:
-        """Number of groups."""
-        return self._source.groups
-
-    def size(self, group: int) -> int:
-        """Number of samples of one group, within the limit."""
-        if self._index is not None:
-            return len(self._index)
-        while len(self._taken) <= group:
-            left = self._limit - sum(self._taken)
-            size = self._source.size(len(self._taken)) if left > 0 else 0
-            self._taken.append(min(left, size))
-        return self._taken[group]
-
-    def sample(self, group: int, index: int) -> Sample:
-        """Read one sample."""
-        return self._source.sample(group, index if self._index is None else int(self._index[index]))
-
-    @property
-    def known_labels(self) -> IntArray | None:
-        """Labels of the samples within the limit."""
-        labels = self._source.known_labels
-        return None if labels is None or self._index is None else labels[np.asarray(self._index)]
-
-    def fingerprint(self) -> str:
-        """Hash of the other source."""
-        return self._source.fingerprint()
+    def fingerprint(self) -> Fingerprint:
+        """What the samples are, to tell whether a source has changed."""

@@ -14,10 +14,12 @@ from typing import Any
 from alphafix.errors import InputError, option
 from alphafix.images.archives import ArchiveData
 from alphafix.images.arrays import ArrayData
-from alphafix.images.data import PLACEHOLDER, SPLITS, ImageData
-from alphafix.images.folders import FolderData
+from alphafix.images.data import ImageData
+from alphafix.images.folders import SUFFIXES, FolderData, read_endings
 from alphafix.images.hub import HubData
-from alphafix.images.lists import ListData
+from alphafix.images.lists import ListData, has_lists
+from alphafix.images.names import PLACEHOLDER, given_names
+from alphafix.images.tables import LISTS, Columns
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,25 @@ class Details:
     Attributes:
         root: For lists: the folder that their paths are relative to.
         prefixes: For lists: beginnings of paths to replace.
-        image_key: For archives and Hugging Face data sets: what holds the image.
-        label_key: For archives and Hugging Face data sets: what holds the class.
+        image_key: For lists, archives and Hugging Face data sets: what holds the image.
+        label_key: For the same: what holds the class.
+        names: Names of splits, beside the usual ones.
+        endings: For folders: endings of image files, in lower case.
     """
 
     root: Path | None = None
     prefixes: Mapping[str, str] = field(default_factory=dict)
     image_key: str | None = None
     label_key: str | None = None
+    names: tuple[str, ...] = ()
+    endings: frozenset[str] = SUFFIXES
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Details:
         """Read them from options, given or recorded; prefixes are texts ``OLD=NEW``.
 
         Raises:
-            InputError: If one of the prefixes has another form.
+            InputError: If a prefix or a name of a split has another form.
         """
         parts = [text.partition("=") for text in options.get("prefix_map") or ()]
         wrong = [old for old, equals, _ in parts if not equals]
@@ -55,30 +61,39 @@ class Details:
             prefixes={old: new for old, _, new in parts},
             image_key=options.get("image_key"),
             label_key=options.get("label_key"),
+            names=tuple(given_names(options.get("split_name") or ()).values()),
+            endings=read_endings(options.get("endings")),
         )
 
 
-def _listed(suffix: str) -> Callable[[str, Details], ImageData]:
+def _open_folder(place: str, details: Details) -> ImageData:
+    pattern = place if PLACEHOLDER in place else f"{place}/{PLACEHOLDER}"
+    return FolderData(pattern, details.names, details.endings)
+
+
+def _listed(usual: str) -> Callable[[str, Details], ImageData]:
     def open_list(place: str, details: Details) -> ImageData:
+        suffix = usual if usual != ".txt" else has_lists(Path(place)) or usual
         path = f"{place}/{PLACEHOLDER}{suffix}" if Path(place).is_dir() else place
-        return ListData(path, details.root, details.prefixes)
+        columns = Columns(details.image_key, details.label_key)
+        return ListData(path, details.names, details.root, details.prefixes, columns)
 
     return open_list
 
 
 KINDS: Mapping[str, Callable[[str, Details], ImageData]] = {
-    "folder": lambda place, _: FolderData(
-        place if PLACEHOLDER in place else f"{place}/{PLACEHOLDER}"
-    ),
+    "folder": _open_folder,
     "list": _listed(".txt"),
     "csv": _listed(".csv"),
-    "wds": lambda place, details: ArchiveData(place, details.image_key, details.label_key),
+    "wds": lambda place, details: ArchiveData(
+        place, details.names, details.image_key, details.label_key
+    ),
     "hf": lambda place, details: HubData(place, details.image_key, details.label_key),
-    "numpy": lambda place, _: ArrayData(place),
+    "numpy": lambda place, details: ArrayData(place, details.names),
 }
 
 # What a name's suffix says without a kind before it.
-_SUFFIXES = {".txt": "list", ".csv": "csv", ".tar": "wds", ".npz": "numpy", ".npy": "numpy"}
+_SUFFIXES = {**dict.fromkeys(LISTS, "list"), ".tar": "wds", ".npz": "numpy", ".npy": "numpy"}
 
 
 def open_data(spec: str, details: Details | None = None) -> ImageData:
@@ -103,7 +118,7 @@ def open_data(spec: str, details: Details | None = None) -> ImageData:
 def _kind_of(spec: str) -> str:
     """What a specification without a kind is, by its name and by what is there."""
     suffix = Path(spec).suffix.lower()
-    if suffix in _SUFFIXES:
+    if suffix in _SUFFIXES and not Path(spec).is_dir():
         return _SUFFIXES[suffix]
     if PLACEHOLDER in spec:
         return "folder"
@@ -114,7 +129,12 @@ def _kind_of(spec: str) -> str:
             "or NumPy arrays",
             todo=f"correct {option('data')}",
         )
-    for suffix, kind in list(_SUFFIXES.items())[:2]:
-        if any((Path(spec) / f"{split}{suffix}").is_file() for split in SPLITS):
-            return kind
-    return "folder"
+    return "list" if has_lists(Path(spec)) is not None else "folder"
+
+
+def resolved(spec: str) -> str:
+    """The specification of a data set with its place from the root, links followed."""
+    kind, colon, place = spec.partition(":")
+    if not colon or kind not in KINDS:
+        kind, colon, place = "", "", spec
+    return f"{kind}{colon}{Path(place).resolve()}"

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alphafix.errors import FileFormatError, InputError, option
-from alphafix.files import read_json
+from alphafix.files import read_object
+from alphafix.reading.boundary import reading
 
 # Hash functions by the length of their hexadecimal digests (sha256sum, sha1sum, md5sum).
 _KINDS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
@@ -84,18 +85,15 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def _of_manifest(path: Path) -> dict[str, str]:
-    data = read_json(path)
-    found = data.get("sha256") if isinstance(data, dict) else None
+    found = read_object(path).get("sha256")
     if not isinstance(found, dict):
         return {}
     return {str(name): str(digest).lower() for name, digest in found.items()}
 
 
 def _of_lines(path: Path) -> dict[str, str]:
-    try:
+    with reading(path, "lines of a checksum and a name in UTF-8"):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is no text in UTF-8", got=str(error)) from error
     found = {}
     for line in lines:
         match = _LINE.fullmatch(line.strip())

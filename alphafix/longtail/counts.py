@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from alphafix.errors import InputError, option
-from alphafix.images.lists import list_records
+from alphafix.images.tables import rows_of
+from alphafix.reading.schema import parse_json
 from alphafix.values.arrays import IntArray
 
 
@@ -109,9 +109,9 @@ def _pairs(source: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise _bad(source, "no such file", "a file, or class=count,class=count,...")
     if path.suffix != ".json":
-        return [(name, count) for _, name, count in list_records(path)]
+        return [(row.path, row.label) for row in rows_of(path)]
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         return [(str(name), str(count)) for name, count in data.items()]
     except (ValueError, AttributeError) as error:
         raise _bad(source, str(error), "a JSON object {class: count}") from error

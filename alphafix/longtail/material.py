@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alphafix.errors import InputError, option
-from alphafix.images.folders import class_folders, list_open
+from alphafix.images.folders import Scan, class_folders
 from alphafix.images.order import ClassOrder, in_order
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 
@@ -83,7 +86,9 @@ def open_images(folder: Path, root: Path) -> Mapping[str, tuple[str, ...]]:
         )
     relative = os.path.relpath(folder, root)
     names = class_folders(folder) if _has_folders(folder) else [""]
-    found = {name or folder.name: tuple(_images(folder, relative, name)) for name in names}
+    scan = Scan()
+    found = {name or folder.name: tuple(_images(scan, folder, relative, name)) for name in names}
+    _tell(scan, folder)
     if not any(found.values()):
         raise InputError(
             f"{folder} holds no images",
@@ -110,14 +115,21 @@ def shuffled(items: Iterable[str], seed: int, purpose: str = "") -> list[str]:
 
 def _by_class(root: Path, part: str) -> Mapping[str, tuple[str, ...]]:
     names: Sequence[str] = class_folders(root / part)
-    return {name: tuple(_images(root / part, part, name)) for name in names}
+    scan = Scan()
+    found = {name: tuple(_images(scan, root / part, part, name)) for name in names}
+    _tell(scan, root / part)
+    return found
 
 
-def _images(folder: Path, prefix: str, name: str) -> Iterator[str]:
-    below = "/".join(piece for piece in (Path(prefix).as_posix(), name) if piece not in ("", "."))
-    paths = list_open(folder / name).paths
-    for index in range(len(paths)):
-        yield f"{below}/{paths[index]}" if below else paths[index]
+def _images(scan: Scan, folder: Path, prefix: str, name: str) -> Iterator[str]:
+    below = Path(prefix).as_posix()
+    for path in scan.images(folder, name):
+        yield path if below == "." else f"{below}/{path}"
+
+
+def _tell(scan: Scan, folder: Path) -> None:
+    for remark in scan.remarks():
+        logger.warning("%s: %s", folder, remark)
 
 
 def _has_folders(folder: Path) -> bool:

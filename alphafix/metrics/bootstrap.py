@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.progress import Progress, silent
+from alphafix.reading.schema import typed
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.labels import ByClass
 
@@ -33,8 +34,13 @@ class Resampling:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Resampling:
-        """Read what `to_dict` gave."""
-        return cls(data["bootstrap_draws"], data["seed"])
+        """Read what `to_dict` gave.
+
+        Raises:
+            KeyError: If an entry is missing.
+            ValueError: If one is of another type.
+        """
+        return typed(cls, {"draws": data["bootstrap_draws"], "seed": data["seed"]}, "settings")
 
 
 def stratified_draws(labels: IntArray, resampling: Resampling) -> Iterator[IntArray]:

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, call
-from alphafix.files import read_json, write_json
+from alphafix.errors import call
+from alphafix.files import read_object, write_json
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.limits import Limits
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
 from alphafix.values.display import Displayed
 
@@ -66,12 +69,15 @@ class Method:
     Attributes:
         name: Its name.
         family: "base", "simple" (closed forms and scalars), "trained", "alphanet", "random"
-            (AlphaNet's control), "calibrated" or "on top".
+            (AlphaNet's control), "calibrated", "on top", "choice" (a setting of another row's
+            method that validation chooses among all methods) or "shipped" (the correction in the
+            run directory).
         linear: Whether it is a linear head that can be patched.
         settings: The hyper-parameters that validation chose.
         val: Accuracy by tier on validation.
         seeds: Accuracy of the single seeds by tier, or None where there is one fit.
         seconds: Time that fitting took.
+        within: Whether it keeps the limits of the comparison, as sure as these ask for.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Method:
     val: Accuracy
     seeds: BySeeds | None = None
     seconds: float = 0.0
+    within: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,6 @@ class Row:
         method: What was measured.
         figures: Top-1 by tier, None for an empty one.
         changes: Its paired difference to the base head by tier.
-        within: Whether it keeps the allowed overall drop on validation.
         dominated_by: Methods at least as good both on few-split classes and overall, and
             better in one of them.
         surely_dominated_by: Those of them for which this holds in 95% of the draws.
@@ -100,7 +106,6 @@ class Row:
     method: Method
     figures: Mapping[str, Estimate | None]
     changes: Mapping[str, Estimate | None]
-    within: bool
     dominated_by: tuple[str, ...] = ()
     surely_dominated_by: tuple[str, ...] = ()
 
@@ -113,9 +118,12 @@ class Comparison(Displayed):
         classes: The class table.
         on: Which samples.
         samples: N.
-        max_overall_drop: Points of overall validation accuracy that a method could spend.
+        limits: What a method could cost, and how surely not more.
         rows: The methods, the base head first.
-        verdict: What follows, in sentences.
+        verdict: What follows, in sentences; the first is for a person who decides.
+        roles: Names of the rows that the verdict is about: "shipped" (the correction in the run
+            directory), and what validation chooses within the limits: "best" of all linear
+            methods, of the "simple" ones, and of "alphanet" settings.
         resampling: The bootstrap draws behind the intervals.
         curves: Few and overall accuracy along the few-bias of the base head, for the picture.
         by_k: Figures of AlphaNet's single trials by K, as `Method.seeds`.
@@ -125,10 +133,11 @@ class Comparison(Displayed):
     classes: ClassTable
     on: str
     samples: int
-    max_overall_drop: float
+    limits: Limits
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
     resampling: Resampling
+    roles: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     by_k: Mapping[str, BySeeds] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -144,7 +153,8 @@ class Comparison(Displayed):
             "on": self.on,
             "samples": self.samples,
             "unit": "percent",
-            "max_overall_drop": self.max_overall_drop,
+            "limits": asdict(self.limits),
+            "roles": dict(self.roles),
             "settings": self.resampling.to_dict(),
             "verdict": list(self.verdict),
             "rows": [asdict(row) for row in self.rows],
@@ -168,45 +178,18 @@ class Comparison(Displayed):
         Raises:
             FileFormatError: If it is not a comparison.
         """
-        data = read_json(path)
-        try:
+        with reading(path, "a comparison", todo=f"run {call('compare')} again"):
+            data = read_object(path)
             return cls(
                 classes=ClassTable.from_dict(data),
-                on=data["on"],
-                samples=data["samples"],
-                max_overall_drop=data["max_overall_drop"],
-                rows=tuple(_read_row(entry) for entry in data["rows"]),
-                verdict=tuple(data["verdict"]),
+                on=typed(str, data["on"], "on"),
+                samples=typed(int, data["samples"], "samples"),
+                limits=typed(Limits, data["limits"], "limits"),
+                roles=typed(dict[str, str], data["roles"], "roles"),
+                rows=typed(tuple[Row, ...], data["rows"], "rows"),
+                verdict=typed(tuple[str, ...], data["verdict"], "verdict"),
                 resampling=Resampling.from_dict(data["settings"]),
-                curves=data["curves"],
-                by_k={k: _read_seeds(found) for k, found in data["by_k"].items()},
-                provenance=data["provenance"],
+                curves=typed(dict[str, dict[str, list[float]]], data["curves"], "curves"),
+                by_k=typed(dict[str, dict[str, OverSeeds | None]], data["by_k"], "by_k"),
+                provenance=typed(dict[str, Any], data["provenance"], "provenance"),
             )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a comparison",
-                got=repr(error),
-                todo=f"run {call('compare')} again",
-            ) from error
-
-
-def _read_seeds(data: Mapping[str, Any]) -> BySeeds:
-    return {
-        name: None if one is None else OverSeeds(**{**one, "values": tuple(one["values"])})
-        for name, one in data.items()
-    }
-
-
-def _read_row(data: dict[str, Any]) -> Row:
-    def estimates(entry: dict[str, Any]) -> dict[str, Estimate | None]:
-        return {name: None if one is None else Estimate(**one) for name, one in entry.items()}
-
-    seeds = data["method"]["seeds"]
-    return Row(
-        method=Method(**{**data["method"], "seeds": seeds and _read_seeds(seeds)}),
-        figures=estimates(data["figures"]),
-        changes=estimates(data["changes"]),
-        within=data["within"],
-        dominated_by=tuple(data["dominated_by"]),
-        surely_dominated_by=tuple(data["surely_dominated_by"]),
-    )

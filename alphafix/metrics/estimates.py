@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -45,12 +43,6 @@ class Paired:
     base: Estimate | None
     corrected: Estimate | None
     change: Estimate | None
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Paired:
-        """Read what `dataclasses.asdict` gave."""
-        parts = {key: None if part is None else Estimate(**part) for key, part in data.items()}
-        return cls(**parts)
 
 
 def paired_estimates(point: FloatArray64, values: FloatArray64) -> list[Paired]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, call
-from alphafix.files import read_json, write_json
+from alphafix.errors import call
+from alphafix.files import read_object, write_json
 from alphafix.metrics.bootstrap import LEVEL, Resampling
 from alphafix.metrics.estimates import Paired
 from alphafix.metrics.mcnemar import McNemar
 from alphafix.metrics.open_set import OpenSet
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Displayed
@@ -176,37 +178,47 @@ class Evaluation(Displayed):
         Raises:
             FileFormatError: If it is not an evaluation.
         """
-        try:
-            return cls.from_dict(read_json(path))
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not an evaluation",
-                got=repr(error),
-                expected=f"a file that {call('evaluate')} wrote",
-                todo=f"run {call('evaluate')} again",
-            ) from error
+        with reading(path, "an evaluation", todo=f"run {call('evaluate')} again"):
+            return cls.from_dict(read_object(path))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Evaluation:
-        """Read what `to_dict` gave."""
-        records = data["classes"]
+        """Read what `to_dict` gave.
+
+        Raises:
+            KeyError: If an entry is missing.
+            AttributeError: If one is no object, where one is needed.
+            ValueError: If one is of another type.
+        """
+        records = typed(list[_ClassRecord], data["classes"], "classes")
         return cls(
             classes=ClassTable.from_dict(data),
-            on=data["on"],
-            method=data["method"],
+            on=typed(str, data["on"], "on"),
+            method=typed(str, data["method"], "method"),
             tiers=tuple(_read_tier(name, entry) for name, entry in data["splits"].items()),
-            summaries={name: Paired.from_dict(entry) for name, entry in data["summaries"].items()},
+            summaries=typed(dict[str, Paired], data["summaries"], "summaries"),
             by_class=ClassResults(
-                samples=np.array([r["samples"] for r in records], dtype=np.int64),
-                base=np.array([r["base_correct"] for r in records], dtype=np.int64),
-                corrected=np.array([r["corrected_correct"] for r in records], dtype=np.int64),
-                low=np.array([r["change_low"] for r in records], dtype=np.float64),
-                high=np.array([r["change_high"] for r in records], dtype=np.float64),
+                samples=np.array([r.samples for r in records], dtype=np.int64),
+                base=np.array([r.base_correct for r in records], dtype=np.int64),
+                corrected=np.array([r.corrected_correct for r in records], dtype=np.int64),
+                low=np.array([r.change_low for r in records], dtype=np.float64),
+                high=np.array([r.change_high for r in records], dtype=np.float64),
             ),
             resampling=Resampling.from_dict(data["settings"]),
             open_set=None if data["open_set"] is None else OpenSet.from_dict(data["open_set"]),
-            provenance=data["provenance"],
+            provenance=typed(dict[str, Any], data["provenance"], "provenance"),
         )
+
+
+@dataclass(frozen=True)
+class _ClassRecord:
+    """What is read of a class in report.json, beside its entry in the class table."""
+
+    samples: int
+    base_correct: int
+    corrected_correct: int
+    change_low: float | None
+    change_high: float | None
 
 
 def _optional(values: FloatArray64) -> list[float | None]:
@@ -214,11 +226,6 @@ def _optional(values: FloatArray64) -> list[float | None]:
 
 
 def _read_tier(name: str, data: dict[str, Any]) -> TierResult:
-    own = {"classes", "samples", "mcnemar"}
-    return TierResult(
-        name=name,
-        classes=data["classes"],
-        samples=data["samples"],
-        figures={key: Paired.from_dict(entry) for key, entry in data.items() if key not in own},
-        mcnemar=None if data["mcnemar"] is None else McNemar(**data["mcnemar"]),
-    )
+    own = {name: data[name] for name in ("classes", "samples", "mcnemar")}
+    figures = {key: entry for key, entry in data.items() if key not in own}
+    return typed(TierResult, {"name": name, **own, "figures": figures}, f"splits.{name}")

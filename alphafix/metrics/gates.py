@@ -118,7 +118,12 @@ def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> GateRe
 
 
 def _line(what: str, value: float | None, relation: str, limit: float, met: bool) -> str:
-    shown = "n/a (0 samples)" if value is None else f"{value:.2f} points"
+    if value is None:
+        shown = "n/a (0 samples)"
+    elif value < 0:  # whoever reads of a drop of -3 points has to think twice
+        shown = f"none (a {'drop' if 'gain' in what else 'gain'} of {-value:.2f} points)"
+    else:
+        shown = f"{value:.2f} points"
     return f"{what} {shown}, {'' if met else 'not '}{relation} {limit:g}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import numpy as np
 from alphafix.errors import InputError, option, some
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.wordnet import is_synset, load_hypernyms, within_edges
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json, typed
 from alphafix.values.classes import ClassTable
 
 WORDNET = "wordnet"
@@ -56,25 +57,14 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> Alike:
 
 def _read_pairs(path: Path) -> Sequence[tuple[str, str]]:
     """(class, group) pairs of a JSON or tab-separated file."""
-    try:
+    what = (
+        'a file of class groups: JSON {"group": ["class", ...]}, or lines of class name, tab, '
+        'group (or "wordnet" where class names are WordNet ids)'
+    )
+    with reading(path, what, todo=f"mend the file, or correct {option('groups')}"):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the class groups {path}",
-            got=str(error),
-            expected='a file, or "wordnet" where class names are WordNet ids',
-            todo=f"check the path given as {option('groups')}",
-        ) from error
-    try:
         if text.lstrip().startswith("{"):
-            found = json.loads(text)
-            return [(str(name), group) for group, names in found.items() for name in names]
+            found = typed(dict[str, list[str]], parse_json(text))
+            return [(name, group) for group, names in found.items() for name in names]
         lines = [line.split("\t") for line in text.splitlines() if line.strip()]
         return [(name.strip(), group.strip()) for name, group in lines]
-    except ValueError as error:
-        raise InputError(
-            f"{path} holds no class groups",
-            got=str(error),
-            expected='JSON {"group": ["class", ...]}, or lines of class name, tab, group',
-            todo="mend the file",
-        ) from error

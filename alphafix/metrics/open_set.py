@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alphafix.metrics.estimates import Paired
+from alphafix.reading.schema import typed
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class HeadCurve:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadCurve:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave (`OpenSet.from_dict` says what it raises)."""
         figures = {name: values for name, values in data.items() if name != "best"}
-        return cls(figures, data["best"]["threshold"], data["best"]["f_measure"])
+        best = {f"best_{name}": value for name, value in data["best"].items()}
+        return typed(cls, {"figures": figures, **best}, "open_curve")
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class OpenCurve:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OpenCurve:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave (`OpenSet.from_dict` says what it raises)."""
         base, corrected = (HeadCurve.from_dict(data[name]) for name in ("base", "corrected"))
-        return cls(data["thresholds"], base, corrected)
+        return cls(typed(list[float], data["thresholds"], "thresholds"), base, corrected)
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,19 @@ class OpenSet:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OpenSet:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave.
+
+        Raises:
+            KeyError: If an entry is missing.
+            AttributeError: If one is no object, where one is needed.
+            ValueError: If one is of another type.
+        """
         own = ("threshold", "known_samples", "unknown_samples")
         others = (*own, "splits", "open_curve")
-        return cls(
+        parts = {
             **{name: data[name] for name in own},
-            figures={k: Paired.from_dict(v) for k, v in data.items() if k not in others},
-            tiers={
-                name: OpenTier(
-                    tier["classes"],
-                    Paired.from_dict(tier["closed"]),
-                    Paired.from_dict(tier["open"]),
-                )
-                for name, tier in data["splits"].items()
-            },
-            curve=OpenCurve.from_dict(data["open_curve"]),
-        )
+            "figures": {name: value for name, value in data.items() if name not in others},
+            "tiers": data["splits"],
+            "curve": OpenCurve.from_dict(data["open_curve"]),
+        }
+        return typed(cls, parts, "open_set")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class Extractor:
         preprocess: What makes the model's input.
         setting: Where and how it runs.
         class_names: C names in the order of the logits, where the model says so.
+        args: Arguments that the model was made with.
     """
 
     model: Callable[..., tuple[Tensor, Tensor]]
@@ -35,6 +37,7 @@ class Extractor:
     preprocess: Preprocess
     setting: Placement
     class_names: tuple[str, ...] | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def prove(
@@ -74,6 +77,7 @@ class Extractor:
             preprocess=classifier.preprocess,
             setting=setting,
             class_names=classifier.class_names,
+            args=classifier.args,
         )
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ A graph shows the linear operation that makes its logits; its input becomes a se
 from __future__ import annotations
 
 import io
-import json
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,34 @@ import torch
 from torch import Tensor, nn
 
 from alphafix.errors import AlphafixError, FileFormatError, InputError, option
-from alphafix.models.model import Caught, Classifier
-from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
+from alphafix.models.model import Caught, Classifier, Wanted
+from alphafix.models.preprocess import described
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json
+from alphafix.reading.zips import check_zip
 
-# ImageNet's usual evaluation transform, for what the flags leave open.
-USUAL_CROP = 0.875
-USUAL_INTERPOLATION = "bilinear"
 
-
-def torchscript_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+def torchscript_classifier(wanted: Wanted) -> Classifier:
     """Load a TorchScript archive.
 
     Raises:
         FileFormatError: If it is no whole archive.
         InputError: If its logits are not made by a linear layer.
     """
-    spec = f"torchscript:{name}"
+    wanted.refuse_args()
+    spec, file = wanted.spec, graph_file(wanted)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the format is old, and still used
-            module = torch.jit.load(existing_file(name, spec), map_location="cpu")  # type: ignore[no-untyped-call]
+            module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise damaged(name, error, "an archive that torch.jit.save wrote") from error
+        raise damaged(file, error, "an archive that torch.jit.save wrote") from error
     module.eval()
     graph = module.graph.copy()
     torch._C._jit_pass_inline(graph)
     caught = _catch_in_script(module, graph, spec)
-    preprocess = described(spec, overrides, None)
-    return Classifier(caught.model, preprocess, weights or Path(name), caught=caught)
+    preprocess = wanted.preprocess or described(spec, wanted.overrides)
+    return Classifier(caught.model, preprocess, file, caught=caught)
 
 
 def _catch_in_script(module: Any, graph: Any, spec: str) -> Caught:
@@ -53,13 +52,20 @@ def _catch_in_script(module: Any, graph: Any, spec: str) -> Caught:
     if len(outputs) != 1 or node.kind() != "aten::linear":
         raise no_linear(spec, node.kind())
     features, weight, bias = node.inputs()
-    name = _script_path(weight)
     graph.registerOutput(features)
     graph.makeMultiOutputIntoTuple()
     function = torch._C._create_function_from_graph("forward", graph)
     parameters = dict(module.named_parameters()) | dict(module.named_buffers())
-    own = None if bias.node().kind() == "prim::Constant" else parameters[_script_path(bias)]
-    return Caught(ScriptModel(module, function), parameters[name], own, name)
+    (own, name), (own_bias, _) = (_script_tensor(value, parameters) for value in (weight, bias))
+    return Caught(ScriptModel(module, function), own, own_bias, name)
+
+
+def _script_tensor(value: Any, parameters: Mapping[str, Tensor]) -> tuple[Any, str]:
+    """The tensor (or None) that a graph reads, and its name; frozen ones have none."""
+    if value.node().kind() == "prim::Constant":
+        return value.toIValue(), ""
+    name = _script_path(value)
+    return parameters[name], name
 
 
 def _script_path(value: Any) -> str:
@@ -91,26 +97,32 @@ class ScriptModel(nn.Module):
         return features, logits
 
 
-def export_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+def export_classifier(wanted: Wanted) -> Classifier:
     """Load a model that torch.export saved.
 
     Raises:
         FileFormatError: If it is no such file.
         InputError: If its logits are not made by a linear layer.
     """
-    spec = f"export:{name}"
+    wanted.refuse_args()
+    spec, file = wanted.spec, graph_file(wanted)
     try:
-        file = existing_file(name, spec)
         _refuse_pickles(file)
         program = torch.export.load(file)
     except AlphafixError:
         raise
     except Exception as error:  # torch.export.load raises whatever its parts raise
-        raise damaged(name, error, "a .pt2 file that torch.export.save wrote") from error
+        raise damaged(file, error, "a .pt2 file that torch.export.save wrote") from error
     graph: Any = program.module()
     caught, shape = _catch_in_export(graph, spec)
-    preprocess = described(spec, overrides, shape)
-    return Classifier(caught.model, preprocess, weights or Path(name), caught=caught)
+    channels, side = (shape[1], shape[3]) if len(shape) == 4 else (3, None)
+    preprocess = wanted.preprocess or described(
+        spec,
+        wanted.overrides,
+        side=side if isinstance(side, int) else None,
+        channels=channels if isinstance(channels, int) else 3,
+    )
+    return Classifier(caught.model, preprocess, file, caught=caught)
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -122,13 +134,15 @@ def _refuse_pickles(path: Path) -> None:
     Raises:
         FileFormatError: If a part of it is a pickle of more than tensors and plain values.
     """
-    with zipfile.ZipFile(path) as archive:
+    what = "an archive of torch.export"
+    check_zip(path, what, packed=True)
+    with reading(path, what), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         said = {
             entry["path_name"]
             for name in names
             if name.endswith(".json")
-            for entry in _entries(json.loads(archive.read(name)))
+            for entry in _entries(parse_json(archive.read(name)))
             if entry.get("use_pickle") and isinstance(entry.get("path_name"), str)
         }
         for name in names:
@@ -215,47 +229,28 @@ def no_linear(spec: str, found: str) -> InputError:
     )
 
 
-def existing_file(name: str, spec: str) -> Path:
-    """Return the path of a backbone's file (InputError if it is not there)."""
-    if not Path(name).is_file():
+def graph_file(wanted: Wanted) -> Path:
+    """The file of a graph: the weights if they are given, a patched copy say.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    file = wanted.weights or Path(wanted.name)
+    if not file.is_file():
         raise InputError(
-            f"{spec} is not there", expected="a file", todo=f"correct {option('backbone')}"
+            f"{file if wanted.weights else wanted.spec} is not there",
+            expected="a file",
+            todo=f"correct {option('backbone')}",
         )
-    return Path(name)
+    return file
 
 
-def damaged(name: str, error: Exception, expected: str) -> FileFormatError:
+def damaged(file: Path, error: Exception, expected: str) -> FileFormatError:
     """Return the error of a model file that cannot be loaded."""
     lines = str(error).strip().splitlines()
     return FileFormatError(
-        f"{name} cannot be loaded",
+        f"{file} cannot be loaded",
         got=lines[0] if lines else repr(error),
         expected=expected,
         todo="copy the file again, or export the model again",
-    )
-
-
-def described(spec: str, overrides: Overrides, shape: list[Any] | None) -> Preprocess:
-    """Return the transform that the flags describe: a graph says of its input at most the size."""
-    given = overrides.given
-    if shape is not None and len(shape) == 4 and isinstance(shape[3], int):
-        given.setdefault("image_size", int(shape[3]))
-    missing = [key for key in ("image_size", "mean", "std") if key not in given]
-    if missing:
-        raise InputError(
-            f"{spec} does not say how images become its input",
-            got="no " + ", no ".join(map(option, missing)),
-            expected="the transform that it was trained with",
-            todo=f"give {option('image_size')}, {option('mean')}, {option('std')} (and "
-            f"{option('crop_pct')}, {option('interpolation')} if they are not {USUAL_CROP} and "
-            f"{USUAL_INTERPOLATION})",
-        )
-    side = given["image_size"]
-    return resize_crop(
-        resize=resize_of((side, side), given.get("crop_pct", USUAL_CROP)),
-        size=(side, side),
-        interpolation=given.get("interpolation", USUAL_INTERPOLATION),
-        mean=given["mean"],
-        std=given["std"],
-        origin="flags",
     )

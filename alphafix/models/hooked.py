@@ -94,7 +94,7 @@ def find_head_module(module: nn.Module, images: Tensor, logits_of: Callable[[Any
     finally:
         for handle in handles:
             handle.remove()
-    found = [name for name, output in outputs.items() if _same_but_for_a_factor(output, logits)]
+    found = [name for name, output in outputs.items() if same_but_for_a_factor(output, logits)]
     if len(found) != 1:
         raise InputError(
             "the head of the model is not certain",
@@ -107,7 +107,8 @@ def find_head_module(module: nn.Module, images: Tensor, logits_of: Callable[[Any
     return found[0]
 
 
-def _same_but_for_a_factor(output: object, logits: Tensor) -> bool:
+def same_but_for_a_factor(output: object, logits: Tensor) -> bool:
+    """Whether something is the logits, divided by a positive number."""
     if not isinstance(output, Tensor) or output.shape != logits.shape:
         return False
     # In float64, and by the angle between both: a factor on all logits does not matter.

@@ -3,52 +3,123 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from alphafix.checkpoints import load_state_dict
-from alphafix.checkpoints.weights import load_strictly, num_classes_in, require_weights
-from alphafix.errors import InputError
-from alphafix.models.model import Classifier
-from alphafix.models.preprocess import Overrides, Preprocess, resize_crop, resize_of
+from alphafix.checkpoints.weights import (
+    load_strictly,
+    named_for,
+    num_classes_in,
+    read_weights,
+    require_weights,
+)
+from alphafix.errors import InputError, option
+from alphafix.files import read_json
+from alphafix.models.model import Classifier, Wanted
+from alphafix.models.preprocess import Preprocess, described, resize_crop, resize_of
 from alphafix.models.timm_config import from_timm_config
+
+logger = logging.getLogger(__name__)
 
 # Prefixes under which timm finds a whole model by itself: architecture, config and weights.
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
-def timm_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+def timm_classifier(wanted: Wanted) -> Classifier:
     """Load a timm model.
 
-    Args:
-        name: As `timm.create_model` takes it.
-        weights: The checkpoint; not needed for ``hf-hub:`` and ``local-dir:`` names.
-        overrides: Changes to the transform.
+    Its arguments are those that the user gives, and those in a config.json that timm saved beside
+    the weights. Weights are not needed for names with ``hf-hub:`` and ``local-dir:``.
 
     Raises:
         InputError: If timm has no such model, or the weights do not fit.
     """
     import timm
 
-    spec = f"timm:{name}"
+    name, spec, weights = wanted.name, wanted.spec, wanted.weights
+    args = dict(wanted.args)
+    config: dict[str, Any] = {}
     if name.startswith(TIMM_SOURCES) and weights is None:
-        model = _create(spec, lambda: timm.create_model(name, pretrained=True))
+        model = _create(spec, lambda: timm.create_model(name, pretrained=True, **args))
         weights = local_weights(name)
     else:
         file = require_weights(weights, spec)
-        state = load_state_dict(file)
-        sketch = _sketch(spec, lambda: timm.create_model(name))
-        head = _timm_head(sketch, spec)
-        classes = num_classes_in(state, head, file=file, spec=spec)
-        model = _create(spec, lambda: timm.create_model(name, num_classes=classes))
+        saved, config = _saved_beside(file, name)
+        args = saved | args
+        state = read_weights(file, section=wanted.section, spec=spec, averaged_first=True)
+        sketch = _sketch(spec, lambda: timm.create_model(name, **args))
+        state, head = named_for(sketch, state), _timm_head(sketch, spec)
+        args.setdefault("num_classes", num_classes_in(state, head, file=file, spec=spec))
+        model = _create(spec, lambda: timm.create_model(name, **args))
         load_strictly(model, state, file=file, spec=spec)
-    config: Any = model.pretrained_cfg
-    preprocess = from_timm_config(config, overrides, origin=f"{spec} data config")
-    return Classifier(model.eval(), preprocess, weights, _timm_head(model, spec))
+        _tell_pooling(model, spec, args)
+    own: Any = model.pretrained_cfg
+    config = {**own, **config}
+    names = config.get("label_names") or ()
+    return Classifier(
+        model.eval(),
+        _timm_preprocess(config, wanted, args),
+        weights,
+        _timm_head(model, spec),
+        class_names=tuple(map(str, names)) if len(names) == config.get("num_classes") else None,
+        args=args,
+    )
+
+
+def timm_preprocess(wanted: Wanted) -> Preprocess:
+    """The transform of a timm model by itself."""
+    import timm
+
+    sketch: Any = _sketch(wanted.spec, lambda: timm.create_model(wanted.name, **wanted.args))
+    return _timm_preprocess(sketch.pretrained_cfg, wanted, wanted.args)
+
+
+def _timm_preprocess(
+    config: Mapping[str, Any], wanted: Wanted, args: Mapping[str, Any]
+) -> Preprocess:
+    size, overrides = args.get("img_size"), wanted.overrides
+    if isinstance(size, int) and overrides.image_size is None:
+        overrides = replace(overrides, image_size=size)
+    return from_timm_config(
+        config, overrides, origin=f"{wanted.spec} data config", channels=args.get("in_chans")
+    )
+
+
+def _saved_beside(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments and data config of a config.json beside the weights, if it is of this model."""
+    path = weights.parent / "config.json"
+    data = read_json(path) if path.is_file() else None
+    if not isinstance(data, dict) or data.get("architecture") != name.partition(".")[0]:
+        return {}, {}
+    args = {**(data.get("model_args") or {})}
+    if isinstance(data.get("global_pool"), str):
+        args.setdefault("global_pool", data["global_pool"])
+    args.pop("num_classes", None)  # the weights say it
+    logger.info("%s: made as %s says%s", weights.name, path.name, f", with {args}" if args else "")
+    return args, dict(data.get("pretrained_cfg") or {})
+
+
+def _tell_pooling(model: Any, spec: str, args: Mapping[str, Any]) -> None:
+    """Say what the weights cannot tell, and the library's default decides."""
+    pools = [getattr(part, "pool_type", None) for part in model.modules()]
+    own = getattr(model, "global_pool", None)
+    found = own if isinstance(own, str) else next((p for p in pools if isinstance(p, str)), None)
+    if found and "global_pool" not in args:
+        logger.info(
+            "%s pools with %r, the library's default: the weights do not tell (if yours was made "
+            "otherwise: %s)",
+            spec,
+            found,
+            "--model-arg global_pool=NAME",
+        )
 
 
 def _sketch(spec: str, make: Any) -> nn.Module:
@@ -62,7 +133,16 @@ def _sketch(spec: str, make: Any) -> nn.Module:
 
 def _create(spec: str, make: Any) -> nn.Module:
     try:
-        model: nn.Module = make()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of how weights would be initialised
+            model: nn.Module = make()
+    except TypeError as error:
+        raise InputError(
+            f"{spec} cannot be made with these arguments",
+            got=str(error).splitlines()[0],
+            expected="arguments that the library's function takes",
+            todo=f"correct {option('model_arg')}",
+        ) from error
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         raise InputError(
             f"{spec} cannot be made",
@@ -88,34 +168,46 @@ def _timm_head(model: nn.Module, spec: str) -> str:
 
 
 def local_weights(name: str) -> Path | None:
-    """The weights file of a ``local-dir:`` name; None for others."""
+    """The weights file of a ``local-dir:`` name, the one that timm takes; None for others."""
     folder = Path(name.removeprefix("local-dir:"))
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"):
         if name.startswith("local-dir:") and (folder / file).is_file():
             return folder / file
     return None
 
 
-def torchvision_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
+def torchvision_classifier(wanted: Wanted) -> Classifier:
     """Load a torchvision classification model.
 
     The transform is that of the library's first published weights of this architecture,
     unless overridden.
 
     Raises:
-        InputError: If torchvision has no such model, or the weights do not fit.
+        InputError: If torchvision has no such model, the weights do not fit, or they fit several
+            models that compute differently.
     """
     from torchvision import models
 
-    spec = f"torchvision:{name}"
-    file = require_weights(weights, spec)
-    state = load_state_dict(file)
-    sketch = _sketch(spec, lambda: models.get_model(name, weights=None))
-    head = last_linear(sketch, spec)
-    classes = num_classes_in(state, head, file=file, spec=spec)
-    model = _create(spec, lambda: models.get_model(name, weights=None, num_classes=classes))
+    name, spec, args = wanted.name, wanted.spec, dict(wanted.args)
+    file = require_weights(wanted.weights, spec)
+    state = read_weights(file, section=wanted.section, spec=spec)
+    sketch = _sketch(spec, lambda: models.get_model(name, weights=None, **args))
+    if hasattr(sketch, "transform_input"):
+        if "transform_input" not in args:
+            raise InputError(
+                f"the weights of {spec} fit two models that compute differently",
+                got=f"no {option('model_arg', 'transform_input=...')}",
+                expected="whether the model changes the scale of its input: True for models that "
+                "were made with torchvision's own weights, False for those made without",
+                todo=f"give {option('model_arg', 'transform_input=True')} or "
+                f"{option('model_arg', 'transform_input=False')}",
+            )
+        args.setdefault("init_weights", False)  # which would take a while, to be overwritten
+    state, head = named_for(sketch, state), last_linear(sketch, spec)
+    args.setdefault("num_classes", num_classes_in(state, head, file=file, spec=spec))
+    model = _create(spec, lambda: models.get_model(name, weights=None, **args))
     load_strictly(model, state, file=file, spec=spec)
-    return Classifier(model.eval(), _torchvision_preprocess(name, overrides), file, head)
+    return Classifier(model.eval(), torchvision_preprocess(wanted), file, head, args=args)
 
 
 def last_linear(module: nn.Module, spec: str) -> str:
@@ -135,9 +227,11 @@ def last_linear(module: nn.Module, spec: str) -> str:
     return names[-1]
 
 
-def _torchvision_preprocess(name: str, overrides: Overrides) -> Preprocess:
+def torchvision_preprocess(wanted: Wanted) -> Preprocess:
+    """The transform of a torchvision model by itself."""
     from torchvision import models
 
+    name, overrides = wanted.name, wanted.overrides
     published = next(iter(models.get_model_weights(name)))
     preset = published.transforms()
     given = overrides.given
@@ -156,31 +250,37 @@ def _torchvision_preprocess(name: str, overrides: Overrides) -> Preprocess:
     )
 
 
-def python_classifier(target: str, weights: Path | None, overrides: Overrides) -> Classifier:
+def python_classifier(wanted: Wanted) -> Classifier:
     """Call the user's own function for a model.
 
-    Args:
-        target: ``package.module:function``; the function takes no arguments and returns a
-            module that gives logits. The module has a ``transform`` (PIL image -> tensor), or
-            a timm-like ``pretrained_cfg`` or ``default_cfg``. If it has ``get_classifier()``,
-            that is its head.
-        weights: The checkpoint, or None if the function loads the weights itself.
-        overrides: Changes to the transform.
+    The name is ``package.module:function``; the function takes the arguments that are given, or
+    none, and returns a module that gives logits. The module has a ``transform`` (PIL image ->
+    tensor), or a timm-like ``pretrained_cfg`` or ``default_cfg``; otherwise flags say all of it.
+    If it has ``get_classifier()``, that is its head. Without weights the function loads them.
 
     Raises:
         InputError: If there is no such function, or it does not return such a module.
     """
-    spec = f"python:{target}"
-    model = _call(target, spec)
+    model, weights = _call(wanted), wanted.weights
     if weights is not None:
-        load_strictly(model, load_state_dict(weights), file=weights, spec=spec)
+        state = read_weights(weights, section=wanted.section, spec=wanted.spec)
+        load_strictly(model, state, file=weights, spec=wanted.spec)
     return Classifier(
-        model.eval(), _python_preprocess(model, spec, overrides), weights, _own_head(model)
+        model.eval(),
+        _python_preprocess(model, wanted),
+        weights,
+        _own_head(model),
+        args=wanted.args,
     )
 
 
-def _call(target: str, spec: str) -> nn.Module:
-    module, _, function = target.partition(":")
+def python_preprocess(wanted: Wanted) -> Preprocess:
+    """The transform of a model that the user's own function makes, by itself."""
+    return _python_preprocess(_call(wanted), wanted)
+
+
+def _call(wanted: Wanted) -> nn.Module:
+    spec, (module, _, function) = wanted.spec, wanted.name.partition(":")
     # As `python -m` does: the user's own files are found from the folder they work in.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -193,7 +293,7 @@ def _call(target: str, spec: str) -> nn.Module:
             expected="python:package.module:function that can be imported from here",
             todo="check the name, or install the package",
         ) from error
-    model = made()
+    model = made(**wanted.args)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{spec} gave no model", got=type(model).__name__, expected="a torch.nn.Module"
@@ -207,7 +307,8 @@ def _own_head(model: nn.Module) -> str | None:
     return next((name for name, part in model.named_modules() if part is head), None)
 
 
-def _python_preprocess(model: nn.Module, spec: str, overrides: Overrides) -> Preprocess:
+def _python_preprocess(model: nn.Module, wanted: Wanted) -> Preprocess:
+    spec, overrides = wanted.spec, wanted.overrides
     transform = getattr(model, "transform", None)
     if callable(transform):
         overrides.refuse(spec)
@@ -216,9 +317,12 @@ def _python_preprocess(model: nn.Module, spec: str, overrides: Overrides) -> Pre
         config = getattr(model, name, None)
         if config:
             return from_timm_config(config, overrides, origin=f"{spec} {name}")
+    if overrides.given:
+        return described(spec, overrides)
     raise InputError(
         f"{spec} does not say how images become its input",
         got=f"a {type(model).__name__} without transform, pretrained_cfg or default_cfg",
         expected="an attribute `transform` that maps a PIL image to a tensor",
-        todo="set it in the function: model.transform = ...",
+        todo="set it in the function: model.transform = ...; or give "
+        f"{option('image_size')}, {option('mean')} and {option('std')}",
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from alphafix.checkpoints import find_head
-from alphafix.checkpoints.formats.opening import find_file
+from alphafix.checkpoints.formats.onnx_format import OnnxFormat
+from alphafix.checkpoints.formats.opening import find_file, format_of
+from alphafix.checkpoints.formats.torchscript_format import TorchScriptFormat
 from alphafix.errors import InputError, option
 from alphafix.files import sha256_file
 from alphafix.models.graphs import export_classifier, torchscript_classifier
@@ -17,39 +23,71 @@ from alphafix.models.hooked import HookedModel, find_head_module, linear_modules
 from alphafix.models.libraries import (
     local_weights,
     python_classifier,
+    python_preprocess,
     timm_classifier,
+    timm_preprocess,
     torchvision_classifier,
+    torchvision_preprocess,
 )
-from alphafix.models.model import Caught, Classifier
-from alphafix.models.oltr_models import oltr_classifier
+from alphafix.models.model import Caught, Classifier, Wanted
+from alphafix.models.oltr_models import oltr_classifier, oltr_preprocess
 from alphafix.models.onnx_models import onnx_classifier
-from alphafix.models.preprocess import Overrides
-from alphafix.models.proof import Reading, find_reading
-from alphafix.models.transformers_models import transformers_classifier
+from alphafix.models.preprocess import Overrides, Preprocess, resize_crop
+from alphafix.models.products import find_product
+from alphafix.models.proof import TOLERANCE, Reading, find_reading, relative_error
+from alphafix.models.timm_config import from_timm_config
+from alphafix.models.transformers_models import transformers_classifier, transformers_preprocess
 from alphafix.values.head import Head, HeadSource
 
-Loader = Callable[[str, "Path | None", Overrides], Classifier]
+logger = logging.getLogger(__name__)
 
-KINDS: dict[str, Loader] = {
-    "timm": timm_classifier,
-    "torchvision": torchvision_classifier,
-    "python": python_classifier,
-    "hf": transformers_classifier,
-    "oltr": oltr_classifier,
+GRAPHS: dict[str, Callable[[Wanted], Classifier]] = {
     "torchscript": torchscript_classifier,
     "export": export_classifier,
     "onnx": onnx_classifier,
 }
 
+KINDS: dict[str, Callable[[Wanted], Classifier]] = {
+    "timm": timm_classifier,
+    "torchvision": torchvision_classifier,
+    "python": python_classifier,
+    "hf": transformers_classifier,
+    "oltr": oltr_classifier,
+    **GRAPHS,
+}
 
-def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Classifier:
+# The transforms of models that are no graphs, by themselves.
+TRANSFORMS: dict[str, Callable[[Wanted], Preprocess]] = {
+    "timm": timm_preprocess,
+    "torchvision": torchvision_preprocess,
+    "python": python_preprocess,
+    "hf": transformers_preprocess,
+    "oltr": oltr_preprocess,
+}
+
+
+def load_classifier(
+    spec: str,
+    weights: Path | None,
+    overrides: Overrides,
+    *,
+    section: str = "",
+    args: Mapping[str, Any] | None = None,
+    transform: Mapping[str, Any] | None = None,
+) -> Classifier:
     """Load the classifier that ``spec`` names.
+
+    Weights that are a graph (an export as ONNX or TorchScript) run by themselves, with the
+    transform of the model that ``spec`` names.
 
     Args:
         spec: ``timm:NAME``, ``torchvision:NAME``, ``python:package.module:function``,
             ``hf:DIR``, ``oltr:DIR``, ``torchscript:FILE``, ``export:FILE.pt2`` or ``onnx:FILE``.
         weights: The checkpoint, where the specification does not name it itself.
         overrides: Changes to the model's own transform.
+        section: The part of a torch file that the weights are in.
+        args: Arguments that the model was made with.
+        transform: The record of the transform that features were made with, to be used again.
 
     Raises:
         InputError: If the specification is not understood, or the model cannot be loaded
@@ -63,7 +101,52 @@ def load_classifier(spec: str, weights: Path | None, overrides: Overrides) -> Cl
             expected=", ".join(f"{known}:..." for known in KINDS),
             todo=f"for example {option('backbone', 'timm:resnet50')}; the library is never guessed",
         )
-    return KINDS[kind](name, weights, overrides)
+    again = None if transform is None else _made_again(transform)
+    wanted = Wanted(kind, name, weights, overrides, section, args or {}, again)
+    graph = None if weights is None else graph_kind(weights)
+    if graph is not None and graph != kind:
+        if kind in GRAPHS:
+            raise InputError(
+                f"{weights} is a model of another kind than the backbone",
+                got=graph,
+                expected=kind,
+                todo=f"give {option('backbone', f'{graph}:{weights}')}",
+            )
+        own = again or TRANSFORMS[kind](wanted)
+        wanted = Wanted(graph, name, weights, preprocess=own)
+        kind = graph
+    found = KINDS[kind](wanted)
+    if again is not None:
+        return replace(found, preprocess=again)
+    if transform is not None and _plain(found.preprocess.record) != _plain(transform):
+        logger.warning("%s: images are prepared otherwise than for the stored features", spec)
+    return found
+
+
+def graph_kind(file: Path) -> str | None:
+    """The kind of backbone that a model file is by itself; None if it holds weights alone."""
+    file = find_file(file)
+    if file.suffix == ".pt2":
+        return "export"
+    kinds = {OnnxFormat.name: "onnx", TorchScriptFormat.name: "torchscript"}
+    return kinds.get(format_of(file).name)
+
+
+def _made_again(record: Mapping[str, Any]) -> Preprocess | None:
+    """The transform that a manifest describes, if it describes all of it."""
+    origin = str(record.get("origin"))
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in record.items()
+    }
+    if "crop_mode" in values:
+        return from_timm_config(values, Overrides(), origin=origin)
+    if {"resize", "size", "interpolation", "mean", "std"} <= values.keys():
+        return resize_crop(**values)
+    return None
+
+
+def _plain(record: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(dict(record), default=str))
 
 
 # Kinds whose name is a file or a folder.
@@ -80,6 +163,12 @@ def own_file(spec: str) -> Path | None:
     if kind == "timm" and name.startswith("local-dir:"):
         return local_weights(name)
     return find_file(Path(name)) if kind in _FILES else None
+
+
+def config_beside(spec: str, weights: Path | None) -> Path | None:
+    """The file beside the weights that decides how the model is made, if there is one."""
+    path = None if weights is None else weights.parent / "config.json"
+    return path if spec.startswith("timm:") and path is not None and path.is_file() else None
 
 
 def without_folder(spec: str) -> str:
@@ -115,16 +204,48 @@ def prove(
         )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
-    reading = find_reading(features, logits, caught.weight, caught.bias, precision=precision)
+    reading = find_reading(
+        features,
+        logits,
+        caught.weight,
+        caught.bias,
+        precision=max(precision, classifier.precision, key=list(TOLERANCE).index),
+        lengths_count=lambda: caught.plain_rows or _lengths_count(caught, images, logits),
+    )
     return caught.model, _head(classifier, caught, reading), reading
 
 
+def _lengths_count(caught: Caught, images: Tensor, logits: Tensor) -> bool:
+    """Whether another length of a row gives other logits: tried, and put back."""
+    row = caught.weight.detach()[0]
+    kept = row.clone()
+    try:
+        row.mul_(2)
+        _, changed = caught.model(images)
+    finally:
+        row.copy_(kept)
+    return relative_error(changed, logits) > TOLERANCE["fp32"]
+
+
 def _catch(classifier: Classifier, images: Tensor, head: str | None) -> Caught:
-    name = _head_name(classifier, images, head)
-    part = classifier.module.get_submodule(name)
-    model = HookedModel(classifier.module, part, classifier.logits_of)
-    weight = part.get_parameter("weight")
-    return Caught(model, weight, part._parameters.get("bias"), f"{name}.weight")
+    module, logits_of = classifier.module, classifier.logits_of
+    wanted = head or classifier.head_name
+    if wanted is not None and wanted not in dict(module.named_modules()):
+        # No module but a tensor of the model, which it multiplies features with itself.
+        tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+        product = wanted in tensors and find_product(module, images, logits_of, name=wanted)
+        if product:
+            return product
+    try:
+        name = _head_name(classifier, images, head)
+    except InputError:
+        product = wanted is None and find_product(module, images, logits_of)
+        if not product:
+            raise
+        return product
+    part = module.get_submodule(name)
+    weight, bias = part.get_parameter("weight"), part._parameters.get("bias")
+    return Caught(HookedModel(module, part, logits_of), weight, bias, f"{name}.weight")
 
 
 def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> str:
@@ -144,7 +265,7 @@ def _head_name(classifier: Classifier, images: Tensor, wanted: str | None) -> st
 
 
 def _head(classifier: Classifier, caught: Caught, reading: Reading) -> Head:
-    rows = reading.features(caught.weight.detach().float().cpu())
+    rows = reading.rows(caught.weight.detach().float().cpu())
     bias = None if caught.bias is None else caught.bias.detach().float().cpu().numpy()
     source = None
     if classifier.weights is not None:
@@ -161,11 +282,11 @@ def _source(weights: Path, caught: Caught, reading: Reading) -> HeadSource:
         weights,
         num_classes=classes,
         width=width,
-        name=caught.name,
-        normalised=reading.normalised,
+        name=caught.name or None,  # frozen tensors have none: found by their shape
+        normalised=reading.rows_normalised,
         scale=reading.scale,
     )
-    rows = reading.features(caught.weight.detach().float().cpu()).numpy()
+    rows = reading.rows(caught.weight.detach().float().cpu()).numpy()
     # Stored and loaded rows are the same numbers; float16 files and norms differ by rounding.
     if not np.allclose(stored.weight, rows, rtol=1e-3, atol=1e-3 * float(np.abs(rows).max())):
         raise InputError(

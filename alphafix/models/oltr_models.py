@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alphafix.models.model import Classifier
-from alphafix.models.preprocess import Normalization, Overrides, Preprocess, resize_crop
+from alphafix.models.model import Classifier, Wanted
+from alphafix.models.preprocess import Normalization, Preprocess, resize_crop
 from alphafix.oltr.models.transform import ImageTransform
-from alphafix.oltr.training.folder import MODEL, load_model
+from alphafix.oltr.training.folder import MODEL, load_model, read_config
 
 
-def oltr_classifier(name: str, weights: Path | None, overrides: Overrides) -> Classifier:
-    """Load a model from an output folder of train-oltr.
+def oltr_classifier(wanted: Wanted) -> Classifier:
+    """Load a model from an output folder of train-oltr, or other weights for it.
 
     A model with a router is routed here too: it, too, ends in one linear head (see
     `alphafix.oltr.models.routing.RoutedRide`).
 
-    Args:
-        name: The folder.
-        weights: Other weights for the same architecture (a patched copy), or None for the
-            folder's own.
-        overrides: Must be empty: the folder says how images are prepared.
-
     Raises:
         InputError: If it is no such folder, or the weights do not fit.
     """
-    overrides.refuse(f"oltr:{name}")
-    module, config = load_model(Path(name), weights)
+    wanted.refuse_args()
+    wanted.overrides.refuse(wanted.spec)
+    folder = Path(wanted.name)
+    module, config = load_model(folder, wanted.weights)
     return Classifier(
         module=module,
         preprocess=preprocess_of(config.transform),
-        weights=weights or Path(name) / MODEL,
+        weights=wanted.weights or folder / MODEL,
         head_name="head",
         class_names=config.names,
     )
+
+
+def oltr_preprocess(wanted: Wanted) -> Preprocess:
+    """The transform of such a folder's model, by itself."""
+    return preprocess_of(read_config(Path(wanted.name)).transform)
 
 
 def preprocess_of(transform: ImageTransform) -> Preprocess:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, call, option
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -62,16 +62,20 @@ class ResizeCrop:
         resize: Length of the shorter side after scaling.
         size: Height and width of the centre that is cut out.
         interpolation: "bilinear", "bicubic", "lanczos" or "nearest".
+        channels: 3, or 1 for grey images.
     """
 
     resize: int
     size: tuple[int, int]
     interpolation: str = "bilinear"
+    channels: int = 3
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Map an RGB image to 3 x H x W uint8."""
+        """Map an RGB image to channels x H x W uint8."""
         from torchvision.transforms import functional
 
+        if self.channels == 1:
+            image = image.convert("L")
         scaled = functional.resize(image, [self.resize], self._mode(), antialias=True)
         cropped = functional.center_crop(scaled, list(self.size))
         pixels: Tensor = functional.pil_to_tensor(cropped)
@@ -163,6 +167,7 @@ def resize_crop(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     origin: str,
+    channels: int = 3,
 ) -> Preprocess:
     """Make a `Preprocess` of the usual geometry.
 
@@ -173,8 +178,13 @@ def resize_crop(
         mean: Mean of each channel.
         std: Standard deviation of each channel.
         origin: Where these values come from, for the record.
+        channels: 3, or 1 for grey images.
+
+    Raises:
+        InputError: If mean or standard deviation is not that of as many channels.
     """
-    geometry = ResizeCrop(resize, size, interpolation)
+    require_channels(channels, mean, std)
+    geometry = ResizeCrop(resize, size, interpolation, channels)
     record = {
         "origin": origin,
         "resize": resize,
@@ -183,9 +193,80 @@ def resize_crop(
         "mean": list(mean),
         "std": list(std),
     }
-    return Preprocess(geometry, Normalization(mean, std), geometry, record)
+    if channels != 3:
+        record["channels"] = channels
+    # The decoder of a GPU gives three channels.
+    fast = geometry if channels == 3 else None
+    return Preprocess(geometry, Normalization(mean, std), fast, record)
+
+
+def require_channels(channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Check that images can have so many channels, and mean and standard deviation as many.
+
+    Raises:
+        InputError: If not.
+    """
+    if channels not in (1, 3):
+        raise InputError(
+            "the model takes images of another kind",
+            got=f"{channels} channels",
+            expected="3 (RGB) or 1 (grey)",
+            todo="extract the features with your own code and give them as arrays: "
+            f"{call('neighbors', features='FILE', head='FILE')}",
+        )
+    if {len(mean), len(std)} != {channels}:
+        raise InputError(
+            "mean and standard deviation are not those of the model's channels",
+            got=f"{len(mean)} and {len(std)} numbers",
+            expected=f"{channels} of each",
+            todo=f"give {option('mean')} and {option('std')} as the model was trained with",
+        )
 
 
 def resize_of(size: tuple[int, int], crop_pct: float) -> int:
     """Length of the shorter side before the centre is cut out (timm's rule)."""
     return math.floor(min(size) / crop_pct)
+
+
+# ImageNet's usual evaluation transform, for what the flags leave open.
+USUAL_CROP = 0.875
+USUAL_INTERPOLATION = "bilinear"
+
+
+def described(
+    spec: str, overrides: Overrides, *, side: int | None = None, channels: int = 3
+) -> Preprocess:
+    """Return the transform that the flags describe, for a model that says little of its input.
+
+    Args:
+        spec: The model.
+        overrides: The flags.
+        side: Height and width of its input, if it says so.
+        channels: The number of its channels.
+
+    Raises:
+        InputError: If not all of it is known.
+    """
+    given = overrides.given
+    if side is not None:
+        given.setdefault("image_size", side)
+    missing = [key for key in ("image_size", "mean", "std") if key not in given]
+    if missing:
+        raise InputError(
+            f"{spec} does not say how images become its input",
+            got="no " + ", no ".join(map(option, missing)),
+            expected="the transform that it was trained with",
+            todo=f"give {option('image_size')}, {option('mean')}, {option('std')} (and "
+            f"{option('crop_pct')}, {option('interpolation')} if they are not {USUAL_CROP} and "
+            f"{USUAL_INTERPOLATION})",
+        )
+    size = (given["image_size"], given["image_size"])
+    return resize_crop(
+        resize=resize_of(size, given.get("crop_pct", USUAL_CROP)),
+        size=size,
+        interpolation=given.get("interpolation", USUAL_INTERPOLATION),
+        mean=given["mean"],
+        std=given["std"],
+        origin="flags",
+        channels=channels,
+    )

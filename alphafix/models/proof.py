@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,22 +20,42 @@ class Reading:
     """How a model makes its logits of features and a weight matrix.
 
     Attributes:
-        normalised: Whether features and rows are divided by their norms (cosine).
+        normalised: Whether features are divided by their norms.
+        rows_normalised: Whether rows are (with both it is a cosine classifier).
         scale: What the logits are multiplied with.
     """
 
     normalised: bool = False
+    rows_normalised: bool = False
     scale: float = 1.0
 
     def features(self, features: Tensor) -> Tensor:
         """N x D features as the head in effect takes them."""
-        return torch.nn.functional.normalize(features, dim=1) if self.normalised else features
+        return _unit(features) if self.normalised else features
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """C x D rows of the head in effect."""
+        return _unit(weight) if self.rows_normalised else weight
 
     def logits(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """N x C logits."""
-        rows = self.features(weight)
-        scores = self.features(features) @ rows.T
+        scores = self.features(features) @ self.rows(weight).T
         return (scores if bias is None else scores + bias) * self.scale
+
+    @property
+    def kind(self) -> str:
+        """What such a head is called."""
+        names = {
+            (False, False): "linear",
+            (True, True): "cosine",
+            (True, False): "linear on normalised features",
+            (False, True): "linear with normalised rows",
+        }
+        return names[self.normalised, self.rows_normalised]
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=1)
 
 
 def relative_error(found: Tensor, logits: Tensor) -> float:
@@ -43,12 +64,18 @@ def relative_error(found: Tensor, logits: Tensor) -> float:
 
 
 def find_reading(
-    features: Tensor, logits: Tensor, weight: Tensor, bias: Tensor | None, *, precision: str
+    features: Tensor,
+    logits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    precision: str,
+    lengths_count: Callable[[], bool] = lambda: True,
 ) -> Reading:
     """Find how the model's own logits follow from its features and its head.
 
-    Tried are the plain linear layer, one with a factor on all logits, and the cosine
-    classifier with a factor; whichever reproduces the logits is proven by doing so.
+    Tried are the plain linear layer, with and without features or rows of norm 1, each with a
+    factor on all logits; whichever reproduces the logits is proven by doing so.
 
     Args:
         features: N x D, what entered the head.
@@ -56,6 +83,8 @@ def find_reading(
         weight: C x D.
         bias: C, or None.
         precision: "fp32", "fp16" or "bf16": how exact the model's logits are.
+        lengths_count: Tells whether the length of a row changes the model's logits; asked where
+            all rows are equally long, so that the logits themselves cannot tell.
 
     Raises:
         InputError: If none of them does.
@@ -72,16 +101,21 @@ def find_reading(
     weight = weight.cpu().double()
     bias = None if bias is None else bias.cpu().double()
     errors: dict[str, float] = {}
-    for normalised in (False, True):
-        unit = Reading(normalised).logits(features, weight, bias)
-        for scale in (1.0, _fit(unit, logits)):
+    fitting: list[Reading] = []
+    for normalised, rows in ((False, False), (True, False), (True, True), (False, True)):
+        unit = Reading(normalised, rows).logits(features, weight, bias)
+        for scale in dict.fromkeys((1.0, _fit(unit, logits))):
+            reading = Reading(normalised, rows, scale)
             error = relative_error(unit * scale, logits)
             if error <= TOLERANCE[precision] and scale > 0:
-                return Reading(normalised, scale)
-            kind = ("cosine" if normalised else "linear") + (
-                f" x {scale:.4g}" if scale != 1 else ""
-            )
-            errors[kind] = error
+                fitting.append(reading)
+                break
+            errors[reading.kind + (f" x {scale:.4g}" if scale != 1 else "")] = error
+    if fitting:
+        if fitting[0].rows_normalised or not any(r.rows_normalised for r in fitting):
+            return fitting[0]
+        plain = lengths_count()
+        return next(reading for reading in fitting if reading.rows_normalised is not plain)
     raise InputError(
         "the head does not give the model's own logits",
         got="relative difference "

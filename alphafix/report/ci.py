@@ -9,6 +9,7 @@ from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import GateResult
 from alphafix.report.cells import LABELS, paired
 from alphafix.report.tables import heading, interval_note, table_of
+from alphafix.shown import in_one_line, visible
 
 # Beside top-1, what a reader of a summary asks for; report.json has all of it.
 SHOWN = ("top5", "macro_f1", "ece", "grouped")
@@ -46,9 +47,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is: class names are the user's."""
+    text = in_one_line(text)
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`")):
         text = text.replace(sign, safe)
-    return " ".join(text.split())
+    return text
 
 
 def junit_report(evaluation: Evaluation, results: Sequence[GateResult]) -> str:
@@ -72,4 +74,4 @@ def junit_report(evaluation: Evaluation, results: Sequence[GateResult]) -> str:
 
 def _printable(text: str) -> str:
     """XML 1.0 has no way to write most control characters, which a class name may hold."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "�" for sign in text)
+    return visible(text).replace("\ufffe", "�").replace("\uffff", "�")

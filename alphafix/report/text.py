@@ -8,6 +8,7 @@ from functools import singledispatch
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.report.tables import heading, interval_note, legend, other_figures, table_of
+from alphafix.shown import in_one_line
 from alphafix.values.display import Table
 
 
@@ -37,7 +38,7 @@ def _comparison(value: Comparison) -> str:
 
 def table_lines(table: Table) -> list[str]:
     """Lines of aligned columns: the first to the left, as all in ``left``, others to the right."""
-    rows = [[str(cell) for cell in row] for row in (table.header, *table.rows) if row]
+    rows = [[in_one_line(str(cell)) for cell in row] for row in (table.header, *table.rows) if row]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -50,4 +51,4 @@ def table_lines(table: Table) -> list[str]:
 
 def _lines(*parts: Sequence[str]) -> str:
     """Parts with an empty line between them."""
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join("\n".join(map(in_one_line, part)) for part in parts) + "\n"

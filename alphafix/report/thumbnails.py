@@ -43,11 +43,18 @@ def _source(store: FeatureStore, classes: ClassTable) -> Any:
     options = dict(store.info.get("provenance") or {}).get("options") or {}
     if "data" not in options or store.info.get("skipped"):
         return None
+    from alphafix.images.labels import Known
     from alphafix.images.spec import Details, open_data
+    from alphafix.images.splits import Said, choose_splits, open_splits
 
     try:
         data = open_data(options["data"], Details.of(options))
-        return data.source(str(store.info.get("split")), classes.names)
+        split = str(store.info.get("split"))
+        said = Said.of(options)
+        known = Known(classes.names, classes.labels.get("read_as"))
+        return open_splits(data, choose_splits(data, split, "", said), said, known=known).sources[
+            split
+        ]
     except (AlphafixError, OSError) as error:
         logger.info("no thumbnails: %s", str(error).splitlines()[0])
         return None

@@ -19,12 +19,14 @@ from alphafix.errors import FileFormatError, TargetExistsError, option
 from alphafix.files import (
     digest,
     fingerprint,
-    read_json,
     read_metadata,
+    read_object,
     remove_temporary,
     settle,
     write_json,
 )
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 
 PLAN = "plan.json"
 
@@ -166,7 +168,7 @@ class Artifact:
     def begun(self) -> dict[str, Any] | None:
         """The plan that was begun here, or None."""
         path = None if self.unfinished is None else self.unfinished / PLAN
-        return None if path is None or not path.is_file() else dict(read_json(path))
+        return None if path is None or not path.is_file() else read_object(path)
 
 
 def recorded_plan(path: Path) -> dict[str, Any]:
@@ -175,20 +177,30 @@ def recorded_plan(path: Path) -> dict[str, Any]:
     Raises:
         FileFormatError: If the file is damaged.
     """
-    data = read_json(path) if path.suffix == ".json" else read_metadata(path)
-    if not isinstance(data, dict):
-        raise FileFormatError(f"{path} is damaged", got=type(data).__name__, expected="an object")
-    return dict(data.get("provenance") or {})
+    data = read_object(path) if path.suffix == ".json" else read_metadata(path)
+    with reading(path, "a result that says how it was made", todo="make it again"):
+        return typed(dict[str, Any], data.get("provenance") or {}, "provenance")
 
 
 def _as_recorded(path: Path) -> bool:
     """Whether the files that a record speaks of are there, unchanged (see `Artifact.record`)."""
-    data = read_json(path) if path.suffix == ".json" else {}
-    outputs = data.get("outputs", {}) if data.get("value") == "record" else {}
+    data = read_object(path) if path.suffix == ".json" else {}
+    if data.get("value") != "record":
+        return True
     return all(
-        Path(file).is_file() and fingerprint(Path(file)) == recorded
-        for file, recorded in outputs.items()
+        file.is_file() and fingerprint(file) == recorded
+        for file, recorded in read_outputs(path).items()
     )
+
+
+def read_outputs(path: Path) -> dict[Path, str]:
+    """The files that a record speaks of (see `Artifact.record`), and what told each apart.
+
+    Raises:
+        FileFormatError: If it is no record.
+    """
+    with reading(path, "a record of files", todo="make them again"):
+        return typed(dict[Path, str], read_object(path)["outputs"], "outputs")
 
 
 def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:

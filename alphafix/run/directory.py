@@ -9,14 +9,24 @@ or the machine's name: the same inputs give the same bytes.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import FileFormatError, MissingStageError, StaleInputError, call, option
+from alphafix.errors import (
+    FileFormatError,
+    InputError,
+    MissingStageError,
+    StaleInputError,
+    call,
+    option,
+)
 from alphafix.files import digest, sha256_file
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import Artifact, recorded_plan
 
 
@@ -53,6 +63,20 @@ COMPARISON = Name("compare.json", "compare")
 FEATURES = "features"
 """Folder of the features of all splits, one folder each."""
 
+MADE = "made"
+"""Folder of the records of files that cannot say themselves how they were made."""
+
+UNFINISHED = "unfinished-trials"
+"""Folder where finished batches of an unfinished sweep wait."""
+
+PAGE = "report"
+"""Folder of the report's page, unless another one is asked for."""
+
+LOGS = "tensorboard"
+"""Folder of TensorBoard's files, unless another one is asked for."""
+
+RESULTS = (CLASSES, HEAD, NEIGHBORS, CORRECTION, METRICS, REPORT, COMPARISON)
+
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
 
 
@@ -88,6 +112,18 @@ class Provenance:
         return {**asdict(self), "options": dict(self.options), "inputs": dict(self.inputs)}
 
 
+def _links(place: Path) -> Iterator[Path]:
+    """The links in a folder, at any depth, and the folder itself if it is one."""
+    if place.is_symlink():
+        yield place
+        return
+    for folder, folders, files in os.walk(place):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                yield path
+
+
 class Run:
     """A run directory.
 
@@ -120,9 +156,35 @@ class Run:
         name = command.replace(" ", "-")
         return (
             self.folder
-            / "made"
+            / MADE
             / f"{name}{'' if what is None else '-' + digest(str(what))[:12]}.json"
         )
+
+    def require_inside(self) -> None:
+        """Check that what is written in the run's folders stays there.
+
+        Raises:
+            InputError: If something in them is a link that leads out of the run directory.
+        """
+        own = self.folder.resolve()
+        for name in (FEATURES, MADE, UNFINISHED, PAGE, LOGS):
+            for path in _links(self.path(name)):
+                if not path.resolve().is_relative_to(own):
+                    raise InputError(
+                        f"{path} is a link that leads out of the run directory",
+                        got=f"a link to {os.readlink(path)}",
+                        expected="the run directory's own folders and files in it",
+                        todo="put what it leads to in its place (the whole run directory may be "
+                        "a link)",
+                    )
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path is that of a result, or in a folder from which results are read."""
+        own, place = self.folder.resolve(), path.resolve()
+        if not place.is_relative_to(own):
+            return False
+        parts = place.relative_to(own).parts
+        return parts[:1] in {(name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED)}
 
     def has(self, name: str) -> bool:
         """Whether a result is there."""
@@ -135,10 +197,16 @@ class Run:
             MissingStageError: If it is not; the command that makes it is named.
         """
         if not self.has(name):
+            carved = call("extract", val_fraction=0.2, overwrite=True)
+            more = (
+                f", or make validation of training images: {carved};"
+                if name.of_split == "val"
+                else ","
+            )
             raise MissingStageError(
                 f"{self.path(name)} is not there",
                 expected=f"the result of {name.again()}",
-                todo=f"run {name.again()} first, or name the right run directory with "
+                todo=f"run {name.again()} first{more} or name the right run directory with "
                 f"{option('run')} (or the environment variable ALPHAFIX_RUN)",
             )
         return self.path(name)
@@ -170,7 +238,9 @@ class Run:
             StaleInputError: If one of its inputs has changed since; the command to repeat
                 is named.
         """
-        for source, recorded in self.provenance(name).get("inputs", {}).items():
+        with reading(self.path(name), "a result that says what it was made from"):
+            inputs = typed(dict[str, str], self.provenance(name).get("inputs", {}), "inputs")
+        for source, recorded in inputs.items():
             current = sha256_file(self.path(source)) if self.has(source) else "gone"
             if current != recorded:
                 raise StaleInputError(

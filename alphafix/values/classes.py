@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import FileFormatError, InputError, call, option, some
-from alphafix.files import read_json, write_json
+from alphafix.errors import InputError, call, option, some
+from alphafix.files import read_object, write_json
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count, typed
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
 
@@ -42,6 +45,14 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """What is read of a class in classes.json."""
+
+    name: str
+    train: Count
+
+
+@dataclass(frozen=True)
 class ClassTable(Displayed):
     """The C classes of a classifier, in the order of its logits.
 
@@ -49,11 +60,13 @@ class ClassTable(Displayed):
         names: C class names.
         counts: Training samples of each class, int64 of shape C.
         thresholds: Where few and many end.
+        labels: How labels of the data became class ids, as JSON data, where that is known.
     """
 
     names: tuple[str, ...]
     counts: IntArray
     thresholds: Thresholds = Thresholds()
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -63,6 +76,14 @@ class ClassTable(Displayed):
                 got=f"{len(self.names)} names, counts of shape {counts.shape}",
                 expected="one count a name",
                 todo="check where the class list comes from",
+            )
+        doubled = [name for name, count in Counter(self.names).items() if count > 1]
+        if doubled:
+            raise InputError(
+                f"{len(doubled)} class names are there more than once",
+                got=some(map(repr, doubled)),
+                expected="each class under a name of its own",
+                todo="tell them apart in the class list, for example by their ids",
             )
         object.__setattr__(self, "counts", counts)
 
@@ -185,16 +206,23 @@ class ClassTable(Displayed):
                     zip(self.names, self.counts, self.tiers, strict=True)
                 )
             ],
+            **({"labels": dict(self.labels)} if self.labels else {}),
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ClassTable:
-        """Read what `to_dict` gave (the splits follow from counts and thresholds)."""
-        classes: Sequence[dict[str, Any]] = data["classes"]
+        """Read what `to_dict` gave (the splits follow from counts and thresholds).
+
+        Raises:
+            KeyError: If an entry is missing.
+            ValueError: If one is of another type.
+        """
+        classes = typed(list[_Entry], data["classes"], "classes")
         return cls(
-            names=tuple(str(entry["name"]) for entry in classes),
-            counts=np.array([entry["train"] for entry in classes], dtype=np.int64),
-            thresholds=Thresholds(**data["thresholds"]),
+            names=tuple(entry.name for entry in classes),
+            counts=np.array([entry.train for entry in classes], dtype=np.int64),
+            thresholds=typed(Thresholds, data["thresholds"], "thresholds"),
+            labels=typed(dict[str, Any], data.get("labels") or {}, "labels"),
         )
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
@@ -208,12 +236,5 @@ class ClassTable(Displayed):
         Raises:
             FileFormatError: If it is not a class table.
         """
-        try:
-            return cls.from_dict(read_json(path))
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a class table",
-                got=repr(error),
-                expected='"thresholds" and "classes" with "name" and "train"',
-                todo=f"run {call('extract')} again",
-            ) from error
+        with reading(path, "a class table", todo=f"run {call('extract')} again"):
+            return cls.from_dict(read_object(path))

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.display import Displayed
+
+# Logits that `Head.predict` holds at a time: 4 million float32 are 16 MB.
+PREDICTED_LOGITS = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class HeadSource:
         transposed: Whether the weights are stored as D x C.
         normalised: Whether the model divides each row by its norm when it runs.
         factor: What the model multiplies the rows by (30 in RIDE, 16 in OLTR).
+        bias_factor: What it multiplies the biases by (the beta of ONNX's Gemm).
     """
 
     file: str
@@ -51,12 +58,16 @@ class HeadSource:
     transposed: bool = False
     normalised: bool = False
     factor: float = 1.0
+    bias_factor: float = 1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadSource:
-        """Read what `dataclasses.asdict` gave, after a way through JSON."""
-        lists = {name: tuple(data[name]) for name in ("weights", "biases")}
-        return cls(**{**data, **lists})
+        """Read what `dataclasses.asdict` gave, after a way through JSON.
+
+        Raises:
+            ValueError: If an entry is missing or of another type.
+        """
+        return typed(cls, data, "source")
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,15 @@ class Head(Displayed):
         scores: FloatArray = features @ self.weight.T + self.bias_or_zeros
         return scores if self.scale == 1.0 else scores * np.float32(self.scale)
 
+    def predict(self, features: FloatArray) -> IntArray:
+        """Class of the largest logit (the first of equals) of N x D features, int64 of shape N."""
+        rows = max(32, min(4096, PREDICTED_LOGITS // self.num_classes))
+        parts = [
+            self.logits(features[start : start + rows]).argmax(axis=1)
+            for start in range(0, len(features), rows)
+        ]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
+
     def require_match(self, *, width: int, num_classes: int) -> None:
         """Check the head against features of ``width`` columns and ``num_classes`` labels.
 
@@ -212,12 +232,12 @@ class Head(Displayed):
                 expected='"weight" (C x D) and, if the layer has one, "bias" (C)',
                 todo="save the last layer under these names",
             )
-        source = metadata.get("source")
-        if source is not None:
-            source = HeadSource.from_dict(source)
-        return cls(
-            weight=tensors["weight"],
-            bias=tensors.get("bias"),
-            scale=float(metadata.get("scale", 1.0)),
-            source=source,
-        )
+        require_arrays(path, tensors, {"weight": "f C D", "bias": "f C"}, optional=("bias",))
+        with reading(path, "a head"):
+            source = metadata.get("source")
+            return cls(
+                weight=tensors["weight"],
+                bias=tensors.get("bias"),
+                scale=typed(FiniteFloat, metadata.get("scale", 1.0), "scale"),
+                source=None if source is None else HeadSource.from_dict(source),
+            )

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import FileFormatError, call
+from alphafix.errors import call
 from alphafix.files import read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.display import Displayed
@@ -76,19 +78,15 @@ class Neighbours(Displayed):
             FileFormatError: If the file is damaged or holds no neighbours.
         """
         tensors, metadata = read_tensors(path)
-        try:
+        todo = f"run {call('neighbors', overwrite=True)}"
+        with reading(path, f"a file of neighbours that {call('neighbors')} wrote", todo=todo):
+            form = {"few": "i F", "ids": "i F K", "distances": "f F K", "means": "f C D"}
+            require_arrays(path, tensors, form)
+            for ids in (tensors["few"], tensors["ids"]):
+                if ids.size and not 0 <= ids.min() <= ids.max() < len(tensors["means"]):
+                    raise ValueError("class ids that are not among its classes")
             return cls(
-                few=tensors["few"],
-                ids=tensors["ids"],
-                distances=tensors["distances"],
-                means=tensors["means"],
-                metric=metadata["metric"],
-                provenance=metadata.get("provenance") or {},
+                **{name: tensors[name] for name in form},
+                metric=typed(str, metadata["metric"], "metric"),
+                provenance=typed(dict[str, Any], metadata.get("provenance") or {}, "provenance"),
             )
-        except KeyError as error:
-            raise FileFormatError(
-                f"{path} holds no neighbours",
-                got=f"no entry {error}",
-                expected=f"a file that {call('neighbors')} wrote",
-                todo=f"run {call('neighbors', overwrite=True)}",
-            ) from error

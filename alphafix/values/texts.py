@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.values.arrays import IntArray
+from alphafix.values.arrays import Array, IntArray
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,20 @@ class Texts:
         starts = np.cumsum([0, *(len(part.data) for part in parts)], dtype=np.int64)
         ends = [part.ends + start for part, start in zip(parts, starts, strict=False)]
         return cls(b"".join(part.data for part in parts), np.concatenate([starts[:0], *ends]))
+
+    @classmethod
+    def read(cls, data: Array, ends: Array) -> Texts:
+        """Texts that a file holds.
+
+        Raises:
+            ValueError: If they are no bytes and places in them, in order.
+        """
+        if data.dtype != np.uint8 or ends.dtype != np.int64 or data.ndim != 1 or ends.ndim != 1:
+            raise ValueError("texts that are no bytes with their ends")
+        places = np.concatenate([[0], ends, [len(data)]])
+        if (np.diff(places) < 0).any():
+            raise ValueError("texts that end before they begin")
+        return cls(data.tobytes(), ends)
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alphafix.reading.schema import typed
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.head import Head
 
@@ -60,9 +61,12 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrialRecord:
-        """Read what `to_dict` gave."""
-        history = tuple(EpochRecord(**epoch) for epoch in data.get("history", ()))
-        return cls(**{**data, "history": history})
+        """Read what `to_dict` gave.
+
+        Raises:
+            ValueError: If an entry is missing or of another type.
+        """
+        return typed(cls, data)
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,13 @@ class Trials:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Array], metadata: Sequence[Mapping[str, Any]]) -> Trials:
-        """Read what `tensors` and `to_metadata` gave."""
+        """Read what `tensors` and `to_metadata` gave.
+
+        Raises:
+            ValueError: If a record is of another form.
+        """
         return cls(
-            records=tuple(TrialRecord.from_dict(data) for data in metadata),
+            records=typed(tuple[TrialRecord, ...], metadata, "trials"),
             neighbors=tensors["trial_neighbors"],
             alphas=tensors["trial_alphas"],
             biases=tensors["trial_biases"],

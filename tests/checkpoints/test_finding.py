@@ -246,3 +246,33 @@ def test_inspect__command_in_doubt(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "no head taken: 2 layers" in done.stderr
     assert "--head" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "head"),
+    [
+        (("_blocks.0._expand_conv", "_fc"), "_fc.weight"),
+        (("fc1", "fc2", "fc3"), "fc3.weight"),
+        (("body.hidden", "body.scores"), "body.scores.weight"),
+    ],
+)
+def test_find_head__that_is_plainly_last(names: tuple[str, ...], head: str, tmp_path: Path) -> None:
+    widths = (20, 16, 14, 12)
+    tensors = {
+        f"{name}.weight": torch.randn(widths[i + 1], widths[i]) for i, name in enumerate(names)
+    }
+    source = find_head(save(tmp_path / "m.safetensors", tensors)).source
+    assert source is not None
+    assert source.weights == (head,)
+
+
+def test_inspect__shows_what_could_be_meant(tmp_path: Path) -> None:
+    convolutions = {f"blocks.{i}.conv.weight": torch.randn(8, 8, 1, 1) for i in range(20)}
+    path = save(tmp_path / "m.safetensors", {**convolutions, "_fc.weight": torch.randn(5, 8)})
+    run = ["--run", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["inspect", str(path), *run])
+    assert done.stdout == "_fc.weight\n"
+    assert "blocks" not in done.stderr
+    assert "1 of 21 layers (--all" in done.stderr
+    everything = CliRunner().invoke(app, ["inspect", str(path), "--all", *run])
+    assert everything.stderr.count("blocks") == 20

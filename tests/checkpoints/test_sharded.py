@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.errors import FileFormatError
+from alphafix.errors import FileFormatError, InputError
 from tests.checkpoints.models import make_correction, write_stages
 from tests.stages import patch
 
@@ -123,3 +123,30 @@ def test_open__truncated_shard(folder: Path) -> None:
     (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:-1])
     with pytest.raises(FileFormatError, match="truncated"):
         open_checkpoint(folder)
+
+
+def test_folder__that_holds_one_model_twice_is_refused(folder: Path) -> None:
+
+    save_file(load_state_dict(folder), folder / "model.safetensors")
+    for read in (open_checkpoint, load_state_dict, find_head):
+        with pytest.raises(InputError, match=r"(?s)two models.*model\.safetensors and .*index"):
+            read(folder)
+
+
+def test_folder__torch_file_beside_safetensors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers takes the safetensors; a torch file alone is taken too."""
+    save_file({"fc.weight": torch.ones(3, 4)}, tmp_path / "model.safetensors")
+    torch.save({"fc.weight": torch.zeros(3, 4)}, tmp_path / "pytorch_model.bin")
+    assert load_state_dict(tmp_path)["fc.weight"].sum() == 12
+    assert "pytorch_model.bin stays as it is" in caplog.text
+    (tmp_path / "model.safetensors").unlink()
+    assert load_state_dict(tmp_path)["fc.weight"].sum() == 0
+
+
+def test_folder__adapter_is_to_be_merged_first(tmp_path: Path) -> None:
+    save_file({"fc.weight": torch.ones(3, 4)}, tmp_path / "model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"(?s)adapter.*merge_and_unload"):
+        open_checkpoint(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from alphafix.checkpoints import find_head, load_state_dict, open_checkpoint
+from alphafix.checkpoints.weights import load_strictly, read_weights
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import FileFormatError, InputError
 from tests.checkpoints.models import CLASSES, FEW, build, make_correction, write_stages
@@ -196,3 +198,104 @@ def test_load_state_dict__something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": [1, 2, 3]}, path)
     with pytest.raises(FileFormatError, match=r"(?s)holds no state dict.*'weights', a list"):
         load_state_dict(path)
+
+
+class Settings:
+    """A training script's own configuration."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
+def _lightning(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in state.items()},
+        "hyper_parameters": {"args": argparse.Namespace(lr=0.1), "seed": np.float64(3)},
+        "callbacks": {"best": Path("a.ckpt")},
+    }
+
+
+SCRIPTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "model_state_dict": lambda state: {"model_state_dict": state, "loss": np.float32(0.5)},
+    "DeepSpeed": lambda state: {"module": state, "ds_config": argparse.Namespace(stage=3)},
+    "Lightning": _lightning,
+    "a section's name for settings": lambda state: {
+        "state_dict": state,
+        "model": {"name": "vit"},
+        "module": argparse.Namespace(depth=1),
+    },
+    "one table under another name": lambda state: {"net": state, "opt": {"lr": 1.0}},
+    "settings of the script": lambda state: {"model": state, "args": Settings()},
+    "a prefix of its own": lambda state: {f"net.{name}": tensor for name, tensor in state.items()},
+    "all prefixes": lambda state: {f"module._orig_mod.model.{k}": v for k, v in state.items()},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_reader__is_one_for_patch_and_extract(script: str, zipped: bool, tmp_path: Path) -> None:
+    """What either takes the other one takes: the same tensors, and the same rows after a patch."""
+    model, path = build("timm-vit"), tmp_path / "model.pth"
+    content = SCRIPTS[script](model.state_dict())
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    head = find_head(path, num_classes=CLASSES)
+    correction = make_correction(head)
+    run = write_stages(tmp_path / "run", head, correction)
+
+    target = patch(PatchOptions(run=run.folder, file=path)).target
+
+    for file, rows in ((path, head.weight), (target, correction.apply(head).weight)):
+        again = build("timm-vit", seed=4)
+        load_strictly(again, read_weights(file, spec="timm"), file=file, spec="timm")
+        np.testing.assert_array_equal(again.state_dict()["head.weight"].numpy(), rows)
+        for name, tensor in model.state_dict().items():
+            if not name.startswith("head."):
+                assert torch.equal(again.state_dict()[name], tensor)
+    torch.load(target, weights_only=False)  # it is still whole for the script that wrote it
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_open__whole_model(wrapped: bool, zipped: bool, tmp_path: Path) -> None:
+    """A pickled module is read as its state dict; none of its code is run."""
+    model, path = build("timm-resnet"), tmp_path / "model.pt"
+    torch.save(
+        {"model": model, "epoch": 3} if wrapped else model,
+        path,
+        _use_new_zipfile_serialization=zipped,
+    )
+    found = load_state_dict(path)
+    assert found.keys() == model.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_open__object_without_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(Settings(), path)
+    with pytest.raises(FileFormatError, match=r"(?s)Settings without tensors.*state_dict\(\)"):
+        open_checkpoint(path)
+
+
+def test_open__numbers_of_another_byte_order(tmp_path: Path) -> None:
+    path, turned = tmp_path / "model.pth", tmp_path / "big.pth"
+    torch.save(build("lws").state_dict(), path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(turned, "w") as out:
+        for name in archive.namelist():
+            out.writestr(name, b"big" if name.endswith("byteorder") else archive.read(name))
+    for read in (open_checkpoint, load_state_dict, find_head):
+        with pytest.raises(FileFormatError, match=r"(?s)high byte .* first.*torch\.load"):
+            read(turned)
+
+
+def test_read_weights__of_two_copies_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    raw, averaged = (build("timm-vit", seed=seed).state_dict() for seed in (1, 2))
+    torch.save({"state_dict": raw, "state_dict_ema": averaged}, path)
+    with pytest.raises(InputError, match=r"(?s)more than once.*state_dict_ema and state_dict"):
+        read_weights(path, spec="python:x")
+    timms = read_weights(path, spec="timm:x", averaged_first=True)
+    assert torch.equal(timms["head.weight"], averaged["head.weight"])
+    mine = read_weights(path, spec="python:x", section="state_dict")
+    assert torch.equal(mine["head.weight"], raw["head.weight"])
+    with pytest.raises(InputError, match="no part best"):
+        read_weights(path, spec="python:x", section="best")

@@ -66,7 +66,7 @@ def test_project__every_optional_package_is_in_the_tests_too() -> None:
         assert entry is not None
         return set(re.findall(r'"([a-z0-9-]+>=[\d.]+)"', entry[1]))
 
-    for extra in extras() - {"cpu", "gpu", "test"}:
+    for extra in extras() - {"cpu", "gpu", "test", "fuzz"}:
         assert names(extra) <= names("test"), extra
 
 

@@ -71,7 +71,7 @@ def test_groups__lines_of_class_and_group(tmp_path: Path) -> None:
     [
         ("cat\tanimal\nlion\tanimal\n", "lion"),
         ("cat animal\n", "lines of class name, tab, group"),
-        ('{"animal": [', "holds no class groups"),
+        ('{"animal": [', "not a file of class groups"),
     ],
 )
 def test_groups__bad_files(tmp_path: Path, text: str, message: str) -> None:

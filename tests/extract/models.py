@@ -170,3 +170,80 @@ class FlatNet(SmallNet):
 def flat_net() -> SmallNet:
     """A model that compiles quickly."""
     return _with_transform(FlatNet())
+
+
+class ZeroShotNet(SmallNet):
+    """As CLIP's zero-shot classifiers: cosines with stored class embeddings, times a factor."""
+
+    def __init__(self, *, turned: bool = False) -> None:
+        super().__init__()
+        del self.fc
+        unit = nn.functional.normalize(torch.randn(NUM_CLASSES, NUM_CLASSES + 1), dim=1)
+        self.classes = nn.Parameter(unit.T.contiguous() if turned else unit)
+        self.logit_scale = nn.Parameter(torch.tensor(3.0))
+        self.turned = turned
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        found = nn.functional.normalize(self.features(images), dim=1)
+        rows = self.classes if self.turned else self.classes.T
+        logits: Tensor = self.logit_scale.exp() * found @ rows
+        return logits
+
+
+class ZeroShotCosine(ZeroShotNet):
+    """The same, but it divides its rows by their lengths when it runs."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        unit = nn.functional.normalize
+        found = nn.functional.linear(unit(self.features(images), dim=1), unit(self.classes, dim=1))
+        logits: Tensor = self.logit_scale.exp() * found
+        return logits
+
+
+class WiseNet(SmallNet):
+    """As WiSE-FT writes such heads: a linear layer, of rows that hold the factor already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(NUM_CLASSES + 1, NUM_CLASSES, bias=False)
+        with torch.no_grad():
+            self.fc.weight.copy_(20 * nn.functional.normalize(self.fc.weight, dim=1))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head, of length 1."""
+        return nn.functional.normalize(super().features(images), dim=1)
+
+
+def zero_shot() -> SmallNet:
+    """C x D embeddings, used as they are stored."""
+    return _with_transform(ZeroShotNet())
+
+
+def zero_shot_turned() -> SmallNet:
+    """D x C embeddings."""
+    return _with_transform(ZeroShotNet(turned=True))
+
+
+def zero_shot_cosine() -> SmallNet:
+    """Embeddings that are divided by their lengths."""
+    return _with_transform(ZeroShotCosine())
+
+
+def wise_net() -> SmallNet:
+    """A linear layer on normalised features."""
+    return _with_transform(WiseNet())
+
+
+def pooled(how: str = "mean") -> SmallNet:
+    """A model whose weights do not tell how it pools."""
+    net = _with_transform(SmallNet())
+
+    def features(images: Tensor) -> Tensor:
+        maps = torch.relu(net.body(torch.relu(net.stem(images))))
+        pooled = maps.amax(dim=(2, 3)) if how == "max" else maps.mean(dim=(2, 3))
+        return torch.relu(net.hidden(pooled))
+
+    net.features = features  # type: ignore[method-assign]
+    return net

@@ -112,6 +112,23 @@ def test_extract__again_is_up_to_date_and_changes_nothing(
     assert second.to_dict() == first.to_dict()
 
 
+def test_extract__of_the_same_folder_named_otherwise_is_up_to_date(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make("run")
+    extract(options)
+    before = contents(options.run)
+    data = Path(options.data)
+    monkeypatch.chdir(data.parent)
+    (options.run.parent / "alias").symlink_to(data)
+    for other in (data.name, f"./{data.name}/", str(options.run.parent / "alias")):
+        caplog.clear()
+        with caplog.at_level("INFO", "alphafix"):
+            extract(make("run", data=other))
+        assert "up to date" in caplog.text
+    assert contents(options.run) == before
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_extract__changed_options_name_overwrite(make: Make, finished: bool) -> None:
     options = make("run")
@@ -186,5 +203,7 @@ def test_extract__failing_process_leaves_no_manifest_and_a_repeat_finishes(
     assert process.exitcode == 1
     assert not (options.run / "features/train/manifest.json").exists()
     bad.write_bytes(whole)
-    assert run_ranks(options, 2) == [0, 0]
+    with pytest.raises(TargetExistsError, match="data_sha256"):
+        extract(options)  # what was there of it is of other images
+    assert run_ranks(options.model_copy(update={"overwrite": True}), 2) == [0, 0]
     assert len(FeatureStore.open(options.run / "features/train")) == 102

@@ -105,8 +105,6 @@ def test_read__wrong_arrays(changes: dict[str, Any], message: str, tmp_path: Pat
         read_features(tmp_path / "a.npz", split="val")
 
 
-# NumPy forgets to close a file that begins like an archive and is none.
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet", ".safetensors"])
 def test_read__damaged_file(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"a{suffix}"

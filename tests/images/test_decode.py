@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphafix.images.decode import decode
+from alphafix.images.decode import decode, is_cut, open_image
 from alphafix.images.source import BadImageError
 
 
@@ -54,11 +54,40 @@ def test_decode__cmyk_jpeg() -> None:
     assert blue < 20
 
 
-def test_decode__sixteen_bit_png_is_scaled_not_clipped() -> None:
-    values = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
-    found = decode(encoded(Image.fromarray(values), "PNG"))
-    assert found.mode == "RGB"
-    np.testing.assert_allclose(np.asarray(found)[..., 1], values / 257, atol=1)
+def images_of_every_mode() -> dict[str, tuple[Image.Image, str]]:
+    """Images and formats that keep their modes."""
+    levels = np.linspace(0, 65535, 64).reshape(8, 8)
+    palette = noise(8, 8).quantize(7)
+    return {
+        "I;16 png": (Image.fromarray(levels.astype(np.uint16)), "png"),
+        "I;16 tiff": (Image.fromarray(levels.astype(np.uint16)), "tiff"),
+        "I pgm": (Image.fromarray(levels.astype(np.uint16)), "ppm"),
+        "I tiff": (Image.fromarray(levels.astype(np.int32) - 9), "tiff"),
+        "F tiff": (Image.fromarray(levels.astype(np.float32) / 300), "tiff"),
+        "F 0..1 tiff": (Image.fromarray(levels.astype(np.float32) / 65535), "tiff"),
+        "I of 8 bits": (Image.fromarray((levels / 257).astype(np.int32)), "tiff"),
+        "L png": (noise(8, 8), "png"),
+        "LA png": (noise(8, 8).convert("LA"), "png"),
+        "1 png": (noise(8, 8).convert("1"), "png"),
+        "P gif": (palette, "gif"),
+        "P png": (palette, "png"),
+        "RGBA webp": (noise(8, 8, 4), "webp"),
+        "CMYK jpeg": (noise(8, 8, 4).convert("CMYK"), "jpeg"),
+    }
+
+
+@pytest.mark.parametrize("name", images_of_every_mode())
+def test_decode__any_mode_is_what_torchvision_makes_of_it(name: str, tmp_path: Path) -> None:
+    from torchvision.datasets.folder import pil_loader
+
+    image, ending = images_of_every_mode()[name]
+    path = tmp_path / "class" / f"a.{ending}"
+    path.parent.mkdir()
+    image.save(path, ending)
+    found = np.asarray(decode(path))
+    assert np.array_equal(found, np.asarray(pil_loader(path)))
+    lost = name in ("I;16 png", "I;16 tiff", "I pgm", "I tiff", "F tiff", "F 0..1 tiff")
+    assert is_cut(open_image(path)) is lost
 
 
 def test_decode__palette_with_transparency() -> None:

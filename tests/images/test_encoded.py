@@ -12,6 +12,7 @@ from PIL import Image
 from alphafix.images.batches import Batch, BatchDataset, BatchKey
 from alphafix.images.decode import decode
 from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
+from alphafix.images.fingerprints import Fingerprint
 from alphafix.images.source import ImageSource, Sample
 from alphafix.models.preprocess import ResizeCrop
 
@@ -39,8 +40,8 @@ class Files(ImageSource):
     def sample(self, group: int, index: int) -> Sample:
         return Sample(str(index), index, self.files[index])
 
-    def fingerprint(self) -> str:
-        return ""
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint("")
 
 
 GEOMETRY = ResizeCrop(40, (32, 32), "bicubic")

@@ -13,13 +13,18 @@ from PIL import Image
 
 from alphafix.errors import AlphafixError, FileFormatError, InputError
 from alphafix.images.archives import ArchiveSource
-from alphafix.images.lists import read_list
+from alphafix.images.labels import Known, Reading
+from alphafix.images.lists import ListContent
 from alphafix.images.order import in_order, read_class_map, repeated
-from alphafix.images.source import BadImageError, Limited
+from alphafix.images.parts import Limited
+from alphafix.images.source import BadImageError
 from alphafix.images.spec import open_data
-from alphafix.images.splits import choose_splits, open_splits
+from alphafix.images.splits import Said, choose_splits, open_splits
 from alphafix.values.texts import Texts
 from tests.extract.photos import CLASSES, add_member, make_photos, write_archives, write_folders
+
+# Labels are class ids.
+IDS = Reading("ids", None, "")
 
 
 @given(st.lists(st.text(max_size=12)))
@@ -129,15 +134,16 @@ def test_order__of_a_second_split_must_be_the_same(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             Image.new("RGB", (2, 2)).save(folder / "a.png")
     data = open_data(str(tmp_path))
-    first = open_splits(data, ["train"], order="natural")
+    first = open_splits(data, ["train"], Said(order="natural"))
     assert first.names == ("1", "2", "10")
-    again = open_splits(data, ["val"], known=first.names)
+    known = Known(first.names)
+    again = open_splits(data, ["val"], known=known)
     assert again.names == first.names
     with pytest.raises(InputError, match="another order"):
-        open_splits(data, ["val"], known=first.names, order="string")
+        open_splits(data, ["val"], Said(order="string"), known=known)
     (tmp_path / "map.txt").write_text("1\n10\n2\n")
     with pytest.raises(InputError, match=r"class 1 is '10'"):
-        open_splits(data, ["val"], known=first.names, class_map=tmp_path / "map.txt")
+        open_splits(data, ["val"], Said(class_map=tmp_path / "map.txt"), known=known)
 
 
 @pytest.mark.parametrize(
@@ -160,27 +166,22 @@ def test_class_map__forms(tmp_path: Path, name: str, text: str) -> None:
 def test_class_map__wrong(tmp_path: Path, text: str) -> None:
     path = tmp_path / ("map.json" if text[:1] in "{7" else "map.txt")
     path.write_text(text)
-    with pytest.raises(InputError, match="no class map"):
+    with pytest.raises(InputError, match="class map"):
         read_class_map(path)
 
 
 def test_lists__prefixes_root_and_bad_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_text("/old/x/a b.jpg 1\n\n/old/c.jpg\t0\nrel.jpg -1\n")
-    found = read_list(
-        path, root=tmp_path, prefixes={"/old/": "new/", "/old/x/": "y/"}, ids=None, open_set=False
-    )
-    assert [found.sample(0, i).id for i in range(3)] == ["y/a b.jpg", "new/c.jpg", "rel.jpg"]
-    assert found.labels.tolist() == [1, 0, -1]
+    path.write_text("/old/x/a b.jpg 1\n\n/old/c.jpg\t0\nrel.jpg 1\n")
+    found = ListContent.read(path, prefixes={"/old/": "new/", "/old/x/": "y/"})
+    assert list(found.paths) == ["y/a b.jpg", "new/c.jpg", "rel.jpg"]
+    assert [found.values[label] for label in found.labels] == ["1", "0", "1"]
     path.write_text("a.jpg 0\nonly-a-name\n")
     with pytest.raises(InputError, match="line 2"):
-        read_list(path, root=tmp_path, prefixes={}, ids=None, open_set=False)
-    path.write_text("a.jpg 0\nb.jpg x\n")
-    with pytest.raises(InputError, match="line 2: unknown class"):
-        read_list(path, root=tmp_path, prefixes={}, ids=None, open_set=False)
+        ListContent.read(path)
     path.write_bytes(b"\xff\xfea.jpg 0\n")
     with pytest.raises(InputError, match="UTF-8"):
-        read_list(path, root=tmp_path, prefixes={}, ids=None, open_set=False)
+        ListContent.read(path)
 
 
 def test_lists__a_label_out_of_range_is_named(tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_archives__member_that_escapes_is_bad_and_nothing_is_written(tmp_path: P
         add_member(archive, "../evil.cls", b"0")
         add_member(archive, "fine.png", b"x")
         add_member(archive, "fine.cls", b"1")
-    source = ArchiveSource((path,))
+    source = ArchiveSource((path,), IDS)
     evil, fine = source.sample(0, 0), source.sample(0, 1)
     assert isinstance(evil.content, BadImageError)
     assert "leaves the archive" in str(evil.content)
@@ -218,7 +219,7 @@ def test_archives__truncated_compressed_unlabelled_and_remote(tmp_path: Path) ->
     path = tmp_path / "train-0.tar"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(FileFormatError, match="no whole tar file"):
+    with pytest.raises(FileFormatError, match="not a whole tar file"):
         ArchiveSource((path,)).size(0)
     with tarfile.open(tmp_path / "b.tar", "w:gz") as archive:
         add_member(archive, "a.png", b"x")
@@ -227,26 +228,26 @@ def test_archives__truncated_compressed_unlabelled_and_remote(tmp_path: Path) ->
     with tarfile.open(tmp_path / "c.tar", "w") as archive:
         add_member(archive, "a.png", b"x")
     with pytest.raises(InputError, match="has no class"):
-        ArchiveSource((tmp_path / "c.tar",)).sample(0, 0)
+        ArchiveSource((tmp_path / "c.tar",), IDS).sample(0, 0)
     with pytest.raises(InputError, match="file system"):
-        open_data("wds:https://example.org/{0..1}.tar").has("train")
+        open_splits(open_data("wds:https://example.org/{0..1}.tar"), ["train"])
 
 
 def test_archives__label_in_the_json(tmp_path: Path) -> None:
     write_archives(tmp_path, make_photos())
-    source = ArchiveSource((tmp_path / "train-1.tar",), label_key="label")
+    source = ArchiveSource((tmp_path / "train-1.tar",), IDS, label_key="label")
     assert [source.sample(0, i).label for i in range(source.size(0))] == [1, 1, 2, 2, 2, 2]
 
 
 def test_limit__is_spread_over_all_classes(tmp_path: Path) -> None:
     data = write_folders(tmp_path, make_photos())
-    source = open_splits(open_data(data), ["train"], limit=3).sources["train"]
+    source = open_splits(open_data(data), ["train"], Said(limit=3)).sources["train"]
     assert [source.sample(0, i).label for i in range(source.size(0))] == [0, 1, 2]
 
 
 def test_limit__of_archives(tmp_path: Path) -> None:
     data = write_archives(tmp_path, make_photos())
-    source = open_splits(open_data(data), ["train"], limit=8).sources["train"]
+    source = open_splits(open_data(data), ["train"], Said(limit=8)).sources["train"]
     assert isinstance(source, Limited)
     assert [source.size(group) for group in range(source.groups)] == [6, 2]
 

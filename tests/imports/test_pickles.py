@@ -144,6 +144,8 @@ POINTERS = PLAIN[:-3] + b"\x3ftb"
 SHARED = b"\x80\x02]q\x00" + b"".join(
     b"]q" + bytes([i + 1]) + b"(h" + bytes([i]) + b"h" + bytes([i]) + b"e" for i in range(40)
 )
+# What weights_only makes of any length that it is told.
+BUFFER = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
 FORGED = {
     "an array of objects": forged(b"O8", PLAIN, b"(K\x02t", b"A" * 16),
     "a type that turns into pointers": forged(b"f8", POINTERS, b"(K\x02t", b"A" * 16),
@@ -155,6 +157,11 @@ FORGED = {
     "a memo of gigabytes": b"\x80\x02Nr\xff\xff\xff\x7f.",
     "a list of itself, 2^40 times": b"\x80\x02}(X\x05\x00\x00\x00feats" + SHARED[2:] + b"X\x06"
     b"\x00\x00\x00labels](K\x00eu.",
+    "gigabytes inside of a tensor": b"\x80\x02}(X\x05\x00\x00\x00feats"
+    b"ctorch.storage\n_load_from_bytes\nB"
+    + len(BUFFER).to_bytes(4, "little")
+    + BUFFER
+    + b"\x85RX\x06\x00\x00\x00labels](K\x00eu.",
     "a state of a function": b"c_codecs\nencode\n}X\x0c\x00\x00\x00__defaults__)sb.",
 }
 

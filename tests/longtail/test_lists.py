@@ -10,7 +10,7 @@ from PIL import Image
 from alphafix.commands.make_lt.work import MANIFEST, PICTURE
 from alphafix.errors import InputError, TargetExistsError
 from alphafix.images.spec import Details, open_data
-from alphafix.images.splits import open_splits
+from alphafix.images.splits import Said, open_splits
 from tests.longtail.build import LETTERS, class_folders, letters, lines, made
 
 
@@ -45,7 +45,7 @@ def test_lists__are_what_extract_reads(data: Path, tmp_path: Path) -> None:
     made(data, tmp_path / "lt", open_classes=2)
     opened = open_data(str(tmp_path / "lt"), Details(root=data))
     found = open_splits(
-        opened, ("train", "val", "test", "open"), class_map=tmp_path / "lt/classes.txt"
+        opened, ("train", "val", "test", "open"), Said(class_map=tmp_path / "lt/classes.txt")
     )
     found.check_classes(6)
     assert found.names is not None

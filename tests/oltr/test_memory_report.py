@@ -137,7 +137,7 @@ def test_file__comes_back_as_it_was(embedding: Embedding, tmp_path: Path) -> Non
 
 def test_file__of_something_else(tmp_path: Path) -> None:
     write_tensors(tmp_path / "e.safetensors", {"direct": np.zeros((1, 1))}, {})
-    with pytest.raises(FileFormatError, match="not a sample of embeddings"):
+    with pytest.raises(FileFormatError, match="is not the embedding"):
         Embedding.load(tmp_path / "e.safetensors")
 
 

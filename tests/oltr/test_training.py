@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from alphafix.devices import Placement
 from alphafix.errors import InputError
 from alphafix.images.spec import open_data
+from alphafix.images.splits import open_splits
 from alphafix.metrics.accuracy import accuracy_of_counts
 from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.spec import ModelSpec
@@ -29,6 +30,7 @@ from alphafix.oltr.training.pipeline import Trained, start_stage, train_method
 from alphafix.oltr.training.recipes import StageRecipe
 from alphafix.oltr.training.running import Running, closed_accuracy
 from alphafix.oltr.training.sampling import draw_epoch
+from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
 from tests.oltr.drawings import COUNTS, NAMES, SIDE, draw, write_folders
 
@@ -93,7 +95,7 @@ def test_training__of_the_same_seed_is_the_same_to_the_bit(data: TrainingData) -
 
 
 def test_files_and_memory__give_the_same_batches_for_any_number_of_workers(tmp_path: Path) -> None:
-    source = open_data(str(write_folders(tmp_path))).source("train", NAMES)
+    source = open_splits(open_data(str(write_folders(tmp_path))), ["train"]).sources["train"]
     labels = labels_of(source)
     epoch = draw_epoch(labels, sampler="class_aware", batch=16, seed=0, stage=2, epoch=0)
     made = []
@@ -109,7 +111,7 @@ def test_files_and_memory__give_the_same_batches_for_any_number_of_workers(tmp_p
 
 @pytest.mark.parametrize("kind", ["official", "paper"])
 def test_photo_augmentation__follows_the_seed_in_any_process(tmp_path: Path, kind: str) -> None:
-    source = open_data(str(write_folders(tmp_path))).source("train", NAMES)
+    source = open_splits(open_data(str(write_folders(tmp_path))), ["train"]).sources["train"]
     labels = labels_of(source)
     transform = ImageTransform(3, 20, 16)
     epoch = draw_epoch(labels, sampler="plain", batch=32, seed=0, stage=1, epoch=0)
@@ -175,7 +177,7 @@ def test_transform__of_grey_and_square_images() -> None:
     transform = ImageTransform(1, 20, 16, mean=(0.5,), std=(0.25,))
     normalised = transform.normalize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert normalised.flatten().tolist() == pytest.approx([-2.0, 2.0])
-    assert ImageTransform.from_dict(transform.to_dict()) == transform
+    assert typed(ImageTransform, transform.to_dict()) == transform
 
 
 def test_first_centroids__are_class_means_with_test_transforms(data: TrainingData) -> None:

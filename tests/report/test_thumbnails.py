@@ -11,6 +11,7 @@ from PIL import Image
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
 from alphafix.images.spec import open_data
+from alphafix.images.splits import open_splits
 from alphafix.report.thumbnails import SIZE, thumbnails
 from alphafix.values.classes import ClassTable
 
@@ -26,7 +27,7 @@ def store(tmp_path: Path) -> FeatureStore:
         folder.mkdir(parents=True)
         for index in range(2):
             Image.new("RGB", (200, 100), color).save(folder / f"{index}.png")
-    source = open_data(str(tmp_path / "data")).source("test", CLASSES.names)
+    source = open_splits(open_data(str(tmp_path / "data")), ["test"]).sources["test"]
     samples = [source.sample(0, i) for i in range(4)]
     writer = FeatureWriter(tmp_path / "features", num_classes=2)
     labels = np.array([sample.label for sample in samples])

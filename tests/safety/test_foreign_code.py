@@ -14,6 +14,7 @@ from torch import nn
 
 from alphafix.errors import FileFormatError
 from alphafix.models.graphs import export_classifier
+from alphafix.models.model import Wanted
 from alphafix.models.preprocess import Overrides
 
 
@@ -43,7 +44,7 @@ def parts(archive: Path) -> list[str]:
 
 def test_export__that_is_whole_is_read(exported: Path) -> None:
     overrides = Overrides(image_size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
-    classifier = export_classifier(str(exported), None, overrides)
+    classifier = export_classifier(Wanted("export", str(exported), overrides=overrides))
     assert classifier.caught is not None
     assert classifier.caught.weight.shape == (5, 48)
 
@@ -60,5 +61,5 @@ def test_export__with_code_in_any_part_is_refused_and_runs_nothing(
                 data = pickle.dumps(Evil(mark)) if evil else source.read(info)
                 target.writestr(info, data)
         with pytest.raises(FileFormatError, match="is refused"):
-            export_classifier(str(path), None, Overrides())
+            export_classifier(Wanted("export", str(path)))
         assert not mark.exists()

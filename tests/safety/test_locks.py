@@ -14,7 +14,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from alphafix.checkpoints import find_head
+from alphafix.commands.command import Watch
 from alphafix.commands.patch.options import PatchOptions
+from alphafix.commands.run.options import RecipeOptions
+from alphafix.commands.run.work import work as run_recipe
+from alphafix.errors import MissingStageError
 from alphafix.run.lock import LockedError, locked
 from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
@@ -196,3 +200,23 @@ def test_patch__waits_for_who_works_on_the_model(way: dict[str, bool], tmp_path:
             patch(options)
         holder.kill()
     assert set(tmp_path.iterdir()) == before
+
+
+def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:
+    write_run(tmp_path / "results", make_problem())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("run: results\nstages:\n- neighbors: {k: 3}\n- evaluate\n")
+    lines = ("from pathlib import Path", "from alphafix.run.lock import locked")
+    take = "\n".join([*lines, f"with locked(Path({str(tmp_path / 'results')!r})): pass"])
+    refused: list[int] = []
+
+    def say(text: str) -> None:
+        if text.startswith("[2/2]"):
+            done = subprocess.run([sys.executable, "-c", take], capture_output=True)
+            refused.append(done.returncode)
+
+    with pytest.raises(MissingStageError):  # there is no correction yet
+        run_recipe(RecipeOptions(file=recipe), Watch(say=say))
+    assert refused == [1]
+    with locked(tmp_path / "results"):
+        pass

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+import alphafix
 from alphafix.commands.app import app
 from alphafix.errors import InputError
 from alphafix.shown import csv_text, in_one_line, visible
@@ -26,6 +31,8 @@ EVIL = (
     "=cmd|' /C calc'!A0",
     "nul\x00",
 )
+
+EVIL_TOO = ("few\nerror: forged", "=1+1", "@few\x1b]0;x\x07")
 
 
 @given(st.text())
@@ -63,6 +70,69 @@ def test_commands__show_foreign_names_as_text(tmp_path: Path) -> None:
     records = CliRunner().invoke(app, [*given, "--json"])
     found = {record["name"] for record in json.loads(records.stdout)}
     assert found <= set(names)
+
+
+@pytest.mark.slow
+def test_files__show_foreign_names_as_text(tmp_path: Path) -> None:
+    """Whatever any command writes for people, with names that act in all places that have one."""
+    problem = make_problem()
+    names = (*EVIL, *problem.classes.names[len(EVIL) : -len(EVIL_TOO)], *EVIL_TOO)
+    problem = replace(problem, classes=replace(problem.classes, names=names))
+    run, out = tmp_path / "run", tmp_path / "out"
+    write_run(run, problem)
+    model = tmp_path / "model\x1b[2J`|.safetensors"
+    tensors = {"fc.weight": problem.head.weight, "fc.bias": problem.head.bias_or_zeros}
+    save_file(tensors, model)
+    gates = ["--max-class-drop", "0", "--min-few-gain", "-100"]
+    for words, code in (
+        (["neighbors", "-k", "3", "--csv", str(out / "n.csv")], 0),
+        (["train", "--seeds", "1", "--epochs", "5"], 0),
+        (["evaluate", *gates, "--junit", str(out / "j.xml"), "--markdown", str(out / "e.md")], 3),
+        (["compare", "--methods", "tau-norm", "--seeds", "1", "-k", "2", "--no-on-top"], 0),
+        (["report", "--output", str(out / "report")], 0),
+        (["patch", str(model), "--card", str(out / "card.md")], 0),
+    ):
+        done = CliRunner().invoke(app, [*words, "--run", str(run)])
+        assert done.exit_code == code, done.stderr
+        for text in (done.stdout, done.stderr):
+            assert not acting(text)
+            assert not any(line.startswith("error: forged") for line in text.splitlines())
+    shown = [p for p in (*out.rglob("*"), *run.rglob("*")) if p.suffix in PEOPLE_READ]
+    assert {path.suffix for path in shown} == PEOPLE_READ
+    for path in shown:
+        text = path.read_text(encoding="utf-8")
+        assert not acting(text), path
+        if path.suffix not in (".html", ".svg"):  # where a line break is a space
+            assert "\nerror: forged" not in text, path
+        if path.suffix == ".csv":
+            for row in csv.reader(text.splitlines()):
+                assert not any(cell.startswith(("=", "@")) for cell in row), path
+
+
+def acting(text: str) -> str:
+    """Characters of a text that act, but line breaks and tabs of our own."""
+    return re.sub(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", "", text)
+
+
+PEOPLE_READ = {".csv", ".xml", ".md", ".html", ".svg"}
+
+
+def test_package__has_one_place_that_writes_csv_and_two_that_print() -> None:
+    """So that no text gets around `alphafix.shown`."""
+    package = Path(alphafix.__file__).parent
+    found: dict[str, set[str]] = {"csv": set(), "print": set()}
+    for path in package.rglob("*.py"):
+        name = str(path.relative_to(package))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute | ast.Name):
+                continue
+            word = ast.unparse(node)
+            if word in ("csv.writer", "csv.DictWriter"):
+                found["csv"].add(name)
+            if word in ("print", "typer.echo", "sys.stdout", "sys.stderr", "Console"):
+                found["print"].add(name)
+    assert found["csv"] == {"shown.py"}
+    assert found["print"] == {"commands/app.py", "commands/console.py"}
 
 
 def test_command__whose_output_cannot_be_written_fails_in_one_line(tmp_path: Path) -> None:

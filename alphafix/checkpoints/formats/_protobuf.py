@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+# Ten bytes of seven bits.
+_MOST_BITS = 70
+
 
 @dataclass(frozen=True)
 class Field:
@@ -80,11 +83,17 @@ def content(file: BinaryIO, field: Field) -> bytes:
 
 
 def packed(data: bytes) -> list[int]:
-    """The numbers of a packed field."""
+    """The numbers of a packed field.
+
+    Raises:
+        ValueError: If one of them has no end.
+    """
     numbers, value, shift = [], 0, 0
     for byte in data:
         value |= (byte & 0x7F) << shift
         shift += 7
+        if shift > _MOST_BITS:
+            raise ValueError("a number goes beyond 64 bits")
         if not byte & 0x80:
             numbers.append(value)
             value, shift = 0, 0

@@ -2,18 +2,23 @@
 
 A pickle can name any function to call. Here each name becomes one of a few classes of this
 module that only remember their arguments, so that nothing of the file's choice is imported
-or run; `torch.load` with weights_only has accepted the file before.
+or run. Objects of other classes are passed over; a whole model that `torch.save` pickled is read
+as its state dict.
 """
 
 from __future__ import annotations
 
 import pickle
+import reprlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from alphafix.checkpoints.formats.tensors import BITS
+from alphafix.reading.boundary import first_line
+from alphafix.reading.limits import MOST_AXES, MOST_ELEMENTS, MOST_NESTED, MOST_VISITS
+from alphafix.reading.unpickling import Unpickler, require_plain_keys
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,16 @@ class View:
 
 
 class Inert:
-    """Stands for an object of any other class: keeps its state, does nothing."""
+    """Stands for an object of any other class: keeps its state, does nothing.
 
+    Attributes:
+        named: The class, as the file names it.
+        state: What the object's attributes would be.
+    """
+
+    named: ClassVar[str] = ""
     state: Any = None
+    args: tuple[Any, ...] = ()
 
     def __new__(cls, *args: Any, **options: Any) -> Inert:
         """Take any arguments, as the class that it stands for would."""
@@ -55,7 +67,8 @@ class Inert:
     def __init__(self, *args: Any, **options: Any) -> None:
         self.args = args
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
+        """Keep the state, in which there may be tensors."""
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -66,6 +79,23 @@ class Inert:
 
     def extend(self, values: Any) -> None:
         """Drop items, as above."""
+
+    def __call__(self, *args: Any, **options: Any) -> Inert:
+        """Stand for what the object would give."""
+        return Inert()
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What a pickle holds.
+
+    Attributes:
+        data: The object, with `View` in the place of tensors and `Inert` in that of others.
+        named: Names of all classes and functions that were passed over, as "module.name".
+    """
+
+    data: Any
+    named: frozenset[str]
 
 
 _STORAGES = {
@@ -95,12 +125,48 @@ class _Type:
     name: str
 
 
-def _view(storage: Any, offset: int, shape: Any, strides: Any, *rest: Any) -> Any:
+class _StateDict(OrderedDict[Any, Any]):
+    """Stands for an ordered dictionary; attributes, which a state dict has, are dropped."""
+
+    def __init__(self, pairs: Any = ()) -> None:
+        require_plain_keys(name for name, _ in pairs)
+        super().__init__(pairs)
+
+    def set_state(self, state: Any) -> None:
+        """Drop them."""
+
+
+def _view(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Any:
     last = next((item.name for item in rest if isinstance(item, _Type)), None)
     dtype = last or getattr(storage, "dtype", None)
     if not isinstance(storage, Storage) or dtype is None:
         return Inert()
-    return View(storage, offset, tuple(shape), tuple(strides), dtype)
+    plain = isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides)
+    if not plain or len(shape) > MOST_AXES or not _counts(offset, *shape, *strides):
+        raise pickle.UnpicklingError(f"a tensor of shape {reprlib.repr(shape)}")
+    return View(storage, offset, shape, strides, dtype)
+
+
+def _counts(*numbers: Any) -> bool:
+    return all(type(number) is int and 0 <= number <= MOST_ELEMENTS for number in numbers)
+
+
+def _set(items: Any = ()) -> Any:
+    require_plain_keys(items)
+    return set(items)
+
+
+def _size(lengths: Any = ()) -> Any:
+    if not isinstance(lengths, (list, tuple)) or len(lengths) > MOST_AXES:
+        raise pickle.UnpicklingError("a shape of something else")
+    return tuple(lengths)
+
+
+def _bytes(data: Any = b"", *encoding: Any) -> Any:
+    """Bytes of bytes or text; not of a length, nor in an encoding that multiplies them."""
+    if not isinstance(data, (bytes, str)) or not set(encoding) <= {"latin1", "utf-8", "ascii"}:
+        raise pickle.UnpicklingError("bytes made of something else")
+    return Inert()
 
 
 def _first(value: Any, *rest: Any) -> Any:
@@ -114,50 +180,97 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_qtensor"): _view,  # its integers, so that they are not missed
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
-    ("collections", "OrderedDict"): OrderedDict,  # a state dict has attributes
+    ("collections", "OrderedDict"): _StateDict,
+    ("builtins", "set"): _set,
+    ("torch", "Size"): _size,
+    # torch makes these, however many the file asks for.
+    ("builtins", "bytearray"): _bytes,
+    ("_codecs", "encode"): _bytes,
 }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(Unpickler):
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.passed_over: set[str] = set()
+
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name; never the thing that it names."""
+        module = "builtins" if module == "__builtin__" else module  # as protocol 2 has it
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return StorageType(_STORAGES[name])
         if module == "torch" and name in BITS:
             return _Type(name)
-        return Inert
+        self.passed_over.add(f"{module}.{name}")
+        return type("Inert", (Inert,), {"named": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return the storage that a persistent id describes."""
+        """Return the storage, or the class with its source, that a persistent id describes."""
+        if isinstance(pid, tuple) and pid[:1] == ("module",):
+            return pid[1]
         kind, storage_type, key, _, numel, *_ = pid
-        if kind != "storage" or not isinstance(storage_type, StorageType):
-            raise pickle.UnpicklingError(f"persistent id {kind!r}")
-        return Storage(str(key), storage_type.dtype, int(numel))
+        plain = kind == "storage" and isinstance(key, (str, int)) and _counts(numel)
+        if not plain or not isinstance(storage_type, StorageType):
+            raise pickle.UnpicklingError(f"persistent id {reprlib.repr(pid)}")
+        return Storage(str(key), storage_type.dtype, numel)
 
 
-def read_skeleton(file: IO[bytes]) -> Any:
+def read_skeleton(file: IO[bytes]) -> Skeleton:
     """Unpickle one object with `View` in the place of tensors.
 
     Raises:
         pickle.UnpicklingError: If the pickle is damaged.
     """
+    reader = _Reader(file)
     try:
-        return _Reader(file, encoding="utf-8").load()
-    except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise pickle.UnpicklingError(str(error)) from error
+        return Skeleton(reader.load(), frozenset(reader.passed_over))
+    # Half-read values lead to errors of any type.
+    except Exception as error:
+        raise pickle.UnpicklingError(first_line(error)) from error
 
 
 def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, View]]:
-    """Yield the tensors of nested dictionaries and objects by dotted name, in order."""
-    if isinstance(value, View):
-        yield prefix, value
-    elif isinstance(value, Inert):
-        yield from walk(value.state, prefix)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from walk(item, f"{prefix}.{name}" if prefix else str(name))
+    """Yield the tensors of nested dictionaries and objects by dotted name, in order.
+
+    Raises:
+        pickle.UnpicklingError: If they are nested without end, or shared so often that there is no
+            end to them.
+    """
+    visits, seen = 0, set[int]()
+    waiting = [iter([(prefix, value)])]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+        elif isinstance(found[1], View):
+            yield found[0], found[1]
+        elif (inner := _items(*found)) is not None:
+            seen.add(id(found[1]))
+            visits += 1
+            waiting.append(inner)
+            if len(waiting) > MOST_NESTED or visits > MOST_VISITS * len(seen):
+                raise pickle.UnpicklingError("containers within containers, without end")
+
+
+def _items(prefix: str, value: Any) -> Iterator[tuple[str, Any]] | None:
+    """What is in a container, by dotted name; None for anything else."""
+    if isinstance(value, Inert):
+        return iter([(prefix, _members(value.state))])
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from walk(item, f"{prefix}.{index}" if prefix else str(index))
+        pairs = enumerate(value)
+    else:
+        return None
+    return ((f"{prefix}.{name}" if prefix else str(name), item) for name, item in pairs)
+
+
+def _members(state: Any) -> Any:
+    """What an object has; of a torch.nn.Module what its state dict has, under the same names."""
+    if not isinstance(state, dict) or not {"_parameters", "_buffers", "_modules"} <= state.keys():
+        return state
+    left_out = state.get("_non_persistent_buffers_set") or ()
+    buffers = {name: item for name, item in state["_buffers"].items() if name not in left_out}
+    return {**state["_parameters"], **buffers, **state["_modules"]}

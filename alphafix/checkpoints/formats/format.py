@@ -108,6 +108,8 @@ class Linear:
         last: Whether nothing but element-wise operations stands between it and an output.
         features: Name of the value that it takes.
         result: Name of the value that it gives.
+        factor: What it multiplies its weights by.
+        bias_factor: What it multiplies its biases by.
     """
 
     weight: str
@@ -116,6 +118,8 @@ class Linear:
     last: bool
     features: str
     result: str
+    factor: float = 1.0
+    bias_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class Checkpoint:
         files: All files that it consists of.
         metadata: Its text metadata.
         section: The part of a torch file that the model's weights are in ("" for none).
+        sections: All parts of it that hold weights, such as averaged ones beside the others.
         linears: The linear layers, for formats that hold a graph (ONNX); None for others.
     """
 
@@ -138,6 +143,7 @@ class Checkpoint:
     files: tuple[Path, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     section: str = ""
+    sections: tuple[str, ...] = ()
     linears: tuple[Linear, ...] | None = None
 
     def tensor(self, name: str) -> Tensor:

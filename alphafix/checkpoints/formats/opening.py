@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from alphafix.errors import FileFormatError, InputError
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 # The formats, asked in this order whether a file is theirs: TorchScript archives look like those
 # of torch, but for one entry.
 FORMATS: tuple[Format, ...] = (
@@ -29,23 +32,20 @@ FORMATS: tuple[Format, ...] = (
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+TORCH = "pytorch_model.bin"
+
+# What makes a folder's model another one than its weights say: transformers adds them.
+ADAPTER = "adapter_config.json"
 
 
 def find_file(path: Path) -> Path:
-    """Return the model file that ``path`` names, or that is in the folder ``path``.
+    """Return the model file that ``path`` names, or that transformers loads of the folder ``path``.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or it is not certain which one counts.
     """
     if path.is_dir():
-        for name in (INDEX, SINGLE):
-            if (path / name).is_file():
-                return path / name
-        raise InputError(
-            f"{path} is a folder without {INDEX} or {SINGLE}",
-            expected="a model file, or a folder that transformers saved",
-            todo="name the file itself",
-        )
+        return _file_in(path)
     if not path.is_file():
         raise InputError(
             f"{path} is not there",
@@ -54,6 +54,35 @@ def find_file(path: Path) -> Path:
             todo="check the path",
         )
     return path
+
+
+def _file_in(folder: Path) -> Path:
+    there = [name for name in (SINGLE, INDEX, TORCH) if (folder / name).is_file()]
+    if (folder / ADAPTER).is_file():
+        raise InputError(
+            f"{folder} holds an adapter beside a model",
+            got=ADAPTER,
+            expected="one model, whose rows can be changed",
+            todo="merge them first: model.merge_and_unload().save_pretrained(DIR)",
+        )
+    if not there:
+        raise InputError(
+            f"{folder} is a folder without {SINGLE}, {INDEX} or {TORCH}",
+            expected="a model file, or a folder that transformers saved",
+            todo="name the file itself",
+        )
+    if {SINGLE, INDEX} <= set(there):
+        raise InputError(
+            f"{folder} holds two models",
+            got=f"{SINGLE} and {INDEX} (of which transformers loads the first)",
+            expected="one of them",
+            todo="name the file that counts, or remove the other one",
+        )
+    if len(there) > 1:
+        logger.warning(
+            "%s: %s is used, as by transformers; %s stays as it is", folder, there[0], there[1]
+        )
+    return folder / there[0]
 
 
 def format_of(path: Path) -> Format:
@@ -100,7 +129,7 @@ def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
 def load_state_dict(path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
     """Load the weights of a model file under the names that the bare model has.
 
-    Torch files may be nested under ``state_dict``, ``model`` or ``state_dict_ema``; prefixes
+    Torch files may be nested (see `alphafix.checkpoints.formats.sections`); prefixes
     of wrappers that all names share (``module.``) are dropped. Tensors of safetensors and
     torch files are memory-mapped, on the CPU.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +15,7 @@ import numpy as np
 
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError
+from alphafix.reading.limits import MOST_AXES, MOST_ELEMENTS
 from alphafix.values.arrays import Array
 
 # The safetensors library refuses larger headers too, so that a lying length costs nothing.
@@ -88,7 +91,7 @@ def read_header(path: Path) -> Header:
     entries = _parse(path, raw)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        _refuse(path, "its metadata is no table of texts", repr(metadata)[:80], "name: text")
+        _refuse(path, "its metadata is no table of texts", reprlib.repr(metadata), "name: text")
     tensors = [_tensor(path, name, entry, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, _bytes(tensor)))
     _check_cover(path, tensors, 8 + length, size)
@@ -102,9 +105,8 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"the name {twice[0]!r} twice")
+            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"the name {twice!r} twice")
         return made
 
     def no_constant(text: str) -> NoReturn:
@@ -129,7 +131,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> Tensor:
         _refuse(
             path,
             f"tensor {name!r} is not described as it must be",
-            repr(entry)[:120],
+            reprlib.repr(entry),
             "dtype, shape (no negative sizes) and two data_offsets",
         )
     dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -142,13 +144,17 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> Tensor:
             path,
             f"the offsets of tensor {name!r} do not fit its shape",
             f"{begin}..{end} for {entry['dtype']} {entry['shape']}",
-            f"{bits / 8:g} bytes",
+            f"{bits // 8:,} bytes and {bits % 8} bits",
         )
     return Tensor(name, dtype, tuple(entry["shape"]), path, start + begin)
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_AXES
+        and all(type(n) is int and 0 <= n <= MOST_ELEMENTS for n in value)
+    )
 
 
 def _bytes(tensor: Tensor) -> int:

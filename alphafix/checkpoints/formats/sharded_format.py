@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.safetensors_format import SafetensorsFormat
 from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.formats.tensors import Tensor
 from alphafix.errors import FileFormatError
-from alphafix.files import read_json
+from alphafix.files import read_object
+from alphafix.reading.boundary import is_beside, is_plain
 
 
 class ShardedFormat(SafetensorsFormat):
@@ -69,17 +71,16 @@ def read_index(path: Path, folder: Path) -> dict[str, str]:
     Raises:
         FileFormatError: If it is damaged or names a file it must not or cannot name.
     """
-    data: Any = read_json(path)
-    places = data.get("weight_map") if isinstance(data, dict) else None
+    places = read_object(path).get("weight_map")
     valid = isinstance(places, dict) and all(isinstance(v, str) for v in places.values())
     if not valid or not isinstance(places, dict) or not places:
-        _refuse(path, "it has no weight_map", repr(places)[:80], "the shard of each tensor")
+        _refuse(path, "it has no weight_map", reprlib.repr(places), "the shard of each tensor")
     for name in sorted(set(places.values())):
-        if name in ("", "..") or "\\" in name or Path(name).name != name:
+        if not is_plain(name):
             _refuse(path, "it names a path outside its folder", name, "names of files beside it")
         if not name.endswith(".safetensors"):
             _refuse(path, "it names a shard that is no safetensors file", name, "*.safetensors")
-        if not (folder / name).is_file():
+        if not is_beside(folder, name):
             _refuse(path, "a shard that it names is missing", f"no {name}", "all shards beside it")
     return places
 

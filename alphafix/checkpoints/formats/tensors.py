@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError
+from alphafix.reading.limits import MIB
 from alphafix.values.arrays import Array, FloatArray
 
 # Element types by their torch name, and their width in bits.
@@ -79,19 +80,27 @@ def read_raw(tensor: Tensor) -> bytearray:
     """Return the bytes of a tensor's span.
 
     Raises:
-        FileFormatError: If the file ends before it.
+        FileFormatError: If the file ends before it, or a few bytes stand for very many elements.
     """
+    there = max(0, tensor.file.stat().st_size - tensor.offset)
+    if tensor.span > there:
+        raise FileFormatError(
+            f"{tensor.file} ends inside tensor {tensor.name}",
+            got=f"{there:,} bytes of it",
+            expected=f"{tensor.span:,} bytes",
+            todo="copy or make the file again",
+        )
+    if math.prod(tensor.shape) * tensor.itemsize > max(tensor.span, MIB):
+        raise FileFormatError(
+            f"tensor {tensor.name} of {tensor.file} has more elements than bytes",
+            got=f"shape {tensor.shape}, strides {tensor.strides}",
+            expected="elements of their own, not one for many",
+            todo="save the model's tensors with contiguous()",
+        )
     buffer = bytearray(tensor.span)
     with tensor.file.open("rb") as file:
         file.seek(tensor.offset)
-        count = file.readinto(buffer)
-    if count != len(buffer):
-        raise FileFormatError(
-            f"{tensor.file} ends inside tensor {tensor.name}",
-            got=f"{count:,} bytes of it",
-            expected=f"{len(buffer):,} bytes",
-            todo="copy or make the file again",
-        )
+        file.readinto(buffer)
     return buffer
 
 

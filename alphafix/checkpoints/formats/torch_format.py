@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+import numpy as np
 
 from alphafix.checkpoints.formats._archive import (
     ARCHIVE,
@@ -17,15 +22,24 @@ from alphafix.checkpoints.formats._archive import (
     entries,
     is_archive,
 )
-from alphafix.checkpoints.formats._skeleton import View, read_skeleton, walk
+from alphafix.checkpoints.formats._skeleton import Inert, Skeleton, View, read_skeleton, walk
 from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices
-from alphafix.checkpoints.formats.sections import find_section
+from alphafix.checkpoints.formats.sections import SECTIONS, find_section, sections_in
 from alphafix.checkpoints.formats.splices import in_order
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
-from alphafix.errors import FileFormatError
+from alphafix.errors import FileFormatError, some
+from alphafix.reading.boundary import reading
+from alphafix.reading.zips import check_zip
 
 if TYPE_CHECKING:
     import torch
+
+_WHOLE = "a whole file of torch.save"
+
+Places = dict[str, tuple[int, int]]
+"""Where the data of each storage begins and ends in a file, by its key."""
+
+logger = logging.getLogger(__name__)
 
 # First object of a torch file that is no zip archive (torch/serialization.py).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -39,6 +53,7 @@ def load_torch(path: Path) -> Any:
     """
     import torch
 
+    read_torch(path)  # torch takes what a file asks for; what asks for too much goes no further
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
@@ -49,7 +64,7 @@ def load_torch(path: Path) -> Any:
             "run code of its maker's choice",
             todo="save the weights alone: torch.save(model.state_dict(), FILE)",
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError, struct.error) as error:
+    except Exception as error:  # torch.load raises many types for damaged files
         _refuse(path, "it is damaged", _first_line(error), "a whole torch file")
 
 
@@ -62,15 +77,18 @@ def _first_line(error: BaseException) -> str:
 class TorchFormat(Format):
     """What `torch.save` writes, nested or not.
 
+    Objects that `torch.load` refuses with weights_only (settings of a training script, numbers of
+    NumPy, a whole model) are passed over: nothing of them is made, and no code of them is run.
+
     Args:
-        pass_over: Whether files may hold objects that weights_only refuses, like the
-            configuration of a training script. They are passed over: nothing of them is made.
+        with_code: Whether files are read that call what only code has use for. It is not run
+            here; but whoever loads the file otherwise runs it.
     """
 
     name = "torch"
 
-    def __init__(self, *, pass_over: bool = False) -> None:
-        self._pass_over = pass_over
+    def __init__(self, *, with_code: bool = False) -> None:
+        self._with_code = with_code
 
     def detect(self, path: Path, front: bytes) -> bool:
         """Tell an archive or a pickle by its first bytes."""
@@ -80,36 +98,32 @@ class TorchFormat(Format):
         """Read where the tensors lie.
 
         Raises:
-            FileFormatError: If it is damaged, refused by weights_only, or holds no state dict.
+            FileFormatError: If it is damaged, would run code, or holds no state dict.
         """
-        if not self._pass_over:
-            load_torch(path)  # the gate: what torch refuses, or cannot read, goes no further
-        data, offsets = _read_zip(path) if is_archive(path) else _read_legacy(path)
-        if not isinstance(data, dict):
-            _refuse(path, "it holds no state dict", type(data).__name__, "a table of tensors")
-        chosen = find_section(data, wanted=section)
-        views = list(walk(data[chosen], chosen) if chosen else walk(data))
-        tensors = place_views(path, views, offsets)
-        return Checkpoint(path, self, tensors, (path,), section=chosen)
+        found, places = read_torch(path)
+        _tell_passed_over(path, found.named, allowed=self._with_code)
+        data, chosen = found.data, ""
+        sections: tuple[str, ...] = ()
+        if isinstance(data, dict):
+            sections, chosen = sections_in(data), find_section(data, wanted=section)
+            others = " and ".join(name for name in sections if name != chosen)
+            if others:
+                told = f"{path.name}: {chosen} is used, and {others} stays as it is"
+                _tell_once(logging.WARNING, told)
+            data = data[chosen] if chosen else data
+        with reading(path, _WHOLE):
+            views = list(walk(data, chosen))
+        tensors = place_views(path, views, places)
+        if not tensors:
+            raise _no_state_dict(path, data)
+        return Checkpoint(path, self, tensors, (path,), section=chosen, sections=sections)
 
     def state_dict(self, path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
-        """Load the tensors of the section, memory-mapped where the format allows it."""
-        import torch
-
-        data = load_torch(path)
-        if isinstance(data, Mapping):
-            chosen = find_section(data, wanted=section)
-            data = data[chosen] if chosen else data
-        flat: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
-        others = [name for name, value in flat.items() if not isinstance(value, torch.Tensor)]
-        if not flat or others:
-            raise FileFormatError(
-                f"{path} holds no state dict",
-                got=f"{others[0]!r}, a {type(flat[others[0]]).__name__}" if others else type(data),
-                expected="tensors by name, plain or under state_dict, model or state_dict_ema",
-                todo="save the weights alone: torch.save(model.state_dict(), FILE)",
-            )
-        return flat
+        """Load the tensors of the section, memory-mapped: the same that `open` finds."""
+        checkpoint = self.open(path, section=section)
+        prefix = checkpoint.section + "." if checkpoint.section else ""
+        tensors = map_tensors(checkpoint.tensors)
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
     def seal(self, checkpoint: Checkpoint, splices: Splices, note: str | None) -> Splices:
         """Put the new checksums into archives; the older files have none."""
@@ -119,44 +133,156 @@ class TorchFormat(Format):
         }
 
 
-def place_views(
-    path: Path, views: list[tuple[str, View]], offsets: dict[str, int]
-) -> tuple[Tensor, ...]:
+def map_tensors(tensors: Sequence[Tensor]) -> dict[str, torch.Tensor]:
+    """Load tensors by name, memory-mapped where they are aligned; what is changed stays there.
+
+    Raises:
+        FileFormatError: If one has an element type that torch has no name for.
+    """
+    import torch
+
+    maps = {file: np.memmap(file, mode="c") for file in {tensor.file for tensor in tensors}}
+    found = {}
+    for tensor in tensors:
+        dtype = getattr(torch, tensor.dtype)
+        raw = maps[tensor.file][tensor.offset : tensor.offset + tensor.span]
+        whole = raw if tensor.offset % tensor.itemsize == 0 else raw.copy()
+        flat = torch.from_numpy(whole).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
+        found[tensor.name] = flat.as_strided(tensor.shape, tensor.strides)
+    return found
+
+
+# Modules and functions that no settings and no weights are made of, only code that is to run.
+_CODE = frozenset(
+    {
+        *("os", "posix", "nt", "subprocess", "sys", "importlib", "runpy", "shutil", "socket"),
+        *("pty", "ctypes", "code", "timeit", "pdb", "webbrowser", "pip", "multiprocessing"),
+    }
+)
+_CODE_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "execfile", "input"))
+
+
+def _tell_passed_over(path: Path, named: frozenset[str], *, allowed: bool) -> None:
+    """Say what else than tensors a file holds.
+
+    Raises:
+        FileFormatError: If it would run code, and is not allowed to hold any.
+    """
+    calls = sorted(
+        name
+        for name in named
+        if name.partition(".")[0] in _CODE
+        or (name.startswith("builtins.") and name.rpartition(".")[2] in _CODE_BUILTINS)
+    )
+    if calls and not allowed:
+        raise FileFormatError(
+            f"{path} is refused: it holds more than tensors and plain data",
+            got=f"it would call {some(calls)}",
+            expected="a file that torch.load(..., weights_only=True) accepts, or settings beside "
+            "the weights; any other could run code of its maker's choice",
+            todo="save the weights alone: torch.save(model.state_dict(), FILE)",
+        )
+    # What weights_only accepts too is not worth a word.
+    others = sorted(name for name in named if name.partition(".")[0] not in ("torch", "_codecs"))
+    if others:
+        told = f"{path.name}: passed over, and not run: objects of {some(others)}"
+        _tell_once(logging.INFO, told)
+
+
+@functools.cache  # a command opens a file several times
+def _tell_once(level: int, text: str) -> None:
+    logger.log(level, "%s", text)
+
+
+def _no_state_dict(path: Path, data: object) -> FileFormatError:
+    got = type(data).__name__
+    if isinstance(data, Inert):
+        got = f"an object of {data.named} without tensors"
+    elif isinstance(data, dict) and data:
+        name, value = next(iter(data.items()))
+        got = f"{name!r}, a {type(value).__name__}"
+    return FileFormatError(
+        f"{path} holds no state dict",
+        got=got,
+        expected="tensors by name, plain or under one of " + ", ".join(SECTIONS),
+        todo="save the weights alone: torch.save(model.state_dict(), FILE)",
+    )
+
+
+def place_views(path: Path, views: list[tuple[str, View]], places: Places) -> tuple[Tensor, ...]:
     """Turn views of storages into tensors at places of the file, with what shares them."""
     tensors = []
     for name, view in views:
-        if view.storage.key not in offsets:
+        if view.storage.key not in places:
             _refuse(path, f"tensor {name} has no data in it", "no such entry", "all its tensors")
-        offset = offsets[view.storage.key] + view.offset * BITS[view.dtype] // 8
-        tensors.append(Tensor(name, view.dtype, view.shape, path, offset, view.strides))
+        start, end = places[view.storage.key]
+        offset = start + view.offset * BITS[view.dtype] // 8
+        tensor = Tensor(name, view.dtype, view.shape, path, offset, view.strides)
+        if offset + tensor.span > end:
+            _refuse(path, f"tensor {name} goes beyond its data", view.shape, f"{end - start} bytes")
+        tensors.append(tensor)
     return tuple(with_users(tensors))
 
 
+# Of a tensor, those that are noted: enough to name them.
+_MOST_USERS = 16
+
+
 def with_users(tensors: list[Tensor]) -> list[Tensor]:
-    """Note for each tensor which others use bytes of it."""
+    """Note for each tensor others that use bytes of it, the first of them if they are many."""
     ordered = sorted(tensors, key=lambda tensor: tensor.offset)
-    users: dict[str, list[str]] = {tensor.name: [] for tensor in tensors}
+    users: dict[str, set[str]] = {tensor.name: set() for tensor in tensors}
+    farthest: Tensor | None = None  # of those before: whoever overlaps any of them overlaps it
     for index, tensor in enumerate(ordered):
-        for other in ordered[index + 1 :]:
-            if other.offset >= tensor.offset + tensor.span:
-                break
-            users[tensor.name].append(other.name)
-            users[other.name].append(tensor.name)
-    return [replace(tensor, users=tuple(users[tensor.name])) for tensor in tensors]
+        end = tensor.offset + tensor.span
+        if farthest is not None and tensor.offset < farthest.offset + farthest.span:
+            users[tensor.name].add(farthest.name)
+        for other in ordered[index + 1 : index + 1 + _MOST_USERS]:
+            if other.offset < end:
+                users[tensor.name].add(other.name)
+                users[other.name].add(tensor.name)
+        if farthest is None or end > farthest.offset + farthest.span:
+            farthest = tensor
+    return [replace(tensor, users=tuple(sorted(users[tensor.name]))) for tensor in tensors]
 
 
-def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
-    try:
+def read_torch(path: Path) -> tuple[Skeleton, Places]:
+    """What a torch file holds, with `View` in the place of tensors, and where their data lies.
+
+    Raises:
+        FileFormatError: If it is damaged, or names more than there is in it.
+    """
+    with reading(path, _WHOLE):
+        if not is_archive(path):
+            with path.open("rb") as file:
+                return _read_legacy(path, file)
+        check_zip(path, _WHOLE)
+        _require_byte_order(path)
         found = read_archived(path, "data")
-    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        _refuse(path, "it is damaged", error, "an archive that torch.save wrote")
     if found is None:
         _refuse(path, "it is damaged", "no data.pkl", "an archive that torch.save wrote")
     return found
 
 
-def read_archived(path: Path, part: str) -> tuple[Any, dict[str, int]] | None:
-    """What ``part``.pkl of an archive holds, and where the data of each of its storages begins.
+def _require_byte_order(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/byteorder")]
+        if any(archive.read(name).strip() == b"big" for name in names):
+            raise _big_endian(path)
+
+
+def _big_endian(path: Path) -> FileFormatError:
+    return FileFormatError(
+        f"{path} was saved on a machine that puts the high byte of a number first",
+        got="big-endian numbers",
+        expected="little-endian numbers, which this machine and nearly all others have",
+        todo="load and save it once here, torch.load turns the bytes round: "
+        "torch.save(torch.load(FILE, weights_only=True), NEW)",
+    )
+
+
+def read_archived(path: Path, part: str) -> tuple[Skeleton, Places] | None:
+    """What ``part``.pkl of an archive holds, and where the data of each of its storages lies.
 
     Returns:
         None if there is no such part.
@@ -166,53 +292,47 @@ def read_archived(path: Path, part: str) -> tuple[Any, dict[str, int]] | None:
         pickle.UnpicklingError: If the pickle is.
         FileFormatError: If the tensors are compressed, so that they have no place of their own.
     """
+    found = list(entries(path))
+    name = next((e.info.filename for e in found if e.info.filename.endswith(f"/{part}.pkl")), None)
+    if name is None:
+        return None
+    folder = name.removesuffix(".pkl") + "/"
+    places = {}
+    for entry in found:
+        if entry.info.filename.startswith(folder):
+            if entry.info.compress_type != zipfile.ZIP_STORED:
+                _refuse(path, "its tensors are compressed", entry.info.filename, "stored entries")
+            key = entry.info.filename.removeprefix(folder)
+            places[key] = (entry.data, entry.data + entry.info.file_size)
     with zipfile.ZipFile(path) as archive:
-        name = next((n for n in archive.namelist() if n.endswith(f"/{part}.pkl")), None)
-        if name is None:
-            return None
-        offsets = _storage_offsets(path, name.removesuffix(".pkl") + "/")
-        with archive.open(name) as file:
-            return read_skeleton(file), offsets
+        return read_skeleton(io.BytesIO(archive.read(name))), places
 
 
-def _storage_offsets(path: Path, folder: str) -> dict[str, int]:
-    offsets = {}
-    for entry in entries(path):
-        name = entry.info.filename
-        if not name.startswith(folder):
-            continue
-        if entry.info.compress_type != zipfile.ZIP_STORED:
-            _refuse(path, "its tensors are compressed", name, "stored entries")
-        offsets[name[len(folder) :]] = entry.data
-    return offsets
-
-
-def _read_legacy(path: Path) -> tuple[Any, dict[str, int]]:
-    try:
-        with path.open("rb") as file:
-            if read_skeleton(file) != LEGACY_MAGIC:
-                _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
-            read_skeleton(file)  # protocol version
-            read_skeleton(file)  # sizes of the machine that wrote it
-            data = read_skeleton(file)
-            keys = read_skeleton(file)
-            return data, _legacy_offsets(file, keys, data)
-    except pickle.UnpicklingError as error:
-        _refuse(path, "it is damaged", error, "a whole file of torch.save")
-
-
-def _legacy_offsets(file: Any, keys: Any, data: Any) -> dict[str, int]:
+def _read_legacy(path: Path, file: BinaryIO) -> tuple[Skeleton, Places]:
+    if read_skeleton(file).data != LEGACY_MAGIC:
+        _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
+    read_skeleton(file)  # protocol version
+    machine = read_skeleton(file).data
+    if isinstance(machine, dict) and machine.get("little_endian") is False:
+        raise _big_endian(path)
+    found = read_skeleton(file)
+    keys = read_skeleton(file).data
     # The storages stand end to end, each behind its number of elements.
-    storages = {view.storage.key: view.storage for _, view in walk(data)}
-    offsets = {}
+    storages = {view.storage.key: view.storage for _, view in walk(found.data)}
+    places: Places = {}
     for key in map(str, keys):
         (numel,) = struct.unpack("<q", file.read(8))
-        offsets[key] = file.tell()
         dtype = storages[key].dtype if key in storages else None
-        if dtype is None:
-            break  # of unknown size, so that nothing behind it can be located
-        file.seek(numel * BITS[dtype] // 8, 1)
-    return offsets
+        start, size = file.tell(), path.stat().st_size
+        if dtype is None:  # of unknown size, so that nothing behind it can be located
+            places[key] = (start, size)
+            break
+        end = start + numel * BITS[dtype] // 8
+        if not start <= end <= size:
+            _refuse(path, "it ends inside a tensor", f"{size:,} bytes", f"{end:,} bytes")
+        places[key] = (start, end)
+        file.seek(end)
+    return found, places
 
 
 def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:

@@ -97,12 +97,14 @@ def _layers(checkpoint: Checkpoint, num_classes: int | None) -> Iterable[HeadCan
     for place, tensor in enumerate(checkpoint.tensors):
         if not is_matrix(tensor):
             continue
-        bias, transposed, last = _graph_layer(checkpoint, tensor)
-        if checkpoint.linears is None:
+        layer = next((one for one in checkpoint.linears or () if one.weight == tensor.name), None)
+        if layer is not None:
+            bias, transposed = layer.bias, layer.transposed
+        elif checkpoint.linears is None:
             transposed = _seems_transposed(tensor, num_classes)
             classes = tensor.shape[1] if transposed else tensor.shape[0]
             bias = find_bias(checkpoint, tensor, place, classes)
-        elif transposed is None:
+        else:
             continue  # in a graph, but no linear layer
         classes, width = tensor.shape[:2] if not transposed else tensor.shape[1::-1]
         scales = _find_scales(checkpoint, tensor, classes)
@@ -113,10 +115,12 @@ def _layers(checkpoint: Checkpoint, num_classes: int | None) -> Iterable[HeadCan
             weights=(tensor.name,),
             biases=() if bias is None else (bias,),
             scales=scales,
-            transposed=bool(transposed),
+            transposed=transposed,
+            factor=1.0 if layer is None else layer.factor,
+            bias_factor=1.0 if layer is None else layer.bias_factor,
         )
         name = bare[_in_section(checkpoint, tensor.name)]
-        likeness = 0 if last else _likeness(name)
+        likeness = 0 if layer is not None and layer.last else _likeness(name)
         yield HeadCandidate(source, classes, width, tensor.dtype, likeness, place)
 
 
@@ -129,13 +133,6 @@ def is_matrix(tensor: Tensor) -> bool:
     shape = tensor.shape
     flat = len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))
     return flat and min(shape) > 0 and shape[0] > 1 and tensor.dtype in REAL
-
-
-def _graph_layer(checkpoint: Checkpoint, tensor: Tensor) -> tuple[str | None, bool | None, bool]:
-    for layer in checkpoint.linears or ():
-        if layer.weight == tensor.name:
-            return layer.bias, layer.transposed, layer.last
-    return None, None, False
 
 
 def _seems_transposed(tensor: Tensor, num_classes: int | None) -> bool:
@@ -174,7 +171,10 @@ def _likeness(name: str) -> int | None:
     if any(part.lower().startswith(SIDE_WORDS) for part in parts):
         return None
     named = [part for part in parts if not part.isdigit()]
-    if not named or named[-1].lower() not in HEAD_WORDS:
+    last = named[-1].lower().strip("_") if named else ""  # EfficientNet says _fc
+    if len(named) == 1:
+        last = last.rstrip("0123456789")  # tutorials say fc2, after fc1
+    if last not in HEAD_WORDS:
         return None
     return -len(named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def find_head(
         sha256=checkpoint.sha256(),
         kind=kind,
         normalised=normalised,
-        factor=factor,
+        factor=factor * chosen.source.factor,
     )
     logger.info("head of %s: %s", checkpoint.path.name, describe(chosen))
     return effective(read_stored(checkpoint, source), source, scale=scale)
@@ -80,14 +81,24 @@ def choose(
         return candidates[0]
     best = [c for c in candidates if c.likeness is not None]
     best = [c for c in best if c.likeness == best[0].likeness]
-    if len(best) == 1:
-        return best[0]
+    last = best[0] if len(best) == 1 else _plainly_last(best or candidates)
+    if last is not None:
+        return last
     raise InputError(
         f"{len(candidates)} layers of {checkpoint.path} could be the head",
         got=listing(candidates),
         expected="one",
         todo=f"name it, for example: {option('head', candidates[0].name)}",
     )
+
+
+def _plainly_last(candidates: list[HeadCandidate]) -> HeadCandidate | None:
+    """The last of layers each of which takes what the one before it gives, or None."""
+    layers = sorted(candidates, key=lambda candidate: candidate.place)
+    pairs = list(itertools.pairwise(layers))
+    chained = all(before.num_classes == after.width for before, after in pairs)
+    square = layers[-1].num_classes == layers[-1].width  # could be two heads on one body
+    return layers[-1] if chained and not square else None
 
 
 def matching(

@@ -17,7 +17,7 @@ from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.head import Head
 
-# Norms are only read for the likeliest layers: a large model has hundreds.
+# Norms are only read for the layers that could be meant: a large model has hundreds of others.
 MOST_SHOWN = 20
 
 
@@ -40,7 +40,7 @@ class Inspection:
 
     Attributes:
         checkpoint: The file.
-        shown: The likeliest candidates, the best first.
+        shown: The candidates that could be meant, the best first.
         others: Number of candidates that are not shown.
         head: The one that must be the head, or None.
         doubt: Why there is none, or None.
@@ -90,6 +90,7 @@ def inspect_head(
     name: str | None = None,
     known: Head | None = None,
     classes: ClassTable | None = None,
+    everything: bool = False,
 ) -> Inspection:
     """List the layers of a file that could be its head, and take one if there is no doubt.
 
@@ -100,6 +101,8 @@ def inspect_head(
         name: Name of the layer, if the user gave it (see `find_head`).
         known: A head whose C and D are taken where neither is given, if a layer has them.
         classes: The classes, for the norms of each tier.
+        everything: Whether to show layers that are hardly meant too, such as 1 x 1 convolutions
+            in the middle of a model whose last layer has a name that says so.
     """
     candidates = matching(checkpoint, num_classes=num_classes, width=width, name=name)
     if num_classes is None and width is None and known is not None:
@@ -111,7 +114,7 @@ def inspect_head(
         head = choose(checkpoint, num_classes=num_classes, width=width, name=name)
     except InputError as error:
         doubt = error
-    shown = candidates[:MOST_SHOWN]
+    shown = candidates if everything else _meant(checkpoint, candidates)[:MOST_SHOWN]
     return Inspection(
         checkpoint,
         tuple(ShownLayer(c, _norms(checkpoint, c, classes)) for c in shown),
@@ -119,6 +122,12 @@ def inspect_head(
         head,
         doubt,
     )
+
+
+def _meant(checkpoint: Checkpoint, candidates: list[HeadCandidate]) -> list[HeadCandidate]:
+    named = [candidate for candidate in candidates if candidate.likeness is not None]
+    plain = [c for c in candidates if len(checkpoint.tensor(c.source.weights[0]).shape) == 2]
+    return named or plain or candidates
 
 
 def _norms(

@@ -75,9 +75,10 @@ def _readings(candidate: HeadCandidate, head: Head) -> Iterator[HeadSource]:
     kind = "cosine" if plain.kind == "linear" else plain.kind
     if head.source is not None and (head.source.normalised or head.source.factor != 1):
         known = head.source
-        yield replace(plain, kind=known.kind, normalised=known.normalised, factor=known.factor)
+        factor = known.factor * plain.factor
+        yield replace(plain, kind=known.kind, normalised=known.normalised, factor=factor)
         # An export may have divided by the norms already.
-        yield replace(plain, factor=known.factor)
+        yield replace(plain, factor=factor)
     elif head.source is None:
         # Rows all of one length are likely of a model that normalises them.
         experts = len(plain.weights)

@@ -74,7 +74,9 @@ def effective(stored: Stored, source: HeadSource, *, scale: float = 1.0) -> Head
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = np.divide(rows, np.maximum(norms, 1e-12), dtype=np.float32)
         blocks.append(rows * (np.float32(source.factor / experts) * stored.scales[:, None]))
-    bias = np.mean(stored.biases, axis=0) * stored.scales if stored.biases else None
+    bias = None
+    if stored.biases:
+        bias = np.mean(stored.biases, axis=0) * (np.float32(source.bias_factor) * stored.scales)
     return Head(np.concatenate(blocks, axis=1), bias, scale=scale, source=source)
 
 
@@ -120,7 +122,7 @@ def invert(
         if source.normalised:
             new = _directions(new, weight[classes], classes, direction_only=direction_only)
         rows.append(new.astype(np.float32))
-    return rows, _bias_rows(stored, correction, scales)
+    return rows, _bias_rows(stored, correction, np.float32(source.bias_factor) * scales)
 
 
 # Rows count as of norm 1 up to this: far below what a correction changes, above rounding.

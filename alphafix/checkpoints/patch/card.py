@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alphafix.checkpoints.patch.planning import PatchPlan
+from alphafix.shown import in_one_line, visible
 
 
 def model_card(plan: PatchPlan, target: str, provenance: Mapping[str, Any], command: str) -> str:
@@ -19,14 +20,14 @@ def model_card(plan: PatchPlan, target: str, provenance: Mapping[str, Any], comm
         command: The command line that patches.
     """
     changes = "\n".join(
-        f"| `{change.tensor.name}` | {change.tensor.dtype} | "
+        f"| `{_name(change.tensor.name)}` | {change.tensor.dtype} | "
         f"{len(change.rows)} of {change.num_classes} |"
         for change in plan.changes
     )
-    original = plan.checkpoint.path.name
+    original = _name(plan.checkpoint.path.name)
     parts = [
         "---\ntags:\n- long-tail\n- alphafix\n---",
-        f"# {target}",
+        f"# {_name(target)}",
         f"`{original}` with corrected rows for {len(plan.classes)} classes in its last layer, "
         f"made by alphafix with the method "
         f"`{provenance.get('method', 'alphanet')}`. Every other byte of every other tensor is "
@@ -37,7 +38,12 @@ def model_card(plan: PatchPlan, target: str, provenance: Mapping[str, Any], comm
         "## Exact options, versions and hashes\n\n```json\n"
         f"{json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False)}\n```",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return visible("\n\n".join(part for part in parts if part) + "\n")
+
+
+def _name(text: str) -> str:
+    """A name of others within a line of Markdown, as code or in a table."""
+    return in_one_line(text).replace("`", "'").replace("|", "\\|")
 
 
 def _accuracy(effect: Mapping[str, Any] | None) -> str:

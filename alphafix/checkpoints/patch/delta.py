@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from alphafix.checkpoints.patch.planning import (
 )
 from alphafix.errors import FileFormatError, InputError, call, option, some
 from alphafix.files import METADATA_KEY, atomic_path, holds
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import parse_json, typed
 from alphafix.values.arrays import Array
 from alphafix.values.correction import require_class_ids
 from alphafix.values.head import HeadSource
@@ -77,10 +79,11 @@ def load_delta(path: Path, model: Path) -> tuple[PatchPlan, dict[str, Any] | Non
         InputError: If the model is another one.
     """
     tensors, metadata = _read(path)
-    checkpoint = open_checkpoint(model, section=metadata["section"])
-    _require_model(path, checkpoint, metadata["model"])
-    source = HeadSource.from_dict(metadata["source"])
-    classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
+    checkpoint = open_checkpoint(model, section=metadata.section)
+    _require_model(path, checkpoint, metadata.model)
+    source = metadata.source
+    with reading(path, "a delta"):
+        classes = elements(tensors["classes"], read_raw(tensors.pop("classes"))).astype(np.int64)
     require_class_ids(classes)
     changes = tuple(
         RowChange(checkpoint.tensor(name), is_turned(source, name), read_values(tensors[name]))
@@ -90,31 +93,41 @@ def load_delta(path: Path, model: Path) -> tuple[PatchPlan, dict[str, Any] | Non
     for change in changes:
         require_own(checkpoint, change.tensor)
         require_range(change, classes)
-    return PatchPlan(checkpoint, source, classes, changes), metadata["provenance"]
+    return PatchPlan(checkpoint, source, classes, changes), metadata.provenance
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+@dataclass(frozen=True)
+class _Metadata:
+    """What a delta says of itself (see `save_delta`)."""
+
+    content: str
+    model: str
+    section: str
+    source: HeadSource
+    provenance: dict[str, Any] | None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], _Metadata]:
     """The tensors by name and the metadata of a delta whose content is as it was written."""
     header = read_header(path)
-    try:
-        metadata = dict(json.loads(header.metadata.get(METADATA_KEY, "{}")))
-    except ValueError:
-        metadata = {}
-    needed = {"content", "model", "section", "source", "provenance"}
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    if metadata.get("value") != "delta" or not needed <= set(metadata) or "classes" not in tensors:
+    with reading(path, "a delta"):
+        found = parse_json(header.metadata.get(METADATA_KEY, "{}"))
+    if not isinstance(found, dict) or found.get("value") != "delta" or "classes" not in tensors:
         raise FileFormatError(
             f"{path} is no delta",
             got=f"tensors {some(t.name for t in header.tensors)}",
             expected=f"a file that {call('patch', delta=True)} wrote",
             todo=f"give a whole correction with {option('correction')}",
         )
-    found = _content([elements(tensor, read_raw(tensor)) for tensor in header.tensors])
-    if found != metadata["content"]:
+    with reading(path, "a delta"):
+        metadata = typed(_Metadata, found)
+        content = _content([elements(tensor, read_raw(tensor)) for tensor in header.tensors])
+    if content != metadata.content:
         raise FileFormatError(
             f"{path} is damaged",
-            got=f"content {found[:16]}",
-            expected=f"content {metadata['content'][:16]}, as it was written",
+            got=f"content {content[:16]}",
+            expected=f"content {metadata.content[:16]}, as it was written",
             todo=f"copy it again, or make it again with {call('patch', delta=True)}",
         )
     return tensors, metadata

@@ -25,6 +25,8 @@ from alphafix.errors import (
     some,
 )
 from alphafix.files import flush, read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import ByteArray, IntArray
 
 _BUFFER = 4 << 20
@@ -104,10 +106,15 @@ class Undo:
                 got=f"tensors {some(sorted(tensors))}",
                 expected=f"what {call('patch', in_place=True)} wrote",
             )
+        form = {"offsets": "i P", "lengths": "i P", "old": "u B", "new": "u B"}
+        require_arrays(path, tensors, form)
+        with reading(path, "an undo record"):
+            size = typed(int, metadata["size"], "size")
         made_by = str(metadata.get("made_by", ""))
-        undo = cls(size=int(metadata["size"]), made_by=made_by, **tensors)
-        total = int(undo.lengths.sum())
-        outside = (undo.offsets < 0) | (undo.offsets + undo.lengths > undo.size)
+        undo = cls(size=size, made_by=made_by, **{name: tensors[name] for name in form})
+        total = sum(undo.lengths.tolist())
+        longest = undo.size - undo.offsets
+        outside = (undo.offsets < 0) | (undo.lengths < 0) | (undo.lengths > longest)
         if total != len(undo.old) or total != len(undo.new) or outside.any():
             raise FileFormatError(
                 f"{path} is a damaged undo record",

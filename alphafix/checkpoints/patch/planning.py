@@ -163,12 +163,18 @@ def require_own(checkpoint: Checkpoint, tensor: Tensor) -> None:
     tied = any(word in tensor.name.lower() for word in _EMBEDDING_WORDS)
     if tensor.users or tied:
         users = ", ".join(tensor.users[:3]) or "the embedding of that name"
+        rows = len(tensor.shape) == 1  # a bias: rows may be corrected without it
         raise InputError(
             f"tensor {tensor.name} of {checkpoint.path} is shared",
             got=f"{users} uses the same bytes",
             expected="a head of its own",
-            todo="changing its rows would change the other one too (an embedding tied to the "
-            "head, perhaps); untie them and save the model again",
+            todo="changing it would change the other one too; "
+            + (
+                f"train without it ({option('learn_bias', False)}), or export the model again so "
+                "that each layer has a bias of its own"
+                if rows
+                else "untie them (an embedding tied to the head, perhaps) and save the model again"
+            ),
         )
 
 

@@ -13,6 +13,8 @@ from alphafix.features.extraction import extracted
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.predictions import Predictions, predict
+from alphafix.models.arguments import written
+from alphafix.models.loading import GRAPHS, graph_kind
 from alphafix.progress import Progress, silent
 from alphafix.values.classes import ClassTable
 
@@ -41,7 +43,10 @@ def predict_model(
         InputError: If it is not known how the features were made, the checkpoint does not fit
             the backbone, or the images are not those of the features.
     """
-    job, head = without_store(_extraction(options, model, store), options.on, classes.names)
+    info = store.info if isinstance(store, FeatureStore) else {}
+    transform = info.get("transform") if options.backbone is None else None
+    extraction = _extraction(options, model, store)
+    job, head = without_store(extraction, options.on, classes, transform)
     found, done = [], 0
     with progress(f"extract {options.on}", len(store)) as advance:
         for part in extracted(job, advance):
@@ -65,14 +70,14 @@ def _other_images(options: EvaluateOptions, store: Features, got: str) -> InputE
     )
 
 
-# Backbones that run code of their own; a file that says so may be a stranger's, whatever its
-# hashes are, so that only the user's own word is enough.
-_RUN_CODE = ("python", "torchscript")
-
-
 def _refuse_code(backbone: str, store: Features) -> None:
+    """Refuse to import code that a run directory names, which may be a stranger's.
+
+    Only the user's own word is enough, whatever its hashes are. (A TorchScript archive is code
+    too; but the one that runs is always the model that the user names.)
+    """
     kind, _, name = backbone.partition(":")
-    if kind in _RUN_CODE and not name.startswith("alphafix."):
+    if kind == "python" and not name.startswith("alphafix."):
         raise InputError(
             f"the manifest of {store.name} names code to run as the backbone",
             got=backbone,
@@ -80,6 +85,17 @@ def _refuse_code(backbone: str, store: Features) -> None:
             todo=f"give {option('backbone', backbone)}, or {option('trust_run', True)} if the run "
             "directory is your own",
         )
+
+
+def _backbone(recorded: str, model: Path) -> str:
+    """The backbone of a checkpoint: recorded by the name of its file or folder alone."""
+    kind, _, _ = recorded.partition(":")
+    folder = model if model.is_dir() else model.parent
+    if kind in GRAPHS:
+        return f"{graph_kind(model) or kind}:{model}"
+    if kind in ("hf", "oltr") and (folder / "config.json").is_file():
+        return f"{kind}:{folder}"
+    return recorded
 
 
 def _extraction(options: EvaluateOptions, model: Path, store: Features) -> ExtractOptions:
@@ -99,8 +115,11 @@ def _extraction(options: EvaluateOptions, model: Path, store: Features) -> Extra
             expected=f"features that {call('extract')} made",
             todo="give " + " and ".join(option(name, "SPEC") for name in missing),
         )
-    if options.backbone is None and not options.trust_run:
-        _refuse_code(str(recorded["backbone"]), store)
+    if options.backbone is None:
+        recorded["backbone"] = _backbone(str(recorded["backbone"]), model)
+        recorded["model_arg"] = written(info.get("model_args") or {})
+        if not options.trust_run:
+            _refuse_code(recorded["backbone"], store)
     recorded |= {"weights": model, "split": options.on}
     known = {name: value for name, value in recorded.items() if name in ExtractOptions.model_fields}
     return ExtractOptions(**known)

@@ -7,15 +7,21 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from alphafix.commands.options import Bootstraps, OpenThreshold, StageOptions, WordnetEdges, flag
+from alphafix.commands.options import (
+    Bootstraps,
+    FeatureStageOptions,
+    OpenThreshold,
+    WordnetEdges,
+    flag,
+)
 from alphafix.errors import option
 
 
-class EvaluateOptions(StageOptions):
+class EvaluateOptions(FeatureStageOptions):
     """Options of `alphafix evaluate`."""
 
     # Gates and output files say nothing of how the figures were made.
-    INCIDENTAL = StageOptions.INCIDENTAL | {
+    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {
         "trust_run",
         "min_few_gain",
         "max_overall_drop",
@@ -62,8 +68,8 @@ class EvaluateOptions(StageOptions):
     )
     trust_run: bool = flag(
         False,
-        help="With --model: run the code that the run directory names as its backbone (python: and "
-        "torchscript: models). Without it, such a backbone is taken from --backbone alone.",
+        help="With --model: run the code that the run directory names as its backbone (python: "
+        "models). Without it, such a backbone is taken from --backbone alone.",
     )
     data: str | None = flag(
         None, help="With --model: where the images are  [as in alphafix extract].", metavar="SPEC"
@@ -83,9 +89,11 @@ class EvaluateOptions(StageOptions):
         metavar="SPLIT",
     )
     open_threshold: OpenThreshold = 0.1
-    junit: Path | None = flag(None, help="Write the gates as JUnit XML.", metavar="FILE")
+    junit: Path | None = flag(
+        None, help="Write the gates as JUnit XML.", metavar="FILE", writes=True
+    )
     markdown: Path | None = flag(
-        None, help="Write a summary as Markdown, for a CI step.", metavar="FILE"
+        None, help="Write a summary as Markdown, for a CI step.", metavar="FILE", writes=True
     )
 
     @model_validator(mode="after")

@@ -80,7 +80,7 @@ def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluat
     """Do what `work` does without writing, and return the predictions too."""
     run = Run(options.run)
     classes = ClassTable.load(run.require(CLASSES))
-    store = FeatureStore.open(run.features(options.on))
+    store = FeatureStore.open(run.features(options.on), verify=options.verify)
     head = Head.load(run.require(HEAD))
     run.require_fresh(CORRECTION)
     correction = Correction.load(run.path(CORRECTION))
@@ -119,7 +119,9 @@ def measure_values(
         folder = Path(options.open)
         if run is not None and not folder.is_dir():
             folder = run.features(options.open)
-        unknown = Unknown(FeatureStore.open(folder), options.open, options.open_threshold)
+        unknown = Unknown(
+            FeatureStore.open(folder, verify=options.verify), options.open, options.open_threshold
+        )
     asked = Asked(
         classes,
         options.on,

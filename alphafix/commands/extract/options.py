@@ -29,9 +29,11 @@ class ExtractOptions(StageOptions):
         "many_above",
         "class_order",
         "class_map",
+        "label_kind",
         "workers",
         "device",
         "compile",
+        "check",
     }
 
     backbone: str = flag(
@@ -42,12 +44,32 @@ class ExtractOptions(StageOptions):
     )
     data: str = flag(
         help="The images: a folder with train/CLASS/image.jpg, or with train.txt of "
-        "`path label` lines or train.csv; WebDataset archives (train-{000..146}.tar); "
-        "hf:DIR or hf:NAME; NumPy arrays (.npz, .npy). {split} in a path stands for the split.",
+        "`path label` lines or train.csv; one CSV with a column split; WebDataset archives "
+        "(train-{000..146}.tar); hf:DIR or hf:NAME; NumPy arrays (.npz, .npy). {split} in a path "
+        "stands for the split.",
         metavar="SPEC",
     )
     weights: Path | None = flag(
         None, help="The model's checkpoint (.safetensors, .pth); loaded strictly.", metavar="FILE"
+    )
+    section: str = flag(
+        "",
+        help="Part of a torch file that the weights are in (state_dict, state_dict_ema, ...), "
+        "where it has several.",
+        metavar="NAME",
+    )
+    model_arg: tuple[str, ...] = flag(
+        (),
+        help="An argument that the model was made with, which weights do not tell: "
+        "global_pool=max, img_size=384, transform_input=True (timm, torchvision, python; "
+        "repeat the flag)  [as a config.json of timm beside the weights says].",
+        metavar="NAME=VALUE",
+    )
+    check: Path | None = flag(
+        None,
+        help="What your own code gives for some images, which the model must give here too: "
+        "ids with logits or classes, or an accuracy (.npz, .csv, .json).",
+        metavar="FILE",
     )
     split: str = flag(
         "",
@@ -55,6 +77,19 @@ class ExtractOptions(StageOptions):
         "class). By default train, and val and test if they are there.",
         metavar="NAMES",
     )
+    split_name: tuple[str, ...] = flag(
+        (),
+        help="What the data calls a split, where it is not understood: val=holdout (repeat the "
+        "flag).",
+        metavar="OURS=THEIRS",
+    )
+    val_fraction: float | None = flag(
+        None,
+        help="Make the split val of this part of each training class, where there is none.",
+        gt=0,
+        lt=1,
+    )
+    val_seed: int = flag(0, help="What draws it.", ge=0)
     head: str | None = flag(
         None, help="Name of the head module, if it is not found by itself.", metavar="NAME"
     )
@@ -62,17 +97,27 @@ class ExtractOptions(StageOptions):
     many_above: ManyAbove = None
     class_order: NameOrder = None
     class_map: ClassMap = None
+    label_kind: Literal["names", "ids"] | None = flag(
+        None, help="What labels are that could be either: names of classes, or class ids."
+    )
+    endings: str | None = flag(
+        None,
+        help="Endings of image files in class folders  [all that Pillow reads as images].",
+        metavar="jpg,png",
+    )
     root: ListRoot = None
     prefix_map: tuple[str, ...] = flag(
         (), help="Replace the beginning of paths in a list (repeat the flag).", metavar="OLD=NEW"
     )
     image_key: str | None = flag(
-        None, help="Archives: extension of the images; Hugging Face: their column.", metavar="NAME"
+        None,
+        help="Archives: extension of the images; CSV and Hugging Face: their column.",
+        metavar="NAME",
     )
     label_key: str | None = flag(
         None,
         help="Archives: extension of the labels, or their name in the json; "
-        "Hugging Face: their column.",
+        "CSV and Hugging Face: their column.",
         metavar="NAME",
     )
     on_bad_image: Literal["error", "skip"] = flag(

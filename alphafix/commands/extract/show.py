@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.work import ExtractResult
 from alphafix.values.display import Table
 
+# What of a transform's record is worth a line; libraries' names for the same things.
+_TRANSFORM = (
+    *("input_size", "resize", "size", "crop_size", "crop_pct", "interpolation", "resample"),
+    *("mean", "std", "image_mean", "image_std", "rescale_factor"),
+)
+
 
 def show(found: ExtractResult, options: ExtractOptions) -> Shown:
-    """Classes and images of each split, and what was left out."""
+    """How labels were read, classes and images of each split, the base head, what was left out."""
     rows = [
         [name, *(f"{n:,}" for n in sizes.values())] for name, sizes in found.class_sizes().items()
     ]
-    left_out = [
+    told: list[Table | str] = [
+        *([_labels(found)] if any(found.labels.values()) else []),
+        Table("Classes and images", ["", "classes", *found.samples], rows),
+        found.classes.describe(),
+        *([_base(found)] if found.base else []),
+        f"transform: {_transform(found.transform)}",
+    ]
+    told += [
         f"{count} images of {split} left out: see features/{split}/skipped.txt"
         for split, count in found.skipped.items()
         if count
     ]
-    table = Table("Classes and images", ["", "classes", *found.samples], rows)
-    return Shown(str(options.run), [table, found.classes.describe(), *left_out])
+    told += [
+        f"{count} images of {split} have more than 8 bits a channel (modes I, F and I;16): their "
+        "values were cut to 0..255, as torchvision and timm do in training; convert them if yours "
+        "did otherwise"
+        for split, count in found.cut.items()
+        if count
+    ]
+    return Shown(str(options.run), told)
+
+
+def _labels(found: ExtractResult) -> Table:
+    rows = []
+    for split, one in found.labels.items():
+        value, number = one.get("example") or ("", None)
+        example = "" if number is None else f"{value} = {number} ({found.classes.names[number]})"
+        rows.append(
+            [split, one["images"], one.get("labels", "none"), one.get("read_as", ""), example]
+        )
+    order = found.classes.labels.get("order", "")
+    return Table(
+        f"How labels were read (order of classes: {order})",
+        ["", "from", "labels", "read as", "for example"],
+        rows,
+        left=(1, 2, 3, 4),
+    )
+
+
+def _base(found: ExtractResult) -> Table:
+    by_split = found.base_accuracy()
+    names = next(iter(by_split.values())).keys()
+    rows = [[name, *(_percent(values[name]) for values in by_split.values())] for name in names]
+    return Table("Base accuracy (%)", ["", *by_split], rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _transform(record: Mapping[str, Any]) -> str:
+    parts = [f"{name} {record[name]}" for name in _TRANSFORM if record.get(name) is not None]
+    return ", ".join([*parts, f"from {record['origin']}"] if "origin" in record else parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,27 @@ from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
-from alphafix.errors import InputError, option
-from alphafix.features.extraction import Job
+from alphafix.errors import InputError, Words, on_command_line, option, spelt
+from alphafix.features.extraction import Job, extracted
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
+from alphafix.images.labels import KINDS, Known
 from alphafix.images.source import ImageSource
-from alphafix.images.spec import Details, open_data
-from alphafix.images.splits import SplitSources, choose_splits, open_splits
+from alphafix.images.spec import Details, open_data, resolved
+from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
+from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
+from alphafix.metrics.doubts import Hits, doubts
+from alphafix.models.arguments import arguments
+from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
-from alphafix.models.loading import load_classifier, own_file, without_folder
+from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
 from alphafix.models.preprocess import Overrides
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.run.artifact import Artifact, State
+from alphafix.progress import Progress
+from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, Provenance, Run
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS, ClassTable
@@ -51,6 +57,11 @@ class ExtractResult:
         samples: Number of stored samples of each extracted split.
         skipped: Number of images that were left out, of each.
         counts: Samples of each class, int64 of shape C, of each.
+        base: What the head predicts rightly, of each split of known classes.
+        labels: How labels were read, of each split.
+        transform: How images become the model's input.
+        cut: Number of images whose values were cut to 8 bits, of each split.
+        doubts: What speaks against the head, labels or transform, in sentences.
         folder: The run directory.
         files: What was written.
     """
@@ -60,6 +71,11 @@ class ExtractResult:
     samples: dict[str, int]
     skipped: dict[str, int]
     counts: dict[str, IntArray]
+    base: dict[str, Hits]
+    labels: dict[str, dict[str, Any]]
+    transform: dict[str, Any]
+    cut: dict[str, int]
+    doubts: list[str]
     folder: Path
     files: tuple[Path, ...] = ()
 
@@ -73,6 +89,13 @@ class ExtractResult:
             for name in (*TIERS, "overall")
         }
 
+    def base_accuracy(self) -> dict[str, Accuracy]:
+        """Accuracy of the base head by split, of few, medium, many and overall."""
+        return {
+            split: accuracy_of_counts(hits.right, hits.samples, self.classes)
+            for split, hits in self.base.items()
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {
@@ -82,6 +105,11 @@ class ExtractResult:
             "samples": self.samples,
             "skipped": self.skipped,
             "class_sizes": self.class_sizes(),
+            "base_accuracy": self.base_accuracy(),
+            "doubts": [spelt(doubt, on_command_line) for doubt in self.doubts],
+            "labels": {**self.classes.labels, "splits": self.labels},
+            "transform": self.transform,
+            "cut": self.cut,
         }
 
 
@@ -97,15 +125,20 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """
     run = Run(options.run)
     with join() as ranks:
-        images = _open_images(options, _known_names(run, options))
+        images = _open_images(options, _known(run, options))
+        images.warn()
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        stores = _stores(run, options, images, setting)
+        stores = _stores(run, options, images, setting, ranks)
         todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
-        if todo or not run.has(HEAD):
+        needed = bool(todo) or not run.has(HEAD)
+        if needed:
             for store in todo.values():
                 store.check(overwrite=options.overwrite)
             require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
-            extractor = _load(options, images, next(iter(todo or stores)), setting)
+        if needed or options.check is not None:
+            extractor, images = _load(options, images, next(iter(todo or stores)), setting)
+            checked = _check(options, images, extractor, watch.progress)
+        if needed:
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
                 _save_head(run, extractor.head, next(iter(stores.values())), options)
@@ -114,32 +147,38 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
             ranks.wait()
             for split, store in todo.items():
                 job, info = _job(options, split, images.sources[split], extractor, ranks)
+                info |= {"labels": images.record(split), "check": checked}
                 extract_split(job, ranks, store, info, watch.progress)
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
             _tidy(run, stores.values())
-            _save_classes(run, images.names, options)
+            _save_classes(run, images, options)
             _keep_embedding(run, options.backbone)
         ranks.wait()
-        return _result(run, tuple(stores))
+        found = _result(run, tuple(stores))
+        for doubt in found.doubts if ranks.first else ():
+            logger.warning("%s", Words(doubt))
+        return found
 
 
 def state(options: ExtractOptions) -> State:
     """Whether the features are there as `work` would make them (see it for errors)."""
     run = Run(options.run)
     setting = Placement.choose(options.device, options.precision)
-    images = _open_images(options, _known_names(run, options))
-    found = {store.state for store in _stores(run, options, images, setting).values()}
+    images = _open_images(options, _known(run, options))
+    found = {store.state for store in _stores(run, options, images, setting, Ranks()).values()}
     if found == {State.CURRENT}:
         return State.CURRENT if run.has(HEAD) else State.MISSING
     return State.OTHER if State.OTHER in found else State.MISSING
 
 
 def _stores(
-    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement
+    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement, ranks: Ranks
 ) -> dict[str, Artifact]:
-    """The store of each split, as it would be made now."""
+    """The store of each split, as it would be made now; the first process looks at the data."""
+    sources = images.sources if ranks.first else {}
+    data = ranks.of_first({split: source.fingerprint() for split, source in sources.items()})
     decoder = choose_decoder(options.decode, setting.device, exif_rotate=options.exif_rotate)
     common = {
         **options.recorded(),
@@ -148,58 +187,95 @@ def _stores(
         "backbone": without_folder(options.backbone),
         "model_sha256": _hash(own_file(options.backbone)),
         "weights_sha256": _hash(options.weights),
+        "config_sha256": _hash(config_beside(options.backbone, options.weights)),
     }
     found = {}
-    for split, source in images.sources.items():
-        recorded = {**common, "split": split, "data_sha256": source.fingerprint()}
-        plan = Provenance(stage="extract", options=recorded, inputs={})
-        found[split] = store_artifact(run.features(split), plan.to_dict())
+    for split in images.sources:
+        recorded = {
+            **common,
+            "split": split,
+            "data_sha256": data[split].sha256,
+            "data_hashed": data[split].of,
+            "labels_sha256": images.reading.digest(),
+        }
+        plan = Provenance(stage="extract", options=recorded, inputs={}).to_dict()
+        store = store_artifact(run.features(split), plan)
+        found[split] = replace(store, plan=_spelt_as_before(plan, store.recorded(), store.begun()))
     return found
+
+
+def _spelt_as_before(plan: Plan, *earlier: Plan | None) -> Plan:
+    """The plan, with places that are the same as in an earlier one written as they were there."""
+    options = dict(plan["options"])
+    for other in earlier:
+        before = dict((other or {}).get("options") or {})
+        for name in ("data", "root"):
+            now, then = options.get(name), before.get(name)
+            if now and then and resolved(str(now)) == resolved(str(then)):
+                options[name] = then
+    return {**plan, "options": options}
 
 
 def _hash(file: Path | None) -> str | None:
     """Hash of a model's file; of all its parts for the index of a sharded model."""
     if file is None:
         return None
-    if file.suffix == ".json":
+    file = find_file(file)
+    if file.suffix == ".json" and file.name != "config.json":
         return open_checkpoint(file).sha256()
-    return sha256_file(find_file(file))
+    return sha256_file(file)
 
 
-def _known_names(run: Run, options: ExtractOptions) -> tuple[str, ...] | None:
-    """The class names of the run, unless this extraction makes them anew."""
+def _known(run: Run, options: ExtractOptions) -> Known | None:
+    """What is known of the run's classes, unless this extraction makes them anew."""
     fresh = options.overwrite and "train" in (options.split or "train")  # which is always a split
-    return ClassTable.load(run.path(CLASSES)).names if run.has(CLASSES) and not fresh else None
+    return _known_of(ClassTable.load(run.path(CLASSES))) if run.has(CLASSES) and not fresh else None
 
 
-def _open_images(options: ExtractOptions, known: tuple[str, ...] | None) -> SplitSources:
-    data = open_data(options.data, Details.of(vars(options)))
-    return open_splits(
-        data,
-        choose_splits(data, options.split, options.data),
-        known=known,
-        order=options.class_order,
-        class_map=options.class_map,
-        limit=options.limit,
+def _known_of(classes: ClassTable) -> Known:
+    """What a class table says of names and labels."""
+    kind = classes.labels.get("read_as")
+    return Known(
+        classes.names, kind if kind in KINDS else None, classes.labels.get("order", CLASSES)
     )
 
 
-def without_store(options: ExtractOptions, split: str, names: tuple[str, ...]) -> tuple[Job, Head]:
-    """One split's extraction by itself, of classes of these names, and the head of its model.
+def _open_images(options: ExtractOptions, known: Known | None) -> SplitSources:
+    data = open_data(options.data, Details.of(vars(options)))
+    said = Said.of(vars(options))
+    return open_splits(
+        data, choose_splits(data, options.split, options.data, said), said, known=known
+    )
+
+
+def without_store(
+    options: ExtractOptions, split: str, classes: ClassTable, transform: Mapping[str, Any] | None
+) -> tuple[Job, Head]:
+    """One split's extraction by itself, of these classes, and the head of its model.
+
+    Args:
+        options: What to extract from.
+        split: The split.
+        classes: The classes.
+        transform: The record of the transform of earlier features, to be used again.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
     """
-    images = _open_images(options, names)
+    images = _open_images(options, _known_of(classes))
     setting = Placement.choose(options.device, options.precision)
-    extractor = _load(options, images, split, setting)
+    extractor, images = _load(options, images, split, setting, transform)
     job, _ = _job(options, split, images.sources[split], extractor, Ranks())
     return job, extractor.head
 
 
 def _load(
-    options: ExtractOptions, images: SplitSources, split: str, setting: Placement
-) -> Extractor:
+    options: ExtractOptions,
+    images: SplitSources,
+    split: str,
+    setting: Placement,
+    transform: Mapping[str, Any] | None = None,
+) -> tuple[Extractor, SplitSources]:
     """The model with its head, proven on the first images of a split, and fit for the classes."""
     overrides = Overrides(
         image_size=options.image_size,
@@ -208,14 +284,47 @@ def _load(
         mean=_channels("mean", options.mean),
         std=_channels("std", options.std),
     )
-    classifier = load_classifier(options.backbone, options.weights, overrides)
-    transform = classifier.preprocess.transform
-    dataset = BatchDataset(images.sources[split], transform, exif_rotate=options.exif_rotate)
+    classifier = load_classifier(
+        options.backbone,
+        options.weights,
+        overrides,
+        section=options.section,
+        args=arguments(options.model_arg),
+        transform=transform,
+    )
+    prepare = classifier.preprocess.transform
+    dataset = BatchDataset(images.sources[split], prepare, exif_rotate=options.exif_rotate)
     batch = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
     found = Extractor.prove(classifier, batch, setting, head=options.head, compiled=options.compile)
-    images.check_classes(found.head.num_classes, found.class_names)
+    images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
-    return found
+    return found, images
+
+
+def _check(
+    options: ExtractOptions, images: SplitSources, extractor: Extractor, progress: Progress
+) -> str | None:
+    """Hold the model against what the user's own code gave, if that is given: before any work."""
+    if options.check is None:
+        return None
+    answers = read_answers(options.check)
+    split = answers.split or next((s for s in ("val", "test") if s in images.sources), "train")
+    if split not in images.sources:
+        raise InputError(
+            f"{options.check} is of a split that is not extracted",
+            got=split,
+            expected=" or ".join(images.sources),
+            todo=f"correct the file, or give {option('split')}",
+        )
+    job, _ = _job(options, split, images.sources[split], extractor, Ranks())
+    job = replace(job, shard_samples=options.batch_size, dtype="float32")
+    size = answers.count if answers.accuracy is None else job.dataset.source.known_size
+    with progress(f"check {split}", size) as advance:
+        found = (
+            Part(part.ids, part.labels, extractor.head.logits(part.array()))
+            for part in extracted(job, advance)
+        )
+        return check(answers, found, images.names)
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
@@ -265,6 +374,7 @@ def _job(
         decoder=decoder,
         around=kept_memory,
         features_of=extractor,
+        head=extractor.head,
         num_classes=extractor.head.num_classes,
         width=extractor.head.width,
         dtype=options.store_dtype,
@@ -282,6 +392,7 @@ def _job(
         "transform": dict(preprocess.record),
         "decoder": "pillow" if decoder is None else "torch",
         "head_of": vars(extractor.reading),
+        "model_args": dict(extractor.args),
     }
     return job, info
 
@@ -295,7 +406,7 @@ def _tidy(run: Run, stores: Iterable[Artifact]) -> None:
         remove_temporary(store.path.parent)
 
 
-def _save_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptions) -> None:
+def _save_classes(run: Run, images: SplitSources, options: ExtractOptions) -> None:
     """Write classes.json if anything of it has changed."""
     earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) else None
     num_classes = Head.load(run.path(HEAD)).num_classes
@@ -304,7 +415,8 @@ def _save_classes(run: Run, names: tuple[str, ...] | None, options: ExtractOptio
     else:
         logger.warning("no training features yet: the class counts in classes.json are 0")
         counts = np.zeros(num_classes, dtype=np.int64)
-    table = ClassTable(names or tuple(map(str, range(num_classes))), counts)
+    names = images.names or (earlier.names if earlier else tuple(map(str, range(num_classes))))
+    table = ClassTable(names, counts, labels=images.decided())
     if earlier is not None:
         table = replace(table, thresholds=earlier.thresholds)
     table = table.with_thresholds(options.few_below, options.many_above)
@@ -328,9 +440,21 @@ def _keep_embedding(run: Run, backbone: str) -> None:
 
 def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
     stores = {split: FeatureStore.open(run.features(split)) for split in splits}
+    classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
+    base = {
+        split: Hits(hits, store.class_counts())
+        for split, store in stores.items()
+        if split != "open" and (hits := store.class_hits()) is not None
+    }
+    means = stores[next(iter(base))].class_means() if base else None
     return ExtractResult(
-        classes=ClassTable.load(run.path(CLASSES)),
-        head=Head.load(run.path(HEAD)),
+        classes=classes,
+        head=head,
+        base=base,
+        labels={split: store.info.get("labels", {}) for split, store in stores.items()},
+        transform=next(iter(stores.values())).info["transform"],
+        cut={split: int(store.info.get("cut", 0)) for split, store in stores.items()},
+        doubts=[] if means is None else doubts(head, classes.names, base, means),
         samples={split: len(store) for split, store in stores.items()},
         skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
         counts={split: store.class_counts() for split, store in stores.items()},

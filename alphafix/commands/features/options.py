@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from alphafix.commands.options import StageOptions, StoreDtype, flag
+from alphafix.commands.options import FeatureStageOptions, StageOptions, StoreDtype, flag
 
 Split = Literal["train", "val", "test", "open"]
 
 
-class ExportOptions(StageOptions):
+class ExportOptions(FeatureStageOptions):
     """Options of `alphafix features export`."""
 
     file: Path = flag(
-        help="Where to: .npz, .npy (labels and ids beside it) or .parquet.",
+        help="Where to: .npz, .npy (labels, ids and class names beside it) or .parquet.",
         argument=True,
         metavar="FILE",
+        writes=True,
     )
     split: Split = flag("train", help="Which split to export.")
 

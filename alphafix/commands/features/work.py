@@ -10,6 +10,7 @@ from typing import Any
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
 from alphafix.commands.records import record_of
+from alphafix.features.class_names import require_names
 from alphafix.features.exchange import read_features
 from alphafix.features.export import write_features
 from alphafix.features.store import FeatureStore, store_artifact
@@ -39,7 +40,7 @@ class FeaturesResult:
 
 
 def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
-    """Write the features of a split to a file of another tool.
+    """Write the features of a split, and the class names, to a file of another tool.
 
     Raises:
         MissingStageError: If there are no features of the split.
@@ -47,15 +48,18 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
         InputError: If the file's suffix is of no known format.
     """
     run = Run(options.run)
-    store = FeatureStore.open(run.features(options.split))
+    store = FeatureStore.open(run.features(options.split), verify=options.verify)
     manifest = run.manifest(options.split)
     what = options.file.absolute()
-    record = record_of(run, "features export", options, manifest, what=what, made=("file",))
+    classes = ClassTable.load(run.require(CLASSES))
+    record = record_of(run, "features export", options, CLASSES, manifest, what=what)
     if record.check(overwrite=options.overwrite, where="file"):
         logger.info("%s is up to date", options.file)
     else:
         with watch.progress(f"export {options.split}", len(store)) as advance:
-            write_features(options.file, store, overwrite=options.overwrite, advance=advance)
+            write_features(
+                options.file, store, classes.names, overwrite=options.overwrite, advance=advance
+            )
         record.record([options.file])
     return FeaturesResult(store, options.split, options.file)
 
@@ -67,13 +71,14 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
 
     Raises:
         MissingStageError: If the run has no head or no classes yet.
-        InputError: If the features do not fit the head.
+        InputError: If the features do not fit the head, or are of other classes.
         TargetExistsError: If the split is there, made otherwise, and may not be replaced.
     """
     run = Run(options.run)
     head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
     arrays = read_features(options.file, split=options.split)
     head.require_match(width=arrays.width, num_classes=len(classes))
+    require_names(options.file, classes.names)
     artifact = _artifact(run, options)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path.parent)

@@ -25,6 +25,7 @@ class FixOptions(StageOptions):
         help="File to write  [model.alphafix.safetensors beside the original].",
         flags=("-o", "--output"),
         metavar="FILE",
+        writes=True,
     )
     settings: tuple[str, ...] = flag(
         (),

@@ -31,6 +31,7 @@ class ForeignOptions(StageOptions):
         "[SOURCE with the suffix .safetensors; a folder for oltr].",
         flags=("-o", "--output"),
         metavar="FILE",
+        writes=True,
     )
     features: tuple[str, ...] = flag(
         (),

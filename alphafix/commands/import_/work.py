@@ -20,12 +20,14 @@ from alphafix.errors import InputError, call, option
 from alphafix.features.exchange import read_features
 from alphafix.features.features import FeatureArrays
 from alphafix.features.store import FeatureStore
-from alphafix.files import METADATA_KEY, atomic_path, read_json, sha256_file, write_json
+from alphafix.files import METADATA_KEY, atomic_path, read_object, sha256_file, write_json
 from alphafix.foreign import alphanet
 from alphafix.foreign.arrays import Given, read_head, read_names, split_files
 from alphafix.foreign.checkpoints import FINAL, Converted, classifier_balancing, ride
 from alphafix.foreign.pickles import read_pickled_features
 from alphafix.progress import Progress
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import Artifact, Plan, State
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
@@ -183,8 +185,11 @@ def _head(options: ForeignOptions) -> Path:
 
 
 def _huggingface(options: ForeignOptions, progress: Progress) -> ImportResult:
-    labels: Mapping[str, str] = read_json(_config(options)).get("id2label") or {}
-    names = [str(labels[key]) for key in sorted(labels, key=int)]
+    with reading(_config(options), "a config of transformers"):
+        labels = typed(
+            dict[int, str], read_object(_config(options)).get("id2label") or {}, "id2label"
+        )
+    names = [labels[key] for key in sorted(labels)]
 
     def read() -> Given:
         head = find_head(options.source, num_classes=len(names) or None)

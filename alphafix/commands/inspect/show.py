@@ -22,7 +22,8 @@ def _table(found: Inspection) -> Table:
     tiers = list(found.shown[0].norms) if found.shown else ["overall"]
     title = f"{checkpoint.path.name}: {checkpoint.format.name}, {len(checkpoint.tensors)} tensors"
     if found.others:
-        title += f"; the likeliest {len(found.shown)} of {len(found.shown) + found.others} layers"
+        more = f"{len(found.shown)} of {len(found.shown) + found.others} layers"
+        title += f"; {more} (--all shows all)"
     rows = [
         [
             ("-> " if item.candidate == found.head else "   ") + item.candidate.name,

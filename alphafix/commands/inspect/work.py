@@ -23,6 +23,7 @@ def work(options: InspectOptions, watch: Watch) -> Inspection:
         open_checkpoint(options.file),
         num_classes=options.num_classes,
         width=options.width,
+        everything=options.all,
         name=options.head,
         # A run directory may lie here that has nothing to do with this file.
         known=Head.load(run.path(HEAD)) if run.has(HEAD) else None,

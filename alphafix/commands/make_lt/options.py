@@ -23,7 +23,10 @@ class MakeLtOptions(CommandOptions):
         None, help="Images: DIR/CLASS/..., or DIR/train/CLASS/... with val and test.", metavar="DIR"
     )
     output: Path | None = flag(
-        None, help="Folder of the lists  [lists; with --verify, that of FILE].", metavar="DIR"
+        None,
+        help="Folder of the lists  [lists; with --verify, that of FILE].",
+        metavar="DIR",
+        writes=True,
     )
     overwrite: bool = flag(False, help="Replace lists that are there.")
     distribution: Literal["pareto", "exponential"] = flag(

@@ -43,7 +43,7 @@ class NeighborsOptions(StageOptions):
         help="With --features: class names in the order of the head, one a line.",
         metavar="FILE",
     )
-    csv: Path | None = flag(None, help="Write the table as CSV too.", metavar="FILE")
+    csv: Path | None = flag(None, help="Write the table as CSV too.", metavar="FILE", writes=True)
 
     @model_validator(mode="after")
     def _names_of_arrays(self) -> NeighborsOptions:

@@ -8,6 +8,7 @@ from pathlib import Path
 from alphafix.commands.given import given_state, is_given, write_given
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.errors import InputError, call, option
+from alphafix.features.class_names import read_class_names
 from alphafix.features.exchange import read_features
 from alphafix.files import sha256_file
 from alphafix.foreign.arrays import Given, read_head, read_names, split_files
@@ -36,7 +37,9 @@ def start_from_arrays(run: Run, options: NeighborsOptions, progress: Progress) -
     given = Given(
         head=read_head(_existing(options.head)),
         splits={split: read_features(path, split=split) for split, path in files.items()},
-        names=None if options.class_names is None else read_names(options.class_names),
+        names=read_class_names(files["train"])
+        if options.class_names is None
+        else read_names(options.class_names),
     )
     write_given(run, given, plan, progress)
 

@@ -25,6 +25,7 @@ class PatchOptions(StageOptions):
         "[model.alphafix.safetensors beside the original].",
         flags=("-o", "--output"),
         metavar="FILE",
+        writes=True,
     )
     correction: Path | None = flag(
         None, help="Correction to apply  [the run's alphanet.safetensors].", metavar="FILE"
@@ -50,6 +51,7 @@ class PatchOptions(StageOptions):
         None,
         help="Write a model card: what changed, how, and the accuracy both ways.",
         metavar="README.md",
+        writes=True,
     )
     dry_run: bool = flag(False, help="Show what would change; write nothing.")
     direction_only: bool = flag(

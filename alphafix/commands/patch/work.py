@@ -29,9 +29,9 @@ from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
 from alphafix.errors import Interruption, StaleInputError, call, option
-from alphafix.files import digest, holds, read_json, refuse_existing, sha256_file, write_text
+from alphafix.files import digest, holds, refuse_existing, sha256_file, write_text
 from alphafix.progress import Progress
-from alphafix.run.artifact import Artifact, State
+from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
 from alphafix.run.lock import all_locked
 from alphafix.values.arrays import FloatArray
@@ -235,7 +235,7 @@ def _record(options: PatchOptions) -> Artifact:
         options,
         *(FEATURES, HEAD, CORRECTION),
         what=_what(options),
-        made=("output", "file", "card"),
+        made=("file",),
         read=model,
     )
 
@@ -243,7 +243,7 @@ def _record(options: PatchOptions) -> Artifact:
 def _up_to_date(options: PatchOptions) -> PatchResult:
     target = _way(options).target(options.file)
     logger.info("%s is up to date", target)
-    files = tuple(Path(file) for file in read_json(_recorded_at(options))["outputs"])
+    files = tuple(read_outputs(_recorded_at(options)))
     return PatchResult("up to date", target, files=files)
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from alphafix.commands.options import Bootstraps, OpenThreshold, StageOptions, WordnetEdges, flag
+from alphafix.commands.options import (
+    Bootstraps,
+    FeatureStageOptions,
+    OpenThreshold,
+    WordnetEdges,
+    flag,
+)
 
 
-class ReportOptions(StageOptions):
+class ReportOptions(FeatureStageOptions):
     """Options of `alphafix report`."""
 
     on: Literal["test", "val"] = flag("test", help="Which stored features to report on.")
@@ -16,6 +22,7 @@ class ReportOptions(StageOptions):
         None,
         help="Folder of the page and its figures  [report in the run directory].",
         metavar="DIR",
+        writes=True,
     )
     groups: str | None = flag(
         None, help="Class groups for the paper's Figure 6 (see alphafix evaluate).", metavar="FILE"

@@ -31,6 +31,7 @@ from alphafix.run.directory import (
     FEATURES,
     HEAD,
     NEIGHBORS,
+    PAGE,
     REPORT,
     Run,
 )
@@ -79,6 +80,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
         open_threshold=options.open_threshold,
         bootstraps=options.bootstraps,
         seed=options.seed,
+        verify=options.verify,
     )
     found = measure(evaluation, progress=watch.progress)
     neighbours = Neighbours.load(run.path(NEIGHBORS))
@@ -99,7 +101,7 @@ def state(options: ReportOptions) -> State:
 
 
 def _page(options: ReportOptions) -> Path:
-    return (options.output or Run(options.run).path("report")) / "index.html"
+    return (options.output or Run(options.run).path(PAGE)) / "index.html"
 
 
 def _record(options: ReportOptions) -> Artifact:

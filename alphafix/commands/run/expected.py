@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from alphafix.commands.options import CommandOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
-from alphafix.files import read_json
+from alphafix.files import read_object
 from alphafix.metrics.accuracy import COLUMNS, Accuracy, tier_accuracy
 from alphafix.metrics.comparison import over_seeds
 from alphafix.oltr.training.folder import EVALUATION
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
@@ -76,16 +78,34 @@ def _of_model(options: TrainOltrOptions, on: str) -> dict[str, Row]:
     path = options.output / EVALUATION
     if not path.is_file():
         return {}
-    data: dict[str, Any] = read_json(path)
-    closed = data["closed"].get(on) or {}
+    with reading(path, "an evaluation of train-oltr"):
+        data = typed(_Figures, read_object(path))
+    closed = data.closed.get(on) or {}
     rows: dict[str, Row] = {
         options.method: {name: _cell(closed.get(name)) for name in COLUMNS},
     }
-    for found in data.get("recognition", ()):
-        own = dict(rows.get(found["method"], {}))
-        own |= {f"open {name}": _cell(found["open"].get(name)) for name in COLUMNS}
-        rows[found["method"]] = {**own, "F": _cell(found["f_measure"])}
+    for found in data.recognition:
+        own = dict(rows.get(found.method, {}))
+        own |= {f"open {name}": _cell(found.open.get(name)) for name in COLUMNS}
+        rows[found.method] = {**own, "F": _cell(found.f_measure)}
     return rows
+
+
+@dataclass(frozen=True)
+class _Recognition:
+    """What is read of a method's open-set figures."""
+
+    method: str
+    open: dict[str, float | None]
+    f_measure: float | None
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What is read of the evaluation of train-oltr."""
+
+    closed: dict[str, dict[str, float | None] | None]
+    recognition: tuple[_Recognition, ...] = ()
 
 
 def _cell(value: float | None) -> Cell | None:

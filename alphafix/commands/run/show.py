@@ -7,6 +7,7 @@ from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
 from alphafix.recipes.expected import Beside, Cell
 from alphafix.report.text import text
+from alphafix.shown import in_one_line
 from alphafix.values.display import Table
 
 
@@ -22,7 +23,7 @@ def _line(task: Task) -> str:
     given = task.options.model_dump(mode="json", exclude_defaults=True)
     shown = " ".join(f"{name}={value}" for name, value in given.items())
     doubt = f" ({task.doubt})" if task.doubt else ""
-    return f"{task.label:16} {task.state.value + doubt:15} {shown}".rstrip()
+    return in_one_line(f"{task.label:16} {task.state.value + doubt:15} {shown}".rstrip())
 
 
 def beside_table(found: Beside) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from alphafix.commands import COMMANDS
-from alphafix.commands.command import Command, Result, Watch
+from alphafix.commands.command import Command, Result, Watch, held
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.documents import nearest
@@ -137,8 +138,12 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         recipe = replace(recipe, run=Path(named).absolute())
     results: dict[str, Any] = {}
     beside = None
-    with _folder(options.root or options.file.parent):
-        tasks = plan(checked(recipe))
+    with ExitStack() as entered:
+        entered.enter_context(_folder(options.root or options.file.parent))
+        steps = checked(recipe)
+        if not options.dry_run:
+            _hold(steps, watch, entered)
+        tasks = plan(steps)
         if not options.dry_run:
             refuse_to_replace(tasks, overwrite=options.overwrite)
             results = carry_out(tasks, options.overwrite, watch)
@@ -148,6 +153,20 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
                 beside = beside_expected(table, [task.options for task in tasks])
     place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
     return RecipeResult(recipe, place, tasks, results, beside)
+
+
+def _hold(tasks: Sequence[Task], watch: Watch, entered: ExitStack) -> None:
+    """Keep other commands out of all folders of a recipe until it ends: its stages are one chain.
+
+    In one order, so that no two recipes wait for each other.
+    """
+    begins: dict[Path, bool] = {}
+    for task in tasks:
+        if task.options.place is not None:
+            place = task.options.place.resolve()
+            begins[place] = begins.get(place, False) or task.command.begins
+    for place in sorted(begins):
+        entered.enter_context(held(place, watch, begins=begins[place]))
 
 
 @contextlib.contextmanager
@@ -297,9 +316,11 @@ def carry_out(
         if done and not task.command.judged:
             continue
         found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
-        failure = task.command.show(found, task.options).failure
-        if failure is not None:
-            raise failure
+        shown = task.command.show(found, task.options)
+        if task.command.judged:
+            watch.say(shown.result)
+        if shown.failure is not None:
+            raise shown.failure
         if not done:
             results[task.label] = found.to_dict()
     return results

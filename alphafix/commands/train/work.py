@@ -22,6 +22,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.files import digest, holds, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
+from alphafix.metrics.limits import Limits
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
@@ -30,19 +31,18 @@ from alphafix.run.directory import (
     HEAD,
     METRICS,
     NEIGHBORS,
+    UNFINISHED,
     Provenance,
     Run,
 )
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
+from alphafix.values.curve import Point
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord
 
 logger = logging.getLogger(__name__)
-
-# Where finished batches of an unfinished sweep wait.
-UNFINISHED = "unfinished-trials"
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,13 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
                 got=option("method", options.method),
             )
         _provenance(run, options)
-        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given_in(run), settings))
+        given = given_in(run, verify=options.verify)
+        return TrainResult(None, run.path(CORRECTION), alphanet.plan(given, settings))
     artifact = run.artifact(CORRECTION, _provenance(run, options))
+    if not options.overwrite and artifact.state is State.OTHER:
+        moved = _moved(run, options)
+        if moved is not None:
+            return TrainResult(moved, artifact.path)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         correction = Correction.load(artifact.path)
@@ -95,7 +100,12 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     destinations.require()
     made_from = digest(artifact.plan["inputs"])
     keep = FinishedTrials(run.path(UNFINISHED), made_from, like=run.path(HEAD))
-    found = correct(options.method, given_in(run), settings, keep=keep, progress=watch.progress)
+    given = given_in(run, verify=options.verify)
+    found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
+    if options.at is not None:
+        found = found.moved(Point.parse(options.at), given.head, given.classes.few)
+    if found.kept_because is not None:
+        logger.warning("the base model is kept: %s", found.kept_because)
     correction = replace(found, provenance=dict(artifact.plan))
     correction.save(artifact.path, overwrite=options.overwrite, like=run.path(HEAD))
     if correction.trials is not None:
@@ -115,6 +125,35 @@ def _finish(run: Run, correction: Correction) -> None:
     FinishedTrials(run.path(UNFINISHED), "").clear()
 
 
+def _moved(run: Run, options: TrainOptions) -> Correction | None:
+    """The correction that is there, moved to the point that is asked for.
+
+    None where no point is asked for, or another training than the one that made it.
+
+    Raises:
+        StaleInputError: If it was made from other features.
+        InputError: If it has no curve, or the curve does not get there.
+    """
+    if options.at is None:
+        return None
+    earlier = run.provenance(CORRECTION)
+    made, plain = earlier.get("options", {}), TrainOptions(run=options.run).recorded()
+    asked = options.recorded()
+    if any(
+        value not in (plain[name], made.get(name)) for name, value in asked.items() if name != "at"
+    ):
+        return None
+    run.require_fresh(CORRECTION)
+    path = run.path(CORRECTION)
+    head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
+    found = Correction.load(path).moved(Point.parse(options.at), head, classes.few)
+    provenance = {**earlier, "options": {**made, "at": options.at}}
+    moved = replace(found, provenance=provenance)
+    moved.save(path, overwrite=True, like=run.path(HEAD))
+    logger.info("%s was moved, not trained again", path)
+    return moved
+
+
 def state(options: TrainOptions) -> State:
     """Whether the correction is there as `work` would make it."""
     run = Run(options.run)
@@ -123,11 +162,12 @@ def state(options: TrainOptions) -> State:
     return run.artifact(CORRECTION, _provenance(run, options)).state
 
 
-def given_in(run: Run) -> Given:
+def given_in(run: Run, *, verify: bool = True) -> Given:
     """What a run directory gives to fit a correction on."""
+    validated = run.has(run.manifest("val"))
     return Given(
-        FeatureStore.open(run.features("train")),
-        FeatureStore.open(run.features("val")) if run.has(run.manifest("val")) else None,
+        FeatureStore.open(run.features("train"), verify=verify),
+        FeatureStore.open(run.features("val"), verify=verify) if validated else None,
         Head.load(run.require(HEAD)),
         ClassTable.load(run.require(CLASSES)),
         Neighbours.load(run.path(NEIGHBORS)),
@@ -153,10 +193,16 @@ def settings_of(options: TrainOptions) -> FitSettings:
             max_steps=options.max_steps,
         ),
         select=options.select,
-        max_overall_drop=options.max_overall_drop,
+        limits=Limits(
+            options.max_overall_drop,
+            options.max_base_drop,
+            options.max_class_drop,
+            options.confidence,
+        ),
         ensemble=options.ensemble,
         calibrate=options.calibrated,
         holdout=options.holdout,
+        allow_worse=options.allow_worse,
         device=options.device,
         memory=int(options.memory * 2**30),
     )

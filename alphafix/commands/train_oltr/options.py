@@ -63,7 +63,10 @@ class TrainOltrOptions(CommandOptions):
     )
     method: str = flag("oltr", help=f"What to train: {', '.join(METHODS)}.", metavar="NAME")
     output: Path = flag(
-        Path("oltr-run"), help="Where the model, its checkpoints and its figures go.", metavar="DIR"
+        Path("oltr-run"),
+        help="Where the model, its checkpoints and its figures go.",
+        metavar="DIR",
+        writes=True,
     )
     overwrite: bool = flag(False, help="Begin again where another training is there.")
     open: str | None = flag(

@@ -16,7 +16,7 @@ from alphafix.commands.command import Watch
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
-from alphafix.files import read_json
+from alphafix.files import read_object
 from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.training.evaluation import OpenSetSettings
@@ -27,6 +27,8 @@ from alphafix.oltr.training.recipes import read_recipe, resized, retimed, withou
 from alphafix.oltr.training.run import Training, train
 from alphafix.oltr.training.running import Running
 from alphafix.oltr.training.splits import open_images
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import State
 from alphafix.values.classes import ClassTable
 
@@ -52,13 +54,12 @@ class TrainOltrResult:
     @classmethod
     def read(cls, folder: Path) -> TrainOltrResult:
         """What lies in an output folder."""
-        config, evaluation = read_json(folder / CONFIG), read_json(folder / EVALUATION)
-        return cls(
-            folder=folder,
-            classes=ClassTable.from_dict(config["classes"]),
-            best=tuple(config["best_epochs"]),
-            evaluation={k: value for k, value in evaluation.items() if k != "provenance"},
-        )
+        config, evaluation = read_object(folder / CONFIG), read_object(folder / EVALUATION)
+        with reading(folder / CONFIG, "a config of train-oltr"):
+            classes = ClassTable.from_dict(config["classes"])
+            best = typed(tuple[int, ...], config["best_epochs"], "best_epochs")
+        figures = {k: value for k, value in evaluation.items() if k != "provenance"}
+        return cls(folder=folder, classes=classes, best=best, evaluation=figures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,8 +64,3 @@ class ImageTransform:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
-        """Read what `to_dict` gave."""
-        return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})

@@ -15,10 +15,12 @@ import torch
 from alphafix.checkpoints import load_state_dict
 from alphafix.checkpoints.weights import load_strictly
 from alphafix.errors import FileFormatError, InputError, option
-from alphafix.files import atomic_path, read_json
+from alphafix.files import atomic_path, read_object
 from alphafix.oltr.models.backbones import Backbone
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.training.loop import StageState
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.run.artifact import PLAN
 
 FOLDER = "checkpoint"
@@ -80,8 +82,9 @@ class Checkpoints:
                 todo=f"correct {option('first_stage')}",
             )
         plan = self.folder / PLAN
-        names = read_json(plan).get("names", ()) if plan.is_file() else ()
-        return path, tuple(str(name) for name in names)
+        with reading(plan, "the plan of a training"):
+            names = read_object(plan).get("names", ()) if plan.is_file() else ()
+            return path, typed(tuple[str, ...], names, "names")
 
 
 def read_checkpoint(path: Path) -> StageState:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, call
+from alphafix.errors import call
 from alphafix.files import read_tensors, write_tensors
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 from alphafix.values.arrays import Array, ByteArray, FloatArray, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 
@@ -140,7 +142,8 @@ class Embedding:
             FileFormatError: If it is no such file.
         """
         tensors, metadata = read_tensors(path)
-        try:
+        todo = "evaluate the model again with train-oltr"
+        with reading(path, f"the {EMBEDDING} that {call('train-oltr')} wrote", todo=todo):
             memory = None
             if "memory.mean" in tensors:
                 memory = MemoryFigures(
@@ -151,17 +154,10 @@ class Embedding:
                 features=tensors["features"],
                 labels=tensors["labels"],
                 memory=memory,
-                names=tuple(str(name) for name in metadata["names"]),
-                split=str(metadata["split"]),
-                info=metadata["info"],
+                names=typed(tuple[str, ...], metadata["names"], "names"),
+                split=typed(str, metadata["split"], "split"),
+                info=typed(dict[str, Any], metadata["info"], "info"),
             )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"{path} is not a sample of embeddings",
-                got=repr(error),
-                expected=f"the {EMBEDDING} that {call('train-oltr')} wrote",
-                todo="evaluate the model again with train-oltr",
-            ) from error
 
 
 def collect_embedding(

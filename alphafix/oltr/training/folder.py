@@ -16,12 +16,14 @@ import torch
 
 from alphafix.checkpoints import load_state_dict
 from alphafix.checkpoints.weights import load_strictly
-from alphafix.errors import FileFormatError, InputError, call
-from alphafix.files import read_json, write_json, write_tensors
+from alphafix.errors import InputError, call
+from alphafix.files import read_object, write_json, write_tensors
 from alphafix.oltr.models.export import ExportedModel
 from alphafix.oltr.models.spec import Ablations, ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
 from alphafix.oltr.training.methods import method
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import typed
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -101,28 +103,34 @@ def read_config(folder: Path) -> ModelConfig:
             expected="the output folder of a training that is finished",
             todo=f"name the folder that {call('train-oltr')} printed",
         )
-    data = read_json(path)
-    try:
-        return _config(data)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path} is not a config of train-oltr",
-            got=repr(error),
-            expected=f"the format {FORMAT}",
-            todo="train again, or use the version that wrote it",
-        ) from error
+    what = f"a config of train-oltr in the format {FORMAT}"
+    with reading(path, what, todo="train again, or use the version that wrote it"):
+        return _config(read_object(path))
 
 
 def _config(data: Mapping[str, Any]) -> ModelConfig:
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']}")
-    spec = dict(data["setting"])
-    counts = np.array(spec.pop("counts"), dtype=np.int64)
-    ablations = Ablations(**spec.pop("ablations"))
+    setting = typed(_Setting, data["setting"], "setting")
+    counts = np.array(setting.counts, dtype=np.int64)
     return ModelConfig(
-        method=str(data["method"]),
-        spec=ModelSpec(counts=counts, ablations=ablations, **spec),
-        transform=ImageTransform.from_dict(data["transform"]),
-        names=tuple(str(name) for name in data["names"]),
-        bias=bool(data["bias"]),
+        method=typed(str, data["method"], "method"),
+        spec=ModelSpec(**{**vars(setting), "counts": counts}),
+        transform=typed(ImageTransform, data["transform"], "transform"),
+        names=typed(tuple[str, ...], data["names"], "names"),
+        bias=typed(bool, data["bias"], "bias"),
     )
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A `ModelSpec` as config.json has it."""
+
+    backbone: str
+    counts: list[int]
+    input_channels: int
+    size: int
+    width: int | None
+    preset: str
+    ablations: Ablations
+    experts: int

@@ -53,7 +53,12 @@ ON_CPU = Running()
 def _in_float32(output: Output) -> Output:
     values = vars(output).items()
     return Output(
-        **{name: value.float() if isinstance(value, Tensor) else value for name, value in values}
+        **{
+            name: value.float()
+            if isinstance(value, Tensor) and value.is_floating_point()
+            else value
+            for name, value in values
+        }
     )
 
 

@@ -16,9 +16,10 @@ from alphafix.images.batches import bad_image
 from alphafix.images.decode import decode
 from alphafix.images.folders import FolderData
 from alphafix.images.listing import FileListing
-from alphafix.images.source import BadImageError, Content, ImageSource, spread
+from alphafix.images.parts import spread
+from alphafix.images.source import BadImageError, Content, ImageSource
 from alphafix.images.spec import Details, open_data
-from alphafix.images.splits import SplitSources, choose_splits, open_splits
+from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.oltr.models.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
 from alphafix.oltr.training.augmentation import (
     BATCH_AUGMENTATIONS,
@@ -70,7 +71,7 @@ class ImageSplits:
 
     def fingerprints(self) -> dict[str, str]:
         """Hash of what each split holds."""
-        return {split: source.fingerprint() for split, source in self.sources.items()}
+        return {split: source.fingerprint().sha256 for split, source in self.sources.items()}
 
     def load(self, split: str) -> Images:
         """The images of a split, in memory where nothing is random about a single one."""
@@ -121,15 +122,16 @@ def open_images(
     """
     found = open_data(data, Details(root=root))
     splits = choose_splits(found, "", data)
-    opened = open_splits(found, splits, order=class_order, class_map=class_map)
+    opened = open_splits(found, splits, Said(order=class_order, class_map=class_map))
+    opened.warn()
     sources = dict(opened.sources)
     labels = {split: labels_of(source) for split, source in sources.items()}
     classes = _classes(opened, labels["train"], recipe)
     opened.check_classes(len(classes))
     require_samples(labels["train"], len(classes), classes.names)
     unknown = {"open": _unknown(open, root), "open-val": _unknown(open_val, root)}
-    if open is None and not found.single and found.has("open"):
-        unknown["open"] = found.source("open", None)
+    if open is None and "open" in found.there():
+        unknown["open"] = found.source("open", "open", None)
     given = {name: source for name, source in unknown.items() if source is not None}
     for source in given.values():
         _refuse_overlap(source, opened.sources, labels, classes.names)
@@ -156,17 +158,17 @@ def _unknown(given: str | None, root: Path | None) -> ImageSource | None:
     if given is None:
         return None
     other = open_data(given, Details(root=root))
-    if not other.has("open"):
+    if not other.single and "open" not in other.there():
         # The folder itself, without a split's name in its path.
         other = FolderData(given)
-        if not other.has("open"):
+        if not other.exists("open"):
             raise InputError(
                 "there are no images of unknown classes",
                 got=option("open", given),
                 expected="a folder of images, a list file, archives or arrays",
                 todo=f"correct {option('open')}, or leave it out",
             )
-    return other.source("open", None)
+    return other.source("open", "open", None)
 
 
 def _refuse_overlap(

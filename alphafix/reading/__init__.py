@@ -1,0 +1,1 @@
+"""Files that others made: limits before parsing, schemas for what was parsed, one error."""

@@ -1,0 +1,74 @@
+"""One error for whatever a library raises on a file that it cannot read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alphafix.errors import AlphafixError, FileFormatError, InputError
+
+_AGAIN = "copy or make the file again"
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
+    """Read a file that may hold anything, by a library that may raise anything.
+
+    Args:
+        path: The file.
+        what: What it is to be, with its article: "a NumPy file".
+        todo: What the user can do if it is not.
+
+    Raises:
+        InputError: If it cannot be read, or takes more memory than there is.
+        FileFormatError: If the block raised anything else but an error of our own.
+    """
+    try:
+        yield
+    except AlphafixError:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path} takes more memory than there is", got=first_line(error), todo=todo
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise cannot_read(path, error, what) from error
+        raise FileFormatError(
+            f"{path} is damaged, or is not {what}",
+            got=first_line(error),
+            expected=what,
+            todo=todo,
+        ) from error
+
+
+def cannot_read(path: Path, error: OSError, what: str) -> InputError:
+    """Return the error of a file that the system does not give."""
+    return InputError(
+        f"cannot read {path}",
+        got=error.strerror or str(error),
+        expected=what,
+        todo="check the path and its permissions",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type if it says nothing."""
+    if isinstance(error, KeyError):
+        return f"no entry {error}"[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
+
+
+def is_plain(name: str) -> bool:
+    """Whether a text, which a file gives, is the name of a file and nothing of a path."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def is_beside(folder: Path, name: str) -> bool:
+    """Whether ``name``, which a file gives, is the name of a file that is in ``folder``."""
+    try:
+        return is_plain(name) and (folder / name).is_file()
+    except (OSError, ValueError):  # longer than names may be, or not to be encoded
+        return False

@@ -1,0 +1,209 @@
+"""Files that are made to harm: what takes too much, what would run code, what has another shape."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save as save_arrays
+
+from alphafix.features.writer import FeatureWriter
+
+Make = Callable[[Path, Path], None]
+"""Writes a file that, if it ran code, would make the folder of the second path."""
+
+
+class Evil:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def data(content: bytes | str) -> Make:
+    """A file of fixed content."""
+    whole = content.encode() if isinstance(content, str) else content
+    return lambda path, mark: _wrote(path, whole)
+
+
+def _wrote(path: Path, whole: bytes) -> None:
+    path.write_bytes(whole)
+
+
+def torch_zip(pickled: bytes, *, compressed: bool = False) -> Make:
+    """A torch archive with another data.pkl."""
+    out, new = io.BytesIO(), io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(3, 4)}, out)
+    with zipfile.ZipFile(out) as old, zipfile.ZipFile(new, "w") as archive:
+        for name in old.namelist():
+            mine = name.endswith("data.pkl")
+            kind = zipfile.ZIP_DEFLATED if mine and compressed else zipfile.ZIP_STORED
+            archive.writestr(name, pickled if mine else old.read(name), kind)
+    return data(new.getvalue())
+
+
+def code(legacy: bool) -> Make:
+    """A torch file that runs code when it is unpickled."""
+
+    def make(path: Path, mark: Path) -> None:
+        torch.save({"a": Evil(mark)}, path, _use_new_zipfile_serialization=not legacy)
+
+    return make
+
+
+def pickled(path: Path, mark: Path) -> None:
+    """What joblib and pickle write of an object."""
+    path.write_bytes(pickle.dumps({"model": Evil(mark)}, protocol=4))
+
+
+def scripted(path: Path, mark: Path) -> None:
+    """A TorchScript archive whose pickle would run code."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", pickle.dumps(Evil(mark), protocol=2))
+        archive.writestr("m/constants.pkl", pickle.dumps(Evil(mark), protocol=2))
+
+
+def twice(depth: int, pair: bytes) -> bytes:
+    """Containers of which each holds the one before twice: 2^depth items in some bytes."""
+    return b"]q\x00" + b"".join(
+        b"0" + pair.replace(b"?", b"h" + bytes([i])) + b"q" + bytes([i + 1]) for i in range(depth)
+    )
+
+
+LISTS = b"\x80\x02}X\x01\x00\x00\x00a" + twice(30, b"](??e") + b"s."
+CYCLE = b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s."
+NAMES = b"\x80\x02}" + twice(40, b"??\x86").replace(b"]", b")", 1) + b"K\x01s."
+MEMO = b"\x80\x02}r\xff\xff\xff\x7f."
+LONG = b"\x80\x02\x8d" + struct.pack("<Q", 1 << 40) + b"."
+BYTEARRAY = b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"."
+ZEROS = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
+
+
+def safetensors(header: object, size: int = 0) -> Make:
+    """A safetensors file with a header and so many zeros behind it."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return data(len(text).to_bytes(8, "little") + text + bytes(size))
+
+
+def entry(shape: list[int], end: int) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
+
+
+TWICE = b"{" + b",".join(b'"n%d":0' % (i % 60_000) for i in range(60_001)) + b"}"
+
+
+def npy(shape: str, kind: str = "<f4", rest: int = 16) -> bytes:
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header = header.ljust(-(-(len(header) + 11) // 64) * 64 - 11) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(rest)
+
+
+def npz(features: bytes, *, compressed: bool = False) -> Make:
+    def make(path: Path, mark: Path) -> None:
+        kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+        with zipfile.ZipFile(path, "w", kind, compresslevel=1) as archive:
+            archive.writestr("features.npy", features)
+            labels = io.BytesIO()
+            np.save(labels, np.zeros(3, np.int64))
+            archive.writestr("labels.npy", labels.getvalue())
+
+    return make
+
+
+def zip_bomb(path: Path, mark: Path) -> None:
+    """300 MB of zeros in 1.4 MB."""
+    block = bytes(1 << 24)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("features.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(npy("(4718592, 16)", rest=0))
+        for _ in range(18):
+            member.write(block)
+
+
+def parquet(**columns: Any) -> Make:
+    def make(path: Path, mark: Path) -> None:
+        import pyarrow
+        from pyarrow import parquet as written
+
+        written.write_table(pyarrow.table(columns), path)
+
+    return make
+
+
+def repeated(path: Path, mark: Path) -> None:
+    """40 million labels in a few kB: one label, repeated."""
+    parquet(label=np.zeros(40_000_000, np.int8), features=np.zeros(40_000_000, np.int8))(path, mark)
+
+
+def tar(size: bytes) -> Make:
+    """An archive whose first member has another size than it has."""
+    info = tarfile.TarInfo("a.cls")
+    info.size = 1
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return data(bytes(block) + b"1".ljust(512, b"\0") + bytes(1024))
+
+
+def onnx(**external: str) -> Make:
+    """A model whose weights are said to be elsewhere."""
+
+    def make(path: Path, mark: Path) -> None:
+        from onnx import TensorProto, helper
+
+        weight = TensorProto(name="w", data_type=1, dims=[4, 3], data_location=TensorProto.EXTERNAL)
+        for key, value in external.items():
+            weight.external_data.add(key=key, value=value)
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", 1, ["n", 4])],
+            [helper.make_tensor_value_info("y", 1, ["n", 3])],
+            [weight],
+        )
+        path.write_bytes(helper.make_model(graph).SerializeToString())
+
+    return make
+
+
+def many_axes(path: Path, mark: Path) -> None:
+    from onnx import TensorProto, helper
+
+    weight = TensorProto(name="w", data_type=1, dims=[1] * 100_000, raw_data=bytes(4))
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", [], [], [weight])
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+
+
+def told(arrays: dict[str, Any], metadata: str) -> Make:
+    """A safetensors file of alphafix with metadata of another."""
+    return data(save_arrays(arrays, {"alphafix": metadata}))
+
+
+LAUGHS = "x0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"x{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 7)
+)
+
+
+def wide_manifest(path: Path, mark: Path) -> None:
+    """A feature store whose manifest says another width than its shard has."""
+    writer = FeatureWriter(path.parent, num_classes=2)
+    writer.add(np.ones((2, 3), np.float32), np.array([0, 1]), ["a", "b"])
+    writer.finish({"split": "val"})
+    path.write_text(path.read_text().replace('"width": 3', '"width": 4611686018427387904'))
