@@ -16,8 +16,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alphafix.alphanet.combine import NoCorrectionError
-from alphafix.alphanet.fit import fit
 from alphafix.alphanet.given import Given
 from alphafix.api.functions import find_neighbors
 from alphafix.api.inputs import options_for_values
@@ -28,6 +26,8 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import settings_of
 from alphafix.errors import InputError
 from alphafix.features.features import Features
+from alphafix.rivals import LINEAR_METHODS
+from alphafix.rivals.correct import correct
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -55,10 +55,11 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     Where nothing can be corrected (two classes, which share one row in scikit-learn; no rare
     class; or not more frequent classes than ``n_neighbors``), a warning says so and the
-    classifier is the linear one. So it is where no correction is at least as good as the linear
-    classifier on the samples that it is chosen on: with ``holdout`` on those held out, overall or
-    within ``max_overall_drop``; without, in accuracy on the training samples as AlphaNet draws
-    them (each rare one, and ``rho`` times as many frequent ones, classes alike).
+    classifier is the linear one. So it is where no correction beats the linear classifier on the
+    samples that it is chosen on: with ``holdout`` on those held out, by the mean accuracy of the
+    few-, medium- and many-split classes, or of the rare ones within ``max_overall_drop``; without,
+    in accuracy on the training samples as AlphaNet draws them (each rare one, and ``rho`` times as
+    many frequent ones, classes alike).
 
     ``X`` must be dense: reduce sparse text features first, for example by `TruncatedSVD` in a
     `Pipeline`.
@@ -68,6 +69,10 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
             such as `LogisticRegression` (the default), `LinearSVC`, `SGDClassifier`,
             `RidgeClassifier` or `LinearDiscriminantAnalysis`. A `FrozenEstimator` is
             corrected as it was fitted.
+        method: "alphanet"; with ``holdout`` another linear method such as "lda" or "few-bias" (see
+            `alphafix.rivals.LINEAR_METHODS`), or "auto", the best of all within the limit (2 points
+            overall, where ``max_overall_drop`` does not say). Parameters of AlphaNet's training
+            mean nothing to the others.
         few_below: Classes with fewer training samples are rare ("few-split").
         many_above: Classes with more are "many-split"; only for tables.
         n_neighbors: K, the frequent classes whose rows correct a rare one.
@@ -79,8 +84,10 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         holdout: Share of each class's samples that neither the linear classifier nor AlphaNet
             is fitted on, and on which the epoch (and rho) is chosen. By default none: all
             samples are used, and the last epoch.
-        max_overall_drop: With ``holdout``: percentage points of overall accuracy on the
-            samples held out that may be lost, within which rare classes gain the most.
+        max_overall_drop: With ``holdout``: percentage points of overall accuracy that may be lost
+            on fresh samples, within which rare classes gain the most.
+        confidence: Probability with which ``max_overall_drop`` holds on fresh samples, as many
+            as are held out; at 0.5 it holds on those held out, no more.
         device: Where to train: "auto", "cpu", "cuda" or "mps".
         random_state: Seed of the trials and of ``holdout``.
 
@@ -101,6 +108,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self,
         estimator: Any = None,
         *,
+        method: str = "alphanet",
         few_below: int = 20,
         many_above: int = 100,
         n_neighbors: int = 5,
@@ -110,10 +118,12 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         max_epochs: int = 25,
         holdout: float | None = None,
         max_overall_drop: float | None = None,
+        confidence: float = 0.95,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
+        self.method = method
         self.few_below = few_below
         self.many_above = many_above
         self.n_neighbors = n_neighbors
@@ -123,6 +133,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         self.max_epochs = max_epochs
         self.holdout = holdout
         self.max_overall_drop = max_overall_drop
+        self.confidence = confidence
         self.device = device
         self.random_state = random_state
 
@@ -149,10 +160,9 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         why_not = self._why_not()
         if why_not is None:
             data = Features.of(checked, self._ids(labels), num_classes=len(self.classes_))
-            try:
-                self.correction_ = self._correct(data, kept, held, options)
-            except NoCorrectionError as error:
-                why_not = str(error)
+            found = self._correct(data, kept, held, options)
+            why_not = found.kept_because
+            self.correction_ = None if found.is_base else found
         if why_not is not None:
             warnings.warn(f"nothing is corrected: {why_not}", UserWarning, stacklevel=2)
         self.corrected_ = self.correction_ is not None
@@ -201,6 +211,16 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     def _options(self) -> TrainOptions:
         """Options of the training, checked before anything is fitted."""
+        known = ("alphanet", "auto", *LINEAR_METHODS)
+        if self.method not in known:
+            raise InputError(f"there is no method {self.method}", expected=", ".join(known))
+        if self.method != "alphanet" and self.holdout is None:
+            raise InputError(
+                f"method={self.method!r} chooses its settings on samples held out",
+                got="holdout=None",
+                expected="a share such as holdout=0.2",
+                todo="give holdout, or use method='alphanet'",
+            )
         seed = check_random_state(self.random_state).randint(2**31 - 1 - self.n_trials)
         keywords: TrainKeywords = {
             "rho": self.rho,
@@ -212,7 +232,13 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
             "device": cast("Any", self.device),
         }
         if self.max_overall_drop is not None:
-            keywords |= {"select": "constrained", "max_overall_drop": self.max_overall_drop}
+            keywords |= {
+                "select": "constrained",
+                "max_overall_drop": self.max_overall_drop,
+                "confidence": self.confidence,
+            }
+        elif self.holdout is not None:
+            keywords |= {"select": "balanced"}
         options = options_for_values(TrainOptions, keywords)
         if self.holdout is None and (len(options.rho) > 1 or options.select == "constrained"):
             raise InputError(
@@ -276,11 +302,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     def _correct(
         self, data: Features, kept: IntArray, held: IntArray | None, options: TrainOptions
     ) -> Correction:
-        """Train AlphaNet.
-
-        Raises:
-            NoCorrectionError: If no correction is as good as it has to be.
-        """
+        """Fit the method; the base model where no correction is as good as it has to be."""
         features, table = _part(data, kept), self.class_table_
         head = head_of(self.base_estimator_)
         neighbors = find_neighbors(
@@ -288,8 +310,8 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         )
         val = None if held is None else _part(data, held)
         # The samples are held out already, before the linear classifier was fitted.
-        settings = replace(settings_of(options), holdout=None, never_worse=True)
-        return fit(Given(features, val, head, table, neighbors), settings)
+        settings = replace(settings_of(options), holdout=None, check_training=True)
+        return correct(self.method, Given(features, val, head, table, neighbors), settings)
 
 
 def _part(store: Features, index: IntArray) -> Features:

@@ -291,6 +291,7 @@ _FEATURES: dict[str, Shapes] = {
         "Features.gather": _GATHER,
         "Features.class_means": _MEANS,
         "Features.class_counts": {"return": int64("{self.num_classes}")},
+        "Features.within_class": {"classes": int64("B")},
         "Features.array": {"return": float32("{len(self)} {self.width}")},
         "FeatureArrays.__init__": {"features": float32("N D"), "labels": int64("N")},
         "FeatureArrays.read": {"features": float32("N D"), "labels": int64("N")},
@@ -303,6 +304,11 @@ _FEATURES: dict[str, Shapes] = {
         "FeatureStore.gather": _GATHER,
         "FeatureStore.class_means": _MEANS,
         "FeatureStore.class_hits": {},
+        "FeatureStore.within_class": {"classes": int64("B")},
+    },
+    "scatter": {
+        "WithinClass.__init__": {"covariance": float64("D D")},
+        "within_class": {"labels": int64("N"), "means": float64("C D"), "classes": int64("B")},
     },
     "sums": {
         "ClassSums.add": {"features": numbers("n {self.sums.shape[1]}"), "labels": int64("n")},

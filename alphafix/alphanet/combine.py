@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from alphafix.alphanet.measure import contest
 from alphafix.alphanet.scores import ScoreLayout, Scores
-from alphafix.errors import InputError, option
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
-from alphafix.metrics.selection import Rule
-from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
+from alphafix.metrics.limits import Samples
+from alphafix.metrics.selection import Choice, Rule, choose_best, choose_within
+from alphafix.metrics.trade_off import Contest, Path
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
-from alphafix.values.correction import Chosen
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
-
-
-class NoCorrectionError(InputError):
-    """No correction is as good as it has to be."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,6 @@ class Combination:
             a mean too, float32 of shape F x K'.
         biases: Few-split biases, float32 of shape F.
         offset: What calibration has added to all few-split scores.
-        val: Its accuracy on validation, or None.
-        curve: The whole trade-off over offsets on validation, or None.
     """
 
     rho: float
@@ -50,8 +44,6 @@ class Combination:
     alphas: FloatArray
     biases: FloatArray
     offset: float = 0.0
-    val: Accuracy | None = None
-    curve: Curve | None = None
 
     def rows(self, weight: FloatArray, few: IntArray) -> FloatArray:
         """The corrected rows (AlphaNet, Eq. 2), float32 of shape F x D."""
@@ -60,18 +52,20 @@ class Combination:
             rows += self.alphas[:, place, None] * weight[self.neighbors[:, place]]
         return rows
 
-    def describe(self, trials: Trials, rule: Rule | None, ensemble: str) -> Chosen:
-        """Which setting this is and why it was chosen."""
-        settings = {
+    def settings(self, trials: Trials, rule: Rule | None, ensemble: str) -> dict[str, Any]:
+        """Which setting this is and why it was chosen, as JSON data."""
+        return {
             "rho": self.rho,
             "k": self.k,
             "seeds": [trials.records[place].seed for place in self.trials],
             "ensemble": ensemble if len(self.trials) > 1 else "single",
             "why": "nothing was measured" if rule is None else rule.describe(),
             "offset": self.offset,
-            "curve": None if self.curve is None else self.curve.outline(),
         }
-        return Chosen(settings, self.val, None if rule is None else rule.base)
+
+    def shifted(self, offset: float, scale: float) -> Combination:
+        """The same with an offset on its few-split logits, which are ``scale`` times the scores."""
+        return replace(self, biases=self.biases + np.float32(offset / scale), offset=offset)
 
 
 def combinations(trials: Trials, *, ensemble: str) -> list[Combination]:
@@ -121,98 +115,38 @@ class Judge:
     drawn: IntArray | None = field(default=None, repr=False)
 
     @cached_property
-    def base(self) -> Accuracy:
-        """Accuracy of the base model, from its own few-split scores."""
+    def base_contest(self) -> Contest:
+        """The base model's few-split classes against its base classes."""
         few = self.classes.few
         none = np.zeros((len(few), 1), dtype=np.float32)
         biases = self.head.bias_or_zeros[few]
-        return self.accuracy(Combination(0.0, 1, (), few[:, None], none, biases))
+        return self.contest(Combination(0.0, 1, (), few[:, None], none, biases))
 
-    def accuracy(self, one: Combination) -> Accuracy:
-        """Accuracy of a combination with its biases as they are."""
-        return self._at(self._contest(one), 0.0)
+    @property
+    def base(self) -> Accuracy:
+        """Accuracy of the base model, from its own few-split scores."""
+        return self.accuracy(self.base_contest)
 
-    def measured(self, one: Combination, rule: Rule, *, calibrate: bool) -> Combination | None:
-        """The combination with its accuracy, calibrated for the rule if asked.
-
-        Returns:
-            None if the rule allows it at no offset.
-        """
-        result = self._contest(one)
-        offset, curve = 0.0, None
-        if calibrate:
-            curve = trade_off(result, self.classes)
-            position = best_offset(curve, rule)
-            if position is None:
-                return None
-            offset = float(curve.offsets[position])
-        val = self._at(result, offset)
-        if rule.goodness(val) is None:
-            return None
-        biases = one.biases + np.float32(offset / self.head.scale)
-        return replace(one, biases=biases, offset=offset, val=val, curve=curve)
-
-    def _contest(self, one: Combination) -> Contest:
+    def contest(self, one: Combination) -> Contest:
+        """The few-split classes of a combination, with its biases as they are, against the base."""
         scaled = one.biases * np.float32(self.head.scale)
         return contest(self.scores, self.layout, one.neighbors, one.alphas, scaled)
 
-    def _at(self, result: Contest, offset: float) -> Accuracy:
+    def accuracy(self, result: Contest, offset: float = 0.0) -> Accuracy:
+        """Accuracy of a contest at an offset."""
         drawn = slice(None) if self.drawn is None else self.drawn
         return tier_accuracy(result.correct(offset)[drawn], result.labels[drawn], self.classes)
 
+    def choose(self, paths: Sequence[Path], rule: Rule, *, seed: int) -> Choice:
+        """Choose among combinations as a rule wants.
 
-def choose(offered: Sequence[Combination | None], rule: Rule) -> Combination:
-    """The combination that the rule likes best; the first of equals.
-
-    Raises:
-        NoCorrectionError: If the rule allows none.
-    """
-    allowed = [one for one in offered if one is not None]
-    if not allowed:
-        raise NoCorrectionError(
-            "no trained setting keeps the limit on validation",
-            got=f"{len(offered)} settings, each losing more than "
-            f"{rule.max_overall_drop} points of overall accuracy",
-            expected=f"at most {rule.max_overall_drop} points lost",
-            todo=f"allow a larger {option('max_overall_drop')}, add larger values of "
-            f"{option('rho')}, or use {option('calibrate')}",
-        )
-
-    def goodness(one: Combination) -> float:
-        value = rule.goodness(one.val) if one.val is not None else None
-        return -np.inf if value is None else value
-
-    return max(allowed, key=goodness)
-
-
-def require_no_worse(found: Accuracy, rule: Rule, where: str) -> None:
-    """Check that a correction is at least as good as the base model by the rule that chose it.
-
-    Where the rule sees no difference, overall accuracy decides.
-
-    Args:
-        found: The correction's accuracy on the samples that it was chosen on.
-        rule: The rule, which knows the base model's accuracy on them.
-        where: Which samples these are, in words.
-
-    Raises:
-        NoCorrectionError: If it is worse.
-    """
-
-    def key(accuracy: Accuracy) -> tuple[float, float]:
-        value = rule.goodness(accuracy)
-        return (-np.inf if value is None else value, accuracy["overall"] or 0.0)
-
-    if key(found) < key(rule.base):
-        raise NoCorrectionError(
-            f"the correction is worse than the base model on {where}",
-            got=f"{_text(found)} after, {_text(rule.base)} before",
-            expected=f"no less ({rule.describe()})",
-            todo=f"try larger values of {option('rho')}, more neighbours, or what may be lost in "
-            f"{option('max_overall_drop')}",
-        )
-
-
-def _text(accuracy: Accuracy) -> str:
-    known = {name: value for name, value in accuracy.items() if value is not None}
-    return ", ".join(f"{name} {value:.1f}%" for name, value in known.items())
+        Args:
+            paths: One a combination.
+            rule: The rule.
+            seed: Of the halves that limits are tried on (see `alphafix.metrics.limits`).
+        """
+        if rule.name != "constrained":
+            return choose_best(paths, rule, self.classes)
+        base = self.base_contest
+        right = base.correct()
+        return choose_within(paths, Samples(self.classes, base.labels, right, rule.limits, seed))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from alphafix.alphanet.combine import (
-    Combination,
-    Judge,
-    choose,
-    combinations,
-    require_no_worse,
-)
+from alphafix.alphanet.combine import Combination, Judge, combinations
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.network import padding
@@ -23,8 +18,9 @@ from alphafix.alphanet.sweep import run_sweep
 from alphafix.alphanet.task import SweepTask
 from alphafix.alphanet.training import SweepData
 from alphafix.metrics.selection import Rule
+from alphafix.metrics.trade_off import Path, trade_off
 from alphafix.progress import Progress, silent
-from alphafix.values.correction import Correction
+from alphafix.values.correction import Chosen, Correction
 from alphafix.values.trials import Trials
 
 
@@ -37,6 +33,9 @@ def fit(
 ) -> Correction:
     """Train AlphaNet and choose a correction of the few-split rows.
 
+    Where none beats the base model on the samples that it was chosen on, the correction is the
+    base model (see `Correction.is_base`), unless ``settings.allow_worse``.
+
     Args:
         given: Features, head, class table and neighbours.
         settings: How.
@@ -46,8 +45,6 @@ def fit(
     Raises:
         InputError: If the values or settings do not fit together.
         MissingStageError: If something is to be chosen and there are no validation samples.
-        NoCorrectionError: If no trained setting keeps the limit, or with
-            ``settings.never_worse`` none is as good as the base model.
     """
     task = SweepTask.of(given, settings)
     task.tell()
@@ -55,43 +52,77 @@ def fit(
     return _chosen(task, data, run_sweep(task, data, keep, progress), progress)
 
 
-def train_trials(given: Given, settings: FitSettings, *, progress: Progress = silent) -> Trials:
+def train_trials(
+    given: Given,
+    settings: FitSettings,
+    *,
+    keep: Keep | None = None,
+    progress: Progress = silent,
+) -> Trials:
     """Train all trials and choose none (for the arguments see `fit`)."""
     task = SweepTask.of(given, settings)
-    return run_sweep(task, task.reduced(progress), None, progress)
+    return run_sweep(task, task.reduced(progress), keep, progress)
 
 
 def _chosen(task: SweepTask, data: SweepData, trials: Trials, progress: Progress) -> Correction:
     settings, head, few = task.settings, task.head, task.classes.few
     offered = combinations(trials, ensemble=settings.ensemble)
-    if data.val is None:
-        chosen, rule = offered[0], None
-        if settings.never_worse:
-            _require_no_worse_in_training(task, chosen, progress)
-    else:
-        judge = Judge(data.val, task.layout, head, task.classes)
-        rule = Rule(settings.select, judge.base, settings.max_overall_drop)
-        chosen = choose(
-            [judge.measured(one, rule, calibrate=settings.calibrate) for one in offered], rule
-        )
-        if settings.never_worse and chosen.val is not None:
-            require_no_worse(chosen.val, rule, "validation")
+    if data.val is not None:
+        return _validated(task, Judge(data.val, task.layout, head, task.classes), trials, offered)
+    found = offered[0]
+    chosen = Chosen(found.settings(trials, None, settings.ensemble))
+    if settings.check_training and not _as_good_in_training(task, found, progress):
+        why = "the correction is worse than it on the training samples as they were drawn"
+        base = Correction.none(head, few, chosen, "alphanet", why=why)
+        return replace(base, trials=trials)
+    biases = found.biases if task.hyper.learn_bias else None
+    return Correction(few, found.rows(head.weight, few), biases, chosen=chosen, trials=trials)
+
+
+def _validated(
+    task: SweepTask, judge: Judge, trials: Trials, offered: Sequence[Combination]
+) -> Correction:
+    """The combination that validation chooses; the base model where none beats that."""
+    settings, head, few = task.settings, task.head, task.classes.few
+    rule = Rule(settings.select, judge.base, settings.limits)
+    paths = [Path(judge.contest(one), free=settings.calibrate) for one in offered]
+    choice = judge.choose(paths, rule, seed=settings.seeds[0])
+    found = choice.found or choice.safest
+    result = paths[found.place].contest
+    one = offered[found.place].shifted(found.offset, head.scale)
+    curve = trade_off(result, task.classes)
+    chosen = Chosen(
+        {
+            **one.settings(trials, rule, settings.ensemble),
+            "curve": curve.outline() if settings.calibrate else None,
+        },
+        judge.accuracy(result, found.offset),
+        judge.base,
+        promise=None if choice.promise is None else choice.promise.to_dict(),
+    )
+    if choice.found is None and not settings.allow_worse:
+        why = f"no correction beats it on validation ({rule.describe()})"
+        unchanged = replace(chosen, val=judge.base)
+        base = Correction.none(head, few, unchanged, "alphanet", why=why)
+        bias_alone = trade_off(judge.base_contest, task.classes)
+        return replace(base, trials=trials, curve=bias_alone.shifted(0.0))
     return Correction(
         classes=few,
-        rows=chosen.rows(head.weight, few),
-        biases=chosen.biases if task.hyper.learn_bias or settings.calibrate else None,
-        chosen=chosen.describe(trials, rule, settings.ensemble),
+        rows=one.rows(head.weight, few),
+        biases=one.biases if task.hyper.learn_bias or settings.calibrate else None,
+        chosen=chosen,
         trials=trials,
+        curve=curve.shifted(0.0),
     )
 
 
-def _require_no_worse_in_training(task: SweepTask, chosen: Combination, progress: Progress) -> None:
-    """Check the chosen trials on the training samples, each as often as they have seen it."""
+def _as_good_in_training(task: SweepTask, found: Combination, progress: Progress) -> bool:
+    """Whether the chosen trials are as good as the base model on the samples that they saw."""
     samples = task.scores_by_class(task.train, "training", progress)
-    drawn = np.concatenate([task.trials[place].samples.ravel() for place in chosen.trials])
+    drawn = np.concatenate([task.trials[place].samples.ravel() for place in found.trials])
     judge = Judge(samples, task.layout, task.head, task.classes, drawn)
-    rule = Rule(task.settings.select, judge.base, task.settings.max_overall_drop)
-    require_no_worse(judge.accuracy(chosen), rule, "the training samples as they were drawn")
+    after, before = judge.accuracy(judge.contest(found)), judge.base
+    return (after["overall"] or 0.0) >= (before["overall"] or 0.0)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,15 @@ from typing import Any, Literal
 
 from alphafix.alphanet.training import Hyper
 from alphafix.errors import InputError, option
+from alphafix.metrics.limits import Limits
 from alphafix.values.head import Head
 
-RuleName = Literal["overall", "few", "harmonic", "constrained"]
+# Few-split samples of a handful of classes fill one batch: one step an epoch, 25 in all, in which
+# hardly anything is learned. From 300 steps on more gain less than a point, on data of any size
+# (examples/evidence/steps.py).
+LEAST_STEPS = 12
+
+RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained"]
 Preset = Literal["paper", "official", "released"]
 
 
@@ -24,21 +30,24 @@ class FitSettings:
         metric: Other neighbours than those that are given, "euclidean", "cosine" or "random"
             (drawn for each trial); None for those.
         preset: "paper"; "official", the authors' code as it is meant, which feeds the class's own
-            row to the network too and keeps the few-split biases; or "released", the code as it
+            row to the network too and keeps the few-split biases; "released", the code as it
             runs: its record of the best epoch is the object that the next epoch overwrites, so
             that nothing is ever better than the first epoch that may be chosen, and that one,
-            the 5th, is kept.
+            the 5th, is kept; or None: the paper, but with an epoch of at least `LEAST_STEPS`
+            steps, as the paper's own data sets (but for CIFAR-100-LT) have.
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
         select: What is to be greatest on validation (see `alphafix.metrics.selection.Rule`).
-        max_overall_drop: For "constrained": points of overall accuracy that may be lost.
+        limits: For "constrained": what may be lost, and how surely.
         ensemble: "mean" of the seeds' corrected rows, or the best "single" trial.
         calibrate: Add one scalar to all few-split logits, chosen on validation.
         holdout: Share of each class's training samples that are held out for validation.
-        never_worse: Give no correction that is worse than the base model on the samples that
-            it was chosen on: those of validation or, without any, the training samples as they
-            were drawn.
+        allow_worse: Give the correction even where it does not beat the base model on the
+            validation samples that it was chosen on.
+        check_training: Without validation samples, see on the training samples as they were drawn
+            whether the correction is worse than the base model. (Features of a network that was
+            trained on the same samples cannot tell.)
         device: "auto", "cpu", "cuda" or "mps".
         memory: Bytes that the scores of training and of validation samples may take each;
             above, they are computed again when they are needed.
@@ -48,16 +57,17 @@ class FitSettings:
     ks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = tuple(range(10))
     metric: str | None = None
-    preset: Preset = "paper"
+    preset: Preset | None = None
     include_self: bool | None = None
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
     select: RuleName = "overall"
-    max_overall_drop: float | None = None
+    limits: Limits = field(default_factory=Limits)
     ensemble: Literal["mean", "single"] = "mean"
     calibrate: bool = False
     holdout: float | None = None
-    never_worse: bool = False
+    allow_worse: bool = False
+    check_training: bool = False
     device: str = "auto"
     memory: int = 2 << 30
 
@@ -72,7 +82,7 @@ class FitSettings:
         Raises:
             InputError: If the head has no biases and some are to be learned or calibrated.
         """
-        official = self.preset != "paper"
+        official = self.preset in ("official", "released")
         learn_bias = not official if self.learn_bias is None else self.learn_bias
         if head.bias is None and (self.learn_bias or self.calibrate):
             raise InputError(
@@ -90,6 +100,7 @@ class FitSettings:
             self.hyper,
             epochs=epochs,
             learn_bias=learn_bias and head.bias is not None,
+            least_steps=max(self.hyper.least_steps, 0 if self.preset else LEAST_STEPS),
             include_self=official if self.include_self is None else self.include_self,
         )
 

@@ -49,9 +49,11 @@ def neighbors_of(
 def make_trial(spec: TrialSpec, neighbors: IntArray, pool: Pool, hyper: Hyper) -> Trial:
     """Draw everything that is random about a trial, as far as its steps go."""
     network, samples, _ = streams(spec.seed)
-    epochs, most = hyper.epochs, None
+    count = samples_per_epoch(pool, spec.rho)
+    passes, most = hyper.passes(count), None
+    draws = hyper.epochs * passes
     if hyper.max_steps is not None:
         most = hyper.max_steps * hyper.batch_size
-        epochs = min(epochs, -(-most // samples_per_epoch(pool, spec.rho)))
-    drawn = draw_epochs(pool, rho=spec.rho, epochs=epochs, seed=samples)[:, :most]
-    return Trial(rho=spec.rho, k=spec.k, seed=network, neighbors=neighbors, samples=drawn)
+        draws = min(draws, -(-most // count))
+    drawn = draw_epochs(pool, rho=spec.rho, epochs=draws, seed=samples)[:, :most]
+    return Trial(spec.rho, spec.k, network, neighbors, drawn, passes)

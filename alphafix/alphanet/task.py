@@ -13,7 +13,7 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import warn_of_few
 from alphafix.alphanet.sampling import Pool, samples_per_epoch
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
-from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.settings import LEAST_STEPS, FitSettings
 from alphafix.alphanet.sources import Source, hold_out, renumbered, seen, whole
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_of
 from alphafix.alphanet.training import Hyper, SweepData, Trial
@@ -109,6 +109,15 @@ class SweepTask:
             samples_per_epoch(self.pool, self.specs[0].rho),
             len(self.pool.few),
         )
+        fewest = min(trial.steps(self.hyper) for trial in self.trials)
+        if self.settings.preset is not None and fewest < LEAST_STEPS * self.hyper.epochs:
+            logger.warning(
+                "a trial has only %d steps: the schedule of the preset %s is for larger data; "
+                "without a preset, an epoch has at least %d steps",
+                fewest,
+                self.settings.preset,
+                LEAST_STEPS,
+            )
 
     @property
     def most_together(self) -> int:

@@ -35,13 +35,16 @@ class Hyper:
     Attributes:
         epochs: Epochs of training.
         first_epoch: First epoch (counted from 1) that may be chosen on validation.
-        batch_size: Samples a step; the last step of an epoch takes what is left.
+        batch_size: Samples a step; the last step of a pass takes what is left.
         lr: Learning rate, times 0.1 after every ``decay_every`` epochs.
         decay_every: See ``lr``.
         weight_decay: AdamW's decoupled decay (PyTorch's default).
         hidden: Widths of the hidden layers.
         learn_bias: Whether the few-split biases are learned (the authors' code: they are not).
         include_self: Whether a class's own row enters the network too (the authors' code).
+        least_steps: Steps of an epoch at the least: where one pass over its samples has fewer, an
+            epoch is made of several passes, each drawn anew. The rate decays, and epochs may be
+            chosen, at the same fractions of the training.
         max_steps: Stop a trial after this many steps (to try a size out), or None.
     """
 
@@ -54,7 +57,12 @@ class Hyper:
     hidden: tuple[int, ...] = (32, 32, 32)
     learn_bias: bool = True
     include_self: bool = False
+    least_steps: int = 0
     max_steps: int | None = None
+
+    def passes(self, samples: int) -> int:
+        """Passes over ``samples`` samples that make an epoch."""
+        return max(1, -(-self.least_steps // -(-samples // self.batch_size)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class Trial:
         k: Neighbours a class.
         seed: Decides the initial network and the samples.
         neighbors: The neighbours' class ids, int64 of shape F x K.
-        samples: Indices of the samples of each epoch, int64 of shape epochs x n.
+        samples: Indices of the samples of each pass, int64 of shape (epochs * passes) x n.
+        passes: Passes that make an epoch.
     """
 
     rho: float
@@ -74,10 +83,15 @@ class Trial:
     seed: int
     neighbors: IntArray
     samples: IntArray
+    passes: int = 1
+
+    def steps_per_pass(self, hyper: Hyper) -> int:
+        """Steps that one pass over the samples takes."""
+        return -(-int(self.samples.shape[1]) // hyper.batch_size)
 
     def steps_per_epoch(self, hyper: Hyper) -> int:
-        """Steps that one pass over the epoch's samples takes."""
-        return -(-int(self.samples.shape[1]) // hyper.batch_size)
+        """Steps of an epoch."""
+        return self.passes * self.steps_per_pass(hyper)
 
     def steps(self, hyper: Hyper) -> int:
         """Steps of the whole training."""
@@ -290,15 +304,15 @@ def _step_samples(
 ) -> tuple[Tensor, Tensor]:
     """Sample indices of each step and the share of each in the step's mean, T x steps x batch.
 
-    The last step of an epoch has fewer samples; its padding has share 0.
+    The last step of a pass has fewer samples; its padding has share 0.
     """
     steps, size = trials[0].steps(hyper), hyper.batch_size
     width = size + (-size % SAMPLES_ALIGNED)
     index = np.zeros((len(trials), steps, width), dtype=np.int64)
     share = np.zeros((len(trials), steps, width), dtype=np.float32)
     for place, trial in enumerate(trials):
-        per_epoch, wanted = trial.steps_per_epoch(hyper), trial.samples.shape[1]
-        padded = np.full((len(trial.samples), per_epoch * size), -1, dtype=np.int64)
+        per_pass, wanted = trial.steps_per_pass(hyper), trial.samples.shape[1]
+        padded = np.full((len(trial.samples), per_pass * size), -1, dtype=np.int64)
         padded[:, :wanted] = trial.samples
         rows = padded.reshape(-1, size)[:steps]
         index[place, : len(rows), :size] = np.maximum(rows, 0)

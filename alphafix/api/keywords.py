@@ -80,7 +80,7 @@ class TrainKeywords(StageKeywords, total=False):
     seed: int
     k: int | Sequence[int]
     metric: Literal["euclidean", "cosine", "random"] | None
-    preset: Literal["paper", "official", "released"]
+    preset: Literal["paper", "official", "released"] | None
     include_self: bool | None
     learn_bias: bool | None
     hidden: int | Sequence[int]
@@ -88,8 +88,13 @@ class TrainKeywords(StageKeywords, total=False):
     first_epoch: int
     batch_size: int
     lr: float
-    select: Literal["overall", "few", "harmonic", "constrained"]
+    select: Literal["overall", "few", "harmonic", "balanced", "constrained"]
     max_overall_drop: float | None
+    max_base_drop: float | None
+    max_class_drop: float | None
+    confidence: float
+    allow_worse: bool
+    at: str | None
     ensemble: Literal["mean", "single"]
     calibrate: bool | None
     holdout: float | None
@@ -140,6 +145,7 @@ class CompareKeywords(StageKeywords, total=False):
     verify: bool
     on: Literal["test", "val"]
     max_overall_drop: float
+    confidence: float
     methods: str | Sequence[str]
     rho: float | Sequence[float]
     seeds: int

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError
+from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import check_rows, require_unique
 from alphafix.features.sums import ClassSums
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray, as_array
@@ -86,6 +87,14 @@ class Features(Displayed, ABC):
         Returns:
             float64 of shape C x D; a row of NaN for a class without samples.
         """
+
+    def within_class(self, classes: IntArray) -> WithinClass:
+        """Within-class covariance of ``classes``, each with the same weight.
+
+        Args:
+            classes: Ids, int64.
+        """
+        return within_class(self.chunks(ROWS), self.labels, self.class_means(), classes)
 
     def class_counts(self) -> IntArray:
         """Samples of each class, int64 of shape C; those of no known class do not count."""
@@ -166,6 +175,10 @@ class FeatureArrays(Features):
 
     def class_means(self) -> FloatArray64:
         """Mean of each class, float64 of shape C x D; NaN for a class without samples."""
+        return self._means
+
+    @cached_property
+    def _means(self) -> FloatArray64:
         found = ClassSums(self.num_classes, self.width)
         found.add(self.features, self.labels)
         return found.means()

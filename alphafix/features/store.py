@@ -7,6 +7,7 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,19 @@ import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
 from alphafix.features.features import CHUNK_ROWS, Features
+from alphafix.features.scatter import WithinClass
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
 from alphafix.features.verification import require_inside, verify_shards
-from alphafix.files import open_safetensors, read_object, read_tensors, sha256_file
+from alphafix.files import (
+    digest,
+    open_safetensors,
+    read_metadata,
+    read_object,
+    read_tensors,
+    sha256_file,
+    write_tensors,
+)
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
@@ -29,6 +39,7 @@ from alphafix.values.texts import Texts
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
+SCATTER = "within-class.safetensors"
 PARTIAL = "partial"
 
 _SHARD = "a shard of features"
@@ -211,6 +222,26 @@ class FeatureStore(Features):
         statistics, _ = read_tensors(path)
         require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
         return statistics
+
+    def within_class(self, classes: IntArray) -> WithinClass:
+        """Within-class covariance of ``classes``, each with the same weight.
+
+        It is kept beside the class means, so that the features are read once for it; which
+        classes count is known only when all are counted, so not while features are extracted.
+
+        Args:
+            classes: Ids, int64.
+        """
+        path = self.folder / SCATTER
+        made_from = digest([self.info.get("statistics_sha256"), classes.tolist()])
+        if path.is_file() and read_metadata(path).get("made_from") == made_from:
+            tensors, metadata = read_tensors(path)
+            return WithinClass(tensors["covariance"], metadata["shrinkage"])
+        found = super().within_class(classes)
+        if os.access(self.folder, os.W_OK):  # features on a read-only disk serve as well
+            metadata = {"made_from": made_from, "shrinkage": found.shrinkage}
+            write_tensors(path, {"covariance": found.covariance}, metadata, overwrite=True)
+        return found
 
     def verify(self) -> None:
         """Compare each shard with the hash in the manifest, whether or not that was done before.

@@ -14,6 +14,7 @@ from alphafix.files import read_object, write_json
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.limits import Limits
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
@@ -68,12 +69,15 @@ class Method:
     Attributes:
         name: Its name.
         family: "base", "simple" (closed forms and scalars), "trained", "alphanet", "random"
-            (AlphaNet's control), "calibrated" or "on top".
+            (AlphaNet's control), "calibrated", "on top", "choice" (a setting of another row's
+            method that validation chooses among all methods) or "shipped" (the correction in the
+            run directory).
         linear: Whether it is a linear head that can be patched.
         settings: The hyper-parameters that validation chose.
         val: Accuracy by tier on validation.
         seeds: Accuracy of the single seeds by tier, or None where there is one fit.
         seconds: Time that fitting took.
+        within: Whether it keeps the limits of the comparison, as sure as these ask for.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Method:
     val: Accuracy
     seeds: BySeeds | None = None
     seconds: float = 0.0
+    within: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,6 @@ class Row:
         method: What was measured.
         figures: Top-1 by tier, None for an empty one.
         changes: Its paired difference to the base head by tier.
-        within: Whether it keeps the allowed overall drop on validation.
         dominated_by: Methods at least as good both on few-split classes and overall, and
             better in one of them.
         surely_dominated_by: Those of them for which this holds in 95% of the draws.
@@ -102,7 +106,6 @@ class Row:
     method: Method
     figures: Mapping[str, Estimate | None]
     changes: Mapping[str, Estimate | None]
-    within: bool
     dominated_by: tuple[str, ...] = ()
     surely_dominated_by: tuple[str, ...] = ()
 
@@ -115,9 +118,12 @@ class Comparison(Displayed):
         classes: The class table.
         on: Which samples.
         samples: N.
-        max_overall_drop: Points of overall validation accuracy that a method could spend.
+        limits: What a method could cost, and how surely not more.
         rows: The methods, the base head first.
-        verdict: What follows, in sentences.
+        verdict: What follows, in sentences; the first is for a person who decides.
+        roles: Names of the rows that the verdict is about: "shipped" (the correction in the run
+            directory), and what validation chooses within the limits: "best" of all linear
+            methods, of the "simple" ones, and of "alphanet" settings.
         resampling: The bootstrap draws behind the intervals.
         curves: Few and overall accuracy along the few-bias of the base head, for the picture.
         by_k: Figures of AlphaNet's single trials by K, as `Method.seeds`.
@@ -127,10 +133,11 @@ class Comparison(Displayed):
     classes: ClassTable
     on: str
     samples: int
-    max_overall_drop: float
+    limits: Limits
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
     resampling: Resampling
+    roles: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     by_k: Mapping[str, BySeeds] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -146,7 +153,8 @@ class Comparison(Displayed):
             "on": self.on,
             "samples": self.samples,
             "unit": "percent",
-            "max_overall_drop": self.max_overall_drop,
+            "limits": asdict(self.limits),
+            "roles": dict(self.roles),
             "settings": self.resampling.to_dict(),
             "verdict": list(self.verdict),
             "rows": [asdict(row) for row in self.rows],
@@ -176,7 +184,8 @@ class Comparison(Displayed):
                 classes=ClassTable.from_dict(data),
                 on=typed(str, data["on"], "on"),
                 samples=typed(int, data["samples"], "samples"),
-                max_overall_drop=typed(float, data["max_overall_drop"], "max_overall_drop"),
+                limits=typed(Limits, data["limits"], "limits"),
+                roles=typed(dict[str, str], data["roles"], "roles"),
                 rows=typed(tuple[Row, ...], data["rows"], "rows"),
                 verdict=typed(tuple[str, ...], data["verdict"], "verdict"),
                 resampling=Resampling.from_dict(data["settings"]),

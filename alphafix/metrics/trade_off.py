@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.metrics.accuracy import COLUMNS, Accuracy, members_of
-from alphafix.metrics.selection import Rule
+from alphafix.metrics.accuracy import COLUMNS, members_of
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.curve import Curve
 
 # Samples whose C logits are compared at a time.
 CHUNK = 4096
@@ -47,16 +47,14 @@ class Contest:
             labels: Their classes, int64 of shape n.
             few: Few-split class ids.
         """
-        is_few = np.zeros(logits.shape[1], dtype=np.bool_)
-        is_few[few] = True
+        base = np.setdiff1d(np.arange(logits.shape[1]), few)
         parts = []
         for start in range(0, len(logits), CHUNK):
             part, own = logits[start : start + CHUNK], labels[start : start + CHUNK]
-            best_few = np.where(is_few, part, -np.inf)
-            best_base = np.where(is_few, -np.inf, part)
-            gap = (best_base.max(axis=1) - best_few.max(axis=1)).astype(np.float32)
-            few_right, base_right = best_few.argmax(axis=1) == own, best_base.argmax(axis=1) == own
-            parts.append(cls(gap, few_right, base_right, own))
+            every = np.arange(len(part))
+            best_few, best_base = (ids[part[:, ids].argmax(axis=1)] for ids in (few, base))
+            gap = (part[every, best_base] - part[every, best_few]).astype(np.float32)
+            parts.append(cls(gap, best_few == own, best_base == own, own))
         return cls.join(parts)
 
     @classmethod
@@ -75,35 +73,23 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Accuracy as a function of the offset.
+class Path:
+    """A classifier as a candidate, with every offset that its few-split scores may get.
 
     Attributes:
-        offsets: Ascending offsets, one between any two neighbouring gaps (the first is below
-            all, the last above all), float64.
-        accuracy: Percent for "few", "medium", "many" and "overall" at each offset, float64;
-            NaN throughout for a tier without samples.
+        contest: The classifier at offset 0, on n samples.
+        free: Whether any offset may be chosen; else it is 0.
     """
 
-    offsets: FloatArray64
-    accuracy: dict[str, FloatArray64]
+    contest: Contest
+    free: bool = False
 
-    def at(self, position: int) -> Accuracy:
-        """Accuracy at one of the offsets."""
-        values = {name: float(curve[position]) for name, curve in self.accuracy.items()}
-        return {name: None if np.isnan(value) else value for name, value in values.items()}
-
-    def nearest(self, offset: float) -> int:
-        """Position of the offset nearest to ``offset``."""
-        return int(np.abs(self.offsets - offset).argmin())
-
-    def outline(self, points: int = 12) -> list[dict[str, float | None]]:
-        """Offsets and accuracies at steps of equal few-split gain, as JSON data."""
-        few = np.nan_to_num(self.accuracy["few"])
-        rising = np.maximum.accumulate(few)
-        wanted = np.linspace(rising[0], rising[-1], points)
-        places = np.unique(np.searchsorted(rising, wanted).clip(max=len(few) - 1))
-        return [{"offset": float(self.offsets[i]), **self.at(int(i))} for i in places]
+    def offsets(self) -> FloatArray64:
+        """Ascending offsets, one between any two gaps whose crossing changes a result."""
+        if not self.free:
+            return np.zeros(1)
+        contest = self.contest
+        return _between(contest.gap[contest.few_right != contest.base_right].astype(np.float64))
 
 
 def trade_off(contest: Contest, classes: ClassTable) -> Curve:
@@ -118,21 +104,16 @@ def trade_off(contest: Contest, classes: ClassTable) -> Curve:
         correct = start + np.concatenate([[0], np.cumsum(np.where(mine[order], change, 0))])
         with np.errstate(invalid="ignore"):
             accuracy[name] = 100.0 * correct / np.float64(mine.sum())
-    # Halfway between two gaps, so that rounding elsewhere cannot turn a prediction over. No
-    # offset lies between equal gaps.
-    offsets = np.concatenate([[gaps[0] - 1], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1]])
     real = np.concatenate([[True], np.diff(gaps) > 0, [True]])
-    return Curve(offsets[real], {name: curve[real] for name, curve in accuracy.items()})
+    return Curve(_between(gaps), {name: curve[real] for name, curve in accuracy.items()})
 
 
-def best_offset(curve: Curve, rule: Rule) -> int | None:
-    """Position of the offset that the rule likes best, the one nearest to 0 among equals.
+def _between(gaps: FloatArray64) -> FloatArray64:
+    """Ascending offsets, one between any two different gaps, one below and one above all.
 
-    Returns:
-        None if the rule allows none.
+    Halfway, so that rounding elsewhere cannot turn a prediction over.
     """
-    goodness = rule.goodness_along(curve.accuracy)
-    if np.isnan(goodness).all():
-        return None
-    best = np.flatnonzero(goodness == np.nanmax(goodness))
-    return int(best[np.abs(curve.offsets[best]).argmin()])
+    gaps = np.unique(gaps)
+    if not len(gaps):
+        return np.zeros(1)
+    return np.concatenate([[gaps[0] - 1], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1]])

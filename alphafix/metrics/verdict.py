@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.comparison import Method, Row
 from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
@@ -16,6 +17,13 @@ FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 
 # Share of bootstrap draws from which a statement is called sure.
 SURE = 0.95
+
+# The same where either of two methods may be the better one, which takes both tails: 95% sure
+# that a method wins, and 80% that it probably does.
+WINS, PROBABLY = 0.975, 0.9
+
+# Families whose methods stand in the table under another name too.
+BESIDE = ("choice", "shipped")
 
 
 class CommonDraws:
@@ -27,6 +35,7 @@ class CommonDraws:
         methods: M methods, the base head first.
         correct: Which method is right on which sample, bool of shape N x M.
         resampling: The bootstrap draws.
+        on: What the samples are called.
     """
 
     def __init__(
@@ -36,18 +45,18 @@ class CommonDraws:
         methods: Sequence[Method],
         correct: BoolArray,
         resampling: Resampling,
+        on: str = "test",
     ) -> None:
-        self.methods = tuple(methods)
+        self.methods, self.samples, self.on = tuple(methods), len(labels), on
         self.point = accuracies(classes, labels, correct)
         self.drawn = bootstrap_accuracies(classes, labels, correct, resampling)
 
-    def rows(self, max_overall_drop: float) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """Every method's figures and what dominates it."""
-        base = self.methods[0].val["overall"] or 0.0
         found = []
+        rivals = [i for i, one in enumerate(self.methods) if one.family not in BESIDE]
         for place, method in enumerate(self.methods):
-            drop = base - (method.val["overall"] or 0.0)
-            over = [other for other in range(len(self.methods)) if self._dominates(other, place)]
+            over = [other for other in rivals if self._dominates(other, place)]
             found.append(
                 Row(
                     method,
@@ -55,7 +64,6 @@ class CommonDraws:
                     self._estimates(
                         self.point[place] - self.point[0], self.drawn[:, place] - self.drawn[:, 0]
                     ),
-                    within=drop <= max_overall_drop + 1e-9,
                     dominated_by=tuple(self.methods[i].name for i in over),
                     surely_dominated_by=tuple(
                         self.methods[i].name for i in over if self.chance(i, place) >= SURE
@@ -77,6 +85,11 @@ class CommonDraws:
         few, overall = ahead[:, FEW], ahead[:, OVERALL]
         return float(((few >= 0) & (overall >= 0) & (few + overall > 0)).mean())
 
+    def trade(self, first: int, second: int) -> float:
+        """Share of draws in which the first is better for few-split classes and worse overall."""
+        ahead = self.drawn[:, first] - self.drawn[:, second]
+        return float(((ahead[:, FEW] > 0) & (ahead[:, OVERALL] < 0)).mean())
+
     def _dominates(self, first: int, second: int) -> bool:
         ahead = self.point[first] - self.point[second]
         few, overall = ahead[FEW], ahead[OVERALL]
@@ -89,62 +102,114 @@ class CommonDraws:
         }
 
 
-def verdict(common: CommonDraws, rows: Sequence[Row]) -> tuple[str, ...]:
-    """What the comparison says, in plain sentences; figures are those of the samples compared.
+def verdict(
+    common: CommonDraws, rows: Sequence[Row], roles: Mapping[str, str], limits: Limits
+) -> tuple[str, ...]:
+    """What the comparison says, in plain sentences; the first is for a person who decides.
 
-    Methods are chosen by validation alone: the greatest few-split accuracy within the allowed
-    overall drop. What they then reach is measured on the samples of the comparison.
+    Methods and settings are chosen by validation alone (``roles``); what they then reach is
+    measured on the samples of the comparison, which no choice has seen.
+
+    Args:
+        common: The methods on these samples.
+        rows: Their rows.
+        roles: Which rows were chosen, and for what (see `Comparison.roles`).
+        limits: What a method could cost.
     """
-    sentences = []
-    alphanet = _chosen(rows, {"alphanet", "calibrated"})
-    simple = _chosen(rows, {"simple"})
-    best = _chosen(rows, {row.method.family for row in rows} - {"base", "random"})
-    if best is not None:
-        sentences.append(f"Validation would choose {rows[best].method.name}: {_both(rows[best])}.")
-    else:
-        sentences.append("No method keeps the allowed overall drop on validation.")
-    if alphanet is not None and simple is not None:
-        better = _dominating(common, rows, alphanet)
-        sentences.append(_against(common, rows, alphanet, simple if better is None else better))
-    elif simple is not None:
-        sentences.append(
-            "AlphaNet keeps the allowed overall drop on validation with no rho that was tried; "
-            f"{rows[simple].method.name} does: {_both(rows[simple])}."
-        )
-    sentences += _control(common, rows)
-    return tuple(sentences)
+    place = {row.method.name: i for i, row in enumerate(rows)}
+    chosen = {role: place[name] for role, name in roles.items()}
+    sentences = [_decision(common, rows, chosen)]
+    if "shipped" in chosen:
+        sentences.append(_shipped(rows[chosen["shipped"]]))
+    sentences.append(_chosen(rows, chosen.get("best"), limits))
+    return (*sentences, *_control(common, rows))
 
 
-def _chosen(rows: Sequence[Row], families: set[str]) -> int | None:
-    """Of some families, the method with the greatest few-split validation accuracy allowed."""
-    allowed = [i for i, row in enumerate(rows) if row.method.family in families and row.within]
-    return max(allowed, key=lambda i: rows[i].method.val["few"] or 0.0, default=None)
-
-
-def _dominating(common: CommonDraws, rows: Sequence[Row], place: int) -> int | None:
-    """The simple method that most surely dominates the one at ``place``, if any does."""
-    found = [
-        i
-        for i, row in enumerate(rows)
-        if row.method.family == "simple" and row.method.name in rows[place].dominated_by
-    ]
-    return max(found, key=lambda i: common.chance(i, place), default=None)
-
-
-def _against(common: CommonDraws, rows: Sequence[Row], alphanet: int, simple: int) -> str:
-    few, overall = (common.difference(simple, alphanet, column) for column in (FEW, OVERALL))
-    names = f"{rows[simple].method.name} ({_both(rows[simple])})"
-    other = f"{rows[alphanet].method.name} ({_both(rows[alphanet])})"
-    gap = f"few {_signed(few)}, overall {_signed(overall)}"
-    if few.value >= 0 and overall.value >= 0:
-        sure = common.chance(simple, alphanet)
+def _decision(common: CommonDraws, rows: Sequence[Row], chosen: Mapping[str, int]) -> str:
+    """The correction that ships, or else AlphaNet, against the other kind of method."""
+    shipped, simple, alphanet = (chosen.get(role) for role in ("shipped", "simple", "alphanet"))
+    ours, rival, kind = alphanet, simple, "simple method"
+    if shipped is not None:
+        ours = shipped
+        if not str(rows[shipped].method.settings["method"]).startswith("alphanet"):
+            rival, kind = alphanet, "setting of AlphaNet"
+    if ours is None:
+        if rival is None:
+            return "Neither AlphaNet nor a simple method gains anything within the limits."
         return (
-            f"A simpler method wins: {names} is at least as good as {other} on both sides; "
-            f"{gap}; so in {sure:.0%} of the bootstrap draws."
+            f"No setting of AlphaNet gains anything within the limits; {_named(rows[rival])} does."
         )
-    if few.value <= 0 and overall.value <= 0:
-        return f"AlphaNet wins: {other} is at least as good as the simple {names}; {gap}."
-    return f"A trade: {names} against {other}: {gap}."
+    if rival is None:
+        return f"No {kind} gains anything within the limits; {_named(rows[ours])} is measured."
+    return compared(common, rows, ours, rival)
+
+
+def compared(common: CommonDraws, rows: Sequence[Row], first: int, second: int) -> str:
+    """Two methods that were chosen without these samples, in words that follow certainty."""
+    if common.chance(second, first) > common.chance(first, second):
+        first, second = second, first
+    one, other = _named(rows[first]), _named(rows[second])
+    few, overall = (common.difference(first, second, column) for column in (FEW, OVERALL))
+    gap = f"few {_signed(few)}, overall {_signed(overall)}"
+    sure = common.chance(first, second)
+    if sure >= PROBABLY:
+        word = "wins against" if sure >= WINS else "is probably better than"
+        return (
+            f"{_kind(rows[first])}{one} {word} {other}: at least as good for rare classes and "
+            f"overall in {sure:.0%} of the bootstrap draws; {gap}."
+        )
+    trade = max(common.trade(first, second), common.trade(second, first))
+    if trade >= PROBABLY:
+        word = "" if trade >= WINS else "probably "
+        return f"It is {word}a trade: {one} against {other}: {gap}."
+    return (
+        f"No difference could be shown with this many {common.on} samples "
+        f"({common.samples:,}) between {one} and {other}: {gap}."
+    )
+
+
+def _kind(row: Row) -> str:
+    if row.method.family in ("shipped", "choice"):
+        return ""
+    return "AlphaNet: " if row.method.family in ("alphanet", "calibrated") else "A simpler method: "
+
+
+def _shipped(row: Row) -> str:
+    """The correction in the run directory, and whether these samples keep the limit it has."""
+    told = f"{_named(row)[:1].upper()}{_named(row)[1:]}"
+    limits = row.method.settings.get("limits")
+    if limits is None:
+        return f"{told}, which was made without a limit."
+    own = Limits(**limits)
+    return f"{told}, made for {own.describe()}{_held(row, own)}."
+
+
+def _chosen(rows: Sequence[Row], best: int | None, limits: Limits) -> str:
+    """What validation chooses among all methods, and whether these samples keep the limit."""
+    asked = limits.describe()
+    if best is None:
+        return f"Validation chooses the base model: nothing gains anything with {asked}."
+    told = f"With {asked}, validation chooses {_named(rows[best])}"
+    return f"{told}{_held(rows[best], limits)}."
+
+
+def _held(row: Row, limits: Limits) -> str:
+    """Whether the limit on overall accuracy holds on these samples, in words."""
+    change, most = row.changes["overall"], limits.max_overall_drop
+    if change is None or most is None:
+        return ""
+    if -change.value <= most + 1e-9:
+        return ": within the limit here"
+    why = (
+        f"to be expected of {1 - limits.confidence:.0%} of fresh samples at the most"
+        if limits.promises
+        else "it was held on validation, and nothing is promised of other samples"
+    )
+    return f": on these samples {-change.value:.1f} points are lost, more than the limit ({why})"
+
+
+def _named(row: Row) -> str:
+    return f"{row.method.name} ({_both(row)})"
 
 
 def _control(common: CommonDraws, rows: Sequence[Row]) -> list[str]:

@@ -99,7 +99,7 @@ def trade_off_picture(comparison: Comparison) -> Picture:
                 None if estimate is None else estimate.value
                 for estimate in (row.figures["few"], row.figures["overall"])
             ),
-            row.within,
+            row.method.within,
             "; ".join(row.dominated_by),
         ]
         for row in comparison.rows

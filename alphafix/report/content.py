@@ -65,9 +65,8 @@ def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
     cost = f"On all other classes {_moved(base)}; over all classes {_moved(overall)}."
     if comparison is None:
         return [gain, cost, NO_COMPARISON]
-    # The second sentence of a comparison sets AlphaNet against the simpler methods.
-    sentences = comparison.verdict
-    return [gain, cost, sentences[1] if len(sentences) > 1 else sentences[0]]
+    # The first sentence of a comparison is for a person who decides.
+    return [gain, cost, comparison.verdict[0]]
 
 
 def _moved(change: Paired) -> str:

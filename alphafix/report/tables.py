@@ -163,24 +163,30 @@ def _open_rows(found: OpenSet) -> list[list[str]]:
 
 @table_of.register
 def _comparison(value: Comparison) -> Table:
-    title = f"{len(value.rows)} methods on {value.on}, {value.samples:,} samples"
+    title = (
+        f"{len(value.rows)} methods on {value.on}, {value.samples:,} samples; "
+        f"{value.limits.describe()}"
+    )
     header = ["top-1 in %", *COLUMNS, "few change", "overall change", ""]
-    rows = [_method_row(row) for row in value.rows]
+    chosen = set(value.roles.values())
+    rows = [_method_row(row, chosen) for row in value.rows]
     notes = [value.classes.describe(), *legend(value), *value.verdict]
     return Table(title, header, rows, notes, most=len(rows))
 
 
-def _method_row(row: Row) -> list[str]:
+def _method_row(row: Row, chosen: set[str]) -> list[str]:
     """Name, accuracies, changes with intervals, and marks."""
     found = [row.figures[name] for name in COLUMNS]
     figures = [number(None if one is None else one.value) for one in found]
     changes = [estimate(row.changes[name], sign=True) for name in ("few", "overall")]
-    return [row.method.name, *figures, *changes, marks(row)]
+    said = marks(row, chosen=row.method.name in chosen)
+    return [row.method.name, *figures, *changes, said]
 
 
-def marks(row: Row) -> str:
+def marks(row: Row, *, chosen: bool = False) -> str:
     """What `legend` explains."""
-    found = "" if row.within else "!"
+    found = "*" if chosen else ""
+    found += "" if row.method.within else "!"
     found += "" if row.method.linear else "n"
     if row.surely_dominated_by:
         found += f" << {row.surely_dominated_by[0]}"
@@ -195,8 +201,8 @@ def legend(comparison: Comparison) -> list[str]:
     return [
         "< X: X is at least as good on few-split classes and overall and better in one; "
         "<< X: so in 95% of the draws",
-        f"!: loses more than {comparison.max_overall_drop:g} points overall on validation; "
-        "n: no linear head, so it cannot be patched into a model",
+        "*: what the sentences below speak of; !: validation does not show it to keep the limit, "
+        f"{comparison.limits.describe()}; n: no linear head, so it cannot be patched into a model",
         f"[ ]: 95% bootstrap interval of the paired change, {made.draws:,} draws within classes, "
         f"seed {made.seed}; hyper-parameters were chosen on validation",
     ]

@@ -18,6 +18,8 @@ _LOOKS = {
     "random": ("o", NEUTRAL, "AlphaNet, random neighbours"),
     "calibrated": ("D", GOLD, "AlphaNet + few-bias"),
     "on top": ("v", SKY, "AlphaNet on other heads"),
+    "choice": ("P", ACCENT, "chosen by validation"),
+    "shipped": ("X", ACCENT, "in this run"),
 }
 
 # What a picture of the choice needs to show: points below the base head by at most so much.
@@ -36,6 +38,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
         for family, (marker, color, label) in _LOOKS.items():
             mine = [row for row in shown if row.method.family == family]
             _points(axes, mine, marker, color, label, line=family in ("alphanet", "random"))
+        _limit(axes, comparison)
         _labels(axes, [row for row in shown if _named(row)])
         axes.set_xlabel("overall top-1 in %")
         axes.set_ylabel("few-split top-1 in %")
@@ -83,6 +86,15 @@ def _curve(axes: Any, comparison: Comparison) -> None:
         axes.plot(x, y, color=MANY, lw=1, alpha=0.6, label="few-bias, any value")
 
 
+def _limit(axes: Any, comparison: Comparison) -> None:
+    """The overall accuracy below which the limit is not kept, where the frame shows it."""
+    overall, most = comparison.row(BASE).figures["overall"], comparison.limits.max_overall_drop
+    if overall is None or most is None or most > OVERALL_BELOW:
+        return
+    label = f"limit: {most:g} points overall"
+    axes.axvline(overall.value - most, color=NEUTRAL, lw=1, linestyle="--", label=label)
+
+
 def _points(axes: Any, rows: list[Row], marker: str, color: str, label: str, *, line: bool) -> None:
     few = [row.figures["few"].value for row in rows if row.figures["few"]]
     overall = [row.figures["overall"].value for row in rows if row.figures["overall"]]
@@ -104,7 +116,8 @@ def _points(axes: Any, rows: list[Row], marker: str, color: str, label: str, *, 
 def _named(row: Row) -> bool:
     """Whether the point gets its name: those that nothing beats, the base head, and rho."""
     family = row.method.family
-    return family in ("base", "alphanet") or (not row.dominated_by and family != "random")
+    always = ("base", "alphanet", "choice", "shipped")
+    return family in always or (not row.dominated_by and family != "random")
 
 
 def _labels(axes: Any, rows: list[Row]) -> None:

@@ -1,8 +1,9 @@
 """The post-hoc peers of AlphaNet: one interface, one entry each in `RIVALS`.
 
-A rival is a function ``fit(data) -> Fitted``: logits of features and, where the method is a
-linear head, a `Correction` that can be patched into a checkpoint like AlphaNet's. A new one is
-such a function in a module of this package, and an entry here. The entries are light, because
+A rival is a function of the data that gives a `Fitted`: logits of features and, where the method
+is a linear head, a `Correction` that can be patched into a checkpoint like AlphaNet's; or, where
+it has settings to choose on validation, an `Offered` with all of them. A new one is such a
+function in a module of this package, and an entry here. The entries are light, because
 the command line reads them for its options; a module is loaded when its method is fitted.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from alphafix.errors import InputError
 
 if TYPE_CHECKING:
-    from alphafix.rivals.data import FitData, Fitted
+    from alphafix.rivals.data import FitData, Fitted, Offered
     from alphafix.values.correction import Correction
 
 
@@ -40,17 +41,30 @@ class Rival:
     linear: bool = True
     trains: bool = False
 
-    def fit(self, data: FitData, **more: Any) -> Fitted:
-        """Fit it.
+    def offer(self, data: FitData, **more: Any) -> Offered:
+        """Fit it, with all settings that validation can choose from.
 
         Args:
             data: Features, head and classes.
             **more: Other arguments of its function, such as steps.
         """
+        from alphafix.rivals.data import Fitted, Offered
+
         module, _, name = self.function.partition(":")
         function = getattr(importlib.import_module(f"alphafix.rivals.{module}"), name)
-        found: Fitted = function(data, **self.arguments, **more)
-        return found
+        found: Fitted | Offered = function(data, **self.arguments, **more)
+        return Offered.of(data, [found]) if isinstance(found, Fitted) else found
+
+    def fit(self, data: FitData, **more: Any) -> Fitted:
+        """Fit it with the setting that validation chooses (for the arguments see `offer`).
+
+        That is the largest few-split gain within the limits or, where no setting keeps them, what
+        is nearest to that.
+        """
+        from alphafix.rivals.data import choose
+
+        outcome = choose(data, [self.offer(data, **more)])
+        return outcome.fitted or outcome.safest
 
 
 def _ncm(features: str, distance: str = "euclidean", *, linear: bool = True) -> Rival:
@@ -73,13 +87,15 @@ RIVALS: Mapping[str, Rival] = {
         Rival("few-bias", "the control of any correction", "closed_forms:few_bias"),
         Rival("tau-norm", "Kang et al. 2020, Eq. 2", "closed_forms:tau_norm"),
         Rival("logit-adjustment", "Menon et al. 2021, 4.2", "closed_forms:logit_adjustment"),
-        Rival("mean-directions", "this project", "closed_forms:mean_directions"),
+        Rival("mean-directions", "this project", "discriminant:mean_directions"),
         Rival(
             "mean-directions-few",
             "this project",
-            "closed_forms:mean_directions",
+            "discriminant:mean_directions",
             {"few_only": True},
         ),
+        Rival("lda", "Friedman 1989, and this project", "discriminant:lda"),
+        Rival("lda-few", "Friedman 1989, and this project", "discriminant:lda", {"few_only": True}),
         _ncm("plain"),
         _ncm("plain", "cosine"),
         _ncm("l2", linear=False),
@@ -145,6 +161,23 @@ def fit(name: str, data: FitData) -> Fitted:
     return RIVALS[name].fit(data)
 
 
+def linear_rival(name: str) -> Rival:
+    """A method whose result is a linear head.
+
+    Raises:
+        InputError: If there is no such method, or it is no linear head.
+    """
+    if name not in LINEAR_METHODS:
+        raise InputError(
+            f"{name} is not a linear head, so it cannot be patched into a model"
+            if name in RIVALS
+            else f"there is no method {name}",
+            expected=", ".join(LINEAR_METHODS),
+            todo="choose one of these",
+        )
+    return RIVALS[name]
+
+
 def fit_method(name: str, data: FitData) -> Correction:
     """Fit a linear method by name and return its correction.
 
@@ -155,11 +188,7 @@ def fit_method(name: str, data: FitData) -> Correction:
     Raises:
         InputError: If the method is no linear head, or there is none of that name.
     """
-    correction = fit(name, data).correction
+    correction = linear_rival(name).fit(data).correction
     if correction is None:
-        raise InputError(
-            f"{name} is not a linear head, so it cannot be patched into a model",
-            expected=", ".join(LINEAR_METHODS),
-            todo="choose one of these",
-        )
+        raise InputError(f"{name} gave no linear head")
     return correction

@@ -6,64 +6,86 @@ from dataclasses import replace
 
 import numpy as np
 
-from alphafix.alphanet.combine import combinations
+from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
-from alphafix.rivals.closed_forms import best_few_offset
-from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.metrics.trade_off import Path
+from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.values.arrays import FloatArray64
-from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 
 
 def fitted(name: str, data: FitData, trials: Trials) -> list[Fitted]:
     """One method for each rho: the mean of its seeds' corrected rows."""
+    return [_fitted(name, data, one) for one in combinations(trials, ensemble="mean")]
+
+
+def _fitted(name: str, data: FitData, one: Combination, offset: float | None = None) -> Fitted:
+    """A combination as a method, with an offset on its few-split logits if there is one."""
     head, few = data.head, data.classes.few
-    return [
-        linear(
-            f"{name} rho {one.rho:g}",
-            data,
-            one.rows(head.weight, few) * head.scale,
-            one.biases * head.scale,
-            classes=few,
-            settings={"rho": one.rho, "k": one.k, "seeds": len(one.trials)},
-        )
-        for one in combinations(trials, ensemble="mean")
+    found: dict[str, float] = {} if offset is None else {"offset": offset}
+    return linear(
+        f"{name} rho {one.rho:g}" + ("" if offset is None else " + few-bias"),
+        data,
+        one.rows(head.weight, few) * head.scale,
+        one.biases * head.scale + (offset or 0.0),
+        classes=few,
+        settings={"rho": one.rho, "k": one.k, "seeds": len(one.trials), **found},
+    )
+
+
+def offer(data: FitData, trials: Trials, *, calibrated: bool = True) -> Offered:
+    """AlphaNet with every rho of the trials, each with every offset on its few-split logits.
+
+    Args:
+        data: What to choose on.
+        trials: The trained trials.
+        calibrated: Whether there are offsets.
+    """
+    found = combinations(trials, ensemble="mean")
+    paths = [
+        Path(data.contest_of(_fitted("alphanet", data, one).logits), free=calibrated)
+        for one in found
     ]
 
+    def build(place: int, offset: float) -> Fitted:
+        made = _fitted("alphanet", data, found[place], offset if calibrated else None)
+        if made.correction is None:
+            return made
+        return replace(made, correction=replace(made.correction, trials=trials))
 
-def offered(correction: Correction, data: FitData) -> Fitted:
-    """A correction that was trained elsewhere, to be chosen from or compared with.
+    return Offered("alphanet + few-bias" if calibrated else "alphanet", paths, build)
+
+
+def calibrated(found: Fitted, data: FitData) -> Offered:
+    """A linear method with one more scalar on its few-split logits (as few-bias has).
 
     Raises:
-        InputError: If it belongs to a head of another shape.
+        InputError: If it is no linear head.
     """
-    logits = correction.apply(data.head).logits
-    settings = correction.chosen.to_dict()
-    return Fitted(correction.method, logits, settings, data.validate(logits), correction)
-
-
-def calibrated(found: Fitted, data: FitData) -> Fitted:
-    """A linear method with one more scalar on its few-split logits (as few-bias has)."""
     correction = found.correction
     if correction is None:
-        return found
+        raise InputError(f"{found.method} is not a linear head, so its rows have no offset")
     head = correction.apply(data.head)
-    extra = best_few_offset(data, head.logits(data.val_features))
     changed = np.union1d(correction.classes, data.classes.few)
-    biases: FloatArray64 = head.bias_or_zeros.astype(np.float64) * head.scale
-    biases[data.classes.few] += extra
-    return linear(
-        f"{found.method} + few-bias",
-        data,
-        head.weight[changed] * head.scale,
-        biases[changed],
-        classes=changed,
-        settings={**found.settings, "offset": extra},
-    )
+    name = f"{found.method} + few-bias"
+
+    def build(_: int, offset: float) -> Fitted:
+        biases: FloatArray64 = head.bias_or_zeros.astype(np.float64) * head.scale
+        biases[data.classes.few] += offset
+        return linear(
+            name,
+            data,
+            head.weight[changed] * head.scale,
+            biases[changed],
+            classes=changed,
+            settings={**found.settings, "offset": offset},
+        )
+
+    return Offered(name, [Path(data.contest_of(found.logits), free=True)], build)
 
 
 def on_top(found: Fitted, data: FitData, neighbours: Neighbours, settings: FitSettings) -> Fitted:

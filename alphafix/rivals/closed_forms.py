@@ -6,61 +6,48 @@ from functools import partial
 
 import numpy as np
 
-from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
-from alphafix.rivals.data import FitData, Fitted, class_means, linear, unit
+from alphafix.metrics.trade_off import Path
+from alphafix.rivals.data import FitData, Fitted, Offered, class_means, linear, unit
 from alphafix.values.arrays import FloatArray, FloatArray64
 
 # Kang et al. search tau in 0..1; the head of a model that was balanced before may need more.
 TAUS = np.linspace(0, 2, 41)
 
-# Multiples of the strength at which the directions' scores vary as much as the logits do.
-STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
-
-def few_bias(data: FitData) -> Fitted:
+def few_bias(data: FitData) -> Offered:
     """z'_c = z_c + s for few-split c, s chosen on validation (the control of glyphs.md).
 
     Accuracy changes only where s crosses a sample's gap between its best base and best
     few-split logit, so that all values of s are tried.
     """
     head, few = data.head, data.classes.few
-    found = best_few_offset(data, head.logits(data.val_features))
-    return linear(
-        "few-bias",
-        data,
-        head.weight[few] * head.scale,
-        head.bias_or_zeros[few] * head.scale + found,
-        classes=few,
-        settings={"offset": found},
-    )
+
+    def build(_: int, offset: float) -> Fitted:
+        return linear(
+            "few-bias",
+            data,
+            head.weight[few] * head.scale,
+            head.bias_or_zeros[few] * head.scale + offset,
+            classes=few,
+            settings={"offset": offset},
+        )
+
+    return Offered("few-bias", [Path(data.contest_of(head.logits), free=True)], build)
 
 
-def best_few_offset(data: FitData, logits: FloatArray) -> float:
-    """The offset of few-split logits that the rule likes best; 0 if it allows none.
-
-    Args:
-        data: Whose validation labels and rule count.
-        logits: Logits of the validation samples, n x C.
-    """
-    curve = _offset_curve(data, logits)
-    position = best_offset(curve, data.rule)
-    return 0.0 if position is None else float(curve.offsets[position])
-
-
-def _offset_curve(data: FitData, logits: FloatArray) -> Curve:
-    """Validation accuracy of each split at every offset that makes a difference."""
-    return trade_off(Contest.of(logits, data.val_labels, data.classes.few), data.classes)
-
-
-def tau_norm(data: FitData) -> Fitted:
+def tau_norm(data: FitData) -> Offered:
     """w'_c = w_c / ||w_c||^tau without bias (Kang et al. 2020, Eq. 2); tau on validation."""
-    plain = data.val_features @ data.head.weight.T
+    plain = data.val_features @ data.head.weight.T * np.float32(data.head.scale)
     norms = row_norms(data)
-    tau, _ = data.best(TAUS, lambda tau: (plain / norms**tau).argmax(axis=1).astype(np.int64))
-    rows = data.head.weight * data.head.scale / norms[:, None] ** tau
-    return linear(
-        "tau-norm", data, rows, np.zeros(len(rows)), settings={"tau": round(float(tau), 3)}
-    )
+
+    def build(place: int, _: float) -> Fitted:
+        tau = TAUS[place]
+        rows = data.head.weight * data.head.scale / norms[:, None] ** tau
+        settings = {"tau": round(float(tau), 3)}
+        return linear("tau-norm", data, rows, np.zeros(len(rows)), settings=settings)
+
+    paths = [Path(data.contest(plain / norms**tau)) for tau in TAUS]
+    return Offered("tau-norm", paths, build)
 
 
 def row_norms(data: FitData) -> FloatArray64:
@@ -69,65 +56,26 @@ def row_norms(data: FitData) -> FloatArray64:
     return np.asarray(np.where(norms == 0, 1, norms))
 
 
-def logit_adjustment(data: FitData) -> Fitted:
+def logit_adjustment(data: FitData) -> Offered:
     """z'_c = z_c - tau log pi_c with pi the training shares; tau on validation.
 
     Menon et al. 2021, section 4.2 (post-hoc logit adjustment).
     """
     head = data.head
     plain, prior = head.logits(data.val_features), np.log(data.prior)
-    tau, _ = data.best(TAUS, lambda tau: (plain - tau * prior).argmax(axis=1).astype(np.int64))
-    return linear(
-        "logit-adjustment",
-        data,
-        head.weight * head.scale,
-        head.bias_or_zeros * head.scale - tau * prior,
-        settings={"tau": round(float(tau), 3)},
-    )
 
+    def build(place: int, _: float) -> Fitted:
+        tau = TAUS[place]
+        return linear(
+            "logit-adjustment",
+            data,
+            head.weight * head.scale,
+            head.bias_or_zeros * head.scale - tau * prior,
+            settings={"tau": round(float(tau), 3)},
+        )
 
-def mean_directions(data: FitData, *, few_only: bool = False) -> Fitted:
-    """z'_c = z_c + s (x - mu).m_c + t [c is few-split], m_c = (mean_c - mu)/||mean_c - mu||.
-
-    A linear head again: rows w_c + s m_c, biases b_c - s mu.m_c + t. mu is the mean of the
-    class means, which does not depend on how frequent a class is. The strength s and the
-    few-split scalar t are chosen on validation, t exactly for each s (see `few_bias`).
-
-    Args:
-        data: What to fit on.
-        few_only: Change the rows of few-split classes only (base rows stay untouched).
-    """
-    head, classes = data.head, data.classes
-    changed = classes.few if few_only else np.arange(len(classes))
-    plain = head.logits(data.val_features)
-    center = data.means.mean(axis=0)
-    directions = unit(data.means - center)
-    added = np.zeros(plain.shape, dtype=np.float64)
-    added[:, changed] = (data.val_features - center) @ directions[changed].T
-    unit_strength = float(plain.std() / (added[:, changed].std() or 1.0))
-    found = [_with_offset(data, plain + s * unit_strength * added) for s in STRENGTHS]
-    place = max(range(len(found)), key=lambda i: found[i][0])
-    strength, extra = STRENGTHS[place] * unit_strength, found[place][1]
-    rows = head.weight * head.scale + strength * directions
-    biases = head.bias_or_zeros * head.scale - strength * directions @ center
-    biases[classes.few] += extra
-    return linear(
-        "mean-directions-few" if few_only else "mean-directions",
-        data,
-        rows[changed],
-        biases[changed],
-        classes=changed,
-        settings={"strength": strength, "offset": extra},
-    )
-
-
-def _with_offset(data: FitData, logits: FloatArray64) -> tuple[tuple[bool, float], float]:
-    """How good these logits get with the best few-split offset, and that offset."""
-    curve = _offset_curve(data, logits.astype(np.float32))
-    position = best_offset(curve, data.rule)
-    if position is None:
-        position = curve.nearest(0.0)
-    return data.goodness(curve.at(position)), float(curve.offsets[position])
+    paths = [Path(data.contest(plain - tau * prior)) for tau in TAUS]
+    return Offered("logit-adjustment", paths, build)
 
 
 def nearest_class_mean(

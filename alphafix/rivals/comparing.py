@@ -18,12 +18,14 @@ from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
+from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, silent
 from alphafix.rivals import RIVALS, alphanet
-from alphafix.rivals.data import FitData, Fitted
+from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 
@@ -31,6 +33,9 @@ Result = TypeVar("Result")
 
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
+
+# Before the name of a method with another setting than that of its own row.
+CHOICE = "chosen: "
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,7 @@ class CompareSettings:
         on_top_seeds: Trials of AlphaNet on the head of each other linear method; 0 to leave
             these out.
         one_rho: Rho of AlphaNet on top of other heads, and of ``ks``.
-        max_overall_drop: Points of overall validation accuracy that a method with a knob may
-            spend on the few split.
+        limits: What a method with a knob may cost.
         draws: Bootstrap draws.
         seed: Seed of everything random.
 
@@ -60,7 +64,7 @@ class CompareSettings:
     ks: tuple[int, ...] = (2, 3, 5, 10)
     on_top_seeds: int = 2
     one_rho: float = 0.5
-    max_overall_drop: float = 2.0
+    limits: Limits = DEFAULT_LIMITS
     draws: int = 1000
     seed: int = 0
 
@@ -93,6 +97,7 @@ def compare(
     settings: CompareSettings,
     *,
     on: str = "test",
+    shipped: Correction | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Fit every method on the same features and measure all on the same samples.
@@ -103,6 +108,8 @@ def compare(
         test: Features and labels to compare on.
         settings: What is compared.
         on: What ``test`` is called.
+        shipped: The correction that is to be patched into the model, which the verdict judges;
+            without one, AlphaNet's setting that validation chooses.
         progress: Told of long work.
 
     Raises:
@@ -117,37 +124,36 @@ def compare(
             f"{call('extract', val_fraction=0.2, overwrite=True)}",
         )
     data = FitData(
-        given.train,
-        given.val,
-        given.head,
-        given.classes,
-        settings.max_overall_drop,
-        settings.seed,
+        given.train, given.val, given.head, given.classes, settings.limits, settings.seed
     )
     work = _Comparing(data, test, given.neighbours, settings, progress)
-    work.add(Fitted(BASE, data.head.logits, {}, data.rule.base), "base", 0.0)
+    work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)
     work.fit_alphanet()
     names = settings.methods or tuple(RIVALS)
     with progress("fitting methods", len(names)) as advance:
         for rival in map(RIVALS.__getitem__, names):
-            found, seconds = _timed(partial(rival.fit, data))
-            work.add(found, "trained" if rival.trains else "simple", seconds)
+            offer, seconds = _timed(partial(rival.offer, data))
+            work.offer(offer, "trained" if rival.trains else "simple", seconds)
             advance(1)
     if settings.on_top_seeds:
         work.fit_on_top()
+    roles = work.choices()
+    if shipped is not None:
+        roles["shipped"] = work.ship(shipped)
     said = predict(test, [found.logits for found in work.fitted], progress=progress)
     correct = np.stack([one.predicted == test.labels for one in said], axis=1)
     resampling = Resampling(settings.draws, settings.seed)
-    common = CommonDraws(data.classes, test.labels, work.methods, correct, resampling)
-    rows = common.rows(data.max_overall_drop)
+    common = CommonDraws(data.classes, test.labels, work.methods, correct, resampling, on)
+    rows = common.rows()
     return Comparison(
         classes=data.classes,
         on=on,
         samples=len(test),
-        max_overall_drop=data.max_overall_drop,
+        limits=data.limits,
         rows=rows,
-        verdict=verdict(common, rows),
+        verdict=verdict(common, rows, roles, data.limits),
         resampling=resampling,
+        roles=roles,
         curves={"few-bias": _curve(data, test)},
         by_k=work.by_k(),
     )
@@ -164,20 +170,87 @@ class _Comparing:
     progress: Progress
     methods: list[Method] = field(default_factory=list)
     fitted: list[Fitted] = field(default_factory=list)
+    offers: list[tuple[str, Offered]] = field(default_factory=list)
 
-    def add(self, found: Fitted, family: str, seconds: float, seeds: BySeeds | None = None) -> None:
-        linear = family == "base" or found.correction is not None
+    def add(
+        self,
+        found: Fitted,
+        family: str,
+        seconds: float,
+        seeds: BySeeds | None = None,
+        *,
+        within: bool = True,
+    ) -> None:
+        """Take a fitted method as a row."""
         self.methods.append(
             Method(
-                found.method, family, linear, found.settings, found.val, seeds, round(seconds, 2)
+                found.method,
+                family,
+                family == "base" or found.correction is not None,
+                found.settings,
+                found.val,
+                seeds,
+                round(seconds, 2),
+                within,
             )
         )
         self.fitted.append(found)
 
+    def offer(
+        self, offer: Offered, family: str, seconds: float, seeds: BySeeds | None = None
+    ) -> Fitted:
+        """Take a method with the setting that validation chooses as a row."""
+        outcome = choose(self.data, [offer])
+        found = outcome.fitted or outcome.safest
+        self.add(found, family, seconds, seeds, within=outcome.choice.kept)
+        if found.correction is not None:
+            self.offers.append((family, offer))
+        return found
+
+    def choices(self) -> dict[str, str]:
+        """What validation chooses among all methods and their settings at once.
+
+        A choice that is a row already is that one; another setting of a method is a row more.
+        """
+        roles = {}
+        families = {
+            "best": {family for family, _ in self.offers} - {"random"},
+            "simple": {"simple"},
+            "alphanet": {"alphanet", "calibrated"},
+        }
+        for role, mine in families.items():
+            offers = [offer for family, offer in self.offers if family in mine]
+            found = choose(self.data, offers).fitted if offers else None
+            if found is not None:
+                roles[role] = self._row_of(found)
+        return roles
+
+    def _row_of(self, found: Fitted) -> str:
+        for one in self.methods:
+            if one.name.removeprefix(CHOICE) == found.method and one.settings == found.settings:
+                return one.name
+        self.add(replace(found, method=CHOICE + found.method), "choice", 0.0)
+        return self.methods[-1].name
+
+    def ship(self, correction: Correction) -> str:
+        """Take the correction that ships as a row, and return its name."""
+        logits = correction.apply(self.data.head).logits
+        promise = correction.chosen.promise
+        settings = {
+            "method": correction.method,
+            "limits": None if promise is None else promise["limits"],
+        }
+        name = "base model" if correction.is_base else correction.method
+        found = Fitted(
+            f"in this run: {name}", logits, settings, self.data.validate(logits), correction
+        )
+        self.add(found, "shipped", 0.0)
+        return found.method
+
     def fit_alphanet(self) -> None:
         """AlphaNet over rho, with nearest and with random neighbours, and calibrated."""
         settings, k = self.settings, self.neighbours.k
-        calibrated: list[tuple[Fitted, float]] = []
+        calibrated: list[tuple[Offered, float]] = []
         for name, family, metric in (
             ("alphanet", "alphanet", "euclidean"),
             ("alphanet random", "random", "random"),
@@ -187,11 +260,12 @@ class _Comparing:
             seconds /= len(settings.rhos)
             by_rho = self._seed_figures(trials)
             for found in alphanet.fitted(name, self.data, trials):
-                self.add(found, family, seconds, by_rho[found.settings["rho"]])
+                offer = Offered.of(self.data, [found])
+                self.offer(offer, family, seconds, by_rho[found.settings["rho"]])
                 if family == "alphanet":
                     calibrated.append((alphanet.calibrated(found, self.data), seconds))
-        for found, seconds in calibrated:
-            self.add(found, "calibrated", seconds)
+        for offer, seconds in calibrated:
+            self.offer(offer, "calibrated", seconds)
 
     def fit_on_top(self) -> None:
         """AlphaNet on the head of every other linear method."""
@@ -206,7 +280,7 @@ class _Comparing:
             for one in below:
                 work = partial(alphanet.on_top, one, self.data, self.neighbours, how)
                 fitted, seconds = _timed(work)
-                self.add(fitted, "on top", seconds)
+                self.offer(Offered.of(self.data, [fitted]), "on top", seconds)
                 advance(1)
 
     def by_k(self) -> dict[str, BySeeds]:

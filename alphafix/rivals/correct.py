@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from alphafix.alphanet.fit import fit as fit_alphanet
+from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sources import hold_out
-from alphafix.errors import InputError, MissingStageError, call, option
+from alphafix.errors import MissingStageError, call, option
+from alphafix.metrics.limits import DEFAULT_LIMITS
 from alphafix.progress import Progress, silent
-from alphafix.rivals import alphanet, fit_method
-from alphafix.rivals.auto import fit_auto
-from alphafix.rivals.data import FitData
+from alphafix.rivals import alphanet, linear_rival
+from alphafix.rivals.auto import correction_of, fit_auto
+from alphafix.rivals.data import FitData, choose
 from alphafix.values.correction import Correction
-
-logger = logging.getLogger(__name__)
-
-# Points of overall accuracy that a method may spend on validation where the user does not say.
-DEFAULT_DROP = 2.0
 
 
 def correct(
@@ -35,15 +31,19 @@ def correct(
 
     Args:
         method: "alphanet", one of `alphafix.rivals.LINEAR_METHODS`, or "auto": the one with the
-            largest few-split gain that keeps the limit.
+            largest few-split gain that keeps the limits.
         given: Features, head, class table and neighbours; validation features may be missing for
             AlphaNet alone.
-        settings: How AlphaNet is trained; the limit and the first seed hold for all methods.
+        settings: How AlphaNet is trained; the limits, the first seed, and whether what is worse
+            than the base model may be given hold for all methods.
         keep: Where AlphaNet's finished trials are kept (see `alphafix.alphanet.fit`).
         progress: Told of long work.
 
+    Returns:
+        The correction; the base model where none beats it within the limits.
+
     Raises:
-        InputError: If the values do not fit together, or no method keeps the limit.
+        InputError: If the values do not fit together.
         MissingStageError: If something is to be chosen and there are no validation samples.
     """
     if method == "alphanet":
@@ -62,23 +62,18 @@ def correct(
             f"{option('holdout', 0.2)}, or make validation of training images: "
             f"{call('extract', val_fraction=0.2, overwrite=True)}",
         )
-    drop = DEFAULT_DROP if settings.max_overall_drop is None else settings.max_overall_drop
-    data = FitData(train, val, given.head, given.classes, drop, seed=seed)
-    if method != "auto":
-        with progress(method, 1) as advance:
-            correction = fit_method(method, data)
-            advance(1)
-        return correction
-    extra = []
-    try:
-        limited = replace(
-            settings,
-            select="constrained",
-            max_overall_drop=drop,
-            calibrate=given.head.bias is not None,
-        )
-        ours = fit_alphanet(given, limited, keep=keep, progress=progress)
-        extra.append(alphanet.offered(ours, data))
-    except InputError as error:
-        logger.info("AlphaNet is not among the choices: %s", error)
-    return fit_auto(data, extra=extra, progress=progress)
+    limits = settings.limits
+    if not limits:
+        limits = replace(DEFAULT_LIMITS, confidence=limits.confidence)
+    data = FitData(train, val, given.head, given.classes, limits, seed)
+    if method == "auto":
+        ours = train_trials(given, settings, keep=keep, progress=progress)
+        extra = [alphanet.offer(data, ours, calibrated=given.head.bias is not None)]
+        return fit_auto(data, extra=extra, progress=progress)
+    with progress(method, 1) as advance:
+        outcome = choose(data, [linear_rival(method).offer(data)])
+        advance(1)
+    found = outcome.fitted
+    if found is None and settings.allow_worse:
+        found = outcome.safest
+    return correction_of(data, found, outcome, method)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from alphafix.features.features import Features
+from alphafix.features.scatter import WithinClass
 from alphafix.features.sums import ClassSums
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
-from alphafix.metrics.selection import Rule
+from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
+from alphafix.metrics.selection import Candidate, Choice, Promise, choose_within
+from alphafix.metrics.trade_off import Contest, Path, trade_off
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Chosen, Correction
+from alphafix.values.curve import Curve
 from alphafix.values.head import Head
-
-Knob = TypeVar("Knob")
 
 # Samples whose C logits are held at a time when a setting is tried on validation.
 CHUNK = 4096
@@ -33,8 +35,7 @@ class FitData:
         val: Validation features and labels, on which hyper-parameters are chosen.
         head: The head to improve on.
         classes: The class table.
-        max_overall_drop: Points of overall validation accuracy that a method with a knob
-            between few and base classes may spend.
+        limits: What a method with a knob between few and base classes may cost.
         seed: Seed of everything random.
     """
 
@@ -42,7 +43,7 @@ class FitData:
     val: Features
     head: Head
     classes: ClassTable
-    max_overall_drop: float = 2.0
+    limits: Limits = DEFAULT_LIMITS
     seed: int = 0
 
     @cached_property
@@ -67,8 +68,8 @@ class FitData:
 
     @cached_property
     def means(self) -> FloatArray64:
-        """Class means of the training features, float64 of shape C x D."""
-        return class_means(self.features, self.labels, len(self.classes))
+        """Class means of the training features, float64 of shape C x D; 0 without samples."""
+        return np.nan_to_num(self.train.class_means())
 
     @cached_property
     def counts(self) -> FloatArray64:
@@ -82,10 +83,18 @@ class FitData:
         return np.asarray(self.counts / self.counts.sum())
 
     @cached_property
-    def rule(self) -> Rule:
-        """Greatest few-split accuracy on validation within the overall drop that is allowed."""
-        base = self.validate(self.head.logits)
-        return Rule("constrained", base, self.max_overall_drop)
+    def within(self) -> WithinClass:
+        """Within-class covariance of the base classes' training features.
+
+        Few-split samples do not count: a backbone that was trained on a handful of samples has
+        them by heart, so that their scatter says nothing of new ones.
+        """
+        return self.train.within_class(self.classes.base)
+
+    @cached_property
+    def base(self) -> Accuracy:
+        """Accuracy of the base head by split on validation."""
+        return self.validate(self.head.logits)
 
     def validate(self, scorer: Callable[[FloatArray], FloatArray]) -> Accuracy:
         """Accuracy by split of n x D -> n x C logits on validation."""
@@ -95,22 +104,37 @@ class FitData:
         """Accuracy by split of predictions on the validation samples."""
         return tier_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
 
-    def best(
-        self, settings: Iterable[Knob], predict: Callable[[Knob], IntArray]
-    ) -> tuple[Knob, Accuracy]:
-        """The setting that `rule` likes best on validation, the first of equals.
+    def contest(self, logits: FloatArray | FloatArray64) -> Contest:
+        """Few-split against base classes in logits of the validation samples, n x C."""
+        single = logits.astype(np.float32, copy=False)
+        return Contest.of(single, self.val_labels, self.classes.few)
 
-        Where none is within the allowed drop, the one with the smallest drop.
+    def contest_of(self, scorer: Callable[[FloatArray], FloatArray]) -> Contest:
+        """The same of n x D -> n x C logits."""
+        parts = [
+            Contest.of(
+                scorer(self.val_features[start : start + CHUNK]),
+                self.val_labels[start : start + CHUNK],
+                self.classes.few,
+            )
+            for start in range(0, len(self.val_labels), CHUNK)
+        ]
+        return Contest.join(parts)
+
+    def curve(self, contest: Contest, offset: float = 0.0) -> Curve:
+        """The curve of a contest, as a correction keeps it.
+
+        Args:
+            contest: Of its scores on validation.
+            offset: What these have on few-split scores already.
         """
-        tried = [(setting, self.accuracy(predict(setting))) for setting in settings]
-        return max(tried, key=lambda one: self.goodness(one[1]))
+        return trade_off(contest, self.classes).shifted(offset)
 
-    def goodness(self, accuracy: Accuracy) -> tuple[bool, float]:
-        """A key by which allowed settings come before others."""
-        value = self.rule.goodness(accuracy)
-        if value is None:
-            return (False, -self.rule.drop(accuracy))
-        return (True, value)
+    @cached_property
+    def samples(self) -> Samples:
+        """The validation samples as candidates are held against the limits on them."""
+        right = predictions(self.head.logits, self.val_features) == self.val_labels
+        return Samples(self.classes, self.val_labels, right, self.limits, self.seed)
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,7 @@ class Fitted:
         val: Accuracy by split on validation.
         correction: The head's new rows, where the method is a linear head; then ``logits``
             are those of the corrected head.
+        promise: What the choice of its setting says of fresh samples, once it was made.
     """
 
     method: str
@@ -131,6 +156,81 @@ class Fitted:
     settings: dict[str, Any]
     val: Accuracy
     correction: Correction | None = field(default=None, repr=False)
+    promise: Promise | None = None
+
+
+@dataclass(frozen=True)
+class Offered:
+    """The settings of a method before one is chosen on validation.
+
+    Attributes:
+        method: Its name.
+        paths: One a setting.
+        build: Gives the fitted method for the number of a setting and an offset.
+    """
+
+    method: str
+    paths: Sequence[Path]
+    build: Callable[[int, float], Fitted]
+
+    @classmethod
+    def of(cls, data: FitData, found: Sequence[Fitted]) -> Offered:
+        """Methods that are fitted already and have no offset to choose."""
+        paths = [Path(data.contest_of(one.logits)) for one in found]
+        return cls(found[0].method, paths, lambda place, offset: found[place])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A choice among methods and all their settings.
+
+    Attributes:
+        offers: The methods.
+        choice: What was chosen of their paths, one after another.
+    """
+
+    offers: Sequence[Offered]
+    choice: Choice
+
+    def build(self, candidate: Candidate) -> Fitted:
+        """The fitted method of a candidate."""
+        place = candidate.place
+        for offer in self.offers:
+            if place < len(offer.paths):
+                found = offer.build(place, candidate.offset)
+                return replace(found, promise=self.choice.promise)
+            place -= len(offer.paths)
+        raise IndexError(candidate.place)
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """The choice; None where nothing beats the base model within the limits."""
+        return None if self.choice.found is None else self.build(self.choice.found)
+
+    @property
+    def safest(self) -> Fitted:
+        """What is nearest to keeping the limits."""
+        return self.build(self.choice.safest)
+
+    def by_method(self) -> dict[str, Candidate | None]:
+        """The best candidate of each method that keeps the limits."""
+        found, start = {}, 0
+        for offer in self.offers:
+            mine = self.choice.best[start : start + len(offer.paths)]
+            start += len(offer.paths)
+            known = [one for one in mine if one is not None]
+            found[offer.method] = max(known, key=lambda one: one.key, default=None)
+        return found
+
+
+def choose(data: FitData, offers: Sequence[Offered]) -> Outcome:
+    """Choose among all settings of some methods: the largest few-split gain within the limits.
+
+    One choice among all of them at once, so that what the limits' confidence takes is found for
+    the choice as it is made.
+    """
+    paths = [path for offer in offers for path in offer.paths]
+    return Outcome(offers, choose_within(paths, data.samples))
 
 
 def linear(
@@ -162,9 +262,13 @@ def linear(
         method=method,
     )
     logits = correction.apply(head).logits
-    val = data.validate(logits)
-    chosen = Chosen({"method": method, **(settings or {})}, val, data.rule.base)
-    return Fitted(method, logits, settings or {}, val, replace(correction, chosen=chosen))
+    contest = data.contest_of(logits)
+    val = tier_accuracy(contest.correct(), data.val_labels, data.classes)
+    chosen = Chosen({"method": method, **(settings or {})}, val, data.base)
+    curve = data.curve(contest, chosen.offset)
+    return Fitted(
+        method, logits, settings or {}, val, replace(correction, chosen=chosen, curve=curve)
+    )
 
 
 def predictions(scorer: Callable[[FloatArray], FloatArray], features: FloatArray) -> IntArray:

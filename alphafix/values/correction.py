@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import Array, FloatArray, IntArray
+from alphafix.values.curve import Curve, Point
 from alphafix.values.display import Displayed
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
@@ -67,12 +68,15 @@ class Chosen:
         val: Accuracy in percent by split of the correction, or None.
         val_base: The same of the base model.
         auto: What `alphafix.rivals.auto` says of its choice among methods, as JSON data.
+        promise: What the choice says of fresh samples, as JSON data (see
+            `alphafix.metrics.selection.Promise`); None where it was not made within limits.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     val: Mapping[str, float | None] | None = None
     val_base: Mapping[str, float | None] | None = None
     auto: Mapping[str, Any] | None = None
+    promise: Mapping[str, Any] | None = None
 
     @property
     def rho(self) -> float | None:
@@ -103,7 +107,10 @@ class Chosen:
             "val": None if self.val is None else dict(self.val),
             "val_base": None if self.val_base is None else dict(self.val_base),
         }
-        return found if self.auto is None else {**found, "auto": dict(self.auto)}
+        for name in ("auto", "promise"):
+            value = getattr(self, name)
+            found |= {} if value is None else {name: dict(value)}
+        return found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Chosen:
@@ -112,7 +119,7 @@ class Chosen:
         Raises:
             ValueError: If an entry is of another type.
         """
-        own = ("val", "val_base", "auto")
+        own = ("val", "val_base", "auto", "promise")
         settings = {name: value for name, value in data.items() if name not in own}
         typed(_Settings, settings, "chosen")
         return typed(
@@ -132,6 +139,8 @@ class Correction(Displayed):
         method: What made it ("alphanet", "tau-norm", ...).
         chosen: Which setting was chosen, and why.
         trials: The trials behind it, or None for methods without.
+        curve: Accuracy on validation by the offset on few-split scores, of which the correction
+            has one, ``chosen.offset``; None where it was not measured.
         provenance: How it was made, as JSON data.
     """
 
@@ -141,6 +150,7 @@ class Correction(Displayed):
     method: str = "alphanet"
     chosen: Chosen = Chosen()
     trials: Trials | None = None
+    curve: Curve | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -177,11 +187,75 @@ class Correction(Displayed):
             )
         return head.with_rows(self.classes, self.rows, self.biases)
 
+    @classmethod
+    def none(
+        cls, head: Head, classes: IntArray, chosen: Chosen, method: str, *, why: str
+    ) -> Correction:
+        """The base model itself, where no correction is better.
+
+        Args:
+            head: The base head.
+            classes: The few-split classes, whose rows stay as they are.
+            chosen: What was looked at.
+            method: What was tried.
+            why: Why it is no good, in words.
+        """
+        settings = {**chosen.settings, "base": why}
+        return cls(classes, head.weight[classes], None, method, replace(chosen, settings=settings))
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the base model itself, because no correction is better."""
+        return self.kept_because is not None
+
+    @property
+    def kept_because(self) -> str | None:
+        """Why the base model is kept, in words; None where it is not."""
+        return self.chosen.settings.get("base")
+
+    def moved(self, to: Point, head: Head, few: IntArray) -> Correction:
+        """The correction with another offset on its few-split scores.
+
+        Args:
+            to: Which point of the curve.
+            head: The head that it corrects.
+            few: Few-split class ids.
+
+        Raises:
+            InputError: If the curve was not measured or does not get there.
+        """
+        curve, base = self.curve, self.chosen.val_base
+        if curve is None or base is None:
+            raise InputError(
+                "the correction has no curve to pick a point of",
+                got="a correction without validation, or of a file from elsewhere",
+                expected="one that was trained with validation features",
+                todo=f"run {call('train')} with features of the split val",
+            )
+        offset = to.on(curve, base)
+        apart = float(offset - self.chosen.offset) / head.scale
+        # Few-split rows that the correction does not have are those of the base head.
+        corrected = self.apply(head)
+        changed = np.union1d(self.classes, few)
+        biases = corrected.bias_or_zeros[changed].astype(np.float64)
+        biases[np.isin(changed, few)] += apart
+        settings = {**self.chosen.settings, "offset": offset, "at": f"{to.name}={to.value:g}"}
+        settings.pop("base", None)
+        val = curve.at(curve.nearest(offset))
+        return replace(
+            self,
+            classes=changed,
+            rows=corrected.weight[changed],
+            biases=biases.astype(np.float32),
+            chosen=Chosen(settings, val, base),
+        )
+
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the correction as safetensors.
 
-        The tensors are ``classes``, ``rows``, ``biases``, and ``trial_neighbors``,
-        ``trial_alphas`` and ``trial_biases`` where there are trials.
+        The tensors are ``classes``, ``rows``, ``biases``, ``trial_neighbors``,
+        ``trial_alphas`` and ``trial_biases`` where there are trials, and ``curve_offsets``,
+        ``curve_few`` and so on where there is a curve.
         """
         tensors: dict[str, Array] = {"classes": self.classes, "rows": self.rows}
         metadata: dict[str, Any] = {
@@ -195,6 +269,8 @@ class Correction(Displayed):
         if self.trials is not None:
             tensors |= self.trials.tensors()
             metadata["trials"] = self.trials.to_metadata()
+        if self.curve is not None:
+            tensors |= self.curve.tensors()
         write_tensors(path, tensors, metadata, overwrite=overwrite)
 
     @classmethod
@@ -222,6 +298,7 @@ class Correction(Displayed):
                 method=typed(str, metadata["method"], "method"),
                 chosen=Chosen.from_dict(typed(dict[str, Any], metadata["chosen"], "chosen")),
                 trials=_trials(path, tensors, metadata["trials"]) if "trials" in metadata else None,
+                curve=Curve.of(tensors),
                 provenance=typed(dict[str, Any], metadata.get("provenance") or {}, "provenance"),
             )
 

@@ -20,6 +20,7 @@ TAKEN = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "examples/commands/*.md",
+    "examples/evidence/README.md",
     "examples/glyphs_lt/README.md",
     "examples/recipes/README.md",
     "examples/text/README.md",

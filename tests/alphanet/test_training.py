@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,32 @@ def test_train_batch__max_steps_stops_early() -> None:
     (outcome,) = train_batch([trial], setup.data([trial]), hyper, advance=counted.append)
     assert counted == [1, 1]
     assert outcome.epoch == 1
+
+
+def test_train_batch__small_data_take_several_passes_an_epoch() -> None:
+    setup = make_setup()
+    once = setup.trial(HYPER)
+    hyper = replace(HYPER, least_steps=2 * once.steps_per_epoch(HYPER) + 1)
+    trial = setup.trial(hyper)
+    assert trial.samples.shape == (3 * len(once.samples), once.samples.shape[1])
+    assert trial.steps(hyper) == 3 * once.steps(HYPER)
+    (outcome,) = run(setup, [trial], hyper)
+    assert [record.epoch for record in outcome.history] == list(range(1, HYPER.epochs + 1))
+    # Other samples in other passes, and a step in three follows plain training with three times
+    # as many epochs of one pass, where rates and choices come three times as late.
+    slow = replace(HYPER, epochs=36, first_epoch=9, decay_every=12)
+    (plain,) = run(setup, [setup.trial(slow)], slow, val=False)
+    (same_steps,) = run(setup, [trial], hyper, val=False)
+    assert torch.equal(plain.alphas, same_steps.alphas)
+
+
+def test_train_batch__enough_data_are_trained_as_in_the_paper() -> None:
+    setup = make_setup()
+    once = setup.trial(HYPER)
+    hyper = replace(HYPER, least_steps=once.steps_per_epoch(HYPER))
+    trial = setup.trial(hyper)
+    assert (trial.samples == once.samples).all()
+    assert same(run(setup, [trial], hyper)[0], run(setup, [once], HYPER)[0])
 
 
 def test_train_batch__alphas_have_unit_norm_and_rows_keep_the_bound() -> None:

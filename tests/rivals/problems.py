@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.limits import Limits
 from alphafix.rivals.data import FitData
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -15,6 +16,7 @@ from tests.common import make_problem
 def small_data(
     *,
     drop: float = 50.0,
+    confidence: float = 0.5,
     scale: float = 1.0,
     bias: bool = True,
     num_classes: int = 12,
@@ -29,7 +31,7 @@ def small_data(
         FeatureStore.of(problem.features["val"], problem.labels["val"]),
         Head(head.weight / np.float32(scale), bias_array, scale),
         problem.classes,
-        max_overall_drop=drop,
+        Limits(drop, confidence=confidence),
     )
 
 
@@ -49,5 +51,5 @@ def data_of(
         FeatureStore.of(*(val or (features, labels)), num_classes=head.num_classes),
         head,
         ClassTable(names, counts),
-        max_overall_drop=drop,
+        Limits(drop, confidence=0.5),
     )

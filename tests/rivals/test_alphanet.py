@@ -14,8 +14,9 @@ from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.limits import Limits
 from alphafix.rivals import alphanet, fit
-from alphafix.rivals.data import FitData
+from alphafix.rivals.data import FitData, choose
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 from tests.common import make_problem, write_run
@@ -27,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FitData:
     problem = make_problem(num_classes=12, spread=1.2)
     run = write_run(folder, problem)
     train, val = (FeatureStore.open(run.features(split)) for split in ("train", "val"))
-    return FitData(train, val, problem.head, problem.classes, max_overall_drop=5.0)
+    return FitData(train, val, problem.head, problem.classes, Limits(5.0, confidence=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,15 @@ def test_train_trials__random_neighbours_differ_by_trial(data: FitData, near: Ne
 def test_calibrated__one_scalar_more_on_few_split_biases(data: FitData, near: Neighbours) -> None:
     trials = trained(data, near, seeds=(0,))
     (plain,) = alphanet.fitted("alphanet", data, trials)
-    moved = alphanet.calibrated(plain, data)
+    offer = alphanet.calibrated(plain, data)
+    moved = choose(data, [offer]).fitted
+    assert moved is not None
     extra = moved.settings["offset"]
     few = np.isin(np.arange(12), data.classes.few)
     difference = moved.logits(data.val_features) - plain.logits(data.val_features)
     assert difference == pytest.approx(np.broadcast_to(extra * few, difference.shape), abs=1e-4)
-    assert data.goodness(moved.val) >= data.goodness(plain.val)
+    assert (moved.val["few"] or 0) >= (plain.val["few"] or 0)
+    assert (data.base["overall"] or 0) - (moved.val["overall"] or 0) <= 5 + 1e-9
 
 
 def test_on_top__keeps_the_base_rows_of_the_head_below(data: FitData, near: Neighbours) -> None:

@@ -8,12 +8,11 @@ import pytest
 from alphafix.errors import InputError
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
-from alphafix.rivals import fit
-from alphafix.rivals.alphanet import offered
-from alphafix.rivals.auto import choose, fit_auto
-from alphafix.rivals.data import FitData, Fitted
-from alphafix.values.correction import Correction
+from alphafix.rivals import RIVALS, fit
+from alphafix.rivals.auto import fit_auto
+from alphafix.rivals.data import FitData, Fitted, Offered, choose
 from tests.rivals.problems import small_data
 
 SIMPLE = ("few-bias", "tau-norm", "logit-adjustment", "ncm-plain")
@@ -25,55 +24,70 @@ def data() -> FitData:
 
 
 def gain(found: Fitted, data: FitData) -> tuple[float, float]:
-    few = (found.val["few"] or 0) - (data.rule.base["few"] or 0)
-    return few, data.rule.drop(found.val)
+    few = (found.val["few"] or 0) - (data.base["few"] or 0)
+    return few, (data.base["overall"] or 0) - (found.val["overall"] or 0)
 
 
 def test_choose__largest_few_gain_within_the_limit(data: FitData) -> None:
-    offered = [fit(name, data) for name in SIMPLE]
-    found, choice = choose(data, offered, draws=100)
-    figures = {one.method: gain(one, data) for one in offered}
-    within = {name: few for name, (few, drop) in figures.items() if drop <= 3.0}
-    assert choice.method == found.method == max(within, key=lambda name: within[name])
-    assert choice.few_gain == pytest.approx(figures[found.method][0])
-    assert choice.overall_drop == pytest.approx(figures[found.method][1])
-    assert choice.few_gain_interval[0] <= choice.few_gain <= choice.few_gain_interval[1]
-    assert 0 < choice.chance_best <= 1
-    assert 0 < choice.chance_within <= 1
-    assert len(choice.tried) == len(SIMPLE)
+    outcome = choose(data, [RIVALS[name].offer(data) for name in SIMPLE])
+    found = outcome.fitted
+    assert found is not None
+    figures = {name: gain(fit(name, data), data) for name in SIMPLE}
+    within = {name: few for name, (few, drop) in figures.items() if drop <= 3.0 + 1e-9}
+    assert gain(found, data)[0] == pytest.approx(max(within.values()))
+    assert gain(found, data)[1] <= 3.0 + 1e-9
+    assert outcome.choice.promise is not None
+    assert outcome.choice.promise.few_gain == pytest.approx(gain(found, data)[0])
+    assert outcome.choice.promise.overall_drop == pytest.approx(gain(found, data)[1])
 
 
-def test_choose__alone_and_surely(data: FitData) -> None:
-    offered = [Fitted("same", data.head.logits, {}, data.rule.base)]
-    _, choice = choose(data, offered, draws=100)
-    assert choice.few_gain == choice.overall_drop == 0
-    assert choice.chance_best == choice.chance_within == 1
-
-
-def test_choose__nothing_within_the_limit(data: FitData) -> None:
+def test_choose__nothing_better_is_the_base_model(data: FitData) -> None:
     def wrong(features: np.ndarray) -> np.ndarray:
         return -data.head.logits(features)
 
-    with pytest.raises(InputError, match="max_overall_drop"):
-        choose(data, [Fitted("wrong", wrong, {}, data.validate(wrong))], draws=100)
+    for scorer in (wrong, data.head.logits):
+        one = Offered.of(data, [Fitted("one", scorer, {}, data.validate(scorer))])
+        outcome = choose(data, [one])
+        assert outcome.fitted is None
+        assert outcome.safest.method == "one"
+        assert outcome.choice.kept == (scorer is not wrong)
 
 
 def test_fit_auto__correction_says_what_it_is_and_how_sure(data: FitData) -> None:
     correction = fit_auto(data, methods=SIMPLE)
     report = correction.chosen.to_dict()["auto"]
-    assert isinstance(correction, Correction)
     assert report["method"] == correction.method
-    assert "bootstrap draws" in report["text"]
+    assert "at most 3 points lost overall on validation itself" in report["text"]
     assert {one["method"] for one in report["tried"]} == set(SIMPLE)
+    best = max(one["few_gain"] or 0 for one in report["tried"])
+    assert report["few_gain"] == pytest.approx(best)
+    assert report["few_gain_interval"][0] <= report["few_gain"] <= report["few_gain_interval"][1]
 
 
-def test_fit_auto__takes_other_corrections_too(data: FitData) -> None:
-    few_bias = fit("few-bias", data)
-    assert few_bias.correction is not None
-    own = offered(replace(few_bias.correction, method="own"), data)
-    assert own.val == few_bias.val
-    correction = fit_auto(data, extra=[own], methods=("tau-norm", "few-bias"))
-    assert correction.chosen.to_dict()["auto"]["method"] == "own"  # the first of equals
+def test_fit_auto__too_few_samples_for_a_promise_give_the_base_model() -> None:
+    data = replace(small_data(), limits=Limits(0.0))
+    keep = np.flatnonzero(np.arange(len(data.val_labels)) % 10 < 2)  # two of each class
+    small = replace(data, val=type(data.val).of(data.val_features[keep], data.val_labels[keep]))
+    correction = fit_auto(small, methods=("few-bias", "mean-directions"))
+    assert correction.is_base
+    assert (correction.apply(data.head).weight == data.head.weight).all()
+    promise = correction.chosen.promise
+    assert promise is not None
+    assert promise["few_gain"] == 0 < promise["given_up"]
+    assert promise["samples_a_class"] > 2
+    assert "takes about" in promise["text"]
+
+
+def test_fit_auto__takes_other_methods_too_and_they_win_a_tie(data: FitData) -> None:
+    few_bias = RIVALS["few-bias"].offer(data)
+    own = Offered("own", few_bias.paths, lambda *at: replace(few_bias.build(*at), method="own"))
+    correction = fit_auto(data, extra=[own], methods=("few-bias",))
+    assert correction.chosen.to_dict()["auto"]["method"] == "own"
+
+
+def test_fit_auto__refuses_what_is_not_linear(data: FitData) -> None:
+    with pytest.raises(InputError, match="not a linear head"):
+        fit_auto(data, methods=("ncm-l2",))
 
 
 def test_many__agrees_with_single_bootstraps_and_averages_to_the_point() -> None:

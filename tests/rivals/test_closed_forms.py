@@ -9,12 +9,7 @@ from sklearn.neighbors import NearestCentroid
 
 from alphafix.metrics.trade_off import Contest
 from alphafix.rivals import fit
-from alphafix.rivals.closed_forms import (
-    best_few_offset,
-    mean_directions,
-    nearest_class_mean,
-    row_norms,
-)
+from alphafix.rivals.closed_forms import nearest_class_mean, row_norms
 from alphafix.rivals.data import predictions, unit
 from alphafix.values.head import Head
 from tests.common import make_problem
@@ -34,12 +29,12 @@ def test_few_bias__offset_between_the_gaps_that_matter() -> None:
     train_labels = np.repeat(labels, [1, 1, 20, 20])
     for drop, low, high in ((100.0, 3, 6), (0.0, 3, 6)):
         data = data_of(train, train_labels, Head(EYE), val=(features, labels), drop=drop)
-        assert low < best_few_offset(data, data.head.logits(data.val_features)) < high
+        assert low < fit("few-bias", data).settings["offset"] < high
     far = np.array([[0, 7]], dtype=np.float32)
     far_features, far_labels = np.r_[features, far], np.r_[labels, 0]
     # Passing 7 would gain the last few sample (2/5 -> 3/5 right) and lose both base samples.
     data = data_of(train, train_labels, Head(EYE), val=(far_features, far_labels), drop=0.0)
-    assert best_few_offset(data, data.head.logits(data.val_features)) > 7
+    assert fit("few-bias", data).settings["offset"] > 7
 
 
 def test_few_bias__limit_binds() -> None:
@@ -88,7 +83,7 @@ def test_tau_norm__undoes_rows_of_unequal_length() -> None:
     data = data_of(
         train, np.repeat([0, 1], [2, 30]), Head(weight), val=(features, np.array([0, 1]))
     )
-    assert data.rule.base["few"] == 0
+    assert data.base["few"] == 0
     found = fit("tau-norm", data)
     # 2 * 0.1^(1 - tau) > 1 from tau = 1 - log10(2) = 0.699 on.
     assert found.settings["tau"] == pytest.approx(0.7)
@@ -153,7 +148,7 @@ def test_ncm__unit_is_the_largest_cosine() -> None:
 @pytest.mark.parametrize("few_only", [False, True])
 def test_mean_directions__logits_are_the_formula(few_only: bool) -> None:
     data = small_data(scale=2.0)
-    found = mean_directions(data, few_only=few_only)
+    found = fit("mean-directions-few" if few_only else "mean-directions", data)
     s, t = found.settings["strength"], found.settings["offset"]
     means = np.stack([data.features[data.labels == c].mean(axis=0) for c in range(12)])
     center = means.mean(axis=0)

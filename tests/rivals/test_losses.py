@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alphafix.rivals import disalign, retrained
+from alphafix.rivals import RIVALS, disalign, retrained
 from alphafix.rivals.data import FitData
 from alphafix.rivals.few_shot.fslwf import Generator
-from alphafix.rivals.few_shot.metamodelnet import Chain, entry, metamodelnet
-from alphafix.rivals.few_shot.model_regression import model_regression, objective
+from alphafix.rivals.few_shot.metamodelnet import Chain, entry
+from alphafix.rivals.few_shot.model_regression import objective
 from alphafix.rivals.few_shot.shots import SHRINKAGE, Shots
 from alphafix.rivals.losses import (
     balanced_softmax,
@@ -229,7 +229,7 @@ def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
     data = small_data(num_classes=48, width=3)
     rows = Shots.of(data)._as_rows(data.means).numpy()
     exact = replace(data, head=Head(rows[:, :-1].copy(), rows[:, -1].copy()))
-    found = model_regression(exact, steps=1000).correction
+    found = RIVALS["model-regression"].fit(exact, steps=1000).correction
     few = data.classes.few
     assert found is not None
     assert np.corrcoef(found.rows.ravel(), rows[few, :-1].ravel())[0, 1] > 0.75
@@ -240,7 +240,7 @@ def test_metamodelnet__entries_and_untrained_chain() -> None:
     rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Chain(5, 4)(rows, 1), rows)
     data = small_data()
-    found = metamodelnet(data, steps=0).correction
+    found = RIVALS["metamodelnet"].fit(data, steps=0).correction
     assert found is not None
     expected = Shots.of(data).few_rows().numpy()
     assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)

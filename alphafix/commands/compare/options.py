@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alphafix.commands.options import Bootstraps, FeatureStageOptions, Several, flag
+from alphafix.metrics.limits import DEFAULT_CONFIDENCE
 
 
 class CompareOptions(FeatureStageOptions):
@@ -17,9 +18,15 @@ class CompareOptions(FeatureStageOptions):
     )
     max_overall_drop: float = flag(
         2.0,
-        help="Points of overall validation accuracy that a method with a knob may "
-        "spend on the few split.",
+        help="Points of overall accuracy on fresh samples that a method with a knob may spend on "
+        "the few split.",
         ge=0,
+    )
+    confidence: float = flag(
+        DEFAULT_CONFIDENCE,
+        help="Probability with which that limit holds (see train).",
+        ge=0.5,
+        lt=1,
     )
     methods: Annotated[tuple[str, ...], Several] = flag(
         (), help="Rivals to compare with  [all].", metavar="NAME[,NAME...]"

@@ -11,11 +11,21 @@ from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.limits import Limits
 from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text, write_bytes
 from alphafix.rivals.comparing import CompareSettings, compare
 from alphafix.run.artifact import Artifact, State
-from alphafix.run.directory import CLASSES, COMPARISON, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.run.directory import (
+    CLASSES,
+    COMPARISON,
+    CORRECTION,
+    HEAD,
+    NEIGHBORS,
+    Provenance,
+    Run,
+)
+from alphafix.values.correction import Correction
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +61,20 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         return CompareResult(Comparison.load(artifact.path))
     test = FeatureStore.open(run.features(options.on), verify=options.verify)
     given = given_in(run, verify=options.verify)
-    found = compare(given, test, settings, on=options.on, progress=watch.progress)
+    found = compare(
+        given, test, settings, on=options.on, shipped=_shipped(run), progress=watch.progress
+    )
     comparison = replace(found, provenance=dict(artifact.plan))
     comparison.save(artifact.path, overwrite=options.overwrite)
     drawn = figure(comparison)
     write_bytes(pictures[0], svg_text(drawn).encode())
     write_bytes(pictures[1], png_bytes(drawn))
     return CompareResult(comparison)
+
+
+def _shipped(run: Run) -> Correction | None:
+    """The correction in the run directory, if there is one."""
+    return Correction.load(run.path(CORRECTION)) if run.has(CORRECTION) else None
 
 
 def state(options: CompareOptions) -> State:
@@ -68,7 +85,8 @@ def state(options: CompareOptions) -> State:
 def _artifact(options: CompareOptions) -> Artifact:
     run = Run(options.run)
     splits = sorted({"train", "val", options.on})
-    inputs = run.hashes(*map(run.manifest, splits), CLASSES, HEAD, NEIGHBORS)
+    shipped = [CORRECTION] if run.has(CORRECTION) else []
+    inputs = run.hashes(*map(run.manifest, splits), CLASSES, HEAD, NEIGHBORS, *shipped)
     run.require_fresh(NEIGHBORS)
     return run.artifact(COMPARISON, Provenance("compare", options.recorded(), inputs))
 
@@ -82,7 +100,7 @@ def settings_of(options: CompareOptions) -> CompareSettings:
         ks=options.k,
         on_top_seeds=options.on_top_seeds if options.on_top else 0,
         one_rho=options.one_rho,
-        max_overall_drop=options.max_overall_drop,
+        limits=Limits(max_overall_drop=options.max_overall_drop, confidence=options.confidence),
         draws=options.bootstraps,
         seed=options.seed,
     )

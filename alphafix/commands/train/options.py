@@ -11,9 +11,11 @@ from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
+from alphafix.metrics.limits import DEFAULT_CONFIDENCE
 from alphafix.rivals import LINEAR_METHODS
+from alphafix.values.curve import Point
 
-Rule = Literal["overall", "few", "harmonic", "constrained"]
+Rule = Literal["overall", "few", "harmonic", "balanced", "constrained"]
 
 
 class TrainOptions(FeatureStageOptions):
@@ -24,8 +26,8 @@ class TrainOptions(FeatureStageOptions):
     method: str = flag(
         "alphanet",
         help="alphanet; another linear method, as `alphafix compare` lists them; or "
-        "auto: the one with the largest few-split gain on validation that loses at most "
-        "--max-overall-drop points (2) overall.",
+        "auto: the one with the largest few-split gain on validation that keeps the limits "
+        "(--max-overall-drop 2).",
         metavar="NAME",
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
@@ -48,11 +50,12 @@ class TrainOptions(FeatureStageOptions):
         help="Other neighbours than those of `alphafix neighbors`; random ones "
         "are drawn for each trial.",
     )
-    preset: Literal["paper", "official", "released"] = flag(
-        "paper",
-        help="The paper; official, the authors' code, which feeds the class's own row to the "
-        "network too and keeps the few-split biases; or released, that code as it runs, which "
-        "always keeps the 5th epoch.",
+    preset: Literal["paper", "official", "released"] | None = flag(
+        None,
+        help="The paper to the letter; official, the authors' code, which feeds the class's own "
+        "row to the network too and keeps the few-split biases; or released, that code as it "
+        "runs, which always keeps the 5th epoch  [the paper, but small data take several passes "
+        "an epoch, for at least 12 steps].",
     )
     include_self: bool | None = flag(
         None, help="Feed the class's own row to the network  [preset]."
@@ -68,12 +71,41 @@ class TrainOptions(FeatureStageOptions):
     first_epoch: int = flag(5, help="First epoch that may be chosen on validation.", ge=1)
     batch_size: int = flag(64, help="Samples a step.", ge=1)
     lr: float = flag(1e-3, help="Learning rate, x0.1 every 10 epochs.", gt=0)
-    select: Rule = flag("overall", help="What is to be greatest on validation among the settings.")
+    select: Rule = flag(
+        "overall",
+        help="What is to be greatest on validation among the settings; constrained: few-split "
+        "accuracy within the limits.",
+    )
     max_overall_drop: float | None = flag(
         None,
-        help="For --select constrained and other methods: points of overall "
-        "accuracy that may be lost.",
+        help="For --select constrained and other methods: points of overall accuracy that may be "
+        "lost on fresh samples.",
         ge=0,
+    )
+    max_base_drop: float | None = flag(
+        None, help="The same for the medium and many classes together.", ge=0
+    )
+    max_class_drop: float | None = flag(
+        None, help="The same for any single class; takes many validation samples a class.", ge=0
+    )
+    confidence: float = flag(
+        DEFAULT_CONFIDENCE,
+        help="Probability with which the limits hold on fresh samples, as many as validation has, "
+        "the choice among all settings included; at 0.5 they hold on validation, no more.",
+        ge=0.5,
+        lt=1,
+    )
+    allow_worse: bool = flag(
+        False,
+        help="Give the correction even if the base model is better on validation; without, the "
+        "base model is then the result.",
+    )
+    at: str | None = flag(
+        None,
+        help="A point of the whole trade-off on validation: few=PERCENT, overall=POINTS (change "
+        "against the base model) or t=NUMBER (what few-split logits get). A correction that is "
+        "there is moved to it without training again.",
+        metavar="POINT",
     )
     ensemble: Literal["mean", "single"] = flag(
         "mean", help="The mean of the seeds' corrected rows, or the best single trial."
@@ -109,14 +141,18 @@ class TrainOptions(FeatureStageOptions):
 
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
+        if self.at is not None:
+            Point.parse(self.at)
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
         if self.method != "alphanet":
             return self
-        if (self.select == "constrained") != (self.max_overall_drop is not None):
+        limited = any(drop is not None for drop in self._drops)
+        if (self.select == "constrained") != limited:
             raise ValueError(
-                f"{option('select', 'constrained')} and {option('max_overall_drop')} go together"
+                f"{option('select', 'constrained')} and a limit such as "
+                f"{option('max_overall_drop')} go together"
             )
         if self.select == "few" and self.calibrate:
             raise ValueError(
@@ -125,6 +161,10 @@ class TrainOptions(FeatureStageOptions):
                 f"{option('max_overall_drop')}"
             )
         return self
+
+    @property
+    def _drops(self) -> tuple[float | None, ...]:
+        return self.max_overall_drop, self.max_base_drop, self.max_class_drop
 
     @property
     def calibrated(self) -> bool:

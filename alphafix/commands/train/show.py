@@ -33,19 +33,47 @@ def _sweep(data: dict[str, Any]) -> list[Table | str]:
         )
     else:
         told.append(_table(chosen, [_row(setting, base) for setting in data["settings"]]))
-    if chosen["curve"] is not None:
+    if chosen.get("curve") is not None:
         points = [
             [f"{point['offset']:+.3g}", *(number(point[name]) for name in COLUMNS)]
             for point in chosen["curve"]
         ]
         title = "what an offset on the few-split logits buys (%)"
         told.append(Table(title, ["offset", *COLUMNS], points))
+    if (why := _kept_base(chosen)) is not None:
+        return [*told, why]
+    if "at" in chosen:
+        return [*told, _picked(chosen)]
     seeds = len(chosen["seeds"])
     how = f"mean of {seeds} seeds" if chosen["ensemble"] == "mean" else f"seed {chosen['seeds'][0]}"
     text = f"chosen: rho {chosen['rho']:g}, k {chosen['k']}, {how} ({chosen['why']})"
     if chosen["offset"]:
         text += f"; few-split logits shifted by {chosen['offset']:+.3g}"
+    if "promise" in chosen:
+        text += f". {chosen['promise']['text']}"
     return [*told, text]
+
+
+def _kept_base(chosen: dict[str, Any]) -> str | None:
+    """That no correction is better than the base model, where it is so."""
+    if "base" not in chosen:
+        return None
+    more = f" {chosen['promise']['text']}" if "promise" in chosen else ""
+    return (
+        f"the base model is kept: {chosen['base']}.{more} --allow-worse gives a correction all "
+        "the same."
+    )
+
+
+def _picked(chosen: dict[str, Any]) -> str:
+    """The point of the trade-off that was asked for."""
+    val, base = chosen["val"], chosen["val_base"]
+    few, overall = _deltas(val, base)
+    return (
+        f"picked: {chosen['at']}, with {chosen['offset']:+.3g} on few-split logits: few "
+        f"{number(val['few'])} ({few}), overall {number(val['overall'])} ({overall}) on "
+        "validation"
+    )
 
 
 def _table(chosen: dict[str, Any], between: list[list[str]]) -> Table:
@@ -62,18 +90,30 @@ def _table(chosen: dict[str, Any], between: list[list[str]]) -> Table:
 def _other(data: dict[str, Any]) -> list[Table | str]:
     """What another method than AlphaNet chose on validation."""
     chosen = data["chosen"]
+    if "at" in chosen:
+        return [_picked(chosen)]
     if "auto" not in chosen:
-        beside = ("method", "val", "val_base")
+        if (why := _kept_base(chosen)) is not None:
+            return [why]
+        beside = ("method", "val", "val_base", "promise")
         settings = [
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in chosen.items()
             if name not in beside
         ]
-        return [_table(chosen, []), f"chosen: {', '.join([data['method'], *settings])}"]
+        told = f"chosen: {', '.join([data['method'], *settings])}"
+        return [_table(chosen, []), f"{told}; {chosen['promise']['text']}"]
     auto = chosen["auto"]
     rows = [
-        [one["method"], f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]
-        for one in sorted(auto["tried"], key=lambda one: -one["few_gain"])
+        [
+            one["method"],
+            *(
+                ["nothing within the limits", ""]
+                if one["few_gain"] is None
+                else [f"{one['few_gain']:+.1f}", f"{-one['overall_drop']:+.1f}"]
+            ),
+        ]
+        for one in sorted(auto["tried"], key=lambda one: -(one["few_gain"] or 0.0))
     ]
     table = Table("validation accuracy (points)", ["", "Δ few", "Δ overall"], rows)
     return [table, f"chosen: {auto['text']}"]

@@ -22,6 +22,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.files import digest, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
+from alphafix.metrics.limits import Limits
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
@@ -36,6 +37,7 @@ from alphafix.run.directory import (
 )
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
+from alphafix.values.curve import Point
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord
@@ -85,6 +87,10 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         given = given_in(run, verify=options.verify)
         return TrainResult(None, run.path(CORRECTION), alphanet.plan(given, settings))
     artifact = run.artifact(CORRECTION, _provenance(run, options))
+    if not options.overwrite and artifact.state is State.OTHER:
+        moved = _moved(run, options)
+        if moved is not None:
+            return TrainResult(moved, artifact.path)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         return TrainResult(Correction.load(artifact.path), artifact.path)
@@ -93,6 +99,10 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
     given = given_in(run, verify=options.verify)
     found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
+    if options.at is not None:
+        found = found.moved(Point.parse(options.at), given.head, given.classes.few)
+    if found.kept_because is not None:
+        logger.warning("the base model is kept: %s", found.kept_because)
     correction = replace(found, provenance=dict(artifact.plan))
     correction.save(artifact.path, overwrite=options.overwrite)
     if correction.trials is None:
@@ -102,6 +112,35 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         log_history(correction.trials, destinations)
     keep.clear()
     return TrainResult(correction, artifact.path)
+
+
+def _moved(run: Run, options: TrainOptions) -> Correction | None:
+    """The correction that is there, moved to the point that is asked for.
+
+    None where no point is asked for, or another training than the one that made it.
+
+    Raises:
+        StaleInputError: If it was made from other features.
+        InputError: If it has no curve, or the curve does not get there.
+    """
+    if options.at is None:
+        return None
+    earlier = run.provenance(CORRECTION)
+    made, plain = earlier.get("options", {}), TrainOptions(run=options.run).recorded()
+    asked = options.recorded()
+    if any(
+        value not in (plain[name], made.get(name)) for name, value in asked.items() if name != "at"
+    ):
+        return None
+    run.require_fresh(CORRECTION)
+    path = run.path(CORRECTION)
+    head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
+    found = Correction.load(path).moved(Point.parse(options.at), head, classes.few)
+    provenance = {**earlier, "options": {**made, "at": options.at}}
+    moved = replace(found, provenance=provenance)
+    moved.save(path, overwrite=True)
+    logger.info("%s was moved, not trained again", path)
+    return moved
 
 
 def state(options: TrainOptions) -> State:
@@ -143,10 +182,16 @@ def settings_of(options: TrainOptions) -> FitSettings:
             max_steps=options.max_steps,
         ),
         select=options.select,
-        max_overall_drop=options.max_overall_drop,
+        limits=Limits(
+            options.max_overall_drop,
+            options.max_base_drop,
+            options.max_class_drop,
+            options.confidence,
+        ),
         ensemble=options.ensemble,
         calibrate=options.calibrated,
         holdout=options.holdout,
+        allow_worse=options.allow_worse,
         device=options.device,
         memory=int(options.memory * 2**30),
     )

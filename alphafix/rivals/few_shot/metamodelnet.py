@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 
 STEPS = 300
@@ -40,7 +40,7 @@ def entry(samples: int) -> int:
     return int(math.log2(samples))
 
 
-def metamodelnet(data: FitData, steps: int = STEPS) -> Fitted:
+def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     """Few-split rows by the chain, trained on base classes from its last block to its first.
 
     Wang, Ramanan and Hebert 2017, Eq. 3: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 + lambda
@@ -49,7 +49,7 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Fitted:
     """
     shots = Shots.of(data)
     found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return max(found, key=lambda one: data.goodness(one.val))
+    return Offered.of(data, found)
 
 
 def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, linear
+from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 
 STEPS = 1000
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
 
 
-def model_regression(data: FitData, steps: int = STEPS) -> Fitted:
+def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     """w_c = T(w0_c), T an MLP with 1/2 ||T(w0_j) - w*_j||^2 + lambda task loss over base classes.
 
     Wang and Hebert 2016, Eq. 2. w0 is a classifier from few samples (`Shots`), w* the head's
@@ -23,7 +23,7 @@ def model_regression(data: FitData, steps: int = STEPS) -> Fitted:
     """
     shots = Shots.of(data)
     found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return max(found, key=lambda one: data.goodness(one.val))
+    return Offered.of(data, found)
 
 
 def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:

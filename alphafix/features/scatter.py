@@ -1,0 +1,88 @@
+"""How the samples of a class scatter about its mean: one covariance that classes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.labels import class_counts
+
+# Rows that are widened to float64 at a time: enough for an efficient product at any width.
+ROWS = 1024
+
+
+@dataclass(frozen=True)
+class WithinClass:
+    """The within-class covariance of some classes, each with the same weight.
+
+    Attributes:
+        covariance: S = mean_c 1/n_c sum_{y_i = c} r_i r_i^T with r_i = x_i - m_c, float64, D x D.
+        shrinkage: gamma in 0..1 of Ledoit and Wolf (2004): of all (1 - gamma) S + gamma tr(S)/D I,
+            the one that is nearest to the true covariance by their estimate.
+    """
+
+    covariance: FloatArray64
+    shrinkage: float
+
+
+def within_class(
+    chunks: Iterable[tuple[int, FloatArray]],
+    labels: IntArray,
+    means: FloatArray64,
+    classes: IntArray,
+) -> WithinClass:
+    """Read the features once, in pieces, and hold one D x D matrix.
+
+    scikit-learn's `ledoit_wolf` has the same shrinkage, but wants all samples in float64 at once
+    and gives each the same weight; with classes of equal size the two agree.
+
+    Args:
+        chunks: Index of the first row, and n x D features of about `ROWS` rows.
+        labels: Class ids, int64 of shape N; those below 0 are of no class.
+        means: Class means, C x D; those of classes without samples mean nothing.
+        classes: Ids of the classes that count; those without samples do not.
+    """
+    from scipy.linalg.blas import dsyrk
+
+    counts, width = class_counts(labels, len(means)), means.shape[1]
+    present = classes[counts[classes] > 0]
+    weight = np.zeros(len(counts))
+    weight[present] = 1 / (counts[present] * len(present))
+    scatter = np.zeros((width, width), order="F")
+    fourth = squares = 0.0
+    for start, chunk in chunks:
+        own = labels[start : start + len(chunk)]
+        mine = np.flatnonzero((own >= 0) & (weight[own] > 0))
+        if not len(mine):
+            continue
+        rows = chunk[mine] - means[own[mine]]
+        shares = weight[own[mine]]
+        rows *= np.sqrt(shares)[:, None]
+        # (w |r|^2)^2 summed: of these, and of S itself, the variance of S's entries is made.
+        fourth += float((np.einsum("nd,nd->n", rows, rows) ** 2).sum())
+        squares += float((shares**2).sum())
+        # Into one triangle in place: half the work, and nothing else of D x D.
+        scatter = dsyrk(1.0, rows.T, beta=1.0, c=scatter, overwrite_c=True, lower=True)
+    for column in range(1, width):
+        scatter[:column, column] = scatter[column, :column]
+    return WithinClass(scatter, _ledoit_wolf(scatter, fourth, squares))
+
+
+def _ledoit_wolf(covariance: FloatArray64, fourth: float, squares: float) -> float:
+    """Shrinkage of Ledoit and Wolf (2004), for samples of unequal weight.
+
+    gamma = min(b^2, d^2) / d^2 with d^2 = |S - tr(S)/D I|^2 and
+    b^2 = sum_i w_i^2 |r_i r_i^T - S|^2, whose cross terms are taken at their mean, |S|^2.
+
+    Args:
+        covariance: S, D x D.
+        fourth: sum_i w_i^2 |r_i|^4.
+        squares: sum_i w_i^2.
+    """
+    size = float((covariance**2).sum())
+    distance = size - float(np.trace(covariance)) ** 2 / len(covariance)
+    spread = max(0.0, fourth - squares * size)
+    return 1.0 if spread >= distance else spread / distance

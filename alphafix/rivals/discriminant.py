@@ -1,0 +1,218 @@
+"""The head and a linear discriminant of the class means: one family, from a closed form.
+
+    z'_c = z_c + s (x - mu).d_c - tau log pi_c + t [c is few-split],
+    d_c = P^-1 (m_c - mu) / sqrt((m_c - mu).P^-1 (m_c - mu)),
+    P = (1 - gamma) D/tr(S) S + gamma I.
+
+mu is the mean of the class means m_c, which does not depend on how frequent a class is, and S the
+class-balanced within-class covariance of the base classes. P^-1 (m_c - mu) are the rows of
+regularised discriminant analysis with one covariance for all classes (Friedman 1989), as recent
+continual learning fits them to frozen features too (Hayes and Kanan 2020; Panos et al. 2023);
+d_c has them of unit length in the metric of P, so that a mean of few samples, which lies farther
+out by its noise alone, makes no longer row. gamma = 1 gives unit (m_c - mu): "mean-directions".
+
+A linear head again: rows w_c + s d_c and biases b_c - s mu.d_c - tau log pi_c + t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alphafix.features.scatter import WithinClass
+from alphafix.metrics.trade_off import Contest, Path
+from alphafix.rivals.data import FitData, Fitted, Offered, linear, unit
+from alphafix.values.arrays import FloatArray64, IntArray
+
+# Multiples of the strength at which the directions' scores vary as much as the logits do.
+STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
+
+# The discriminant has other scalars beside; finer strengths chose no better on small validation
+# sets (examples/evidence/family.py).
+FEW_STRENGTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 3.0)
+TAUS = (0.0, 0.5, 1.0, 2.0)
+
+# Without any shrinkage a constant feature, or fewer samples than D, has no inverse.
+LEAST_SHRINKAGE = 1e-6
+
+# Validation samples that say how much scores vary, and bytes of scores that are worked on at a
+# time, which should stay in the processor's cache.
+SCALE_SAMPLES = 2048
+CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Hyper-parameters of the family but for t, which follows from them.
+
+    Attributes:
+        shrinkage: gamma.
+        strength: s.
+        tau: tau.
+    """
+
+    shrinkage: float
+    strength: float
+    tau: float
+
+
+def lda(data: FitData, *, few_only: bool = False) -> Offered:
+    """The family with the shrinkage of Ledoit and Wolf, or gamma = 1; s, tau, t on validation.
+
+    Args:
+        data: What to fit on.
+        few_only: Change the rows of few-split classes only (base rows stay untouched; tau is 0).
+    """
+    shrinkages = (max(data.within.shrinkage, LEAST_SHRINKAGE), 1.0)
+    taus = (0.0,) if few_only else TAUS
+    return _offer(Family.of("lda", data, shrinkages, FEW_STRENGTHS, taus, few_only=few_only))
+
+
+def mean_directions(data: FitData, *, few_only: bool = False) -> Offered:
+    """The family with gamma = 1 and tau = 0; s and t on validation (see `lda`)."""
+    return _offer(Family.of("mean-directions", data, (1.0,), STRENGTHS, (0.0,), few_only=few_only))
+
+
+def _offer(family: Family) -> Offered:
+    """All settings, each with any few-split offset t."""
+    paths = [Path(contest, free=True) for contest in family.contests()]
+    return Offered(family.name, paths, family.build)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Settings to choose from, and what the logits of each are made of.
+
+    Attributes:
+        name: The method.
+        data: What it is fitted on.
+        settings: The settings.
+        changed: Classes whose rows change, int64 of shape R.
+        directions: d of these by shrinkage, float64 of shape R x D.
+        center: mu, float64 of shape D.
+    """
+
+    name: str
+    data: FitData
+    settings: tuple[Setting, ...]
+    changed: IntArray
+    directions: Mapping[float, FloatArray64]
+    center: FloatArray64
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        data: FitData,
+        shrinkages: Sequence[float],
+        strengths: Sequence[float],
+        taus: Sequence[float],
+        *,
+        few_only: bool,
+    ) -> Family:
+        """All combinations of a few shrinkages, strengths (in units of the logits') and taus."""
+        classes = data.classes
+        changed = classes.few if few_only else np.arange(len(classes))
+        known = data.train.class_counts() > 0
+        center = data.means[known].mean(axis=0)
+        # A class without training samples has no direction.
+        centered = np.where(known[:, None], data.means - center, 0.0)
+        found = {
+            gamma: (unit(centered) if gamma == 1 else directions(data.within, gamma, centered))
+            for gamma in shrinkages
+        }
+        found = {gamma: rows[changed] for gamma, rows in found.items()}
+        settings = []
+        for gamma, rows in found.items():
+            scale = _unit_strength(data, rows)
+            # Without directions all shrinkages are one.
+            used = [s for s in strengths if s or gamma == shrinkages[0]]
+            settings += [Setting(gamma, s * scale, tau) for s in used for tau in taus]
+        return cls(
+            f"{name}-few" if few_only else name, data, tuple(settings), changed, found, center
+        )
+
+    def build(self, place: int, offset: float) -> Fitted:
+        """The method with one of the settings, and t."""
+        data, changed, setting = self.data, self.changed, self.settings[place]
+        head = data.head
+        rows = setting.strength * self.directions[setting.shrinkage]
+        biases = head.bias_or_zeros[changed] * head.scale - rows @ self.center
+        biases -= setting.tau * np.log(data.prior)[changed]
+        biases[np.isin(changed, data.classes.few)] += offset
+        return linear(
+            self.name,
+            data,
+            head.weight[changed] * head.scale + rows,
+            biases,
+            classes=changed,
+            settings={**vars(setting), "offset": offset},
+        )
+
+    def contests(self) -> list[Contest]:
+        """Few-split against base classes on validation, for every setting at t = 0.
+
+        The logits of a few samples at a time are made for all settings in turn, so that they
+        stay in the processor's cache, and only the best class of either side is kept.
+        """
+        data, changed, center = self.data, self.changed, self.center
+        head, classes, labels = data.head, data.classes, data.val_labels
+        # Few-split classes first: each side is a slice then, and so are the changed classes.
+        order = np.concatenate([classes.few, classes.base])
+        few, some = len(classes.few), len(changed)
+        weight = (head.weight * np.float32(head.scale))[order]
+        bias = head.bias_or_zeros[order] * np.float32(head.scale)
+        prior = np.log(data.prior)[order].astype(np.float32)
+        rows = {
+            gamma: found[np.searchsorted(changed, order[:some])]
+            for gamma, found in self.directions.items()
+        }
+        shifts = {gamma: (found @ center).astype(np.float32) for gamma, found in rows.items()}
+        narrow = {gamma: found.astype(np.float32) for gamma, found in rows.items()}
+        shape = (len(self.settings), len(labels))
+        gap, few_right, base_right = (np.empty(shape, kind) for kind in ("f4", "?", "?"))
+        step = max(16, CHUNK_BYTES // (4 * len(order)))
+        for start in range(0, len(labels), step):
+            part = slice(start, start + step)
+            x, own = data.val_features[part], labels[part]
+            plain = x @ weight.T + bias
+            scores = {gamma: x @ narrow[gamma].T - shifts[gamma] for gamma in rows}
+            every = np.arange(len(x))
+            for i, one in enumerate(self.settings):
+                z = plain - np.float32(one.tau) * prior if one.tau else plain.copy()
+                if one.strength:
+                    z[:, :some] += np.float32(one.strength) * scores[one.shrinkage]
+                best_few, best_base = z[:, :few].argmax(axis=1), z[:, few:].argmax(axis=1) + few
+                gap[i, part] = z[every, best_base] - z[every, best_few]
+                few_right[i, part] = order[best_few] == own
+                base_right[i, part] = order[best_base] == own
+        return [Contest(*one, labels) for one in zip(gap, few_right, base_right, strict=True)]
+
+
+def _unit_strength(data: FitData, rows: FloatArray64) -> float:
+    """The s at which x.d_c vary as much as the logits do."""
+    some = data.val_features[:: max(1, len(data.val_features) // SCALE_SAMPLES)]
+    spread = float((some @ rows.T.astype(np.float32)).std())
+    return float(data.head.logits(some).std()) / (spread or 1.0)
+
+
+def directions(within: WithinClass, shrinkage: float, centered: FloatArray64) -> FloatArray64:
+    """d_c = P^-1 v_c / sqrt(v_c.P^-1 v_c), float64 of shape C x D; zeros where v_c is zero.
+
+    Args:
+        within: S, D x D.
+        shrinkage: gamma in 0..1, above 0 where S is singular.
+        centered: v_c = m_c - mu, C x D.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    width = len(within.covariance)
+    trace = float(np.trace(within.covariance))
+    metric = within.covariance * ((1 - shrinkage) * width / trace if trace > 0 else 0.0)
+    metric[np.diag_indices(width)] += shrinkage if trace > 0 else 1.0
+    factor = cho_factor(metric, lower=True, overwrite_a=True, check_finite=False)
+    rows = cho_solve(factor, centered.T, check_finite=False).T
+    lengths = np.sqrt(np.einsum("cd,cd->c", rows, centered))
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0)[:, None])

@@ -1,0 +1,136 @@
+"""Do limits hold on fresh samples? Validation and test drawn anew, the best of all linear methods.
+
+    python examples/evidence/limits.py --draws 40 --json limits.json
+    python examples/evidence/limits.py --problems digits --methods few-bias,lda
+
+For each data set, confidence and limit on the overall drop: the share of draws in which the test
+samples keep the limit, the mean change of few-split and of overall accuracy on test, and how often
+the base model was the choice. The test samples of a draw are twice the same: all of them, and as
+many as validation has, which is what a promise is about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from problems import PROBLEMS, Problem
+
+from alphafix.features.features import Features
+from alphafix.metrics.limits import Limits
+from alphafix.rivals import RIVALS
+from alphafix.rivals.data import FitData, choose, predictions
+from alphafix.values.arrays import IntArray
+
+LIMITS = (0.0, 0.5, 1.0, 2.0)
+CONFIDENCES = (0.5, 0.95)
+
+# Those that need no training, so that hundreds of choices take minutes.
+METHODS = (
+    *("few-bias", "tau-norm", "logit-adjustment", "mean-directions", "mean-directions-few"),
+    *("lda", "lda-few", "ncm-plain", "ncm-plain-cosine", "ncm-cl2-cosine"),
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How one limit was kept over the draws; changes in points on test.
+
+    Attributes:
+        problem: The data set.
+        validation: Validation samples.
+        confidence: With which the limit was asked for.
+        limit: Points of overall accuracy that may be lost.
+        kept: Share of draws in which all test samples keep it.
+        kept_alike: The same on as many test samples as validation has.
+        few: Mean change of few-split accuracy.
+        overall: Mean change of overall accuracy.
+        base: Share of draws in which the base model was the choice.
+    """
+
+    problem: str
+    validation: int
+    confidence: float
+    limit: float
+    kept: float
+    kept_alike: float
+    few: float
+    overall: float
+    base: float
+
+
+def measured(problem: Problem, draws: int, methods: Sequence[str]) -> list[Kept]:
+    """All limits and confidences on the same draws."""
+    found: dict[tuple[float, float], list[tuple[bool, bool, float, float, bool]]] = {}
+    size = 0
+    for val, test in problem.draws(draws):
+        size = len(val)
+        data = FitData(problem.train, val, problem.head, problem.classes)
+        offers = [RIVALS[name].offer(data) for name in methods]
+        alike = smaller(test, size)
+        right = predictions(problem.head.logits, test.array()) == test.labels
+        few = np.isin(test.labels, problem.classes.few)
+        for confidence in CONFIDENCES:
+            for limit in LIMITS:
+                limits = Limits(limit, confidence=confidence)
+                outcome = choose(replace(data, limits=limits), offers)
+                after = right
+                if (chosen := outcome.fitted) is not None:
+                    after = predictions(chosen.logits, test.array()) == test.labels
+                change = 100 * (after.astype(float) - right)
+                found.setdefault((confidence, limit), []).append(
+                    (
+                        change.mean() >= -limit - 1e-9,
+                        change[alike].mean() >= -limit - 1e-9,
+                        change[few].mean(),
+                        change.mean(),
+                        outcome.choice.found is None,
+                    )
+                )
+    return [
+        Kept(problem.name, size, *key, *(float(one) for one in np.mean(values, axis=0)))
+        for key, values in found.items()
+    ]
+
+
+def smaller(test: Features, size: int) -> IntArray:
+    """Places of ``size`` of the samples, classes as they are, or all where there are no more."""
+    order = np.random.default_rng(0).permutation(len(test))
+    order = order[np.argsort(test.labels[order], kind="stable")]
+    count = min(size, len(test))
+    return np.asarray(order[np.linspace(0, len(test) - 1, count).round().astype(np.int64)])
+
+
+def main() -> None:
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--problems", default="digits,glyphs-crt,glyphs-ce")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    given = parser.parse_args()
+    rows: list[Kept] = []
+    for name in given.problems.split(","):
+        mine = measured(PROBLEMS[name](), given.draws, given.methods.split(","))
+        rows += mine
+        print(
+            f"\n{mine[0].problem}: {given.draws} draws, {mine[0].validation:,} validation samples\n"
+        )
+        print("| limit | confidence | kept | as many samples | few | overall | base model |")
+        print("|---|---|---|---|---|---|---|")
+        for one in sorted(mine, key=lambda row: (row.limit, row.confidence)):
+            print(
+                f"| {one.limit:g} | {one.confidence:.0%} | {one.kept:.0%} | {one.kept_alike:.0%} | "
+                f"{one.few:+.1f} | {one.overall:+.1f} | {one.base:.0%} |",
+                flush=True,
+            )
+    if given.json is not None:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

