@@ -243,6 +243,22 @@ _METRICS: dict[str, Shapes] = {
             "return": float64("2"),
         },
     },
+    "limits": {
+        "Flips.__init__": {
+            "gained": float64("*groups M"),
+            "lost": float64("*groups M"),
+            "sizes": float64("*groups"),
+        },
+        "Flips.few_gain": {"return": float64("{self.gained.shape[1]}")},
+        "Samples.__init__": {"labels": int64("n"), "base_right": boolean("n")},
+        "Samples.flips": {"offsets": float64("M")},
+        "Samples.slack": {
+            "fresh": maybe(float64("G")),
+            "return": float64("{flips.gained.shape[1]}"),
+        },
+        "Samples.exceeds": {"return": boolean("{flips.gained.shape[1]}")},
+        "drop_of": {"return": float64("{flips.gained.shape[1]}")},
+    },
     "many": {
         "accuracies": {"labels": int64("N"), "correct": boolean("N M"), "return": float64("M 4")},
         "bootstrap_accuracies": {
@@ -277,7 +293,7 @@ _METRICS: dict[str, Shapes] = {
         },
         "Contest.of": {"logits": float32("n C"), "labels": int64("n"), "few": int64("F")},
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
-        "Curve.__init__": {"offsets": float64("P"), "accuracy": named(float64("P"))},
+        "Path.offsets": {"return": float64("P")},
     },
     "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
@@ -303,8 +319,8 @@ _FEATURES: dict[str, Shapes] = {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,
         "FeatureStore.class_means": _MEANS,
-        "FeatureStore.class_hits": {},
         "FeatureStore.within_class": {"classes": int64("B")},
+        "FeatureStore.class_hits": {},
     },
     "scatter": {
         "WithinClass.__init__": {"covariance": float64("D D")},

@@ -94,7 +94,7 @@ def _other(data: dict[str, Any]) -> list[Table | str]:
         return [_picked(chosen)]
     if "auto" not in chosen:
         if (why := _kept_base(chosen)) is not None:
-            return [why]
+            return [_table(chosen, []), why]
         beside = ("method", "val", "val_base", "promise")
         settings = [
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -102,7 +102,7 @@ def _other(data: dict[str, Any]) -> list[Table | str]:
             if name not in beside
         ]
         told = f"chosen: {', '.join([data['method'], *settings])}"
-        return [_table(chosen, []), f"{told}; {chosen['promise']['text']}"]
+        return [_table(chosen, []), told, chosen["promise"]["text"]]
     auto = chosen["auto"]
     rows = [
         [
