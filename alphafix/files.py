@@ -379,11 +379,13 @@ def write_tensors(
     metadata: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    sealed: bool = True,
     like: Path | None = None,
 ) -> None:
     """Write arrays and JSON metadata as one safetensors file (see `atomic_paths`).
 
-    The metadata holds a hash of both, by which `read_tensors` knows a changed byte.
+    Unless it is not to be ``sealed`` (a model, whose rows a patch changes), the metadata holds a
+    hash of both, by which `read_tensors` knows a changed byte.
     """
     from safetensors.numpy import save
 
@@ -391,8 +393,8 @@ def write_tensors(
     contiguous = {
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()
     }
-    sealed = {**metadata, _CONTENT: _content(contiguous, metadata)}
-    text = json.dumps(sealed, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    seal = {_CONTENT: _content(contiguous, metadata)} if sealed else {}
+    text = json.dumps({**metadata, **seal}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
     data = save(contiguous, metadata={METADATA_KEY: text})
     with atomic_path(path, overwrite=overwrite, like=like) as temporary:

@@ -46,7 +46,7 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
     measured = {"base": top1.base.value, "corrected": top1.corrected.value}
     assert measured == pytest.approx(accuracy)
     assert accuracy["base"] - accuracy["corrected"] <= 1
-    row = next(line for line in fixed.splitlines() if line.startswith("overall"))
+    row = [line for line in fixed.splitlines() if line.startswith("overall")][-1]
     assert f"{accuracy['base']:.1f}  " in row
     assert f"{accuracy['corrected']:.1f}  " in row
     assert (work / "fixed/report/index.html").is_file()

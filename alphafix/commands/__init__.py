@@ -31,7 +31,8 @@ Extracts features, finds neighbours, trains with the method that gains most unde
 holds the limit on test images, writes the patched copy, and the page that explains it. Stages
 that are up to date are left out. What does not keep the limit is not written (exit code 3).
 """,
-        example="alphafix fix model.safetensors --backbone timm:resnet18 --data data --run fixed",
+        example="alphafix fix model.safetensors --backbone timm:resnet18 --data data --run fixed "
+        "-o fixed.safetensors",
         feeds=False,
     ),
     Command(

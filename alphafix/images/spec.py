@@ -67,14 +67,14 @@ class Details:
 
 
 def _open_folder(place: str, details: Details) -> ImageData:
-    pattern = place if PLACEHOLDER in place else f"{place}/{PLACEHOLDER}"
+    pattern = place if PLACEHOLDER in place else str(Path(place) / PLACEHOLDER)
     return FolderData(pattern, details.names, details.endings)
 
 
 def _listed(usual: str) -> Callable[[str, Details], ImageData]:
     def open_list(place: str, details: Details) -> ImageData:
         suffix = usual if usual != ".txt" else has_lists(Path(place)) or usual
-        path = f"{place}/{PLACEHOLDER}{suffix}" if Path(place).is_dir() else place
+        path = str(Path(place) / (PLACEHOLDER + suffix)) if Path(place).is_dir() else place
         columns = Columns(details.image_key, details.label_key)
         return ListData(path, details.names, details.root, details.prefixes, columns)
 

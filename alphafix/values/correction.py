@@ -297,8 +297,8 @@ class Correction(Displayed):
                 biases=tensors.get("biases"),
                 method=typed(str, metadata["method"], "method"),
                 chosen=Chosen.from_dict(typed(dict[str, Any], metadata["chosen"], "chosen")),
-                curve=Curve.of(tensors),
                 trials=_trials(path, tensors, metadata["trials"]) if "trials" in metadata else None,
+                curve=Curve.of(tensors),
                 provenance=typed(dict[str, Any], metadata.get("provenance") or {}, "provenance"),
             )
 

@@ -49,7 +49,8 @@ def test_extract__any_backbone_on_any_source(
         assert np.abs(head.logits(store.array()) - expected).max() < 1e-4 * scale
     table = ClassTable.load(run.path("classes.json"))
     assert table.counts.tolist() == [SIZES["train"]] * len(CLASSES)
-    named = form in ("folders", "csv", "hub")
+    # Data without names takes those that a model of transformers has.
+    named = form in ("folders", "csv", "hub") or kind == "transformers"
     assert table.names == (CLASSES if named else ("0", "1", "2"))
     train = FeatureStore.open(run.features("train"))
     means = [train.array()[train.labels == c].mean(axis=0) for c in range(len(CLASSES))]

@@ -44,6 +44,7 @@ from alphafix.metrics.comparison import Comparison, Method, OverSeeds, Row
 from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.groups import read_groups
+from alphafix.metrics.limits import Limits
 from alphafix.models.graphs import _refuse_pickles
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
@@ -330,20 +331,18 @@ def comparison() -> Comparison:
     seeds = {"overall": OverSeeds((1.0, 2.0), 1.5, 0.5), "few": None}
     method = Method("tau-norm", "simple", True, {"tau": 1.0}, {"few": 1.0, "overall": 2.0}, seeds)
     row = Row(method, one, one, ("LWS",), ())
-    curves = {"few bias": {"few": [1.0], "overall": [2.0]}}
-    made = {"stage": "compare"}
     return Comparison(
-        CLASSES,
-        "test",
-        9,
-        Limits(1.0),
-        (row,),
-        ("yes",),
-        Resampling(),
-        {"shipped": "tau-norm"},
-        curves,
-        {"2": seeds},
-        made,
+        classes=CLASSES,
+        on="test",
+        samples=9,
+        limits=Limits(max_overall_drop=1.0),
+        rows=(row,),
+        verdict=("yes",),
+        resampling=Resampling(),
+        roles={"shipped": "tau-norm"},
+        curves={"few bias": {"few": [1.0], "overall": [2.0]}},
+        by_k={"2": seeds},
+        provenance={"stage": "compare"},
     )
 
 

@@ -23,7 +23,7 @@ from tests.processes import contents
 READ = {
     "backbone", "data", "weights", "class_map", "root", "features", "head", "class_names", "model",
     "groups", "open", "correction", "apply", "source", "verify", "open_data", "counts",
-    "pretrained", "first_stage", "run", "run_directory", "prefix_map",
+    "pretrained", "first_stage", "run", "run_directory", "prefix_map", "check",
 }  # fmt: skip
 
 

@@ -66,7 +66,8 @@ def write_model(
 ) -> None:
     """Write the model, then the config, which makes the folder one of a model."""
     tensors = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    write_tensors(folder / MODEL, tensors, {"value": "train-oltr model"}, overwrite=True)
+    note = {"value": "train-oltr model"}
+    write_tensors(folder / MODEL, tensors, note, overwrite=True, sealed=False)
     write_json(folder / CONFIG, {**config.to_dict(), **more}, overwrite=True)
 
 
