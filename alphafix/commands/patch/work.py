@@ -29,7 +29,7 @@ from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
 from alphafix.errors import Interruption, StaleInputError, call, option
-from alphafix.files import digest, holds, refuse_existing, sha256_file, write_text
+from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
@@ -311,7 +311,10 @@ def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
 
 def _revert(options: PatchOptions, files: Sequence[Path]) -> PatchResult:
     # First, so that whatever cuts this off, the last thing to go is what restores the original.
-    _recorded_at(options.model_copy(update={"in_place": True})).unlink(missing_ok=True)
+    recorded = _recorded_at(options.model_copy(update={"in_place": True}))
+    if recorded.is_file():
+        recorded.unlink()
+        flush(recorded.parent)
     restored = tuple(revert(files))
     return PatchResult("revert", find_file(options.file), files=restored)
 
