@@ -89,7 +89,8 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         confidence: Probability with which ``max_overall_drop`` holds on fresh samples, as many
             as are held out; at 0.5 it holds on those held out, no more.
         device: Where to train: "auto", "cpu", "cuda" or "mps".
-        random_state: Seed of the trials and of ``holdout``.
+        random_state: Seed of the trials, of ``holdout``, and of the linear classifier where that
+            has none of its own.
 
     Attributes:
         estimator_: The corrected linear classifier; it works without alphafix.
@@ -152,7 +153,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         check_classification_targets(labels)
         options = self._options()
         kept, held = self._split(labels, options)
-        base = self._fitted_base(checked[kept], labels[kept])
+        base = self._fitted_base(checked[kept], labels[kept], options.seed)
         self.base_estimator_, self.classes_ = base, np.asarray(base.classes_)
         self.class_table_ = self._class_table(labels)
         self.few_classes_ = self.classes_[self.class_table_.few]
@@ -202,12 +203,17 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         """The linear classifier to fit (unfitted)."""
         return LogisticRegression() if self.estimator is None else self.estimator
 
-    def _fitted_base(self, X: Array, y: Array) -> Any:
+    def _fitted_base(self, X: Array, y: Array, seed: int) -> Any:
         base = self._base()
         if isinstance(base, FrozenEstimator):
             check_is_fitted(base.estimator)
             return base.estimator
-        return clone(base).fit(X, y)
+        mine = clone(base)
+        # One that has no seed of its own would be another one at each fit.
+        params = mine.get_params()
+        unseeded = [name for name in params if name.split("__")[-1] == "random_state"]
+        mine.set_params(**{name: seed for name in unseeded if params[name] is None})
+        return mine.fit(X, y)
 
     def _options(self) -> TrainOptions:
         """Options of the training, checked before anything is fitted."""

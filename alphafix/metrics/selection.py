@@ -310,6 +310,6 @@ def best_offset(curve: Curve, rule: Rule) -> int:
     """Position of the offset that a rule likes best, the one nearest to 0 among equals."""
     goodness = rule.goodness_along(curve.accuracy)
     if np.isnan(goodness).all():
-        return curve.nearest(0.0)
+        goodness = np.zeros(len(goodness))
     best = np.flatnonzero(goodness == np.nanmax(goodness))
     return int(best[np.abs(curve.offsets[best]).argmin()])

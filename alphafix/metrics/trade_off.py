@@ -105,7 +105,9 @@ def trade_off(contest: Contest, classes: ClassTable) -> Curve:
         with np.errstate(invalid="ignore"):
             accuracy[name] = 100.0 * correct / np.float64(mine.sum())
     real = np.concatenate([[True], np.diff(gaps) > 0, [True]])
-    return Curve(_between(gaps), {name: curve[real] for name, curve in accuracy.items()})
+    return Curve(
+        _between(gaps), np.unique(gaps), {name: curve[real] for name, curve in accuracy.items()}
+    )
 
 
 def _between(gaps: FloatArray64) -> FloatArray64:

@@ -241,7 +241,7 @@ class Correction(Displayed):
         biases[np.isin(changed, few)] += apart
         settings = {**self.chosen.settings, "offset": offset, "at": f"{to.name}={to.value:g}"}
         settings.pop("base", None)
-        val = curve.at(curve.nearest(offset))
+        val = curve.at(curve.position(offset))
         return replace(
             self,
             classes=changed,
@@ -255,7 +255,7 @@ class Correction(Displayed):
 
         The tensors are ``classes``, ``rows``, ``biases``, ``trial_neighbors``,
         ``trial_alphas`` and ``trial_biases`` where there are trials, and ``curve_offsets``,
-        ``curve_few`` and so on where there is a curve.
+        ``curve_gaps``, ``curve_few`` and so on where there is a curve.
         """
         tensors: dict[str, Array] = {"classes": self.classes, "rows": self.rows}
         metadata: dict[str, Any] = {

@@ -11,8 +11,8 @@ import numpy as np
 from alphafix.errors import InputError, option
 from alphafix.values.arrays import Array, FloatArray64
 
-# Points of a curve that are kept with a correction.
-KEPT = 4096
+# Points of a curve that are kept with a correction: all of them, up to this many samples.
+KEPT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,14 @@ class Curve:
     Attributes:
         offsets: Ascending offsets, one between any two neighbouring gaps (the first is below
             all, the last above all), float64 of shape P.
+        gaps: The gap below each offset but the first: from there on, up to the next gap, accuracy
+            is that of the offset; float64 of shape P - 1.
         accuracy: Percent for "few", "medium", "many" and "overall" at each offset, float64 of
             shape P; NaN throughout for a tier without samples.
     """
 
     offsets: FloatArray64
+    gaps: FloatArray64
     accuracy: dict[str, FloatArray64]
 
     def at(self, position: int) -> dict[str, float | None]:
@@ -34,9 +37,9 @@ class Curve:
         values = {name: float(curve[position]) for name, curve in self.accuracy.items()}
         return {name: None if np.isnan(value) else value for name, value in values.items()}
 
-    def nearest(self, offset: float) -> int:
-        """Position of the offset nearest to ``offset``."""
-        return int(np.abs(self.offsets - offset).argmin())
+    def position(self, offset: float) -> int:
+        """Position whose accuracy ``offset`` has: between the same gaps, if not the nearest."""
+        return int(np.searchsorted(self.gaps, offset))
 
     def outline(self, points: int = 12) -> list[dict[str, float | None]]:
         """Offsets and accuracies at steps of equal few-split gain, as JSON data."""
@@ -50,12 +53,13 @@ class Curve:
         """The same with offsets counted from elsewhere, at most `KEPT` points of it."""
         kept = np.unique(np.linspace(0, len(self.offsets) - 1, KEPT).round().astype(np.int64))
         accuracy = {name: values[kept] for name, values in self.accuracy.items()}
-        return Curve(self.offsets[kept] + by, accuracy)
+        return Curve(self.offsets[kept] + by, self.gaps[kept[1:] - 1] + by, accuracy)
 
     def tensors(self) -> dict[str, Array]:
         """The arrays under the names that they have in files."""
         return {
             "curve_offsets": self.offsets,
+            "curve_gaps": self.gaps,
             **{f"curve_{name}": values for name, values in self.accuracy.items()},
         }
 
@@ -65,7 +69,8 @@ class Curve:
         if "curve_offsets" not in tensors:
             return None
         names = ("few", "medium", "many", "overall")
-        return cls(tensors["curve_offsets"], {name: tensors[f"curve_{name}"] for name in names})
+        accuracy = {name: tensors[f"curve_{name}"] for name in names}
+        return cls(tensors["curve_offsets"], tensors["curve_gaps"], accuracy)
 
 
 @dataclass(frozen=True)

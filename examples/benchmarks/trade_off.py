@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=50_000)
     given = parser.parse_args()
     curve = trade_off(draw(given.samples), CLASSES)
-    rule = Rule("constrained", curve.at(curve.nearest(0.0)), 2.0)
+    rule = Rule("constrained", curve.at(curve.position(0.0)), 2.0)
     seconds, found = [], []
     for function in (offset_by_offset, best_offset):
         start = time.perf_counter()

@@ -159,7 +159,7 @@ def read(head: Head, test: Features, classes: ClassTable) -> tuple[Curve, int]:
     """The curve of a head on test over offsets, and where offset 0 is."""
     contest = Contest.of(head.logits(test.array()), test.labels, classes.few)
     curve = trade_off(contest, classes)
-    return curve, curve.nearest(0.0)
+    return curve, curve.position(0.0)
 
 
 def measured(head: Head, base: Head, test: Features, classes: ClassTable, limit: float) -> Measured:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,16 @@ def test_trade_off__is_the_accuracy_at_every_offset(seed: int, size: int) -> Non
         got = curve.at(position)
         for name, value in expected.items():
             assert got[name] == (None if value is None else pytest.approx(value))
+
+
+def test_position__has_the_accuracy_of_any_offset() -> None:
+    contest = make_contest(3, 200)
+    contest = replace(contest, gap=contest.gap**3 / 16)  # not evenly apart
+    curve = trade_off(contest, CLASSES).shifted(2.0)
+    for offset in np.random.default_rng(0).uniform(-8, 8, 100):
+        expected = tier_accuracy(contest.correct(offset), contest.labels, CLASSES)
+        got = curve.at(curve.position(offset + 2.0))
+        assert got == {name: pytest.approx(value) for name, value in expected.items()}
 
 
 def test_best_offset__is_the_best_of_all() -> None:
