@@ -48,7 +48,7 @@ def test_trade_off__is_the_accuracy_at_every_offset(seed: int, size: int) -> Non
 
 def test_position__has_the_accuracy_of_any_offset() -> None:
     contest = make_contest(3, 200)
-    contest = replace(contest, gap=contest.gap**3 / 16)  # not evenly apart
+    contest = replace(contest, gap=(contest.gap**3 / 16).astype(np.float32))  # not evenly apart
     curve = trade_off(contest, CLASSES).shifted(2.0)
     for offset in np.random.default_rng(0).uniform(-8, 8, 100):
         expected = tier_accuracy(contest.correct(offset), contest.labels, CLASSES)
