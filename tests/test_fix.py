@@ -82,6 +82,16 @@ def test_fix__nothing_is_written_where_the_base_model_is_kept(work: Path, fixed:
     assert all((base[name] == kept[name]).all() for name in base)
 
 
+def test_patch__the_command_that_it_names_restores_the_file(work: Path, fixed: str) -> None:
+    before = (work / "model.safetensors").read_bytes()
+    file = work / "my own.safetensors"
+    file.write_bytes(before)
+    done = shell("alphafix patch 'my own.safetensors' --run fixed --in-place", work)
+    assert file.read_bytes() != before
+    shell(done.stderr.rsplit("`", 2)[1], work)
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
