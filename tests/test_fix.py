@@ -46,6 +46,7 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
     measured = {"base": top1.base.value, "corrected": top1.corrected.value}
     assert measured == pytest.approx(accuracy)
     assert accuracy["base"] - accuracy["corrected"] <= 1
+    assert "test: 72 images, 6 of each of 12 classes" in fixed
     row = [line for line in fixed.splitlines() if line.startswith("overall")][-1]
     assert f"{accuracy['base']:.1f}  " in row
     assert f"{accuracy['corrected']:.1f}  " in row
@@ -63,6 +64,32 @@ def test_fix__what_breaks_a_limit_is_not_written(work: Path, fixed: str) -> None
     done = shell(line, work, code=3)
     assert "a gate is not met" in done.stderr
     assert not (work / "other.safetensors").exists()
+
+
+def test_fix__nothing_is_written_where_the_base_model_is_kept(work: Path, fixed: str) -> None:
+    # No correction can be sure of this on so few validation images.
+    line = FIX.replace("--run fixed", "--run kept") + " -o kept.safetensors --max-overall-drop 0 "
+    line += "--set train.confidence=0.9999"
+    for _ in range(2):
+        done = shell(line, work, code=3)
+        assert done.stdout == ""
+        assert "no correction is good enough: nothing is patched" in done.stderr
+        assert "allow more with --max-overall-drop" in done.stderr
+        assert not (work / "kept.safetensors").exists()
+    done = shell("alphafix patch model.safetensors --run kept -o kept.safetensors", work)
+    assert "nothing is corrected, the base model is kept: " in done.stderr
+    base, kept = (load_file(work / name) for name in ("model.safetensors", "kept.safetensors"))
+    assert all((base[name] == kept[name]).all() for name in base)
+
+
+def test_patch__the_command_that_it_names_restores_the_file(work: Path, fixed: str) -> None:
+    before = (work / "model.safetensors").read_bytes()
+    file = work / "my own.safetensors"
+    file.write_bytes(before)
+    done = shell("alphafix patch 'my own.safetensors' --run fixed --in-place", work)
+    assert file.read_bytes() != before
+    shell(done.stderr.rsplit("`", 2)[1], work)
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -170,11 +170,10 @@ class SplitSources:
             if not counts.any():
                 logger.info("%s: %s images of no known class", split, f"{len(labels):,}")
                 continue
-            numbers = (len(labels), counts.min(), counts.max(), num_classes)
-            logger.info(
-                "%s: %s images, %s to %s of each of %s classes",
-                *(split, *(f"{number:,}" for number in numbers)),
-            )
+            low, high = f"{counts.min():,}", f"{counts.max():,}"
+            each = low if low == high else f"{low} to {high}"
+            images, classes = f"{len(labels):,}", f"{num_classes:,}"
+            logger.info("%s: %s images, %s of each of %s classes", split, images, each, classes)
 
     def record(self, split: str) -> dict[str, Any]:
         """How the labels of a split were read, as JSON data."""

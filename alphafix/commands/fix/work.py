@@ -10,11 +10,13 @@ from alphafix.commands.command import Watch
 from alphafix.commands.fix.options import FixOptions
 from alphafix.commands.run.work import Task, carry_out, checked, plan, refuse_to_replace
 from alphafix.documents import Node, Place
+from alphafix.errors import GateError, option
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.models.loading import own_file
 from alphafix.recipes.recipe import Recipe, Step, with_settings
 from alphafix.run.artifact import State
-from alphafix.run.directory import REPORT, Run
+from alphafix.run.directory import CORRECTION, REPORT, Run
+from alphafix.values.correction import Correction
 
 # Where a setting's value is from, in an error about it.
 _HERE = Place("alphafix fix")
@@ -57,7 +59,8 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
     Raises:
         InputError: If a setting names an unknown stage or option, or a value is wrong.
         TargetExistsError: If a stage would replace a result and may not.
-        GateError: If the correction loses more than it may; nothing is patched then.
+        GateError: If no correction is better than the base model within the limit, or the one
+            that was chosen loses more than it may; nothing is patched then.
         AlphafixError: Whatever else a stage raises.
     """
     run = Run(options.run)
@@ -69,7 +72,10 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
     if on == "val":
         watch.say("there are no test images: the limit is held on those that it was chosen with")
         tasks = plan(checked(_recipe(options, on)))
-    results |= carry_out(tasks[1:], options.overwrite, watch, chain=tasks)
+    trained = 1 + [task.label for task in tasks].index("train")
+    results |= carry_out(tasks[1:trained], options.overwrite, watch, chain=tasks)
+    _refuse_base(Correction.load(run.require(CORRECTION)))
+    results |= carry_out(tasks[trained:], options.overwrite, watch, chain=tasks)
     patched, page = (_result(task, results) for task in tasks if task.label in ("patch", "report"))
     return FixResult(
         patched=Path(patched["target"]),
@@ -77,6 +83,21 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
         evaluation=Evaluation.load(run.path(REPORT)),
         tasks=tasks,
     )
+
+
+def _refuse_base(correction: Correction) -> None:
+    """Refuse to ship the base model as if it were corrected.
+
+    Raises:
+        GateError: If training kept the base model.
+    """
+    if correction.is_base:
+        raise GateError(
+            "no correction is good enough: nothing is patched, your model stays as it is",
+            got=correction.kept_because,
+            expected="a correction that gains for the rare classes within the limit",
+            todo=f"allow more with {option('max_overall_drop')}, or give more validation images",
+        )
 
 
 def _recipe(options: FixOptions, on: str) -> Recipe:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from alphafix.checkpoints.patch.planning import PatchPlan
 from alphafix.commands.command import Shown
 from alphafix.commands.patch.effect import Effect
@@ -12,8 +14,8 @@ from alphafix.values.display import Table
 
 DONE = {
     "copy": "written and verified",
-    "in place": "changed in place and verified; `alphafix patch --revert` restores it",
-    "delta": "the changed rows alone; apply them with `alphafix patch MODEL --apply`",
+    "in place": "changed in place and verified; `alphafix patch --revert {file}` restores it",
+    "delta": "the changed rows alone; apply them with `alphafix patch {file} --apply {target}`",
     "up to date": "up to date",
     "dry run": "nothing was written",
     "revert": "the changed bytes are the original's again",
@@ -27,7 +29,8 @@ def show(found: PatchResult, options: PatchOptions) -> Shown:
         told.append(_changes(found.plan))
     if found.effect is not None:
         told += _effect(found.effect)
-    told.append(f"{found.target}: {DONE[found.action]}")
+    file, target = (shlex.quote(str(path)) for path in (options.file, found.target))
+    told.append(f"{found.target}: {DONE[found.action].format(file=file, target=target)}")
     return Shown(str(found.target), told)
 
 

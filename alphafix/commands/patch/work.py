@@ -257,6 +257,8 @@ def _from_run(
     correction = Correction.load(file)
     if options.correction is not None:
         _require_same_head(run, file, correction)
+    if (why := correction.kept_because) is not None:
+        logger.warning("nothing is corrected, the base model is kept: %s", why)
     plan, effect = _plan(options, head, correction), None
     if options.measure:
         written = plan.written(correction)
