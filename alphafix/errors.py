@@ -187,3 +187,14 @@ class MissingPackageError(AlphafixError):
 
 class GateError(AlphafixError):
     """A result is fine but does not meet a limit that the user set (exit code 3)."""
+
+
+class Interruption(KeyboardInterrupt):
+    """The user interrupted, and there is more to say of it than that nothing is half-written."""
+
+    def text(self, spelling: Spelling = in_python) -> str:
+        """In which state things are, with options spelt for whom it is shown to."""
+        return spelt(str(self.args[0]), spelling)
+
+    def __str__(self) -> str:
+        return self.text()

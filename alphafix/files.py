@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import stat
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -45,107 +47,220 @@ def refuse_existing(path: Path, *, overwrite: bool, todo: str = "") -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, overwrite: bool = False, mode: int | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, *, overwrite: bool = False, like: Path | None = None) -> Iterator[Path]:
     """Yield a path to write to; what is there becomes ``path`` if the block succeeds.
 
-    Where the file system can, the data has no name until it is whole, so that even a kill leaves
-    nothing. It is flushed to the disk before it gets its name, and the folder after that, so that a
-    crash leaves either the old file or the new one. Without ``overwrite`` the name is taken
-    exclusively: of two that write the same path, one fails.
+    See `atomic_paths`, of which this is the one-file form.
+    """
+    with atomic_paths([path], overwrite=overwrite, like=[like]) as (draft,):
+        yield draft
+
+
+@contextlib.contextmanager
+def atomic_paths(
+    paths: Sequence[Path],
+    *,
+    overwrite: bool = False,
+    like: Sequence[Path | None] = (),
+    check: Callable[[Path], None] | None = None,
+) -> Iterator[list[Path]]:
+    """Yield paths to write to; what is there becomes ``paths`` if the block succeeds.
+
+    Where the file system can, the data has no name until all of it is whole, so that even a kill
+    leaves nothing; elsewhere the next that writes the same path clears it away. It is flushed to
+    the disk before it gets its name, and the folder after that, so that a crash leaves either the
+    old file or the new one. The names are given in the order of ``paths``. Without ``overwrite``
+    they are taken exclusively: of two that write the same path, one fails.
 
     Args:
-        path: The file to write.
-        overwrite: Whether it may be there already.
-        mode: Its permissions; by default those that a new file gets. Nobody else can read
-            the data before.
+        paths: The files to write.
+        overwrite: Whether they may be there already.
+        like: For each, a file that it may be read by no more people than, or None. Nobody else
+            can read the data before it is whole.
+        check: Called with the last draft once all others have their names.
 
     Raises:
-        TargetExistsError: If ``path`` exists and ``overwrite`` is false.
-        InputError: If the folder cannot be written or the disk is full.
+        TargetExistsError: If one exists and ``overwrite`` is false.
+        InputError: If a folder cannot be written or the disk is full.
     """
-    refuse_existing(path, overwrite=overwrite)
+    for path in paths:
+        refuse_existing(path, overwrite=overwrite)
+    made: list[Path] = []
+    named: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _draft(path) as (draft, descriptor, usual):
-            yield draft
-            os.fchmod(descriptor, usual if mode is None else mode)
-            os.fsync(descriptor)
-            _publish(draft, path, overwrite=overwrite)
-    except FileExistsError as error:
-        refuse_existing(path, overwrite=False)
-        raise _cannot_write(path, error) from error
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with contextlib.ExitStack() as stack:
+            drafts = []
+            for path in paths:
+                made += _make_folders(path.parent)
+                drafts.append(stack.enter_context(_draft(path)))
+            yield [draft.file for draft in drafts]
+            for draft, model in zip_longest(drafts, like):
+                most = 0o777 if model is None else stat.S_IMODE(model.stat().st_mode)
+                os.fchmod(draft.descriptor, draft.usual & most)
+                os.fsync(draft.descriptor)
+            for path, draft in zip(paths, drafts, strict=True):
+                if check is not None and path is paths[-1]:
+                    check(draft.file)
+                _publish(draft, path, overwrite=overwrite)
+                named.append(path)
+    except BaseException as error:
+        if not overwrite:  # these names were free: what has them is ours
+            for path in tuple(named):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    named.remove(path)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # unless something is in it
+        if isinstance(error, FileExistsError):
+            for path in paths:
+                refuse_existing(path, overwrite=False)
+        if isinstance(error, OSError):
+            raise _cannot_write(paths, error, named) from error
+        raise
     try:
-        _flush(path.parent)
+        for folder in dict.fromkeys([path.parent for path in (*paths, *reversed(made))]):
+            flush(folder)
     except OSError as error:
-        raise InputError(
-            f"{path} is there and whole, but the disk did not confirm it",
+        raise UnconfirmedError(
+            f"{paths[-1]} is there and whole, but the disk did not confirm it",
             got=error.strerror or str(error),
             expected="a disk that keeps what it is told to",
             todo="check the disk; after a power cut the file may be gone",
         ) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
+class UnconfirmedError(InputError):
+    """A file was written, but may be gone after a power cut."""
+
+
+def _cannot_write(paths: Sequence[Path], error: OSError, done: Sequence[Path]) -> InputError:
+    state = "what was there before still is"
+    if done:
+        state = f"{', '.join(file.name for file in done)} is new already, the others are not"
     return InputError(
-        f"cannot write {path}",
+        f"cannot write {' and '.join(map(str, paths))}",
         got=error.strerror or str(error),
         expected="a folder that can be written and a disk with room",
-        todo="nothing was changed; mend it and give the same command again",
+        todo=f"{state}; mend it and give the same command again",
     )
 
 
-@contextlib.contextmanager
-def _draft(path: Path) -> Iterator[tuple[Path, int, int]]:
-    """An empty file on the file system of ``path``, without a name if that is possible.
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those above it; return those that were not there, the outermost first."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+    return missing[::-1]
 
-    Yields:
-        Its path, a descriptor, and the permissions that a new file gets here.
+
+@dataclass(frozen=True)
+class _Draft:
+    """A file that is being written.
+
+    Attributes:
+        file: A path by which to write it.
+        descriptor: The open file, locked.
+        usual: The permissions that a new file gets here.
+        named: Whether ``file`` is its name, beside the file that it is to be.
     """
-    named = None
+
+    file: Path
+    descriptor: int
+    usual: int
+    named: bool
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[_Draft]:
+    """An empty file on the file system of ``path``, without a name if that is possible."""
+    _clear(path)
+    named = False
     try:
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
-        draft = Path(f"/proc/self/fd/{descriptor}")
-        if not draft.exists():  # without /proc it could get no name
+        file = Path(f"/proc/self/fd/{descriptor}")
+        if not file.exists():  # without /proc it could get no name
             os.close(descriptor)
             raise OSError(errno.EOPNOTSUPP, "no /proc")
-    except (AttributeError, OSError):  # another system, or a file system without
-        named = draft = _temporary(path)
-        descriptor = os.open(named, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    os.fchmod(descriptor, 0o600)
+    except AttributeError:  # another system
+        named = True
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS:
+            raise
+        named = True
+    if named:
+        file, descriptor = _named(path)
     try:
-        yield draft, descriptor, usual
+        _hold(descriptor)  # before it gets a name
+        usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.fchmod(descriptor, 0o600)
+        yield _Draft(file, descriptor, usual, named)
     finally:
+        if named:
+            file.unlink(missing_ok=True)
         os.close(descriptor)
-        if named is not None:
-            named.unlink(missing_ok=True)
 
 
-def _publish(draft: Path, path: Path, *, overwrite: bool) -> None:
+def _clear(path: Path) -> None:
+    """Remove what killed processes left of a file half-written."""
+    for left in _temporaries(path):
+        if not os.path.lexists(left):
+            break
+        _sweep(left)
+
+
+# What a file system without files that have no name says; old kernels open the folder itself.
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+
+
+def _named(path: Path) -> tuple[Path, int]:
+    """Make and lock a file beside ``path``, under the first name of its own that is free."""
+    for file in _temporaries(path):
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            _hold(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return file, descriptor
+            os.close(descriptor)  # somebody has cleared it away before it was locked
+    raise AssertionError("there is always another name")
+
+
+def _publish(draft: _Draft, path: Path, *, overwrite: bool) -> None:
     """Give a draft its name; with ``overwrite`` in the place of what has it."""
     if not overwrite:
         _link(draft, path)
         return
-    named = draft
-    if draft.parent != path.parent:  # it has no name yet
-        named = _temporary(path)
-        _link(draft, named)
-    os.replace(named, path)
+    if draft.named:
+        os.replace(draft.file, path)
+        return
+    for file in _temporaries(path):
+        try:
+            _link(draft, file)
+        except FileExistsError:
+            continue
+        try:
+            os.replace(file, path)
+        except OSError:
+            file.unlink(missing_ok=True)
+            raise
+        return
 
 
-def _link(draft: Path, path: Path) -> None:
+def _link(draft: _Draft, path: Path) -> None:
     """Give a file one more name, which must be free."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:  # with a folder given, Python's link follows /proc/self/fd/N to the file itself
-        os.link(draft, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.link(draft.file, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
     except OSError as error:
-        if error.errno not in _NO_LINKS or draft.parent != path.parent:
+        if error.errno not in _NO_LINKS or not draft.named:
             raise
         # No second names here (FAT, some network file systems): the name is taken, then filled.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(draft, path)
+        os.replace(draft.file, path)
     finally:
         os.close(folder)
 
@@ -153,19 +268,59 @@ def _link(draft: Path, path: Path) -> None:
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def _temporary(path: Path) -> Path:
-    """A name beside ``path`` that `remove_temporary` knows; not longer than names may be."""
-    return path.with_name(f"{_stem(path.name)}.{uuid.uuid4().hex[:8]}.tmp")
+def _temporaries(path: Path) -> Iterator[Path]:
+    """Names beside ``path`` for what is being written; not longer than names may be.
+
+    The same ones each time, so that whoever writes the same path finds what a kill has left.
+    """
+    for number in count():
+        yield path.with_name(f"{_stem(path.name)}.{number}.tmp")
 
 
 def _stem(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:200])}"
 
 
+def _hold(descriptor: int) -> None:
+    """Show to others, for as long as it is open, that a file is being written."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sweep(file: Path) -> None:
+    """Remove a file that somebody began to write, unless they still do."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # gone by now, or somebody else's
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink(missing_ok=True)
+    except OSError:  # it is being written, or that cannot be told here
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def remove_temporary(folder: Path, name: str = "") -> None:
     """Remove what a killed process left of a file (of any, or of ``name``) half-written."""
     for path in folder.glob(f"{glob.escape(_stem(name))}*.tmp"):
-        path.unlink(missing_ok=True)
+        _sweep(path)
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there already with just these bytes, as a killed command leaves it."""
+    if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
+        return False
+    settle(path)
+    return True
+
+
+def settle(path: Path) -> None:
+    """Finish what a killed command has not done for a file that is whole already."""
+    _clear(path)
+    flush(path)
+    flush(path.parent)
 
 
 def digest(value: object) -> str:
@@ -174,7 +329,8 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the disk confirm a file's bytes, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -224,8 +380,9 @@ def write_tensors(
     *,
     overwrite: bool = False,
     sealed: bool = True,
+    like: Path | None = None,
 ) -> None:
-    """Write arrays and JSON metadata as one safetensors file, whole or not at all.
+    """Write arrays and JSON metadata as one safetensors file (see `atomic_paths`).
 
     Unless it is not to be ``sealed`` (a model, whose rows a patch changes), the metadata holds a
     hash of both, by which `read_tensors` knows a changed byte.
@@ -240,7 +397,7 @@ def write_tensors(
     text = json.dumps({**metadata, **seal}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
     data = save(contiguous, metadata={METADATA_KEY: text})
-    with atomic_path(path, overwrite=overwrite) as temporary:
+    with atomic_path(path, overwrite=overwrite, like=like) as temporary:
         temporary.write_bytes(data)
 
 

@@ -32,10 +32,12 @@ class FinishedTrials:
     Attributes:
         folder: Where they are.
         made_from: Hash of the data; trials of other data are not found.
+        like: A file that no fewer people can read, such as the head's.
     """
 
     folder: Path
     made_from: str
+    like: Path | None = None
 
     def get(self, key: str) -> Trials | None:
         """The trials kept under ``key``, or None."""
@@ -51,7 +53,8 @@ class FinishedTrials:
     def put(self, key: str, trials: Trials) -> None:
         """Keep trials under ``key``."""
         metadata = {"trials": trials.to_metadata()}
-        write_tensors(self._path(key), trials.tensors(), metadata, overwrite=True)
+        path = self._path(key)
+        write_tensors(path, trials.tensors(), metadata, overwrite=True, like=self.like)
 
     def clear(self) -> None:
         """Remove all that is kept."""

@@ -252,10 +252,7 @@ def patch(
         return alone(run_stage, given)
     if "run" in options:
         raise InputError("run does not go together with a correction that is given as a value")
-    from alphafix.checkpoints import find_head
-
-    own = find_head(Path(file), name=options.get("head")) if of is None else of
-    return patch_values(options_of(PatchOptions, options, file=file), own, correction, Watch())
+    return patch_values(options_of(PatchOptions, options, file=file), of, correction, Watch())
 
 
 def inspect(file: str | Path, **options: Unpack[InspectKeywords]) -> Inspection:

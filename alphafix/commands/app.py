@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from alphafix.commands import LINES, group
-from alphafix.errors import AlphafixError, GateError
+from alphafix.errors import AlphafixError, GateError, Interruption, on_command_line
 from alphafix.shown import visible
 
 
@@ -35,14 +35,11 @@ class Commands(TyperGroup):
         """Run a command: exit codes 0 done, 1 failed, 2 usage, 3 a gate was not met."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            told = "error: interrupted; no result was left half-written"
-            if ctx.invoked_subcommand == "patch":
-                told += (
-                    "; a model file that was being changed in place has its undo record beside it "
-                    "(alphafix patch --revert)"
-                )
-            typer.echo(told, err=True)
+        except KeyboardInterrupt as interrupt:
+            state = "no result was left half-written"
+            if isinstance(interrupt, Interruption):
+                state = interrupt.text(on_command_line)
+            typer.echo(f"error: interrupted; {visible(state)}", err=True)
             raise typer.Exit(1) from None
         except BrokenPipeError:  # whoever read the result has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,6 +22,7 @@ from alphafix.files import (
     read_metadata,
     read_object,
     remove_temporary,
+    settle,
     write_json,
 )
 from alphafix.reading.boundary import reading
@@ -102,6 +103,8 @@ class Artifact:
         if overwrite:
             return False  # even a result that says it is right may be damaged
         if self.state is State.CURRENT:
+            self.finish()  # a killed command may not have come to that
+            settle(self.path)
             return True
         for earlier in (self.recorded(), self.begun()):
             if earlier is not None and digest(earlier) != digest(self.plan):

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from alphafix.errors import AlphafixError, InputError, option
@@ -37,7 +37,7 @@ def locked(
     shared: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[None]:
-    """Hold the lock of a folder or file that is there.
+    """Hold the lock of a folder or file that is there, and is still there once it is held.
 
     Args:
         path: The folder or file.
@@ -49,6 +49,41 @@ def locked(
         LockedError: If another process still holds it; which one is said where that is known.
         InputError: If it cannot be opened.
     """
+    deadline = time.monotonic() + wait
+    while True:
+        descriptor = _open(path)
+        try:
+            found = os.fstat(descriptor)
+            key = (found.st_dev, found.st_ino)
+            if key not in _HELD:
+                _take(descriptor, path, key[1], deadline, shared, say)
+            if not _is_at(path, key):  # replaced by a rename, or removed, while we waited
+                continue
+            _HELD[key] = _HELD.get(key, 0) + 1
+            try:
+                yield
+                return
+            finally:
+                if descriptor in _DESCRIPTORS:  # not in a forked process
+                    _give_up(descriptor, key)
+        finally:
+            if descriptor in _DESCRIPTORS:
+                _DESCRIPTORS.discard(descriptor)
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def all_locked(
+    paths: Iterable[Path], *, wait: float = 0.0, say: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
+    """Hold the locks of several files, such as those of one model (see `locked`)."""
+    with contextlib.ExitStack() as stack:
+        for path in sorted(path.resolve() for path in paths):  # in one order, or two would block
+            stack.enter_context(locked(path, wait=wait, say=say))
+        yield
+
+
+def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -58,21 +93,15 @@ def locked(
             expected="a file or folder that can be read",
         ) from error
     _DESCRIPTORS.add(descriptor)
+    return descriptor
+
+
+def _is_at(path: Path, key: tuple[int, int]) -> bool:
     try:
-        found = os.fstat(descriptor)
-        key = (found.st_dev, found.st_ino)
-        if key not in _HELD:
-            _take(descriptor, path, key[1], wait, shared, say)
-        _HELD[key] = _HELD.get(key, 0) + 1
-        try:
-            yield
-        finally:
-            if descriptor in _DESCRIPTORS:  # not in a forked process
-                _give_up(descriptor, key)
-    finally:
-        if descriptor in _DESCRIPTORS:
-            _DESCRIPTORS.discard(descriptor)
-            os.close(descriptor)
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == key
 
 
 def _give_up(descriptor: int, key: tuple[int, int]) -> None:
@@ -100,10 +129,15 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _take(
-    descriptor: int, path: Path, inode: int, wait: float, shared: bool, say: Callable[[str], None]
+    descriptor: int,
+    path: Path,
+    inode: int,
+    deadline: float,
+    shared: bool,
+    say: Callable[[str], None],
 ) -> None:
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-    deadline, told = time.monotonic() + wait, False
+    told = False
     while True:
         try:
             fcntl.flock(descriptor, how)

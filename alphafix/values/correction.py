@@ -250,8 +250,8 @@ class Correction(Displayed):
             chosen=Chosen(settings, val, base),
         )
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write the correction as safetensors.
+    def save(self, path: Path, *, overwrite: bool = False, like: Path | None = None) -> None:
+        """Write the correction as safetensors; no more people can read it than ``like``.
 
         The tensors are ``classes``, ``rows``, ``biases``, ``trial_neighbors``,
         ``trial_alphas`` and ``trial_biases`` where there are trials, and ``curve_offsets``,
@@ -271,7 +271,7 @@ class Correction(Displayed):
             metadata["trials"] = self.trials.to_metadata()
         if self.curve is not None:
             tensors |= self.curve.tensors()
-        write_tensors(path, tensors, metadata, overwrite=overwrite)
+        write_tensors(path, tensors, metadata, overwrite=overwrite, like=like)
 
     @classmethod
     def load(cls, path: Path) -> Correction:

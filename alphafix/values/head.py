@@ -195,9 +195,17 @@ class Head(Displayed):
         return Head(weight=weight, bias=bias, scale=self.scale, source=self.source)
 
     def save(
-        self, path: Path, *, provenance: dict[str, Any] | None = None, overwrite: bool = False
+        self,
+        path: Path,
+        *,
+        provenance: dict[str, Any] | None = None,
+        overwrite: bool = False,
+        like: Path | None = None,
     ) -> None:
-        """Write the head as safetensors with the tensors ``weight`` and ``bias``."""
+        """Write the head as safetensors with the tensors ``weight`` and ``bias``.
+
+        No more people can read it than ``like``, the model's file.
+        """
         tensors = {"weight": self.weight}
         if self.bias is not None:
             tensors["bias"] = self.bias
@@ -207,7 +215,7 @@ class Head(Displayed):
             "source": None if self.source is None else asdict(self.source),
             "provenance": provenance,
         }
-        write_tensors(path, tensors, metadata, overwrite=overwrite)
+        write_tensors(path, tensors, metadata, overwrite=overwrite, like=like)
 
     @classmethod
     def load(cls, path: Path) -> Head:

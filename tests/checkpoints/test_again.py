@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ def test_again__in_place_with_other_rows_is_refused(work: Path) -> None:
     content[at : at + 4] = b"\0\0\0\0"
     model.write_bytes(content)
     assert state(given) is State.MISSING
-    with pytest.raises(TargetExistsError, match="has been patched in place"):
+    with pytest.raises(InputError, match="has been changed since it was patched in place"):
         patch(given)
     assert model.read_bytes() == content
     assert undo_path(model).is_file()
@@ -145,8 +147,9 @@ def test_again__a_delta_makes_no_run_directory(work: Path) -> None:
     given = options(work, run=work / "nowhere", apply=delta)
     patch(given)
     assert not (work / "nowhere").exists()
-    with pytest.raises(TargetExistsError):
-        patch(given)
+    before = contents(work)
+    patch(given)  # it is there just as it would be written
+    assert contents(work) == before
     with_run = options(work, apply=delta, overwrite=True)
     patch(with_run)
     assert patch(with_run.model_copy(update={"overwrite": False})).action == "up to date"
@@ -176,3 +179,45 @@ def test_again__a_shard_that_changed_is_seen(tmp_path: Path) -> None:
     shard = tmp_path / "part-0.safetensors"
     shard.write_bytes(shard.read_bytes()[:-4] + b"\0\0\0\1")
     assert state(given) is State.OTHER
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_patch__all_that_holds_weights_takes_the_mode_of_the_model(way: str, work: Path) -> None:
+    model = work / "model.safetensors"
+    for mode in (0o600, 0o666):
+        model.chmod(mode)
+        result = patch(options(work, **WAYS[way], overwrite=mode == 0o666))
+        written = [file for file in result.files if file != model]
+        umask = os.umask(0o022)
+        os.umask(umask)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in written} == {mode & ~umask}
+        if way == "in place":
+            patch(options(work, revert=True))
+
+
+def test_in_place__a_whole_patch_of_another_correction_is_not_taken_back(work: Path) -> None:
+    patch(options(work, in_place=True))
+    before = contents(work)
+    with pytest.raises(TargetExistsError, match="has been patched in place"):
+        patch(options(work, in_place=True, verify="full"))
+    assert contents(work) == before
+
+
+def test_in_place__an_interruption_puts_the_original_back_and_says_so(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, write = work / "model.safetensors", os.pwrite
+    before = model.read_bytes()
+    calls: list[int] = []
+
+    def interrupted(file: int, data: bytes, offset: int) -> int:
+        calls.append(offset)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return write(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="has its original bytes"):
+        patch(options(work, in_place=True))
+    assert model.read_bytes() == before
+    assert not undo_path(model).exists()

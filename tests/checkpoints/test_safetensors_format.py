@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from alphafix.checkpoints.formats.safetensors_header import read_header
 from alphafix.checkpoints.formats.safetensors_metadata import metadata_splice
 from alphafix.checkpoints.formats.tensors import read_values
-from alphafix.checkpoints.patch.writing import write_copy
+from alphafix.checkpoints.patch.writing import fill_copy
 from alphafix.errors import FileFormatError
 
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name != "__metadata__")
@@ -67,7 +67,7 @@ def test_metadata_splice__adds_one_entry_and_keeps_the_rest(
     with tempfile.TemporaryDirectory() as folder:
         path = write(folder, tensors, metadata)
         target = path.with_name("copy.safetensors")
-        write_copy(path, target, [metadata_splice(path, key, value)])
+        fill_copy(path, target, [metadata_splice(path, key, value)])
         before, after = read_header(path), read_header(target)
         added = {k: v for k, v in after.metadata.items() if k not in before.metadata}
         assert list(added.values()) == [value]

@@ -28,10 +28,11 @@ from alphafix.checkpoints.patch.writing import (
     Span,
     VerificationError,
     compare_piece,
-    write_copy,
+    fill_copy,
 )
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
+from alphafix.files import atomic_paths
 from tests.checkpoints.models import make_correction, write_stages
 from tests.stages import patch
 
@@ -83,7 +84,7 @@ def test_patch__full_disk(room: int, work: Path) -> None:
     before, names = sha256(work / "model.safetensors"), left(work)
     with (
         largest_file(room),
-        pytest.raises(InputError, match=r"(?s)cannot write.*nothing was changed"),
+        pytest.raises(InputError, match=r"(?s)cannot write.*what was there before still is"),
     ):
         patch(options(work, card=work / "README.md"))
     assert left(work) == names
@@ -234,8 +235,8 @@ def test_write_in_place__the_record_of_another_patch_stays(
     """Two patches at once: the one that comes second fails, and takes nothing away."""
     model, of = work / "model.safetensors", Undo.of
 
-    def meanwhile(file: Path, splices: Sequence[Splice]) -> Undo:
-        undo = of(file, splices)
+    def meanwhile(file: Path, splices: Sequence[Splice], made_by: str) -> Undo:
+        undo = of(file, splices, made_by)
         undo_path(file).write_bytes(b"the other's")
         return undo
 
@@ -275,7 +276,7 @@ SPLICES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.binary(ma
 
 @settings(max_examples=80, deadline=None)
 @given(content=st.binary(max_size=300), parts=SPLICES, seed=st.integers(0, 9))
-def test_write_copy__replaces_exactly_the_splices(
+def test_fill_copy__replaces_exactly_the_splices(
     content: bytes,
     parts: list[tuple[int, int, bytes]],
     seed: int,
@@ -293,25 +294,25 @@ def test_write_copy__replaces_exactly_the_splices(
     expected += content[end:]
     source, target = folder / "source", folder / "target"
     source.write_bytes(content)
-    write_copy(source, target, splices)
+    fill_copy(source, target, splices)
     assert target.read_bytes() == expected
     assert source.read_bytes() == content
 
 
-def test_write_copy__pieces_and_moved_data(tmp_path: Path) -> None:
+def test_fill_copy__pieces_and_moved_data(tmp_path: Path) -> None:
     """More than two pieces, with rows that lie across their borders."""
     source, target = tmp_path / "source", tmp_path / "target"
     content = np.random.default_rng(0).bytes(2 * PIECE + 12_345)
     source.write_bytes(content)
     border = PIECE - 100
     splices = [Splice(0, 50, b"h" * 4146), Splice(border - 10, 20, b"r" * 20)]
-    write_copy(source, target, splices)
+    fill_copy(source, target, splices)
     expected = b"h" * 4146 + content[50 : border - 10] + b"r" * 20 + content[border + 10 :]
     assert target.read_bytes() == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_write_copy__many_replacements(
+def test_fill_copy__many_replacements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Rows of all lengths, next to each other or not, some of which move what follows."""
@@ -328,11 +329,11 @@ def test_write_copy__many_replacements(
         end = start + length
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(content)
-    write_copy(source, target, splices)
+    fill_copy(source, target, splices)
     assert target.read_bytes() == b"".join(parts) + content[end:]
 
 
-def test_write_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
+def test_fill_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
     """The original changes under the copy: the comparison sees it, and nothing is left."""
     source = tmp_path / "source"
     source.write_bytes(bytes(200_000))
@@ -345,6 +346,9 @@ def test_write_copy__a_wrong_byte_is_found(tmp_path: Path) -> None:
             whole = Span(0, 0, 200_000)
             compare_piece(original.fileno(), changed.fileno(), whole, [], copy)
 
-    with pytest.raises(VerificationError, match="another byte at 150,000"):
-        write_copy(source, tmp_path / "target", [], check=spoil)
+    with (
+        pytest.raises(VerificationError, match="another byte at 150,000"),
+        atomic_paths([tmp_path / "target"], check=spoil) as (draft,),
+    ):
+        fill_copy(source, draft, [])
     assert os.listdir(tmp_path) == ["source"]

@@ -9,14 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from alphafix.checkpoints import find_head
 from alphafix.commands.command import Watch
+from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import work as run_recipe
 from alphafix.errors import MissingStageError
 from alphafix.run.lock import LockedError, locked
+from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.stages import patch
 
 HOLD = """
 import sys, time
@@ -153,6 +159,47 @@ def test_command__that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None
     done = subprocess.run([*command, *wrong], capture_output=True, text=True)
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_locked__a_file_that_was_replaced_meanwhile_is_locked_as_it_is_now(tmp_path: Path) -> None:
+    model, other = tmp_path / "model", tmp_path / "other"
+    model.touch()
+    other.touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(model)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+
+        def say(text: str) -> None:
+            other.replace(model)
+            holder.kill()
+            holder.wait()
+
+        with locked(model, wait=60, say=say):
+            late = subprocess.run([sys.executable, "-c", HOLD, str(model)], capture_output=True)
+            assert b"in use" in late.stderr
+
+
+@pytest.mark.parametrize("way", [{}, {"in_place": True}, {"delta": True}, {"revert": True}])
+def test_patch__waits_for_who_works_on_the_model(way: dict[str, bool], tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    save_file({"fc.weight": np.eye(12, 16, dtype=np.float32)}, model)
+    head = find_head(model)
+    write_stages(tmp_path / "run", head, make_correction(head))
+    model.chmod(0o400)
+    before = set(tmp_path.iterdir())
+    given = {"run": tmp_path / "run", "file": model, "wait": 0, **way}
+    options = PatchOptions.model_validate(given)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(model)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(LockedError, match=rf"process {holder.pid} "):
+            patch(options)
+        holder.kill()
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.splices import Splice, in_order
 from alphafix.checkpoints.patch.planning import PatchPlan
-from alphafix.checkpoints.patch.writing import VerificationError, Verify, write_copy
+from alphafix.checkpoints.patch.writing import VerificationError, Verify, fill_copy, is_copy
 from alphafix.errors import InputError, option
-from alphafix.files import refuse_existing
+from alphafix.files import atomic_paths, refuse_existing, settle
 from alphafix.progress import Progress, silent
 
 
@@ -109,26 +109,31 @@ def write_copies(
     verify: Verify = "full",
     progress: Progress = silent,
 ) -> None:
-    """Write and verify the copies; the one of the target's name last.
+    """Write and verify the copies; all get their names once all are whole, the target last.
+
+    What is there already just as it would be written, because a command was killed, stays.
 
     Raises:
         TargetExistsError: If one is there already and ``overwrite`` is false.
         InputError: If a folder cannot be written or the disk is full.
         VerificationError: If what was written is not what was to be written.
     """
+    todo = []
     for copy in copies:
-        refuse_existing(copy.target, overwrite=overwrite)
-    for copy in copies:
-        main = copy.source == plan.checkpoint.path
-        write_copy(
-            copy.source,
-            copy.target,
-            copy.splices,
-            overwrite=overwrite,
-            verify=verify,
-            check=partial(_check_listing, plan.checkpoint, copy.target.parent) if main else None,
-            progress=progress,
-        )
+        if not overwrite and is_copy(copy.source, copy.target, copy.splices):
+            settle(copy.target)
+        else:
+            refuse_existing(copy.target, overwrite=overwrite)
+            todo.append(copy)
+    if not todo:
+        return
+    targets, sources = [copy.target for copy in todo], [copy.source for copy in todo]
+    main = copies[-1] if copies[-1] in todo else None
+    check = None if main is None else partial(_check_listing, plan.checkpoint, main.target.parent)
+    with atomic_paths(targets, overwrite=overwrite, like=sources, check=check) as drafts:
+        for copy, draft in zip(todo, drafts, strict=True):
+            with progress(f"writing {copy.target.name}", copy.source.stat().st_size) as advance:
+                fill_copy(copy.source, draft, copy.splices, verify=verify, advance=advance)
 
 
 def _check_listing(original: Checkpoint, folder: Path, written: Path) -> None:

@@ -23,7 +23,7 @@ from alphafix.checkpoints.patch.planning import (
     require_range,
 )
 from alphafix.errors import FileFormatError, InputError, call, option, some
-from alphafix.files import METADATA_KEY, atomic_path
+from alphafix.files import METADATA_KEY, atomic_path, holds
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import parse_json, typed
 from alphafix.values.arrays import Array
@@ -62,7 +62,9 @@ def save_delta(
         "provenance": provenance,
     }
     data = pack(tensors, {METADATA_KEY: json.dumps(metadata)})
-    with atomic_path(path, overwrite=overwrite) as temporary:
+    if not overwrite and holds(path, data):
+        return  # a command that was killed before it could say so
+    with atomic_path(path, overwrite=overwrite, like=plan.changes[0].tensor.file) as temporary:
         temporary.write_bytes(data)
 
 

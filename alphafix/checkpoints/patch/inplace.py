@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.patch.writing import VerificationError, Verify, Written, write_all
 from alphafix.errors import (
-    AlphafixError,
     FileFormatError,
     InputError,
     MissingStageError,
@@ -24,7 +24,7 @@ from alphafix.errors import (
     option,
     some,
 )
-from alphafix.files import read_tensors, write_tensors
+from alphafix.files import flush, read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import ByteArray, IntArray
@@ -44,6 +44,7 @@ class Undo:
         lengths: Their lengths, int64.
         old: Their bytes before, end to end, uint8.
         new: Their bytes after, end to end, uint8.
+        made_by: What tells the command apart that patches the file, or "".
     """
 
     size: int
@@ -51,9 +52,10 @@ class Undo:
     lengths: IntArray
     old: ByteArray
     new: ByteArray
+    made_by: str = ""
 
     @classmethod
-    def of(cls, file: Path, splices: Sequence[Splice]) -> Undo:
+    def of(cls, file: Path, splices: Sequence[Splice], made_by: str = "") -> Undo:
         """Read the bytes that ``splices`` would replace."""
         with file.open("rb") as opened:
             old = b"".join(os.pread(opened.fileno(), s.length, s.offset) for s in splices)
@@ -63,6 +65,7 @@ class Undo:
             lengths=np.array([s.length for s in splices], dtype=np.int64),
             old=np.frombuffer(old, dtype=np.uint8),
             new=np.frombuffer(b"".join(s.data for s in splices), dtype=np.uint8),
+            made_by=made_by,
         )
 
     def splices(self) -> list[Splice]:
@@ -83,10 +86,11 @@ class Undo:
         """Whether the file has all the new bytes."""
         return file.stat().st_size == self.size and bool((self.current(file) == self.new).all())
 
-    def save(self, path: Path) -> None:
-        """Write the record, whole or not at all."""
+    def save(self, file: Path) -> None:
+        """Write the record of a file beside it, whole or not at all, for nobody else to read."""
         tensors = {name: getattr(self, name) for name in ("offsets", "lengths", "old", "new")}
-        write_tensors(path, tensors, {"value": "undo", "size": self.size})
+        metadata = {"value": "undo", "size": self.size, "made_by": self.made_by}
+        write_tensors(undo_path(file), tensors, metadata, like=file)
 
     @classmethod
     def load(cls, path: Path) -> Undo:
@@ -106,7 +110,8 @@ class Undo:
         require_arrays(path, tensors, form)
         with reading(path, "an undo record"):
             size = typed(int, metadata["size"], "size")
-        undo = cls(size=size, **{name: tensors[name] for name in form})
+        made_by = str(metadata.get("made_by", ""))
+        undo = cls(size=size, made_by=made_by, **{name: tensors[name] for name in form})
         total = sum(undo.lengths.tolist())
         longest = undo.size - undo.offsets
         outside = (undo.offsets < 0) | (undo.lengths < 0) | (undo.lengths > longest)
@@ -135,8 +140,52 @@ def refuse_patched(file: Path) -> None:
             f"{file} has been patched in place, or that was cut off",
             got=f"its undo record {undo_path(file).name}",
             expected="the original",
-            todo=f"restore it first with {call('patch', revert=True)}",
+            todo=f"restore it first with {call('patch', revert=True)}; a patch that was cut off is "
+            f"finished by the same command again",
         )
+
+
+def take_back_unfinished(files: Sequence[Path], made_by: str) -> bool:
+    """Restore files whose patch in place was cut off, so that it can be made again.
+
+    A patch that is whole is only taken back for the command that made it, which was cut off
+    before it could say so.
+
+    Args:
+        files: The files of a checkpoint.
+        made_by: What tells the command apart (see `Undo`).
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        TargetExistsError: If another command has patched them, whole.
+        InputError: If a file has been changed by something else since.
+        FileFormatError: If a record is damaged.
+    """
+    changed = [file for file in files if undo_path(file).is_file()]
+    if not changed:
+        return False
+    undos = {file: Undo.load(undo_path(file)) for file in changed}
+    for file, undo in undos.items():
+        _require_ours(file, undo)
+    ours = all(made_by and undo.made_by == made_by for undo in undos.values())
+    if not ours and all(undo.is_done(file) for file, undo in undos.items()):
+        refuse_patched(changed[0])
+    revert(changed)
+    return True
+
+
+def condition(files: Sequence[Path]) -> str:
+    """In which state an interrupted patch in place, or its revert, has left files, in words."""
+    changed = [file for file in files if undo_path(file).is_file()]
+    if not changed:
+        return f"{files[0]} has its original bytes"
+    whole = is_patched(changed)
+    return (
+        f"{changed[0]} is patched{'' if whole else ' in part'}: the same command again finishes "
+        f"it, and {call('patch', revert=True)} restores the original"
+    )
 
 
 def is_patched(files: Sequence[Path]) -> bool:
@@ -146,7 +195,7 @@ def is_patched(files: Sequence[Path]) -> bool:
 
 
 def write_in_place(
-    splices: Mapping[Path, Sequence[Splice]], *, verify: Verify = "rows"
+    splices: Mapping[Path, Sequence[Splice]], *, verify: Verify = "rows", made_by: str = ""
 ) -> list[Path]:
     """Change files in place; all records are on the disk before the first change.
 
@@ -154,6 +203,7 @@ def write_in_place(
         splices: Replaced bytes by file, in order; none may change its file's size.
         verify: "rows" to read the changed bytes again, "full" to hash all others before and
             after too.
+        made_by: What tells the command apart (see `Undo`).
 
     Returns:
         The records.
@@ -170,15 +220,18 @@ def write_in_place(
         size = file.stat().st_size
         if any(splice.moves or splice.end > size for splice in splices[file]):
             raise ValueError(f"{file} cannot be changed in place: bytes would move")
-    undos = {file: Undo.of(file, own) for file, own in splices.items()}
+    undos = {file: Undo.of(file, own, made_by) for file, own in splices.items()}
     saved: list[Path] = []
     try:
         for file, undo in undos.items():
-            undo.save(undo_path(file))
             saved.append(undo_path(file))
-    except AlphafixError:
-        for record in saved:  # and no other: one that came in between is another patch's
-            record.unlink()
+            undo.save(file)
+    except BaseException as error:
+        if isinstance(error, TargetExistsError):
+            saved.pop()  # one that came in between is another patch's
+        for record in saved:
+            with contextlib.suppress(OSError):
+                record.unlink(missing_ok=True)
         raise
     try:
         for file, own in splices.items():
@@ -191,6 +244,9 @@ def write_in_place(
     except OSError as error:
         _roll_back(undos)
         raise _cannot_write(file, error, "the original bytes are back") from error
+    except KeyboardInterrupt:
+        _roll_back(undos)
+        raise
     return saved
 
 
@@ -215,8 +271,22 @@ def _roll_back(undos: Mapping[Path, Undo]) -> None:
                 todo="mend the disk, then restore the original with "
                 f"{call('patch', revert=True)}; the record is beside it",
             ) from error
-    for file in undos:
-        undo_path(file).unlink()
+    _forget(undos)
+
+
+def _forget(files: Iterable[Path]) -> None:
+    """Delete the records of files that have their original bytes."""
+    for file in files:
+        try:
+            undo_path(file).unlink()
+            flush(file.parent)
+        except OSError as error:
+            raise InputError(
+                f"{file} has its original bytes, but its record cannot be deleted for good",
+                got=error.strerror or str(error),
+                expected=f"a folder where {undo_path(file).name} can be deleted",
+                todo="mend that and give the same command again",
+            ) from error
 
 
 def _require_own_name(file: Path) -> None:
@@ -302,11 +372,19 @@ def revert(files: Sequence[Path]) -> list[Path]:
     for file, undo in undos.items():
         _require_ours(file, undo)
     for file, undo in undos.items():
-        _write(file, undo.splices())
+        try:
+            _write(file, undo.splices())
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be restored",
+                got=error.strerror or str(error),
+                expected="a file and a disk that can be written",
+                todo=f"mend that and give the same command again: {undo_path(file).name} still "
+                "holds the original bytes",
+            ) from error
         if (undo.current(file) != undo.old).any():
             raise _wrong(file, "other bytes than the original's")
-    for file in changed:
-        undo_path(file).unlink()
+    _forget(changed)
     return changed
 
 

@@ -60,6 +60,7 @@ def carry_out(
     *,
     read: Sequence[Path] = (),
     also: Sequence[Path] = (),
+    made_by: str = "",
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Write the files of a patch, each whole and verified or not at all.
@@ -71,6 +72,7 @@ def carry_out(
             where it is); None to leave it alone.
         read: What else than the model is read for it.
         also: What else will be written with it, like a card.
+        made_by: What tells the command apart, for the record of a patch in place.
         progress: Told of the copied bytes.
 
     Returns:
@@ -90,7 +92,7 @@ def carry_out(
     elif way.action == "in place":
         splices = plan.checkpoint.format.seal(plan.checkpoint, plan.splices(), None)
         changed, new = tuple(splices), [undo_path(file) for file in splices]
-        write = partial(write_in_place, splices, verify=way.verify or "rows")
+        write = partial(write_in_place, splices, verify=way.verify or "rows", made_by=made_by)
     else:
         copies = plan_copies(plan, target, provenance)
         new = [copy.target for copy in copies]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,8 +20,6 @@ from typing import Literal
 
 from alphafix.checkpoints.formats.splices import Splice
 from alphafix.errors import AlphafixError
-from alphafix.files import atomic_path
-from alphafix.progress import Progress, silent
 
 Verify = Literal["full", "rows"]
 
@@ -52,39 +49,49 @@ class Span:
     length: int
 
 
-def write_copy(
+def fill_copy(
     source: Path,
-    target: Path,
+    draft: Path,
     splices: Sequence[Splice],
     *,
-    overwrite: bool = False,
     verify: Verify = "full",
-    check: Callable[[Path], None] | None = None,
-    progress: Progress = silent,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Write a copy of ``source`` with ``splices``, whole and verified or not at all.
+    """Fill ``draft`` with the bytes of ``source``, with ``splices``, and verify it.
 
     Args:
         source: The original; only read.
-        target: The copy; written under another name first.
+        draft: The file to fill, which nobody else reads yet (see `alphafix.files.atomic_paths`).
         splices: Replaced bytes, in order, not overlapping.
-        overwrite: Whether ``target`` may be there.
         verify: "full" to compare every byte, "rows" to compare the replaced ones.
-        check: Called with the finished copy before it gets its name.
-        progress: Told of the copied bytes.
+        advance: Told of the copied bytes.
 
     Raises:
-        TargetExistsError: If ``target`` is there and ``overwrite`` is false.
-        InputError: If the folder cannot be written or the disk is full.
+        OSError: If it cannot be written.
         VerificationError: If the copy is not as it was to be.
     """
+    _copy(source, draft, splices, source.stat().st_size, verify, advance)
+
+
+def is_copy(source: Path, target: Path, splices: Sequence[Splice]) -> bool:
+    """Whether ``target`` is there already, byte by byte as `fill_copy` would fill it."""
     size = source.stat().st_size
-    mode = stat.S_IMODE(source.stat().st_mode)
-    with atomic_path(target, overwrite=overwrite, mode=mode) as temporary:
-        with progress(f"writing {target.name}", size) as advance:
-            _copy(source, temporary, splices, size, verify, advance)
-        if check is not None:
-            check(temporary)
+    if not target.is_file() or target.stat().st_size != _size_after(size, splices):
+        return False
+    written = _written(splices)
+    try:
+        with source.open("rb", buffering=0) as original, target.open("rb", buffering=0) as copy:
+            for span in spans(splices, size):
+                inside = _inside(written, span)
+                compare_piece(original.fileno(), copy.fileno(), span, inside, target)
+        _compare_written(target, written)
+    except VerificationError:
+        return False
+    return True
+
+
+def _size_after(size: int, splices: Sequence[Splice]) -> int:
+    return size + sum(len(splice.data) - splice.length for splice in splices)
 
 
 def spans(splices: Sequence[Splice], size: int) -> Iterator[Span]:
@@ -132,7 +139,7 @@ def _copy(
         for part in written:
             write_all(copy.fileno(), part)
     _compare_written(target, written)
-    expected = size + sum(len(splice.data) - splice.length for splice in splices)
+    expected = _size_after(size, splices)
     if target.stat().st_size != expected:
         raise _wrong(target, f"{target.stat().st_size:,} bytes", f"{expected:,} bytes")
 

@@ -141,7 +141,7 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         if needed:
             ranks.wait()  # nobody writes before everybody has checked
             if ranks.first:
-                _save_head(run, extractor.head, next(iter(stores.values())), options.overwrite)
+                _save_head(run, extractor.head, next(iter(stores.values())), options)
                 for store in todo.values():
                     store.begin()
             ranks.wait()
@@ -336,10 +336,16 @@ def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
         ) from error
 
 
-def _save_head(run: Run, head: Head, store: Artifact, overwrite: bool) -> None:
+def _save_head(run: Run, head: Head, store: Artifact, options: ExtractOptions) -> None:
     provenance = {**store.plan, "options": of_the_model(store.plan)}
     if not run.has(HEAD) or run.provenance(HEAD) != provenance:
-        head.save(run.path(HEAD), provenance=provenance, overwrite=overwrite)
+        file = options.weights or own_file(options.backbone)
+        head.save(
+            run.path(HEAD),
+            provenance=provenance,
+            overwrite=options.overwrite,
+            like=None if file is None else find_file(file),
+        )
 
 
 def _job(

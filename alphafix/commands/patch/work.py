@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import files_of, find_file
 from alphafix.checkpoints.patch.card import model_card
 from alphafix.checkpoints.patch.delta import load_delta
-from alphafix.checkpoints.patch.inplace import is_patched, refuse_patched, revert
+from alphafix.checkpoints.patch.inplace import (
+    condition,
+    is_patched,
+    refuse_patched,
+    revert,
+    take_back_unfinished,
+)
 from alphafix.checkpoints.patch.patching import Action, Way, carry_out
 from alphafix.checkpoints.patch.planning import PatchPlan, make_plan
 from alphafix.commands.command import Watch
 from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
-from alphafix.errors import StaleInputError, call, option
-from alphafix.files import refuse_existing, sha256_file, write_text
+from alphafix.errors import Interruption, StaleInputError, call, option
+from alphafix.files import digest, holds, refuse_existing, sha256_file, write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
+from alphafix.run.lock import all_locked
+from alphafix.values.arrays import FloatArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
@@ -81,46 +93,78 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
         TargetExistsError: If the target is there already, and not as it would be made.
         VerificationError: If what was written is not what was to be written.
     """
-    if options.revert:
-        return _revert(options)
-    if options.apply is None and options.correction is None:
-        Run(options.run).require(HEAD)
-        Run(options.run).require_fresh(CORRECTION)
-    if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
-        return _up_to_date(options)
-    _refuse_targets(options)
-    if options.apply is not None:
-        result = _carried_out(options, *load_delta(options.apply, options.file), None, watch)
-    else:
-        result = _carried_out(options, *_from_run(options, watch.progress), watch)
-    if options.run.is_dir() and result.plan is not None and not options.dry_run:
-        changed = result.plan.checkpoint.files if options.in_place else ()
-        _record(options).record(file for file in result.files if file not in changed)
-    return result
+    with _alone_with_model(options, watch) as files:
+        if options.revert:
+            return _revert(options, files)
+        if options.apply is None and options.correction is None:
+            Run(options.run).require(HEAD)
+            Run(options.run).require_fresh(CORRECTION)
+        if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
+            return _up_to_date(options)
+        made_by = digest(_record(options).plan)
+        _require_original(options, files, made_by)
+        if options.apply is not None:
+            plan, provenance = load_delta(options.apply, options.file)
+            effect = None
+        else:
+            plan, provenance, effect = _from_run(options, watch.progress)
+        result = _carried_out(options, plan, provenance, effect, made_by, watch)
+        if options.run.is_dir() and result.plan is not None and not options.dry_run:
+            changed = result.plan.checkpoint.files if options.in_place else ()
+            _record(options).record(file for file in result.files if file not in changed)
+        return result
 
 
 def patch_values(
-    options: PatchOptions, head: Head, correction: Correction, watch: Watch
+    options: PatchOptions, head: Head | None, correction: Correction, watch: Watch
 ) -> PatchResult:
-    """As `work`, with a head and its correction that are in no run directory.
+    """As `work`, with a correction and its head that are in no run directory.
+
+    Args:
+        options: The options.
+        head: The head that the correction was made for, or None for the one in the file.
+        correction: The correction.
+        watch: Who is told.
 
     Raises:
         InputError, FileFormatError, TargetExistsError, VerificationError: As `work`.
     """
-    if options.revert:
-        return _revert(options)
-    _refuse_targets(options)
-    plan = _plan(options, head, correction)
-    return _carried_out(
-        options, plan, _provenance(options, head, correction, {}, None), None, watch
-    )
+    with _alone_with_model(options, watch) as files:
+        if options.revert:
+            return _revert(options, files)
+        made_by = digest([options.recorded(), *map(_content, (correction.rows, correction.biases))])
+        _require_original(options, files, made_by)
+        own = find_head(options.file, name=options.head) if head is None else head
+        provenance = _provenance(options, own, correction, {}, None)
+        plan = _plan(options, own, correction)
+        return _carried_out(options, plan, provenance, None, made_by, watch)
 
 
-def _refuse_targets(options: PatchOptions) -> None:
-    """Refuse what is there already, before any long work."""
-    if options.card is not None:
-        refuse_existing(options.card, overwrite=options.overwrite)
-    refuse_patched(find_file(options.file))
+def _content(values: FloatArray | None) -> str:
+    return "" if values is None else hashlib.sha256(values.tobytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _alone_with_model(options: PatchOptions, watch: Watch) -> Iterator[tuple[Path, ...]]:
+    """Hold the locks of the model's files; what an interruption says of them is true."""
+    with all_locked([find_file(options.file)], wait=options.wait, say=watch.say):
+        files = files_of(options.file)
+        try:
+            with all_locked(files, wait=options.wait, say=watch.say):
+                yield files
+        except KeyboardInterrupt:
+            if options.in_place or options.revert:
+                raise Interruption(condition(files)) from None
+            raise
+
+
+def _require_original(options: PatchOptions, files: Sequence[Path], made_by: str) -> None:
+    """Refuse a model that is patched; finish what a command like this one has left."""
+    if not options.in_place or options.dry_run:
+        for file in files:
+            refuse_patched(file)
+    elif take_back_unfinished(files, made_by):
+        logger.warning("%s: a patch that was cut off was taken back", options.file)
 
 
 def _carried_out(
@@ -128,23 +172,28 @@ def _carried_out(
     plan: PatchPlan,
     provenance: dict[str, Any] | None,
     effect: Effect | None,
+    made_by: str,
     watch: Watch,
 ) -> PatchResult:
     target, run = _way(options).target(options.file), Run(options.run)
     read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
+    card = model_card(plan, target.name, provenance or {}, _command(options)).encode()
+    if options.card is not None and not holds(options.card, card):
+        refuse_existing(options.card, overwrite=options.overwrite)
     files = carry_out(
         plan,
         _way(options),
         provenance if options.provenance else None,
         read=[path for path in read if path is not None],
         also=() if options.card is None else (options.card,),
+        made_by=made_by,
         progress=watch.progress,
     )
     if options.dry_run:
         return PatchResult("dry run", target, plan, effect, files)
     if options.card is not None:
-        card = model_card(plan, target.name, provenance or {}, _command(options))
-        write_text(options.card, card, overwrite=options.overwrite)
+        if not holds(options.card, card):
+            write_text(options.card, card.decode(), overwrite=options.overwrite)
         files = (*files, options.card)
     return PatchResult(_way(options).action, target, plan, effect, files)
 
@@ -260,10 +309,11 @@ def _require_same_head(run: Run, file: Path, correction: Correction) -> None:
         )
 
 
-def _revert(options: PatchOptions) -> PatchResult:
-    files = tuple(revert(files_of(options.file)))
+def _revert(options: PatchOptions, files: Sequence[Path]) -> PatchResult:
+    # First, so that whatever cuts this off, the last thing to go is what restores the original.
     _recorded_at(options.model_copy(update={"in_place": True})).unlink(missing_ok=True)
-    return PatchResult("revert", find_file(options.file), files=files)
+    restored = tuple(revert(files))
+    return PatchResult("revert", find_file(options.file), files=restored)
 
 
 def _command(options: PatchOptions) -> str:

@@ -19,7 +19,7 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
-from alphafix.files import digest, write_text
+from alphafix.files import digest, holds, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
 from alphafix.metrics.limits import Limits
@@ -93,10 +93,13 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
             return TrainResult(moved, artifact.path)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
-        return TrainResult(Correction.load(artifact.path), artifact.path)
+        correction = Correction.load(artifact.path)
+        _finish(run, correction)  # which a killed command may not have done
+        return TrainResult(correction, artifact.path)
     destinations = Destinations.of(options.logger, run.folder, tensorboard=options.tensorboard)
     destinations.require()
-    keep = FinishedTrials(run.path(UNFINISHED), digest(artifact.plan["inputs"]))
+    made_from = digest(artifact.plan["inputs"])
+    keep = FinishedTrials(run.path(UNFINISHED), made_from, like=run.path(HEAD))
     given = given_in(run, verify=options.verify)
     found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
     if options.at is not None:
@@ -104,14 +107,22 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     if found.kept_because is not None:
         logger.warning("the base model is kept: %s", found.kept_because)
     correction = replace(found, provenance=dict(artifact.plan))
-    correction.save(artifact.path, overwrite=options.overwrite)
-    if correction.trials is None:
-        run.path(METRICS).unlink(missing_ok=True)  # of an earlier correction
-    else:
-        write_text(run.path(METRICS), history_lines(correction.trials), overwrite=True)
+    correction.save(artifact.path, overwrite=options.overwrite, like=run.path(HEAD))
+    if correction.trials is not None:
         log_history(correction.trials, destinations)
-    keep.clear()
+    _finish(run, correction)
     return TrainResult(correction, artifact.path)
+
+
+def _finish(run: Run, correction: Correction) -> None:
+    """Leave beside a correction its own metrics, and nothing that an interruption needs."""
+    metrics = run.path(METRICS)
+    lines = None if correction.trials is None else history_lines(correction.trials)
+    if lines is None:
+        metrics.unlink(missing_ok=True)  # of an earlier correction
+    elif not holds(metrics, lines.encode()):
+        write_text(metrics, lines, overwrite=True)
+    FinishedTrials(run.path(UNFINISHED), "").clear()
 
 
 def _moved(run: Run, options: TrainOptions) -> Correction | None:
@@ -138,7 +149,7 @@ def _moved(run: Run, options: TrainOptions) -> Correction | None:
     found = Correction.load(path).moved(Point.parse(options.at), head, classes.few)
     provenance = {**earlier, "options": {**made, "at": options.at}}
     moved = replace(found, provenance=provenance)
-    moved.save(path, overwrite=True)
+    moved.save(path, overwrite=True, like=run.path(HEAD))
     logger.info("%s was moved, not trained again", path)
     return moved
 

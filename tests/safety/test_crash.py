@@ -1,0 +1,42 @@
+"""Kills at every change on the disk; `tests.safety.crash` alone does more, and takes minutes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.safety.disk import Step, after_power_cuts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("patch --in-place", 50), ("features import", 50)])
+def test_command__killed_anywhere_is_finished_by_the_same_again(
+    name: str, least: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.safety.crash", str(tmp_path), "--small", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    print(f"{name}: {found['kills']} kill points")
+    assert found["wrong"] == []
+    assert found["kills"] >= least
+
+
+def test_power_cuts__keep_what_was_flushed_and_any_of_the_rest() -> None:
+    steps = [
+        Step("link", 0, path="/w/new"),
+        Step("write", 0, data=b"ab"),
+        Step("sync", 0),
+        Step("write", 0, offset=1, data=b"c"),
+        Step("sync folder", path="/w"),
+    ]
+    states = after_power_cuts("/w", {}, {}, steps)
+    contents = {state.get("/w/new") for state in states}
+    assert contents == {None, b"", b"ab", b"ac"}
+    renamed = [*steps, Step("sync", 0), Step("rename", 0, path="/w/new", other="/w/model")]
+    assert {"/w/new": b"ac"} in after_power_cuts("/w", {}, {}, renamed)
+    assert {"/w/model": b"ac"} in after_power_cuts("/w", {}, {}, renamed)
