@@ -198,6 +198,18 @@ def test_start__from_arrays_gives_the_same_neighbours(
     find_neighbors(options(other, **given))  # again: up to date
 
 
+def test_start__a_head_near_chance_is_told(
+    problem: Problem, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turned = Head(np.roll(problem.head.weight, 1, axis=0), np.roll(problem.head.bias_or_zeros, 1))
+    features, head = save_arrays(tmp_path, replace(problem, head=turned))
+    right = (turned.predict(problem.features["train"]) == problem.labels["train"]).mean()
+    for _ in range(2):  # the second time it is up to date
+        caplog.clear()
+        find_neighbors(options(Run(tmp_path / "other"), features=(str(features),), head=head))
+        assert f"the base head is right on {100 * right:.1f}% of train" in caplog.text
+
+
 def test_start__one_file_a_split(problem: Problem, tmp_path: Path) -> None:
     _, head = save_arrays(tmp_path, problem)
     files = []

@@ -41,7 +41,7 @@ def write_given(run: Run, given: Given, plan: Provenance, progress: Progress) ->
             store_artifact(run.features(split), plan.to_dict()),
             features,
             split=split,
-            num_classes=given.head.num_classes,
+            head=given.head,
             progress=progress,
         )
     given.classes.save(run.path(CLASSES), overwrite=True)

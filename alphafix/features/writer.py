@@ -19,6 +19,7 @@ from alphafix.files import sha256_file, write_json, write_tensors
 from alphafix.progress import Progress, silent
 from alphafix.run.artifact import Artifact
 from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.values.head import Head
 
 
 class FeatureWriter:
@@ -32,6 +33,7 @@ class FeatureWriter:
         num_classes: C.
         dtype: Stored element type: "float32", "float16" or "bfloat16".
         shard_bytes: Size at which a shard is written.
+        head: The head that the features enter, whose hits are counted by class.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class FeatureWriter:
         num_classes: int,
         dtype: str = "float32",
         shard_bytes: int = SHARD_BYTES,
+        head: Head | None = None,
     ) -> None:
         self.folder = folder
         self.num_classes = num_classes
         self.dtype = dtype
         self.shard_bytes = shard_bytes
+        self.head = head
         self.shards: list[Shard] = []
         self.width: int | None = None
         self._features: list[FloatArray] = []
@@ -78,7 +82,7 @@ class FeatureWriter:
         if not self._labels or self.width is None:
             return
         if self._sums is None:
-            self._sums = ClassSums(self.num_classes, self.width)
+            self._sums = ClassSums(self.num_classes, self.width, self.head)
         path = self.folder / f"{len(self.shards):05d}.safetensors"
         labels = np.concatenate(self._labels)
         features = np.concatenate(self._features)
@@ -106,7 +110,7 @@ def write_store(
     features: Features,
     *,
     split: str,
-    num_classes: int,
+    head: Head,
     dtype: str = "float32",
     progress: Progress = silent,
 ) -> FeatureStore:
@@ -116,7 +120,7 @@ def write_store(
         artifact: The store, as `alphafix.features.store.store_artifact` gives it.
         features: The features.
         split: Its split, for the manifest.
-        num_classes: C.
+        head: The head that they enter, of C classes.
         dtype: Stored element type.
         progress: Told of each piece.
 
@@ -124,7 +128,9 @@ def write_store(
         InputError: See `FeatureWriter.add`.
     """
     artifact.begin()
-    writer = FeatureWriter(artifact.path.parent, num_classes=num_classes, dtype=dtype)
+    writer = FeatureWriter(
+        artifact.path.parent, num_classes=head.num_classes, dtype=dtype, head=head
+    )
     with progress(f"import {split}", len(features)) as advance:
         for start, chunk in features.chunks():
             rows = slice(start, start + len(chunk))

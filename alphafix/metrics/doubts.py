@@ -104,12 +104,28 @@ def doubts(
             f"classes: {some(pairs, 3)}): the model's order of classes is probably another one; "
             f"give it with {option('class_map', 'FILE')} or {option('class_order')}"
         ]
-    chance = 100 / len(names)
+    return chance_doubts(
+        splits,
+        "labels, head or transform are probably not those of training; compare "
+        f"the classes' order ({option('class_map')}, {option('class_order')}) and the transform "
+        f"({option('mean')}, {option('std')}, {option('image_size')}, {option('crop_pct')})",
+    )
+
+
+def chance_doubts(
+    splits: Mapping[str, Hits],
+    reason: str = "labels, features and head probably do not belong together; compare the order "
+    "of the classes, and the transform, with those of training",
+) -> list[str]:
+    """The splits on which a base head does about as well as guessing, in sentences.
+
+    Args:
+        splits: What it predicts rightly, by split.
+        reason: Why that is so, probably.
+    """
     return [
         f"the base head is right on {100 * hits.accuracy:.1f}% of {split}, which is about chance "
-        f"({chance:.3g}%): labels, head or transform are probably not those of training; compare "
-        f"the classes' order ({option('class_map')}, {option('class_order')}) and the transform "
-        f"({option('mean')}, {option('std')}, {option('image_size')}, {option('crop_pct')})"
+        f"({100 / len(hits.samples):.3g}%): {reason}"
         for split, hits in splits.items()
         if near_chance(hits)
     ]

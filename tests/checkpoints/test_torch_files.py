@@ -207,6 +207,14 @@ class Settings:
         self.rate = 0.1
 
 
+class Node:
+    """A configuration that knows its parent, as those of OmegaConf do."""
+
+    def __init__(self, parent: Node | None = None) -> None:
+        self.parent = parent
+        self.content = {"parts": [Node(self), Node(self)]} if parent is None else {}
+
+
 def _lightning(state: dict[str, Any]) -> dict[str, Any]:
     return {
         "state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in state.items()},
@@ -224,6 +232,7 @@ SCRIPTS: dict[str, Callable[[dict[str, Any]], Any]] = {
         "model": {"name": "vit"},
         "module": argparse.Namespace(depth=1),
     },
+    "settings that know their parent": lambda state: {"model": state, "args": Node()},
     "one table under another name": lambda state: {"net": state, "opt": {"lr": 1.0}},
     "settings of the script": lambda state: {"model": state, "args": Settings()},
     "a prefix of its own": lambda state: {f"net.{name}": tensor for name, tensor in state.items()},

@@ -16,6 +16,7 @@ from alphafix.metrics.gates import Gates, check_gates, failed
 from alphafix.report.text import text
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Run
 from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 from tests.common import make_problem
 from tests.evaluation.problems import corrected_run
 from tests.stages import evaluate
@@ -201,3 +202,17 @@ def test_gates__what_cannot_be_measured_is_not_met(found: Evaluation) -> None:
     outcome = check_gates(replace(found, tiers=splits), Gates(min_few_gain=-50))[0]
     assert not outcome.met
     assert "n/a" in outcome.line
+
+
+def test_evaluate__a_base_head_near_chance_is_told_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = make_problem(num_classes=16, spread=1.5)
+    turned = Head(np.roll(problem.head.weight, 1, axis=0), np.roll(problem.head.bias_or_zeros, 1))
+    run = corrected_run(tmp_path, replace(problem, head=turned))
+    options = EvaluateOptions(run=run.folder, bootstraps=FAST)
+    right = (turned.predict(problem.features["test"]) == problem.labels["test"]).mean()
+    for _ in range(2):  # the second time it is up to date
+        caplog.clear()
+        evaluate(options)
+        assert f"the base head is right on {100 * right:.1f}% of test" in caplog.text

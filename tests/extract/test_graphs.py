@@ -179,7 +179,7 @@ class Twins(SmallNet):
             nn.init.zeros_(layer.bias)
 
 
-@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("dynamo", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_extract_and_patch__torch_export_with_equal_biases(
     dynamo: bool, tmp_path: Path, photos: Photos, extracted: Extracted
 ) -> None:

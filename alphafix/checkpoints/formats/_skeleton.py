@@ -234,22 +234,29 @@ def read_skeleton(file: IO[bytes]) -> Skeleton:
 def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, View]]:
     """Yield the tensors of nested dictionaries and objects by dotted name, in order.
 
+    An object that is a part of itself, as one that knows its parent is, is entered once.
+
     Raises:
         pickle.UnpicklingError: If they are nested without end, or shared so often that there is no
             end to them.
     """
     visits, seen = 0, set[int]()
-    waiting = [iter([(prefix, value)])]
+    waiting, around = [iter([(prefix, value)])], list[Any]()
     while waiting:
         found = next(waiting[-1], None)
         if found is None:
             waiting.pop()
+            if around:
+                around.pop()
+        elif isinstance(found[1], Inert) and any(found[1] is one for one in around):
+            continue
         elif isinstance(found[1], View):
             yield found[0], found[1]
         elif (inner := _items(*found)) is not None:
             seen.add(id(found[1]))
             visits += 1
             waiting.append(inner)
+            around.append(found[1])
             if len(waiting) > MOST_NESTED or visits > MOST_VISITS * len(seen):
                 raise pickle.UnpicklingError("containers within containers, without end")
 

@@ -15,6 +15,7 @@ from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
 from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.gates import GateResult, Gates, check_gates
 from alphafix.metrics.groups import read_groups
@@ -57,6 +58,7 @@ def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         found = Evaluation.load(artifact.path)
+        _warn(found)
     else:
         found = measure(options, progress=watch.progress).evaluation
         found.save(artifact.path, overwrite=options.overwrite)
@@ -130,9 +132,18 @@ def measure_values(
         Resampling(options.bootstraps, options.seed),
         _provenance(options, run).to_dict(),
     )
-    return evaluate(
+    found = evaluate(
         asked, store, head, correction, shipped=shipped, unknown=unknown, progress=progress
     )
+    _warn(found.evaluation)
+    return found
+
+
+def _warn(evaluation: Evaluation) -> None:
+    """Say that the base head is near chance, if it is."""
+    base = Hits(evaluation.by_class.base, evaluation.by_class.samples)
+    for doubt in chance_doubts({evaluation.on: base}):
+        logger.warning("%s", doubt)
 
 
 def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:

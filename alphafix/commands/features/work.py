@@ -87,7 +87,7 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
         artifact,
         arrays,
         split=options.split,
-        num_classes=len(classes),
+        head=head,
         dtype=options.store_dtype,
         progress=watch.progress,
     )

@@ -12,6 +12,7 @@ from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_text
+from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.shown import csv_text
@@ -63,6 +64,9 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
     classes = earlier.with_thresholds(options.few_below, options.many_above)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
+    if (hits := store.class_hits()) is not None:
+        for doubt in chance_doubts({"train": Hits(hits, earlier.counts)}):
+            logger.warning("%s", doubt)
     changed = classes.thresholds != earlier.thresholds
     artifact = _artifact(run, options)
     if changed:
