@@ -153,6 +153,9 @@ class SplitSources:
             what = self.data.beside(name) if name not in self.chosen.values() else None
             if what is not None:
                 split = usual_split(name) or "val"
+                if split == name:  # it was not asked for
+                    logger.info("%s: not used; %s", what, Words(option("split")))
+                    continue
                 hint = Words(option("split_name", f"{split}={name}"))
                 logger.warning("%s: not used; if it is the split %s: %s", what, split, hint)
         for split, source in self.sources.items():
