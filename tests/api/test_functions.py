@@ -139,8 +139,12 @@ def test_patch__a_correction_in_memory_into_a_model_file(tmp_path: Path) -> None
     patched = load_file(result.target)
     np.testing.assert_array_equal(patched["fc.weight"].numpy(), found.apply(HEAD_VALUE).weight)
     np.testing.assert_array_equal(patched["fc.bias"].numpy(), found.apply(HEAD_VALUE).bias)
+    # What is there is what it would write; anything else is refused.
+    assert alphafix.patch(path, found).target == result.target
+    result.target.write_bytes(b"mine")
     with pytest.raises(TargetExistsError):
         alphafix.patch(path, found)
+    assert result.target.read_bytes() == b"mine"
     again = alphafix.patch(path, found, of=HEAD_VALUE, overwrite=True)
     assert again.target == result.target
 
