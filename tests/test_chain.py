@@ -95,7 +95,7 @@ def chain(work: Path) -> dict[str, subprocess.CompletedProcess[str]]:
             work,
         ),
         "neighbors": shell("alphafix neighbors", work),
-        "train": shell("alphafix train --rho 0.5", work),
+        "train": shell("alphafix train --rho 0.5 --allow-worse", work),
         "patch": shell("alphafix patch model.safetensors", work),
         "evaluate": shell("alphafix evaluate --json", work),
     }

@@ -110,7 +110,7 @@ def test_model__agrees_with_the_correction_on_stored_features(
 ) -> None:
     with caplog.at_level(logging.WARNING, "alphafix"):
         whole = measure(options_for(work)).evaluation
-    assert caplog.records == []
+    assert "otherwise than" not in caplog.text
     stored = measure(options_for(work, model=None)).evaluation
     for ours, theirs in zip(whole.tiers, stored.tiers, strict=True):
         assert ours.figures["top1"] == theirs.figures["top1"]
