@@ -268,6 +268,7 @@ _METRICS: dict[str, Shapes] = {
         },
     },
     "mcnemar": {"mcnemar": {"before": boolean("N"), "after": boolean("N")}},
+    "paired": {"differences": {"first": boolean("N"), "second": boolean("N"), "few": boolean("N")}},
     "predictions": {
         "Predictions.__init__": {
             "predicted": int64("N"),

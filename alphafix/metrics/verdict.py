@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.comparison import Method, Row
 from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
+from alphafix.metrics.paired import PLACES, PROBABLY, SHOWN, Difference, differences
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 
-# Share of bootstrap draws from which a statement is called sure.
+# Share of bootstrap draws from which a method is surely dominated by another.
 SURE = 0.95
-
-# The same where either of two methods may be the better one, which takes both tails: 95% sure
-# that a method wins, and 80% that it probably does.
-WINS, PROBABLY = 0.975, 0.9
 
 # Families whose methods stand in the table under another name too.
 BESIDE = ("choice", "shipped")
@@ -48,6 +47,7 @@ class CommonDraws:
         on: str = "test",
     ) -> None:
         self.methods, self.samples, self.on = tuple(methods), len(labels), on
+        self.correct, self.few = correct, np.isin(labels, classes.few)
         self.point = accuracies(classes, labels, correct)
         self.drawn = bootstrap_accuracies(classes, labels, correct, resampling)
 
@@ -72,23 +72,15 @@ class CommonDraws:
             )
         return tuple(found)
 
-    def difference(self, first: int, second: int, column: int) -> Estimate:
-        """Paired difference of two methods in one tier, first minus second."""
-        values = self.drawn[:, first, column] - self.drawn[:, second, column]
-        low, high = interval(values[:, None])
-        point = self.point[first, column] - self.point[second, column]
-        return Estimate(float(point), float(low[0]), float(high[0]))
+    def differences(self, first: int, second: int) -> dict[str, Difference]:
+        """Paired differences of two methods by tier, first minus second."""
+        return differences(self.correct[:, first], self.correct[:, second], self.few)
 
     def chance(self, first: int, second: int) -> float:
         """Share of draws in which the first method dominates the second."""
         ahead = self.drawn[:, first] - self.drawn[:, second]
         few, overall = ahead[:, FEW], ahead[:, OVERALL]
         return float(((few >= 0) & (overall >= 0) & (few + overall > 0)).mean())
-
-    def trade(self, first: int, second: int) -> float:
-        """Share of draws in which the first is better for few-split classes and worse overall."""
-        ahead = self.drawn[:, first] - self.drawn[:, second]
-        return float(((ahead[:, FEW] > 0) & (ahead[:, OVERALL] < 0)).mean())
 
     def _dominates(self, first: int, second: int) -> bool:
         ahead = self.point[first] - self.point[second]
@@ -145,27 +137,58 @@ def _decision(common: CommonDraws, rows: Sequence[Row], chosen: Mapping[str, int
 
 
 def compared(common: CommonDraws, rows: Sequence[Row], first: int, second: int) -> str:
-    """Two methods that were chosen without these samples, in words that follow certainty."""
-    if common.chance(second, first) > common.chance(first, second):
+    """Two methods that were chosen without these samples, in words that follow certainty.
+
+    Each of few, base and overall is held to its own, which is a certainty of all three together
+    (see `alphafix.metrics.paired`): in at most one of twenty data sets on which both methods are
+    equally good is anything at all said to be shown.
+    """
+    found = common.differences(first, second)
+    known = [tier for tier in ("few", "overall", "base") if tier in found]
+    # The better one is named first: for rare classes if that is known, else where it is.
+    leading = next((found[tier] for tier in known if found[tier].sure >= PROBABLY), None)
+    if leading is not None and not leading.better:
         first, second = second, first
-    one, other = _named(rows[first]), _named(rows[second])
-    few, overall = (common.difference(first, second, column) for column in (FEW, OVERALL))
-    gap = f"few {_signed(few)}, overall {_signed(overall)}"
-    sure = common.chance(first, second)
-    if sure >= PROBABLY:
-        word = "wins against" if sure >= WINS else "is probably better than"
+        found = common.differences(first, second)
+    one, other = f"{_kind(rows[first])}{_named(rows[first])}", _named(rows[second])
+    gap = _gap(found)
+    many = f"with this many {common.on} samples ({common.samples:,})"
+    if leading is None:
         return (
-            f"{_kind(rows[first])}{one} {word} {other}: at least as good for rare classes and "
-            f"overall in {sure:.0%} of the bootstrap draws; {gap}."
+            f"No difference could be shown {many} between {_named(rows[first])} and {other}: {gap}."
         )
-    trade = max(common.trade(first, second), common.trade(second, first))
-    if trade >= PROBABLY:
-        word = "" if trade >= WINS else "probably "
-        return f"It is {word}a trade: {one} against {other}: {gap}."
-    return (
-        f"No difference could be shown with this many {common.on} samples "
-        f"({common.samples:,}) between {one} and {other}: {gap}."
-    )
+    told, questions = _told(found)
+    mine = [found[tier] for tier in ("few", "overall") if tier in found]
+    if all(each.wins or each.not_worse >= SHOWN for each in mine) and any(e.wins for e in mine):
+        return f"{one} wins against {other}: {' and '.join(told)}; {gap}."
+    claims = [each for each in mine if each.sure >= PROBABLY]
+    if len({each.better for each in claims}) == 2:
+        sure = "" if min(each.sure for each in claims) >= SHOWN else "probably "
+        return (
+            f"It is {sure}a trade: {_named(rows[first])} is {' and '.join(told)} than {other}: "
+            f"{gap}."
+        )
+    open_ = f"; {' and '.join(questions)} could not be shown {many}" if questions else ""
+    return f"{one} is {' and '.join(told)} than {other}{open_}: {gap}."
+
+
+def _told(found: Mapping[str, Difference]) -> tuple[list[str], list[str]]:
+    """What is known of the better method, and what is not, each tier in words."""
+    claims = {tier: one for tier, one in found.items() if one.sure >= PROBABLY}
+    told = [claims[tier].told for tier in ("few", "overall") if tier in claims]
+    questions = []
+    for tier in ("few", "overall"):
+        if tier in claims or tier not in found:
+            continue
+        if told and found[tier].not_worse >= PROBABLY:
+            told.append(found[tier].told_not_worse)
+        elif tier == "overall" and "few" in claims:
+            questions.append("whether it costs overall accuracy")
+        else:
+            questions.append(f"which of them is better {PLACES[tier]}")
+    if "base" in claims and questions:
+        told.append(claims["base"].told)
+    return told, questions
 
 
 def _kind(row: Row) -> str:
@@ -220,8 +243,7 @@ def _control(common: CommonDraws, rows: Sequence[Row]) -> list[str]:
         rho = row.method.settings.get("rho")
         other = place.get(f"alphanet random rho {rho:g}") if rho is not None else None
         if row.method.family == "alphanet" and other is not None:
-            few, overall = (common.difference(i, other, column) for column in (FEW, OVERALL))
-            parts.append(f"rho {rho:g}: few {_signed(few)}, overall {_signed(overall)}")
+            parts.append(f"rho {rho:g}: {_gap(common.differences(i, other))}")
     if not parts:
         return []
     return ["Nearest against random neighbours: " + "; ".join(parts) + "."]
@@ -233,5 +255,9 @@ def _both(row: Row) -> str:
     return f"few {few}, overall {overall}"
 
 
-def _signed(estimate: Estimate) -> str:
-    return f"{estimate.value:+.1f} [{estimate.low:+.1f}, {estimate.high:+.1f}]"
+def _gap(found: Mapping[str, Difference]) -> str:
+    """Differences with their intervals, which hold for all tiers together."""
+    return ", ".join(
+        f"{tier} {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+        for tier, one in ((tier, each.estimate) for tier, each in found.items())
+    )
