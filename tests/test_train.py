@@ -345,7 +345,8 @@ def test_train__auto_takes_the_largest_gain_within_the_limit(run: Run) -> None:
     base, after = accuracy(run, head, "val"), accuracy(run, correction.apply(head), "val")
     assert base["overall"] - after["overall"] <= 3.0 + 1e-6
     auto = correction.chosen.to_dict()["auto"]
-    assert auto["few_gain"] == max(one["few_gain"] or 0.0 for one in auto["tried"])
+    best = max(auto["tried"], key=lambda one: one["worth"] or 0.0)
+    assert auto["few_gain"] == best["few_gain"]
     assert auto["few_gain"] == pytest.approx(after["few"] - base["few"], abs=1e-4)
     assert auto["promise"]["limits"]["confidence"] == 0.95
     assert "alphanet + few-bias" in {one["method"] for one in auto["tried"]}

@@ -14,9 +14,10 @@ from alphafix.alphanet.scores import ScoreLayout, Scores
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import Samples
 from alphafix.metrics.selection import Choice, Rule, choose_best, choose_within
-from alphafix.metrics.trade_off import Contest, Path
+from alphafix.metrics.trade_off import Contest, Path, trade_off
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.curve import Curve
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
 
@@ -147,6 +148,13 @@ class Judge:
         """
         if rule.name != "constrained":
             return choose_best(paths, rule, self.classes)
+        return choose_within(paths, self.samples(rule, seed=seed))
+
+    def samples(self, rule: Rule, *, seed: int) -> Samples:
+        """The samples as candidates are held against a rule's limits on them."""
         base = self.base_contest
-        right = base.correct()
-        return choose_within(paths, Samples(self.classes, base.labels, right, rule.limits, seed))
+        return Samples(self.classes, base.labels, base.correct(), rule.limits, seed)
+
+    def curve(self, result: Contest, rule: Rule) -> Curve:
+        """What an offset on the few-split scores of a contest buys, and the slack it leaves."""
+        return self.samples(rule, seed=0).along(result, trade_off(result, self.classes))

@@ -18,7 +18,7 @@ from alphafix.alphanet.sweep import run_sweep
 from alphafix.alphanet.task import SweepTask
 from alphafix.alphanet.training import SweepData
 from alphafix.metrics.selection import Rule
-from alphafix.metrics.trade_off import Path, trade_off
+from alphafix.metrics.trade_off import Path
 from alphafix.progress import Progress, silent
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.trials import Trials
@@ -90,7 +90,7 @@ def _validated(
     found = choice.found or choice.safest
     result = paths[found.place].contest
     one = offered[found.place].shifted(found.offset, head.scale)
-    curve = trade_off(result, task.classes)
+    curve = judge.curve(result, rule)
     chosen = Chosen(
         {
             **one.settings(trials, rule, settings.ensemble),
@@ -104,7 +104,7 @@ def _validated(
         why = f"no correction beats it on validation ({rule.describe()})"
         unchanged = replace(chosen, val=judge.base)
         base = Correction.none(head, few, unchanged, "alphanet", why=why)
-        bias_alone = trade_off(judge.base_contest, task.classes)
+        bias_alone = judge.curve(judge.base_contest, rule)
         return replace(base, trials=trials, curve=bias_alone.shifted(0.0))
     return Correction(
         classes=few,

@@ -8,12 +8,16 @@ loss (+1, 0 or -1 against the base model), within the few-split and the base cla
 takes is found by repeating the *whole* choice on random halves of the validation samples and
 measuring on the other halves, which are fresh to it: z is the least, from the normal quantile on,
 with which the limit holds on the other half in at least the wanted share of cases.
+
+Which setting is the best is not told by its few-split gain at the limit alone, which moves by a
+point or more with every few samples: a setting's worth is its gain with z from two less to two more
+than is asked for, on average. That takes its whole neighbourhood into account, and costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 
@@ -22,6 +26,7 @@ import numpy as np
 from alphafix.metrics.trade_off import Contest, Path
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
+from alphafix.values.curve import Curve
 from alphafix.values.labels import ByClass
 
 DEFAULT_CONFIDENCE = 0.95
@@ -31,7 +36,13 @@ BLOCKS = 20
 HALVES = 100
 
 # Standard errors of slack that are tried; where the last is not enough nothing can be promised.
-MARGINS = np.arange(0, 8.01, 0.1)
+MARGINS = np.arange(81) / 10
+
+# Around a margin: with so many standard errors more and less of slack, the worth of a setting is
+# its mean gain. Wider and narrower windows chose as well (examples/evidence).
+WINDOW = np.arange(-20, 21) / 10
+
+_AROUND = np.arange(-20, 101) / 10
 
 # Share of the cases in which a limit may be exceeded that halves of one sample may use: what is
 # lucky in the whole sample is so in both halves, so that they are kinder than fresh samples.
@@ -174,6 +185,12 @@ class Samples:
         sizes = np.bincount(self._stratum, minlength=self._strata)
         return self._grouped(gained, lost, sizes.astype(np.float64))
 
+    def along(self, contest: Contest, curve: Curve) -> Curve:
+        """The curve of a contest, with the slack at each of its offsets where there is a limit."""
+        if not self.limits:
+            return curve
+        return replace(curve, slack=self.slack(self.flips(contest, curve.offsets)))
+
     def _grouped(self, gained: FloatArray64, lost: FloatArray64, sizes: FloatArray64) -> Flips:
         """Counts of strata as counts of groups."""
         return Flips(self._members @ gained, self._members @ lost, self._members @ sizes)
@@ -243,36 +260,39 @@ class Samples:
         least = NormalDist().inv_cdf(self.limits.confidence)
         rng = np.random.default_rng(self.seed)
         blocks = self._blocks(rng)
-        candidates = self._candidates(paths, blocks)
-        if not candidates.gained.shape[2]:
+        candidates, owner = self._candidates(paths, blocks)
+        if not len(owner):
             return least
-        broken = np.mean([self._broken(*both) for both in self._halves(candidates, rng)], axis=0)
+        broken = np.mean(
+            [self._broken(*both, owner) for both in self._halves(candidates, rng)], axis=0
+        )
         bad = np.flatnonzero(broken > CAUTION * (1 - self.limits.confidence))
         # From the first margin on after which none is too small.
         first = int(bad[-1]) + 1 if len(bad) else 0
         return max(least, float(MARGINS[first])) if first < len(MARGINS) else float("inf")
 
-    def _broken(self, here: Flips, fresh: Flips) -> BoolArray:
-        """For each of `MARGINS`, whether the choice on one half exceeds a limit on the other."""
-        slack, gain = self.slack(here, fresh=fresh.sizes), here.few_gain
-        allowed = np.flatnonzero((gain > 0) & (slack >= 0))
-        order = allowed[np.lexsort((-slack[allowed], -gain[allowed]))]
-        # What is chosen as the margin grows: more slack for less gain.
-        best = np.maximum.accumulate(np.concatenate([[-np.inf], slack[order]]))
-        front = order[slack[order] > best[:-1]]
-        chosen = np.searchsorted(slack[front], MARGINS)
-        # Where nothing is left the base model is the choice, which breaks no limit.
-        return np.append(self.exceeds(fresh)[front], False)[chosen]
+    def _broken(self, here: Flips, fresh: Flips, owner: IntArray) -> BoolArray:
+        """For each of `MARGINS`, whether the choice on one half exceeds a limit on the other.
 
-    def _candidates(self, paths: Sequence[Path], blocks: IntArray) -> Flips:
-        """Candidates of all paths that could be chosen on some half, S x J x M."""
+        Args:
+            here: The candidates on the half that is chosen on.
+            fresh: The same on the other half.
+            owner: The path of each candidate, int64 of shape M.
+        """
+        slack = self.slack(here, fresh=fresh.sizes)
+        chosen = choices(owner, here.few_gain, slack)
+        # Where nothing is left the base model is the choice, which breaks no limit.
+        return np.asarray((chosen >= 0) & self.exceeds(fresh)[chosen])
+
+    def _candidates(self, paths: Sequence[Path], blocks: IntArray) -> tuple[Flips, IntArray]:
+        """Candidates of all paths that could be chosen on some half, S x J x M, and their paths."""
         most = 2 * MOST_CANDIDATES // (self._strata * max(len(paths), 1))
         most = int(np.clip(most, *OFFSETS))
         sizes = np.zeros((self._strata, BLOCKS))
         np.add.at(sizes, (self._stratum, blocks), 1)
         none = np.zeros((self._strata, BLOCKS, 0))
-        parts = [(none, none)]
-        for path in paths:
+        parts, owners = [(none, none)], [np.zeros(0, dtype=np.int64)]
+        for number, path in enumerate(paths):
             offsets = path.offsets()
             flips = self.flips(path.contest, offsets)
             worth = np.flatnonzero((self._beyond(flips) <= FAR) & (flips.few_gain >= 0))
@@ -280,8 +300,9 @@ class Samples:
                 worth = worth[np.linspace(0, len(worth) - 1, most).astype(np.int64)]
             if len(worth):
                 parts.append(self._count(path.contest, offsets[worth], blocks))
+                owners.append(np.full(len(worth), number))
         gained, lost = (np.concatenate(one, axis=2) for one in zip(*parts, strict=True))
-        return Flips(gained, lost, sizes)
+        return Flips(gained, lost, sizes), np.concatenate(owners)
 
     def _beyond(self, flips: Flips) -> FloatArray64:
         """Points by which each candidate exceeds the limits of whole tiers, of shape M."""
@@ -310,6 +331,65 @@ class Samples:
             rest = Flips(*(a - b for a, b in zip(whole.arrays, half.arrays, strict=True)))
             yield half, rest
             yield rest, half
+
+
+def worth_of(gain: FloatArray64, slack: FloatArray64, margin: float) -> float:
+    """Mean few-split gain of a path's best candidates with about ``margin`` of slack.
+
+    Args:
+        gain: Gain of each candidate in points, of shape M; that of the base model, 0, is always to
+            be had.
+        slack: Its slack, of shape M.
+        margin: Standard errors.
+    """
+    if not np.isfinite(margin):
+        return 0.0
+    order = np.argsort(slack)
+    most = np.maximum.accumulate(gain[order][::-1])[::-1]
+    place = np.searchsorted(slack[order], margin + WINDOW)
+    return float(np.maximum(np.append(most, 0.0)[place], 0.0).mean())
+
+
+def choices(owner: IntArray, gain: FloatArray64, slack: FloatArray64) -> IntArray:
+    """The choice among candidates for each of `MARGINS`, as `alphafix.metrics.selection` makes it.
+
+    Args:
+        owner: The path of each candidate, int64 of shape M, ascending.
+        gain: Its few-split gain, of shape M.
+        slack: Its slack, of shape M.
+
+    Returns:
+        Places among the candidates, int64, one a margin; -1 where none gains anything with so much
+        slack.
+    """
+    best = _best_with(_AROUND, owner, gain, slack)
+    gains = np.maximum(np.append(gain, 0.0)[best], 0.0)
+    # Differences of running sums: the worth of each path at each margin.
+    sums = np.cumsum(np.pad(gains, ((0, 0), (1, 0))), axis=1)
+    worth = sums[:, len(WINDOW) :] - sums[:, : -len(WINDOW)]
+    middle = slice(len(WINDOW) // 2, len(WINDOW) // 2 + len(MARGINS))
+    worth[gains[:, middle] <= 0] = -1.0
+    path, every = worth.argmax(axis=0), np.arange(len(MARGINS))
+    return np.where(worth[path, every] >= 0, best[:, middle][path, every], -1)
+
+
+def _best_with(
+    margins: FloatArray64, owner: IntArray, gain: FloatArray64, slack: FloatArray64
+) -> IntArray:
+    """Each path's candidate with the largest gain, then slack, of those with enough slack.
+
+    Returns:
+        int64 of shape P x X for X ascending margins; -1 where a path has none.
+    """
+    order = np.lexsort((slack, gain))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    _, row = np.unique(owner, return_inverse=True)
+    table = np.full((int(row[-1]) + 1, len(margins) + 1), -1, dtype=np.int64)
+    # Under the last margin for which the slack is enough.
+    np.maximum.at(table, (row, np.searchsorted(margins, slack, side="right")), rank)
+    best = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    return np.append(order, -1)[best]
 
 
 def _flips_at(net: float, gained: FloatArray64, lost: FloatArray64) -> FloatArray64:

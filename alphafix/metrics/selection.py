@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from alphafix.metrics.accuracy import Accuracy, harmonic_mean, harmonic_means, tier_accuracy
-from alphafix.metrics.limits import Limits, Samples, drop_of
+from alphafix.metrics.limits import Limits, Samples, drop_of, worth_of
 from alphafix.metrics.trade_off import Path, trade_off
-from alphafix.values.arrays import BoolArray, FloatArray64
+from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.curve import Curve
 
@@ -93,6 +93,8 @@ class Candidate:
         few_gain: Points that the few split gains on validation.
         overall_drop: Points that all classes together lose.
         slack: Standard errors between it and its nearest limit; infinite without a limit.
+        worth: Points that its path gains with about as much slack as is asked for (see
+            `alphafix.metrics.limits.worth_of`).
     """
 
     place: int
@@ -100,11 +102,12 @@ class Candidate:
     few_gain: float
     overall_drop: float
     slack: float = float("inf")
+    worth: float = 0.0
 
     @property
-    def key(self) -> tuple[float, float, float]:
-        """What is greater of the better one: few-split gain, then slack, then a small offset."""
-        return (round(self.few_gain, 9), self.slack, -abs(self.offset))
+    def key(self) -> tuple[float, float, float, float]:
+        """What is greater of the better one: worth, few-split gain, slack, then a small offset."""
+        return (round(self.worth, 9), round(self.few_gain, 9), self.slack, -abs(self.offset))
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,9 @@ class Promise:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON data."""
-        return {**asdict(self), "text": self.describe()}
+        """Return JSON data: what `Correction.moved` needs is the margin, and ``asked`` in words."""
+        asked = self.limits.describe()
+        return {**asdict(self), "asked": asked, "holds": True, "text": self.describe()}
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,9 @@ class Choice:
 
 def choose_within(paths: Sequence[Path], samples: Samples) -> Choice:
     """The candidate with the largest few-split gain that keeps the limits of ``samples``.
+
+    Of all paths, the one of the greatest worth that has such a candidate (see
+    `alphafix.metrics.limits`).
 
     Args:
         paths: At least one, all on the same validation samples.
@@ -227,30 +234,32 @@ class _Measured:
     slack: FloatArray64
     margin: float
 
-    def candidate(self, position: int) -> Candidate:
+    def candidate(self, position: int, worth: float = 0.0) -> Candidate:
         return Candidate(
             self.place,
             float(self.offsets[position]),
             float(self.gain[position]),
             float(self.drop[position]),
             float(self.slack[position]),
+            worth,
         )
 
-    def _best_of(self, allowed: BoolArray) -> Candidate | None:
-        places = np.flatnonzero(allowed)
+    def _best_with(self, margin: float) -> Candidate | None:
+        places = np.flatnonzero((self.gain > 0) & (self.slack >= margin))
         if not len(places):
             return None
         keys = (-np.abs(self.offsets[places]), self.slack[places], self.gain[places])
-        return self.candidate(int(places[np.lexsort(keys)[-1]]))
+        worth = worth_of(self.gain, self.slack, margin)
+        return self.candidate(int(places[np.lexsort(keys)[-1]]), worth)
 
     @property
     def allowed(self) -> Candidate | None:
-        return self._best_of((self.gain > 0) & (self.slack >= self.margin))
+        return self._best_with(self.margin)
 
     @property
     def without(self) -> Candidate | None:
         """The best that keeps the limits on these samples, no more."""
-        return self._best_of((self.gain > 0) & (self.slack >= 0))
+        return self._best_with(0.0)
 
     @property
     def safest(self) -> Candidate:

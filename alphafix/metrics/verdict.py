@@ -204,6 +204,11 @@ def _shipped(row: Row) -> str:
     if limits is None:
         return f"{told}, which was made without a limit."
     own = Limits(**limits)
+    if not row.method.settings.get("promised", True):
+        return (
+            f"{told}, moved beyond the limit that it was made for ({own.describe()}), so that it "
+            "promises nothing of fresh samples."
+        )
     return f"{told}, made for {own.describe()}{_held(row, own)}."
 
 

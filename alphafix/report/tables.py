@@ -96,7 +96,8 @@ def _correction(value: Correction) -> Table:
         for name in COLUMNS
     ]
     header = ["validation top-1 in %", "base", "corrected", "change"]
-    return Table(title, header, rows, [", ".join(f"{k} {v}" for k, v in settings.items())])
+    notes = [", ".join(f"{k} {v}" for k, v in settings.items())]
+    return Table(title, header, rows, notes + ([] if chosen.limit is None else [chosen.limit]))
 
 
 def heading(evaluation: Evaluation) -> list[str]:

@@ -31,11 +31,14 @@ class Tried:
         few_gain: Points that the few split gains on validation; None where no setting of it both
             gains something and keeps the limits.
         overall_drop: Points that all classes together lose.
+        worth: By what it is chosen: its few-split gain with about as much slack as is asked for
+            (see `alphafix.metrics.limits.worth_of`).
     """
 
     method: str
     few_gain: float | None
     overall_drop: float | None
+    worth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def describe(data: FitData, outcome: Outcome) -> AutoChoice:
         overall_drop_interval=(-float(high[OVERALL]), -float(low[OVERALL])),
         promise=promise,
         tried=tuple(
-            Tried(name, None, None) if one is None else Tried(name, one.few_gain, one.overall_drop)
+            Tried(name, None, None)
+            if one is None
+            else Tried(name, one.few_gain, one.overall_drop, one.worth)
             for name, one in outcome.by_method().items()
         ),
     )

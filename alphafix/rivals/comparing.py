@@ -235,10 +235,11 @@ class _Comparing:
     def ship(self, correction: Correction) -> str:
         """Take the correction that ships as a row, and return its name."""
         logits = correction.apply(self.data.head).logits
-        promise = correction.chosen.promise
+        promise = correction.chosen.promise or {"limits": None}
         settings = {
             "method": correction.method,
-            "limits": None if promise is None else promise["limits"],
+            "limits": promise["limits"],
+            "promised": promise.get("holds", promise["limits"] is not None),
         }
         name = "base model" if correction.is_base else correction.method
         found = Fitted(

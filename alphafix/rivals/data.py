@@ -128,7 +128,7 @@ class FitData:
             contest: Of its scores on validation.
             offset: What these have on few-split scores already.
         """
-        return trade_off(contest, self.classes).shifted(offset)
+        return self.samples.along(contest, trade_off(contest, self.classes)).shifted(offset)
 
     @cached_property
     def samples(self) -> Samples:

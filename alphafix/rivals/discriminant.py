@@ -29,10 +29,11 @@ from alphafix.values.arrays import FloatArray64, IntArray
 # Multiples of the strength at which the directions' scores vary as much as the logits do.
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
-# The discriminant has other scalars beside; finer strengths chose no better on small validation
-# sets (examples/evidence/family.py).
-FEW_STRENGTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 3.0)
-TAUS = (0.0, 0.5, 1.0, 2.0)
+# The discriminant's own, and those of its limit beside: fine where noise makes a small strength the
+# best one, coarse elsewhere.
+LDA_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
+LIMIT_STRENGTHS = (0.2, 0.5)
+TAUS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 
 # Without any shrinkage a constant feature, or fewer samples than D, has no inverse.
 LEAST_SHRINKAGE = 1e-6
@@ -65,14 +66,15 @@ def lda(data: FitData, *, few_only: bool = False) -> Offered:
         data: What to fit on.
         few_only: Change the rows of few-split classes only (base rows stay untouched; tau is 0).
     """
-    shrinkages = (max(data.within.shrinkage, LEAST_SHRINKAGE), 1.0)
+    own = max(data.within.shrinkage, LEAST_SHRINKAGE)
+    strengths = {own: LDA_STRENGTHS} if own >= 1 else {own: LDA_STRENGTHS, 1.0: LIMIT_STRENGTHS}
     taus = (0.0,) if few_only else TAUS
-    return _offer(Family.of("lda", data, shrinkages, FEW_STRENGTHS, taus, few_only=few_only))
+    return _offer(Family.of("lda", data, strengths, taus, few_only=few_only))
 
 
 def mean_directions(data: FitData, *, few_only: bool = False) -> Offered:
     """The family with gamma = 1 and tau = 0; s and t on validation (see `lda`)."""
-    return _offer(Family.of("mean-directions", data, (1.0,), STRENGTHS, (0.0,), few_only=few_only))
+    return _offer(Family.of("mean-directions", data, {1.0: STRENGTHS}, (0.0,), few_only=few_only))
 
 
 def _offer(family: Family) -> Offered:
@@ -106,13 +108,12 @@ class Family:
         cls,
         name: str,
         data: FitData,
-        shrinkages: Sequence[float],
-        strengths: Sequence[float],
+        strengths: Mapping[float, Sequence[float]],
         taus: Sequence[float],
         *,
         few_only: bool,
     ) -> Family:
-        """All combinations of a few shrinkages, strengths (in units of the logits') and taus."""
+        """All strengths (in units of the logits') of some shrinkages, each with all taus."""
         classes = data.classes
         changed = classes.few if few_only else np.arange(len(classes))
         known = data.train.class_counts() > 0
@@ -121,15 +122,13 @@ class Family:
         centered = np.where(known[:, None], data.means - center, 0.0)
         found = {
             gamma: (unit(centered) if gamma == 1 else directions(data.within, gamma, centered))
-            for gamma in shrinkages
+            for gamma in strengths
         }
         found = {gamma: rows[changed] for gamma, rows in found.items()}
         settings = []
         for gamma, rows in found.items():
             scale = _unit_strength(data, rows)
-            # Without directions all shrinkages are one.
-            used = [s for s in strengths if s or gamma == shrinkages[0]]
-            settings += [Setting(gamma, s * scale, tau) for s in used for tau in taus]
+            settings += [Setting(gamma, s * scale, tau) for s in strengths[gamma] for tau in taus]
         return cls(
             f"{name}-few" if few_only else name, data, tuple(settings), changed, found, center
         )

@@ -20,6 +20,9 @@ from alphafix.values.display import Displayed
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
 
+# Slack that is read from a file may be the margin itself.
+_ROUNDING = 1e-9
+
 
 def require_class_ids(classes: IntArray, num_classes: int | None = None) -> None:
     """Check that ids name different rows of a head, in ascending order.
@@ -69,7 +72,8 @@ class Chosen:
         val_base: The same of the base model.
         auto: What `alphafix.rivals.auto` says of its choice among methods, as JSON data.
         promise: What the choice says of fresh samples, as JSON data (see
-            `alphafix.metrics.selection.Promise`); None where it was not made within limits.
+            `alphafix.metrics.selection.Promise`); None where it was not made within limits. Its
+            "holds" is false where the correction was moved to a point that it does not cover.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +101,17 @@ class Chosen:
     def offset(self) -> float:
         """The scalar that was added to all few-split biases."""
         return float(self.settings.get("offset", 0.0))
+
+    @property
+    def limit(self) -> str | None:
+        """What is promised of fresh samples, or no longer is, in sentences; None without limits."""
+        return None if self.promise is None else str(self.promise.get("text", ""))
+
+    @property
+    def broken_promise(self) -> str | None:
+        """The same, where the correction was moved beyond what was promised; else None."""
+        promise = self.promise or {}
+        return None if promise.get("holds", True) else self.limit
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data, as the file of a correction and ``--json`` have it."""
@@ -216,6 +231,9 @@ class Correction(Displayed):
     def moved(self, to: Point, head: Head, few: IntArray) -> Correction:
         """The correction with another offset on its few-split scores.
 
+        What the choice promised of fresh samples holds for the new point too where its slack is
+        that which the promise takes; elsewhere `Chosen.promise` says that it does not.
+
         Args:
             to: Which point of the curve.
             head: The head that it corrects.
@@ -241,14 +259,42 @@ class Correction(Displayed):
         biases[np.isin(changed, few)] += apart
         settings = {**self.chosen.settings, "offset": offset, "at": f"{to.name}={to.value:g}"}
         settings.pop("base", None)
-        val = curve.at(curve.position(offset))
+        position = curve.position(offset)
+        val = curve.at(position)
         return replace(
             self,
             classes=changed,
             rows=corrected.weight[changed],
             biases=biases.astype(np.float32),
-            chosen=Chosen(settings, val, base),
+            chosen=Chosen(settings, val, base, promise=self._promised_at(position, val, base)),
         )
+
+    def _promised_at(
+        self,
+        position: int,
+        val: Mapping[str, float | None],
+        base: Mapping[str, float | None],
+    ) -> dict[str, Any] | None:
+        """What the promise is worth at a point of the curve."""
+        promise, curve = self.chosen.promise, self.curve
+        if promise is None or curve is None:
+            return None
+        margin, asked = promise.get("margin"), promise.get("asked", "its limits")
+        holds = (
+            margin is not None
+            and curve.slack is not None
+            and float(curve.slack[position]) >= margin - _ROUNDING
+        )
+        few, overall = ((val[name] or 0.0) - (base[name] or 0.0) for name in ("few", "overall"))
+        gain = f"few-split {few:+.1f} points, overall {overall:+.1f} on validation"
+        told = (
+            f"{gain}, {asked}: this point is within what was promised."
+            if holds
+            else f"{gain}. This point is beyond what was promised ({asked}): nothing is promised "
+            "of fresh samples any longer."
+        )
+        kept = {"limits": promise.get("limits"), "margin": margin, "asked": asked}
+        return {**kept, "few_gain": few, "overall_drop": -overall, "holds": holds, "text": told}
 
     def save(self, path: Path, *, overwrite: bool = False, like: Path | None = None) -> None:
         """Write the correction as safetensors; no more people can read it than ``like``.

@@ -26,11 +26,14 @@ class Curve:
             is that of the offset; float64 of shape P - 1.
         accuracy: Percent for "few", "medium", "many" and "overall" at each offset, float64 of
             shape P; NaN throughout for a tier without samples.
+        slack: Standard errors between each offset and the nearest limit of the choice (see
+            `alphafix.metrics.limits`), float64 of shape P; None where there was no limit.
     """
 
     offsets: FloatArray64
     gaps: FloatArray64
     accuracy: dict[str, FloatArray64]
+    slack: FloatArray64 | None = None
 
     def at(self, position: int) -> dict[str, float | None]:
         """Accuracy at one of the offsets."""
@@ -53,7 +56,8 @@ class Curve:
         """The same with offsets counted from elsewhere, at most `KEPT` points of it."""
         kept = np.unique(np.linspace(0, len(self.offsets) - 1, KEPT).round().astype(np.int64))
         accuracy = {name: values[kept] for name, values in self.accuracy.items()}
-        return Curve(self.offsets[kept] + by, self.gaps[kept[1:] - 1] + by, accuracy)
+        slack = None if self.slack is None else self.slack[kept]
+        return Curve(self.offsets[kept] + by, self.gaps[kept[1:] - 1] + by, accuracy, slack)
 
     def tensors(self) -> dict[str, Array]:
         """The arrays under the names that they have in files."""
@@ -61,6 +65,7 @@ class Curve:
             "curve_offsets": self.offsets,
             "curve_gaps": self.gaps,
             **{f"curve_{name}": values for name, values in self.accuracy.items()},
+            **({} if self.slack is None else {"curve_slack": self.slack}),
         }
 
     @classmethod
@@ -70,7 +75,8 @@ class Curve:
             return None
         names = ("few", "medium", "many", "overall")
         accuracy = {name: tensors[f"curve_{name}"] for name in names}
-        return cls(tensors["curve_offsets"], tensors["curve_gaps"], accuracy)
+        slack = tensors.get("curve_slack")
+        return cls(tensors["curve_offsets"], tensors["curve_gaps"], accuracy, slack)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_lda__logits_are_the_formula(few_only: bool) -> None:
 def test_family__every_setting_is_measured_as_it_is_built(few_only: bool) -> None:
     data = small_data(scale=2.0)
     taus = (0.0,) if few_only else TAUS
-    family = Family.of("lda", data, (0.2, 1.0), (0.0, 1.0), taus, few_only=few_only)
+    family = Family.of("lda", data, {0.2: (0.0, 1.0), 1.0: (1.0,)}, taus, few_only=few_only)
     assert len(set(family.settings)) == len(family.settings)
     for place, found in enumerate(family.contests()):
         logits = family.build(place, 0.0).logits(data.val_features)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from alphafix.metrics.limits import Limits, Samples, drop_of
+from alphafix.metrics.limits import MARGINS, WINDOW, Limits, Samples, choices, drop_of, worth_of
 from alphafix.metrics.selection import choose_within
 from alphafix.metrics.trade_off import Contest, Path
 from alphafix.values.arrays import BoolArray, FloatArray64
@@ -67,6 +67,28 @@ def test_slack__is_standard_errors_to_the_nearest_limit() -> None:
         assert samples.slack(samples.flips(contest, np.zeros(1)))[0] < 0
     enough = Samples(CLASSES, LABELS, base_right, Limits(2.0, 3.0, 12.0))
     assert enough.slack(enough.flips(contest, np.zeros(1))) == pytest.approx([0.0])
+
+
+def test_choices__are_those_of_the_rule_at_every_margin() -> None:
+    """Path by path and margin by margin, in plain words: greatest worth, then greatest gain."""
+    rng = np.random.default_rng(3)
+    owner = np.repeat(np.array([0, 2, 3, 7]), [30, 1, 50, 20])
+    slack = np.round(rng.normal(1, 2, len(owner)), 2) + 0.003
+    gain = np.round(rng.normal(1, 2, len(owner)), 1)
+    found = choices(owner, gain, slack)
+    for margin, chosen in zip(MARGINS, found, strict=True):
+        rows = []
+        for path in np.unique(owner):
+            mine = np.flatnonzero((owner == path) & (slack >= margin) & (gain > 0))
+            if len(mine):
+                best = mine[np.lexsort((slack[mine], gain[mine]))[-1]]
+                worth = np.mean(
+                    [max([0.0, *gain[(owner == path) & (slack >= margin + w)]]) for w in WINDOW]
+                )
+                inside = owner == path
+                assert worth_of(gain[inside], slack[inside], margin) == pytest.approx(worth)
+                rows.append((worth, best))
+        assert chosen == (max(rows)[1] if rows else -1)
 
 
 def drawn(rng: np.random.Generator, size: int, worth: FloatArray64) -> tuple[list[Path], BoolArray]:

@@ -34,6 +34,7 @@ def model_card(plan: PatchPlan, target: str, provenance: Mapping[str, Any], comm
         "that of the original.",
         f"## What changed\n\n| tensor | dtype | rows |\n|---|---|---|\n{changes}",
         _accuracy(provenance.get("effect")),
+        _limit(provenance.get("chosen")),
         f"## How\n\n```\n{command}\n```",
         "## Exact options, versions and hashes\n\n```json\n"
         f"{json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False)}\n```",
@@ -60,6 +61,12 @@ def _accuracy(effect: Mapping[str, Any] | None) -> str:
         "Rounding to the file's element type changes the prediction of "
         f"{effect['changed_by_rounding']} samples."
     )
+
+
+def _limit(chosen: Mapping[str, Any] | None) -> str:
+    """What is promised of fresh samples, or no longer is."""
+    promise = (chosen or {}).get("promise")
+    return "" if promise is None else f"## Limit\n\n{in_one_line(promise['text'])}"
 
 
 def _percent(value: float | None) -> str:

@@ -259,6 +259,8 @@ def _from_run(
         _require_same_head(run, file, correction)
     if (why := correction.kept_because) is not None:
         logger.warning("nothing is corrected, the base model is kept: %s", why)
+    if (broken := correction.chosen.broken_promise) is not None:
+        logger.warning("%s", broken)
     plan, effect = _plan(options, head, correction), None
     if options.measure:
         written = plan.written(correction)

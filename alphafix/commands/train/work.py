@@ -104,6 +104,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
     if options.at is not None:
         found = found.moved(Point.parse(options.at), given.head, given.classes.few)
+        _tell(found)
     if found.kept_because is not None:
         logger.warning("the base model is kept: %s", found.kept_because)
     correction = replace(found, provenance=dict(artifact.plan))
@@ -112,6 +113,12 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         log_history(correction.trials, destinations)
     _finish(run, correction)
     return TrainResult(correction, artifact.path)
+
+
+def _tell(moved: Correction) -> None:
+    """Warn of a correction that was moved beyond its limit."""
+    if (broken := moved.chosen.broken_promise) is not None:
+        logger.warning("%s", broken)
 
 
 def _finish(run: Run, correction: Correction) -> None:
@@ -147,6 +154,7 @@ def _moved(run: Run, options: TrainOptions) -> Correction | None:
     path = run.path(CORRECTION)
     head, classes = Head.load(run.require(HEAD)), ClassTable.load(run.require(CLASSES))
     found = Correction.load(path).moved(Point.parse(options.at), head, classes.few)
+    _tell(found)
     provenance = {**earlier, "options": {**made, "at": options.at}}
     moved = replace(found, provenance=provenance)
     moved.save(path, overwrite=True, like=run.path(HEAD))
