@@ -75,6 +75,10 @@ _ALPHANET: dict[str, Shapes] = {
     "measure": {
         "contest": {"neighbors": int64("F K"), "alphas": float32("F K"), "biases": float32("F")},
     },
+    "pool": {
+        "discriminant_rows": {"return": float32("{len(classes.few)} {head.width}")},
+        "with_own": {"neighbors": int64("F K"), "return": int64("F _")},
+    },
     "neighbors": {
         "nearest_neighbours": {"means": float64("{len(classes)} D")},
         "random_neighbours": {"return": int64("{len(classes.few)} {k}")},
@@ -142,6 +146,11 @@ _ALPHANET: dict[str, Shapes] = {
             "base_max": floats("n"),
             "base_argmax": longs("n"),
         },
+        "reduce_scores": {"own": maybe(float32("F {head.width}"))},
+    },
+    "task": {
+        "SweepTask.__init__": {"own": maybe(float32("F {head.width}"))},
+        "SweepTask.pool_weight": {"return": float32("_ {self.head.width}")},
     },
     "sources": {
         "Source.__init__": {"index": int64("n")},
@@ -154,10 +163,10 @@ _ALPHANET: dict[str, Shapes] = {
             "means": float64("{len(classes)} D"),
             "return": int64("{len(classes.few)} {spec.k}"),
         },
-        "make_trial": {"neighbors": int64("F {spec.k}")},
+        "make_trial": {"neighbors": int64("F pool")},
     },
     "training": {
-        "Trial.__init__": {"neighbors": int64("F {k}"), "samples": int64("E n")},
+        "Trial.__init__": {"neighbors": int64("F pool"), "samples": int64("E n")},
         # Before training there are no alphas, and the biases stand in their place.
         "TrainedTrial.__init__": {
             "alphas": floats("F *K"),
@@ -258,6 +267,8 @@ _METRICS: dict[str, Shapes] = {
         },
         "Samples.exceeds": {"return": boolean("{flips.gained.shape[1]}")},
         "drop_of": {"return": float64("{flips.gained.shape[1]}")},
+        "worth_of": {"gain": float64("M"), "slack": float64("M")},
+        "choices": {"owner": int64("M"), "gain": float64("M"), "slack": float64("M")},
     },
     "many": {
         "accuracies": {"labels": int64("N"), "correct": boolean("N M"), "return": float64("M 4")},
@@ -326,6 +337,7 @@ _FEATURES: dict[str, Shapes] = {
     "scatter": {
         "WithinClass.__init__": {"covariance": float64("D D")},
         "within_class": {"labels": int64("N"), "means": float64("C D"), "classes": int64("B")},
+        "directions": {"centered": float64("C D"), "return": float64("C D")},
     },
     "sums": {
         "ClassSums.add": {"features": numbers("n {self.sums.shape[1]}"), "labels": int64("n")},

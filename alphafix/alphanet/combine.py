@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.alphanet.measure import contest
+from alphafix.alphanet.pool import WIDER_POOL, with_own
 from alphafix.alphanet.scores import ScoreLayout, Scores
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import Samples
@@ -19,7 +20,7 @@ from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.curve import Curve
 from alphafix.values.head import Head
-from alphafix.values.trials import Trials
+from alphafix.values.trials import OwnRows, Trials
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Combination:
         alphas: Coefficients; their 1-norm is at most 1, so that the bound of Eq. 3 holds for
             a mean too, float32 of shape F x K'.
         biases: Few-split biases, float32 of shape F.
+        own: The own rows in the pool with their mean coefficients, a single "trial"; or None.
         offset: What calibration has added to all few-split scores.
     """
 
@@ -44,6 +46,7 @@ class Combination:
     neighbors: IntArray
     alphas: FloatArray
     biases: FloatArray
+    own: OwnRows | None = None
     offset: float = 0.0
 
     def rows(self, weight: FloatArray, few: IntArray) -> FloatArray:
@@ -51,7 +54,17 @@ class Combination:
         rows: FloatArray = weight[few].copy()
         for place in range(self.neighbors.shape[1]):
             rows += self.alphas[:, place, None] * weight[self.neighbors[:, place]]
+        if self.own is not None:
+            rows += self.own.alphas[0, :, None] * self.own.rows
         return rows
+
+    def pooled(self, num_classes: int) -> tuple[IntArray, FloatArray]:
+        """Ids and coefficients of all rows that are combined, each F x K', own rows included."""
+        if self.own is None:
+            return self.neighbors, self.alphas
+        return with_own(self.neighbors, num_classes), np.concatenate(
+            [self.own.alphas[0, :, None], self.alphas], axis=1
+        )
 
     def settings(self, trials: Trials, rule: Rule | None, ensemble: str) -> dict[str, Any]:
         """Which setting this is and why it was chosen, as JSON data."""
@@ -62,6 +75,7 @@ class Combination:
             "ensemble": ensemble if len(self.trials) > 1 else "single",
             "why": "nothing was measured" if rule is None else rule.describe(),
             "offset": self.offset,
+            **({} if self.own is None else {"pool": WIDER_POOL}),
         }
 
     def shifted(self, offset: float, scale: float) -> Combination:
@@ -93,8 +107,10 @@ def _mean(trials: Trials, rho: float, k: int, places: Sequence[int]) -> Combinat
         ids = neighbors.transpose(1, 0, 2).reshape(few, -1)
         alphas /= len(places)
         combined = alphas.transpose(1, 0, 2).reshape(few, -1)
-    biases = trials.biases[places].mean(0)
-    return Combination(rho, k, tuple(places), ids, combined, biases)
+    biases, own = trials.biases[places].mean(0), trials.own
+    if own is not None:
+        own = replace(own, alphas=own.alphas[places].mean(0, keepdims=True))
+    return Combination(rho, k, tuple(places), ids, combined, biases, own)
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,8 @@ class Judge:
     def contest(self, one: Combination) -> Contest:
         """The few-split classes of a combination, with its biases as they are, against the base."""
         scaled = one.biases * np.float32(self.head.scale)
-        return contest(self.scores, self.layout, one.neighbors, one.alphas, scaled)
+        neighbors, alphas = one.pooled(len(self.classes))
+        return contest(self.scores, self.layout, neighbors, alphas, scaled)
 
     def accuracy(self, result: Contest, offset: float = 0.0) -> Accuracy:
         """Accuracy of a contest at an offset."""

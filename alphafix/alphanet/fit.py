@@ -152,7 +152,7 @@ def plan(given: Given, settings: FitSettings) -> SweepPlan:
     task.tell()
     together = min(task.most_together, len(task.trials))
     head, few = given.head, len(given.classes.few)
-    inputs = head.width * (max(spec.k for spec in task.specs) + task.hyper.include_self)
+    inputs = head.width * (max(trial.pool for trial in task.trials) + task.hyper.include_self)
     parameters = inputs * task.hyper.hidden[0] * 4 * together
     # Trials with neighbours of their own have inputs of their own.
     shared = all((t.neighbors == task.trials[0].neighbors).all() for t in task.trials)

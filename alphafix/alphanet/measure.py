@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from alphafix.alphanet.objective import best_few
+from alphafix.alphanet.pool import with_own
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
@@ -61,18 +62,28 @@ def trial_accuracies(
         classes: The class table.
         store: Features and labels, read once.
     """
-    layout = ScoreLayout.of(len(classes), classes.few, np.maximum(trials.neighbors, 0))
+    own, count = trials.own, len(classes)
+    pools = np.maximum(trials.neighbors, 0)  # padding has alpha 0
+    coefficients = trials.alphas
+    if own is not None:
+        pools = np.stack([with_own(ids, count) for ids in pools])
+        coefficients = np.concatenate([own.alphas[:, :, None], coefficients], axis=2)
+    layout = ScoreLayout.of(count, classes.few, pools)
     chunks = ((x, store.labels[start : start + len(x)]) for start, x in store.chunks())
     device = torch.device("cpu")
     scores = reduce_scores(
-        chunks, len(store), head, layout, device=device, memory=1 << 30, class_major=True
+        chunks,
+        len(store),
+        head,
+        layout,
+        own=None if own is None else own.rows,
+        device=device,
+        memory=1 << 30,
+        class_major=True,
     )
     found = []
-    for neighbors, alphas, biases in zip(
-        trials.neighbors, trials.alphas, trials.biases, strict=True
-    ):
+    for near, alphas, biases in zip(pools, coefficients, trials.biases, strict=True):
         scaled = biases * np.float32(head.scale)
-        near = np.maximum(neighbors, 0)  # padding has alpha 0
         result = contest(scores, layout, near, alphas, scaled)
         found.append(tier_accuracy(result.correct(), result.labels, classes))
     return found

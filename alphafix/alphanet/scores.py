@@ -125,6 +125,7 @@ def reduce_scores(
     *,
     device: torch.device,
     memory: int,
+    own: FloatArray | None = None,
     class_major: bool = False,
 ) -> Scores:
     """Multiply features once by the head and keep what the objective needs.
@@ -136,9 +137,11 @@ def reduce_scores(
         layout: Which scores to keep.
         device: Where to compute and keep them.
         memory: Bytes that the table of scores may take; above, features are kept.
+        own: Rows that are no class's, whose ids follow those of the C classes, float32, F x D.
         class_major: Layout of the table (see `Columns`).
     """
-    weight = torch.from_numpy(head.weight * np.float32(head.scale)).to(device)
+    rows_of_all = head.weight if own is None else np.concatenate([head.weight, own])
+    weight = torch.from_numpy(rows_of_all * np.float32(head.scale)).to(device)
     bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).to(device)
     as_table = bytes_of_table(samples, layout) <= memory
     keep = torch.from_numpy(layout.columns).to(device)
@@ -150,7 +153,7 @@ def reduce_scores(
             y = torch.from_numpy(labels[start : start + rows]).to(device)
             scores = x @ weight.T
             kept = scores.index_select(1, keep) if as_table else x
-            out.add(kept, scores.add_(bias), y)
+            out.add(kept, scores[:, : head.num_classes].add_(bias), y)
     return out.finish(weight[keep])
 
 

@@ -17,6 +17,7 @@ LEAST_STEPS = 12
 
 RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained"]
 Preset = Literal["paper", "official", "released"]
+PoolName = Literal["neighbors", "neighbors+discriminant"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class FitSettings:
             that nothing is ever better than the first epoch that may be chosen, and that one,
             the 5th, is kept; or None: the paper, but with an epoch of at least `LEAST_STEPS`
             steps, as the paper's own data sets (but for CIFAR-100-LT) have.
+        pool: The rows that alpha combines: "neighbors", as in the paper, or
+            "neighbors+discriminant", the class's own discriminant row beside them (see
+            `alphafix.alphanet.pool`).
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
@@ -58,6 +62,7 @@ class FitSettings:
     seeds: tuple[int, ...] = tuple(range(10))
     metric: str | None = None
     preset: Preset | None = None
+    pool: PoolName = "neighbors"
     include_self: bool | None = None
     learn_bias: bool | None = None
     hyper: Hyper = field(default_factory=Hyper)
@@ -107,6 +112,6 @@ class FitSettings:
     def of_trials(self) -> dict[str, Any]:
         """What decides a trial but its data and its spec, as JSON data."""
         held_out = None if self.holdout is None else [self.holdout, self.seeds[0]]
-        names = ("metric", "preset", "include_self", "learn_bias")
+        names = ("metric", "preset", "pool", "include_self", "learn_bias")
         decisive = {name: getattr(self, name) for name in names}
         return {**decisive, "hyper": vars(self.hyper), "held_out": held_out}

@@ -14,7 +14,7 @@ from alphafix.alphanet.training import SweepData, TrainedTrial, train_batch
 from alphafix.files import digest
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.progress import Progress
-from alphafix.values.trials import TrialRecord, Trials
+from alphafix.values.trials import OwnRows, TrialRecord, Trials
 
 
 def batches(specs: Sequence[TrialSpec], *, steps: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -70,9 +70,16 @@ def _as_trials(
             val = tier_accuracy(one.correct.cpu().numpy(), labels, task.classes)
         spec = task.specs[place]
         records.append(TrialRecord(spec.rho, spec.k, spec.seed, one.epoch, val, tuple(one.history)))
+    neighbors = np.stack([task.trials[place].neighbors for place in batch])
+    alphas = torch.stack([one.alphas for one in trained]).cpu().numpy()
+    biases = torch.stack([one.biases for one in trained]).cpu().numpy()
+    if task.own is None:
+        return Trials(tuple(records), neighbors, alphas, biases)
+    own = OwnRows(task.own, np.ascontiguousarray(alphas[:, :, 0]))
     return Trials(
-        records=tuple(records),
-        neighbors=np.stack([task.trials[place].neighbors for place in batch]),
-        alphas=torch.stack([one.alphas for one in trained]).cpu().numpy(),
-        biases=torch.stack([one.biases for one in trained]).cpu().numpy(),
+        tuple(records),
+        np.ascontiguousarray(neighbors[:, :, 1:]),
+        np.ascontiguousarray(alphas[:, :, 1:]),
+        biases,
+        own,
     )

@@ -11,6 +11,7 @@ import torch
 
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import warn_of_few
+from alphafix.alphanet.pool import discriminant_rows, with_own
 from alphafix.alphanet.sampling import Pool, samples_per_epoch
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.alphanet.settings import LEAST_STEPS, FitSettings
@@ -48,7 +49,9 @@ class SweepTask:
         pool: What they were drawn from, counted in the whole store.
         train: All training samples that any trial sees.
         val: Validation samples, or None.
-        layout: Columns of the scores for the neighbours of all trials.
+        layout: Columns of the scores for the pools of all trials.
+        own: Rows of the pools that are not of the head, float32 of shape F x D, with the ids C to
+            C + F - 1; None where all are neighbours' rows.
     """
 
     settings: FitSettings
@@ -62,6 +65,7 @@ class SweepTask:
     train: Source
     val: Source | None
     layout: ScoreLayout
+    own: FloatArray | None = None
 
     @classmethod
     def of(cls, given: Given, settings: FitSettings) -> SweepTask:
@@ -79,6 +83,10 @@ class SweepTask:
         # Positions among the training samples become positions in the store.
         pool = Pool(kept.index[pool.few], kept.index[pool.base], pool.starts, pool.sizes)
         near = _neighbors(specs, neighbours, classes, settings.metric or neighbours.metric)
+        own = None
+        if settings.pool != "neighbors":
+            own = discriminant_rows(kept, head, classes)
+            near = [with_own(ids, len(classes)) for ids in near]
         trials = [make_trial(spec, ids, pool, hyper) for spec, ids in zip(specs, near, strict=True)]
         index = seen(trials)
         layout = ScoreLayout.of(
@@ -96,7 +104,14 @@ class SweepTask:
             train=Source(given.train, index),
             val=held,
             layout=layout,
+            own=own,
         )
+
+    @property
+    def pool_weight(self) -> FloatArray:
+        """All rows that a pool can hold, float32 of shape C x D, or C + F with own rows."""
+        head = self.head.weight
+        return head if self.own is None else np.concatenate([head, self.own])
 
     def tell(self) -> None:
         """Log what there is to do, and a warning where a K is too small."""
@@ -127,7 +142,8 @@ class SweepTask:
     def reduced(self, progress: Progress) -> SweepData:
         """Read the samples once and reduce them to what training needs."""
         head, few, columns = self.head, self.classes.few, self.layout.columns
-        positions = np.full(len(self.classes), -1, dtype=np.int64)
+        rows = self.pool_weight
+        positions = np.full(len(rows), -1, dtype=np.int64)
         positions[columns] = np.arange(len(columns))
         val = None
         train = self._scores(self.train, self.device, "training", progress)
@@ -136,7 +152,7 @@ class SweepTask:
         return SweepData(
             train=train,
             val=val,
-            weight=torch.from_numpy(head.weight).to(self.device),
+            weight=torch.from_numpy(rows).to(self.device),
             biases=torch.from_numpy(head.bias_or_zeros[few]).to(self.device),
             scale=head.scale,
             few=torch.from_numpy(few).to(self.device),
@@ -171,6 +187,7 @@ class SweepTask:
                 len(samples.index),
                 self.head,
                 self.layout,
+                own=self.own,
                 device=device,
                 memory=self.settings.memory,
                 class_major=class_major,

@@ -73,7 +73,8 @@ class Trial:
         rho: Base samples a few-split sample.
         k: Neighbours a class.
         seed: Decides the initial network and the samples.
-        neighbors: The neighbours' class ids, int64 of shape F x K.
+        neighbors: The neighbours' class ids, int64 of shape F x K; with own rows, whose ids follow
+            those of the classes, F x (K + 1).
         samples: Indices of the samples of each pass, int64 of shape (epochs * passes) x n.
         passes: Passes that make an epoch.
     """
@@ -84,6 +85,11 @@ class Trial:
     neighbors: IntArray
     samples: IntArray
     passes: int = 1
+
+    @property
+    def pool(self) -> int:
+        """Rows that alpha combines."""
+        return int(self.neighbors.shape[1])
 
     def steps_per_pass(self, hyper: Hyper) -> int:
         """Steps that one pass over the samples takes."""
@@ -125,11 +131,11 @@ class SweepData:
     Attributes:
         train: All samples that any trial of the batch sees.
         val: Validation samples kept by class, or None.
-        weight: The head's rows, float32 of shape C x D.
+        weight: The head's rows, and own rows behind them, float32 of shape C x D (or C + F).
         biases: The head's few-split biases, float32 of shape F.
         scale: The head's logit scale.
         few: Few-split class ids, int64 of shape F.
-        positions: Column of each class in the scores, int64 of shape C (-1: not kept).
+        positions: Column of each of these in the scores, int64 (-1: not kept).
     """
 
     train: Scores
@@ -184,12 +190,12 @@ class _Batch:
             data.biases,
             inputs=self.rows.shape[-1],
             hidden=hyper.hidden,
-            k=trials[0].k,
+            k=trials[0].pool,
         )
         self.first_moments = self.networks.map(torch.zeros_like)
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
-        none = data.biases.new_zeros(len(data.few), trials[0].k)  # until an epoch is chosen
+        none = data.biases.new_zeros(len(data.few), trials[0].pool)  # until an epoch is chosen
         self.results = [TrainedTrial(none, data.biases) for _ in trials]
         # In float64 where there is such a thing, because sums of float32 are rounded
         # differently in other batches; what is recorded is rounded back.

@@ -81,6 +81,7 @@ class TrainKeywords(StageKeywords, total=False):
     k: int | Sequence[int]
     metric: Literal["euclidean", "cosine", "random"] | None
     preset: Literal["paper", "official", "released"] | None
+    pool: Literal["neighbors", "neighbors+discriminant"]
     include_self: bool | None
     learn_bias: bool | None
     hidden: int | Sequence[int]

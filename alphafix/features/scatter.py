@@ -13,6 +13,9 @@ from alphafix.values.labels import class_counts
 # Rows that are widened to float64 at a time: enough for an efficient product at any width.
 ROWS = 1024
 
+# Without any shrinkage a constant feature, or fewer samples than D, has no inverse.
+LEAST_SHRINKAGE = 1e-6
+
 
 @dataclass(frozen=True)
 class WithinClass:
@@ -86,3 +89,25 @@ def _ledoit_wolf(covariance: FloatArray64, fourth: float, squares: float) -> flo
     distance = size - float(np.trace(covariance)) ** 2 / len(covariance)
     spread = max(0.0, fourth - squares * size)
     return 1.0 if spread >= distance else spread / distance
+
+
+def directions(within: WithinClass, shrinkage: float, centered: FloatArray64) -> FloatArray64:
+    """d_c = P^-1 v_c / sqrt(v_c.P^-1 v_c), float64 of shape C x D; zeros where v_c is zero.
+
+    P = (1 - gamma) D/tr(S) S + gamma I, as in `alphafix.rivals.discriminant`.
+
+    Args:
+        within: S, D x D.
+        shrinkage: gamma in 0..1, above 0 where S is singular.
+        centered: v_c = m_c - mu, C x D.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    width = len(within.covariance)
+    trace = float(np.trace(within.covariance))
+    metric = within.covariance * ((1 - shrinkage) * width / trace if trace > 0 else 0.0)
+    metric[np.diag_indices(width)] += shrinkage if trace > 0 else 1.0
+    factor = cho_factor(metric, lower=True, overwrite_a=True, check_finite=False)
+    rows = cho_solve(factor, centered.T, check_finite=False).T
+    lengths = np.sqrt(np.einsum("cd,cd->c", rows, centered))
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0)[:, None])

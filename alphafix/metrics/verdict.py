@@ -247,7 +247,7 @@ def _control(common: CommonDraws, rows: Sequence[Row]) -> list[str]:
     for i, row in enumerate(rows):
         rho = row.method.settings.get("rho")
         other = place.get(f"alphanet random rho {rho:g}") if rho is not None else None
-        if row.method.family == "alphanet" and other is not None:
+        if rho is not None and row.method.name == f"alphanet rho {rho:g}" and other is not None:
             parts.append(f"rho {rho:g}: {_gap(common.differences(i, other))}")
     if not parts:
         return []

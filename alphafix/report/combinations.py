@@ -23,11 +23,13 @@ class Learned:
         classes: The F few-split classes, int64.
         neighbors: Their neighbours in any of the trials, int64 of shape F x K'.
         alphas: The mean coefficient over the chosen trials, float32 of shape F x K'.
+        own: That of the class's own discriminant row, float32 of shape F; None without one.
     """
 
     classes: IntArray
     neighbors: IntArray
     alphas: FloatArray
+    own: FloatArray | None = None
 
     def text(self, label: int, classes: ClassTable) -> str:
         """Such as "[Eskimo dog] + 0.27 [Cardigan] - 0.18 [husky]", the largest first."""
@@ -38,6 +40,9 @@ class Learned:
         ):
             total[other] = total.get(other, 0.0) + alpha
         parts = [f"[{classes.names[label]}]"]
+        if self.own is not None:
+            own = float(self.own[place])
+            parts.append(f"{'+' if own > 0 else '-'} {abs(own):.2f} [own discriminant]")
         for other, alpha in sorted(total.items(), key=lambda item: -abs(item[1])):
             if abs(alpha) >= SMALLEST:
                 sign = "+" if alpha > 0 else "-"
@@ -56,7 +61,8 @@ def learned(correction: Correction) -> Learned | None:
     few = trials.neighbors.shape[1]
     ids = np.maximum(trials.neighbors[places], 0).transpose(1, 0, 2).reshape(few, -1)
     alphas = (trials.alphas[places] / np.float32(len(places))).transpose(1, 0, 2).reshape(few, -1)
-    return Learned(correction.classes, ids, alphas)
+    own = None if trials.own is None else trials.own.alphas[places].mean(axis=0)
+    return Learned(correction.classes, ids, alphas, own)
 
 
 def chosen_trials(correction: Correction, trials: Trials) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
+from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
 from alphafix.metrics.trade_off import Path
@@ -16,6 +17,9 @@ from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
+
+# AlphaNet whose pool holds the class's own discriminant row too.
+WITH_OWN = "alphanet-lda"
 
 
 def fitted(name: str, data: FitData, trials: Trials) -> list[Fitted]:
@@ -27,13 +31,14 @@ def _fitted(name: str, data: FitData, one: Combination, offset: float | None = N
     """A combination as a method, with an offset on its few-split logits if there is one."""
     head, few = data.head, data.classes.few
     found: dict[str, float] = {} if offset is None else {"offset": offset}
+    pool = {} if one.own is None else {"pool": WIDER_POOL}
     return linear(
         f"{name} rho {one.rho:g}" + ("" if offset is None else " + few-bias"),
         data,
         one.rows(head.weight, few) * head.scale,
         one.biases * head.scale + (offset or 0.0),
         classes=few,
-        settings={"rho": one.rho, "k": one.k, "seeds": len(one.trials), **found},
+        settings={"rho": one.rho, "k": one.k, "seeds": len(one.trials), **pool, **found},
     )
 
 
@@ -46,18 +51,18 @@ def offer(data: FitData, trials: Trials, *, calibrated: bool = True) -> Offered:
         calibrated: Whether there are offsets.
     """
     found = combinations(trials, ensemble="mean")
+    name = "alphanet" if trials.own is None else WITH_OWN
     paths = [
-        Path(data.contest_of(_fitted("alphanet", data, one).logits), free=calibrated)
-        for one in found
+        Path(data.contest_of(_fitted(name, data, one).logits), free=calibrated) for one in found
     ]
 
     def build(place: int, offset: float) -> Fitted:
-        made = _fitted("alphanet", data, found[place], offset if calibrated else None)
+        made = _fitted(name, data, found[place], offset if calibrated else None)
         if made.correction is None:
             return made
         return replace(made, correction=replace(made.correction, trials=trials))
 
-    return Offered("alphanet + few-bias" if calibrated else "alphanet", paths, build)
+    return Offered(f"{name} + few-bias" if calibrated else name, paths, build)
 
 
 def calibrated(found: Fitted, data: FitData) -> Offered:

@@ -13,6 +13,7 @@ import numpy as np
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
+from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
@@ -252,13 +253,19 @@ class _Comparing:
         """AlphaNet over rho, with nearest and with random neighbours, and calibrated."""
         settings, k = self.settings, self.neighbours.k
         calibrated: list[tuple[Offered, float]] = []
-        for name, family, metric in (
-            ("alphanet", "alphanet", "euclidean"),
-            ("alphanet random", "random", "random"),
+        one = settings.one_rho if settings.one_rho in settings.rhos else settings.rhos[0]
+        wider = replace(settings.of_alphanet((one,), k, settings.seeds), pool=WIDER_POOL)
+        for name, family, how in (
+            ("alphanet", "alphanet", settings.of_alphanet(settings.rhos, k, settings.seeds)),
+            (alphanet.WITH_OWN, "alphanet", wider),
+            (
+                "alphanet random",
+                "random",
+                settings.of_alphanet(settings.rhos, k, settings.seeds, "random"),
+            ),
         ):
-            how = settings.of_alphanet(settings.rhos, k, settings.seeds, metric)
             trials, seconds = _timed(partial(self._trials, how))
-            seconds /= len(settings.rhos)
+            seconds /= len(how.rhos)
             by_rho = self._seed_figures(trials)
             for found in alphanet.fitted(name, self.data, trials):
                 offer = Offered.of(self.data, [found])

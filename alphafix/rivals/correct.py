@@ -8,6 +8,7 @@ from alphafix.alphanet.fit import fit as fit_alphanet
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
+from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sources import hold_out
 from alphafix.errors import MissingStageError, call, option
@@ -67,8 +68,13 @@ def correct(
         limits = replace(DEFAULT_LIMITS, confidence=limits.confidence)
     data = FitData(train, val, given.head, given.classes, limits, seed)
     if method == "auto":
-        ours = train_trials(given, settings, keep=keep, progress=progress)
-        extra = [alphanet.offer(data, ours, calibrated=given.head.bias is not None)]
+        biased = given.head.bias is not None
+        wider = replace(settings, pool=WIDER_POOL)
+        ours = [
+            train_trials(given, one, keep=keep, progress=progress)
+            for one in ([settings] if settings.pool == WIDER_POOL else [settings, wider])
+        ]
+        extra = [alphanet.offer(data, trials, calibrated=biased) for trials in ours]
         return fit_auto(data, extra=extra, progress=progress)
     with progress(method, 1) as advance:
         outcome = choose(data, [linear_rival(method).offer(data)])

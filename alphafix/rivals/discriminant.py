@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphafix.features.scatter import WithinClass
+from alphafix.features.scatter import LEAST_SHRINKAGE, directions
 from alphafix.metrics.trade_off import Contest, Path
 from alphafix.rivals.data import FitData, Fitted, Offered, linear, unit
 from alphafix.values.arrays import FloatArray64, IntArray
@@ -34,9 +34,6 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 LDA_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 LIMIT_STRENGTHS = (0.2, 0.5)
 TAUS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
-
-# Without any shrinkage a constant feature, or fewer samples than D, has no inverse.
-LEAST_SHRINKAGE = 1e-6
 
 # Validation samples that say how much scores vary, and bytes of scores that are worked on at a
 # time, which should stay in the processor's cache.
@@ -195,23 +192,3 @@ def _unit_strength(data: FitData, rows: FloatArray64) -> float:
     some = data.val_features[:: max(1, len(data.val_features) // SCALE_SAMPLES)]
     spread = float((some @ rows.T.astype(np.float32)).std())
     return float(data.head.logits(some).std()) / (spread or 1.0)
-
-
-def directions(within: WithinClass, shrinkage: float, centered: FloatArray64) -> FloatArray64:
-    """d_c = P^-1 v_c / sqrt(v_c.P^-1 v_c), float64 of shape C x D; zeros where v_c is zero.
-
-    Args:
-        within: S, D x D.
-        shrinkage: gamma in 0..1, above 0 where S is singular.
-        centered: v_c = m_c - mu, C x D.
-    """
-    from scipy.linalg import cho_factor, cho_solve
-
-    width = len(within.covariance)
-    trace = float(np.trace(within.covariance))
-    metric = within.covariance * ((1 - shrinkage) * width / trace if trace > 0 else 0.0)
-    metric[np.diag_indices(width)] += shrinkage if trace > 0 else 1.0
-    factor = cho_factor(metric, lower=True, overwrite_a=True, check_finite=False)
-    rows = cho_solve(factor, centered.T, check_finite=False).T
-    lengths = np.sqrt(np.einsum("cd,cd->c", rows, centered))
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0)[:, None])

@@ -300,7 +300,8 @@ class Correction(Displayed):
         """Write the correction as safetensors; no more people can read it than ``like``.
 
         The tensors are ``classes``, ``rows``, ``biases``, ``trial_neighbors``,
-        ``trial_alphas`` and ``trial_biases`` where there are trials, and ``curve_offsets``,
+        ``trial_alphas`` and ``trial_biases`` where there are trials (and ``trial_own_rows`` and
+        ``trial_own_alphas`` where their pool holds an own row), and ``curve_offsets``,
         ``curve_gaps``, ``curve_few`` and so on where there is a curve.
         """
         tensors: dict[str, Array] = {"classes": self.classes, "rows": self.rows}
@@ -351,7 +352,8 @@ class Correction(Displayed):
 
 def _trials(path: Path, tensors: Mapping[str, Array], records: Any) -> Trials:
     form = {"trial_neighbors": "i T F K", "trial_alphas": "f T F K", "trial_biases": "f T F"}
-    require_arrays(path, tensors, form)
+    own = {"trial_own_rows": "f F D", "trial_own_alphas": "f T F"}
+    require_arrays(path, tensors, form | own if own.keys() & tensors.keys() else form)
     trials = Trials.of(tensors, records)
     few = len(tensors["classes"])
     if trials.alphas.shape[:2] != (len(trials), few) or trials.neighbors.min(initial=0) < -1:

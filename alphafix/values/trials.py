@@ -70,6 +70,23 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class OwnRows:
+    """One more row in each class's pool, beside those of its neighbours: its own.
+
+    Attributes:
+        rows: The own row of each few-split class, float32 of shape F x D.
+        alphas: Its coefficient in each trial, float32 of shape T x F.
+    """
+
+    rows: FloatArray
+    alphas: FloatArray
+
+    def only(self, trials: Any) -> OwnRows:
+        """Those of some trials."""
+        return replace(self, alphas=self.alphas[trials])
+
+
+@dataclass(frozen=True)
 class Trials:
     """T trained trials.
 
@@ -79,14 +96,17 @@ class Trials:
     Attributes:
         records: What distinguishes each of the T trials, and what validation said of it.
         neighbors: Class ids, int64 of shape T x F x K (padded with -1 where k < K).
-        alphas: Coefficients of unit 1-norm, float32 of shape T x F x K (padded with 0).
+        alphas: Coefficients of unit 1-norm (with that of the own row, if there is one), float32 of
+            shape T x F x K (padded with 0).
         biases: Few-split biases, float32 of shape T x F.
+        own: The own rows in the pool; None where it holds neighbours alone, as in the paper.
     """
 
     records: tuple[TrialRecord, ...]
     neighbors: IntArray
     alphas: FloatArray
     biases: FloatArray
+    own: OwnRows | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -95,7 +115,11 @@ class Trials:
         """One trial by itself."""
         place = slice(trial, trial + 1)
         return Trials(
-            self.records[place], self.neighbors[place], self.alphas[place], self.biases[place]
+            self.records[place],
+            self.neighbors[place],
+            self.alphas[place],
+            self.biases[place],
+            None if self.own is None else self.own.only(place),
         )
 
     @classmethod
@@ -107,11 +131,13 @@ class Trials:
             missing = k - array.shape[2]
             return np.pad(array, ((0, 0), (0, 0), (0, missing)), constant_values=value)
 
+        own = [part.own for part in parts if part.own is not None]
         return cls(
             records=tuple(record for part in parts for record in part.records),
             neighbors=np.concatenate([padded(part.neighbors, -1) for part in parts]),
             alphas=np.concatenate([padded(part.alphas, 0) for part in parts]),
             biases=np.concatenate([part.biases for part in parts]),
+            own=replace(own[0], alphas=np.concatenate([o.alphas for o in own])) if own else None,
         )
 
     def largest_k(self) -> Trials:
@@ -125,15 +151,19 @@ class Trials:
             neighbors=self.neighbors[mine][:, :, :k],
             alphas=self.alphas[mine][:, :, :k],
             biases=self.biases[mine],
+            own=None if self.own is None else self.own.only(mine),
         )
 
     def tensors(self) -> dict[str, Array]:
         """The arrays under the names that they have in files."""
-        return {
+        found: dict[str, Array] = {
             "trial_neighbors": self.neighbors,
             "trial_alphas": self.alphas,
             "trial_biases": self.biases,
         }
+        if self.own is not None:
+            found |= {"trial_own_rows": self.own.rows, "trial_own_alphas": self.own.alphas}
+        return found
 
     def to_metadata(self) -> list[dict[str, Any]]:
         """The records as JSON data, as files have them beside the tensors."""
@@ -146,11 +176,15 @@ class Trials:
         Raises:
             ValueError: If a record is of another form.
         """
+        own = None
+        if "trial_own_rows" in tensors:
+            own = OwnRows(tensors["trial_own_rows"], tensors["trial_own_alphas"])
         return cls(
             records=typed(tuple[TrialRecord, ...], metadata, "trials"),
             neighbors=tensors["trial_neighbors"],
             alphas=tensors["trial_alphas"],
             biases=tensors["trial_biases"],
+            own=own,
         )
 
     def rows(self, trial: int, head: Head, classes: IntArray) -> FloatArray:
@@ -158,4 +192,6 @@ class Trials:
         neighbors = np.maximum(self.neighbors[trial], 0)  # padding has alpha 0
         moved = np.einsum("fk,fkd->fd", self.alphas[trial], head.weight[neighbors])
         rows: FloatArray = head.weight[classes] + moved.astype(np.float32)
+        if self.own is not None:
+            rows = rows + self.own.alphas[trial, :, None] * self.own.rows
         return rows

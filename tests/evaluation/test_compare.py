@@ -61,8 +61,10 @@ def test_compare__all_methods_in_one_table(found: Comparison) -> None:
     assert [(row.method.name, row.method.family) for row in found.rows] == [
         (BASE, "base"),
         ("alphanet rho 0.5", "alphanet"),
+        ("alphanet-lda rho 0.5", "alphanet"),
         ("alphanet random rho 0.5", "random"),
         ("alphanet rho 0.5 + few-bias", "calibrated"),
+        ("alphanet-lda rho 0.5 + few-bias", "calibrated"),
         ("few-bias", "simple"),
         ("ncm-l2", "simple"),
         ("lws", "trained"),
@@ -144,7 +146,7 @@ def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     assert any(line.startswith("tau-norm ") for line in lines)
     assert any("validation chooses" in line.lower() for line in lines)
     as_json = CliRunner().invoke(app, [*arguments, "--json"])
-    assert len(json.loads(as_json.stdout)["rows"]) == 6
+    assert len(json.loads(as_json.stdout)["rows"]) == 8
 
 
 def test_compare__unknown_method(run: Run) -> None:

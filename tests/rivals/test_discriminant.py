@@ -12,13 +12,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from alphafix.errors import FileFormatError
 from alphafix.features.features import Features
-from alphafix.features.scatter import WithinClass
+from alphafix.features.scatter import WithinClass, directions
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
 from alphafix.metrics.trade_off import Contest
 from alphafix.rivals import LINEAR_METHODS, fit, fit_method
 from alphafix.rivals.data import FitData, unit
-from alphafix.rivals.discriminant import TAUS, Family, directions
+from alphafix.rivals.discriminant import TAUS, Family
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head

@@ -57,6 +57,12 @@ class TrainOptions(FeatureStageOptions):
         "runs, which always keeps the 5th epoch  [the paper, but small data take several passes "
         "an epoch, for at least 12 steps].",
     )
+    pool: Literal["neighbors", "neighbors+discriminant"] = flag(
+        "neighbors",
+        help="Rows that AlphaNet combines: those of the neighbours, as in the paper; or the "
+        "class's own discriminant row beside them, which gains more on most data. --method auto "
+        "tries both.",
+    )
     include_self: bool | None = flag(
         None, help="Feed the class's own row to the network  [preset]."
     )

@@ -190,6 +190,7 @@ def settings_of(options: TrainOptions) -> FitSettings:
         seeds=tuple(range(options.seed, options.seed + options.seeds)),
         metric=options.metric,
         preset=options.preset,
+        pool=options.pool,
         include_self=options.include_self,
         learn_bias=options.learn_bias,
         hyper=Hyper(
