@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
 from alphafix.features.features import CHUNK_ROWS, Features
-from alphafix.features.scatter import WithinClass
+from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import Shard
 from alphafix.features.sums import class_means
 from alphafix.features.verification import require_inside, verify_shards
@@ -36,6 +36,9 @@ from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
+
+if TYPE_CHECKING:  # it would load torch
+    from alphafix.distributed import Ranks
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
@@ -163,11 +166,15 @@ class FeatureStore(Features):
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
+        return self._chunks(rows)
+
+    def _chunks(self, rows: int, first: int = 0, step: int = 1) -> Iterator[tuple[int, FloatArray]]:
+        """The same of every ``step``-th shard, from the ``first`` on."""
         _ = self._verified
         # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
         framework = "pt" if self.dtype == "bfloat16" else "numpy"
-        start = 0
-        for shard in self.shards:
+        starts = np.cumsum([0, *(shard.samples for shard in self.shards)]).tolist()
+        for shard, start in list(zip(self.shards, starts, strict=False))[first::step]:
             with open_safetensors(self.folder / shard.file, framework=framework) as file:
                 with reading(self.folder / shard.file, _SHARD):
                     part = file.get_slice("features")
@@ -177,7 +184,6 @@ class FeatureStore(Features):
                     chunk = part[row : min(row + rows, shard.samples)]
                     wide = chunk.float().numpy() if framework == "pt" else chunk
                     yield start + row, np.asarray(wide, dtype=np.float32)
-            start += shard.samples
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""
@@ -223,7 +229,7 @@ class FeatureStore(Features):
         require_arrays(path, statistics, {"sums": "f C D", "counts": "i C"})
         return statistics
 
-    def within_class(self, classes: IntArray) -> WithinClass:
+    def within_class(self, classes: IntArray, ranks: Ranks | None = None) -> WithinClass:
         """Within-class covariance of ``classes``, each with the same weight.
 
         It is kept beside the class means, so that the features are read once for it; which
@@ -231,16 +237,27 @@ class FeatureStore(Features):
 
         Args:
             classes: Ids, int64.
+            ranks: All processes, each of which reads its share of the shards; None for this one.
         """
         path = self.folder / SCATTER
         made_from = digest([self.info.get("statistics_sha256"), classes.tolist()])
-        if path.is_file() and read_metadata(path).get("made_from") == made_from:
+        kept = path.is_file() and read_metadata(path).get("made_from") == made_from
+        if ranks is not None:
+            # On a network file system not all may see it yet, and those that do must not go on.
+            kept = ranks.of_first(kept)
+        if kept:
             tensors, metadata = read_tensors(path)
             require_arrays(path, tensors, {"covariance": "f D D"})
             return WithinClass(
                 tensors["covariance"], typed(float, metadata["shrinkage"], path.name)
             )
-        found = super().within_class(classes)
+        if ranks is None or ranks.world == 1:
+            found = super().within_class(classes)
+        else:
+            mine = self._chunks(ROWS, ranks.rank, ranks.world)
+            found = within_class(mine, self.labels, self.class_means(), classes, ranks.add_up)
+            if not ranks.first:
+                return found
         if os.access(self.folder, os.W_OK):  # features on a read-only disk serve as well
             metadata = {"made_from": made_from, "shrinkage": found.shrinkage}
             write_tensors(path, {"covariance": found.covariance}, metadata, overwrite=True)

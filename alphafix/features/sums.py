@@ -32,10 +32,15 @@ class ClassSums:
         known = labels >= 0
         if not known.all():
             features, labels = features[known], labels[known]
+        from scipy.sparse import csr_array
+
         self.counts += np.bincount(labels, minlength=len(self.counts))
         for start in range(0, len(labels), _ROWS):
-            rows = slice(start, start + _ROWS)
-            np.add.at(self.sums, labels[rows], features[rows].astype(np.float64))
+            own, rows = labels[start : start + _ROWS], features[start : start + _ROWS]
+            # A one for each sample in the row of its class, which is faster than np.add.at.
+            every = np.arange(len(own))
+            ones = csr_array((np.ones(len(own)), (own, every)), shape=(len(self.sums), len(own)))
+            self.sums += ones @ rows.astype(np.float64)
         if self.head is not None:
             right = labels[self.head.predict(features.astype(np.float32, copy=False)) == labels]
             self.hits += np.bincount(right, minlength=len(self.hits))

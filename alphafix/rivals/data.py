@@ -16,7 +16,7 @@ from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
 from alphafix.metrics.selection import Candidate, Choice, Promise, choose_within
 from alphafix.metrics.trade_off import Contest, Path, trade_off
-from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.curve import Curve
@@ -94,7 +94,12 @@ class FitData:
     @cached_property
     def base(self) -> Accuracy:
         """Accuracy of the base head by split on validation."""
-        return self.validate(self.head.logits)
+        return tier_accuracy(self.base_right, self.val_labels, self.classes)
+
+    @cached_property
+    def base_right(self) -> BoolArray:
+        """Whether the base head is right on each validation sample, bool of shape n."""
+        return np.asarray(predictions(self.head.logits, self.val_features) == self.val_labels)
 
     def validate(self, scorer: Callable[[FloatArray], FloatArray]) -> Accuracy:
         """Accuracy by split of n x D -> n x C logits on validation."""
@@ -133,8 +138,7 @@ class FitData:
     @cached_property
     def samples(self) -> Samples:
         """The validation samples as candidates are held against the limits on them."""
-        right = predictions(self.head.logits, self.val_features) == self.val_labels
-        return Samples(self.classes, self.val_labels, right, self.limits, self.seed)
+        return Samples(self.classes, self.val_labels, self.base_right, self.limits, self.seed)
 
 
 @dataclass(frozen=True)

@@ -170,16 +170,20 @@ class Family:
         shape = (len(self.settings), len(labels))
         gap, few_right, base_right = (np.empty(shape, kind) for kind in ("f4", "?", "?"))
         step = max(16, CHUNK_BYTES // (4 * len(order)))
+        by_tau = sorted(range(len(self.settings)), key=lambda i: self.settings[i].tau)
         for start in range(0, len(labels), step):
             part = slice(start, start + step)
             x, own = data.val_features[part], labels[part]
-            plain = x @ weight.T + bias
+            plain = adjusted = x @ weight.T + bias
             scores = {gamma: x @ narrow[gamma].T - shifts[gamma] for gamma in rows}
-            every = np.arange(len(x))
-            for i, one in enumerate(self.settings):
-                z = plain - np.float32(one.tau) * prior if one.tau else plain.copy()
-                if one.strength:
-                    z[:, :some] += np.float32(one.strength) * scores[one.shrinkage]
+            every, z, tau = np.arange(len(x)), plain.copy(), 0.0
+            for i in by_tau:
+                one = self.settings[i]
+                if one.tau != tau:
+                    adjusted = plain - np.float32(one.tau) * prior
+                    z[:, some:], tau = adjusted[:, some:], one.tau
+                np.multiply(scores[one.shrinkage], np.float32(one.strength), out=z[:, :some])
+                z[:, :some] += adjusted[:, :some]
                 best_few, best_base = z[:, :few].argmax(axis=1), z[:, few:].argmax(axis=1) + few
                 gap[i, part] = z[every, best_base] - z[every, best_few]
                 few_right[i, part] = order[best_few] == own

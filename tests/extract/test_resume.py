@@ -15,8 +15,9 @@ from PIL import Image
 
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.errors import TargetExistsError
-from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.features.store import SCATTER, FeatureStore, store_artifact
 from alphafix.run.directory import Run
+from alphafix.values.classes import ClassTable
 from tests.extract.photos import WRITERS, Photos, write_folders
 from tests.extract.zoo import Animal
 from tests.processes import contents, run_ranks, start
@@ -184,10 +185,23 @@ def test_extract__several_processes_give_the_same_samples_and_features(
         assert a.labels.tolist() == b.labels.tolist()
         assert (a.array() == b.array()).all()
         assert a.info["provenance"] == b.info["provenance"]
+    base = ClassTable.load(single.run / "classes.json").base
+    scatter = several.run / "features/train" / SCATTER
+    measured_by_all = scatter.read_bytes()
+    alone, together = (
+        FeatureStore.open(o.run / "features/train").within_class(base) for o in (single, several)
+    )
+    assert together.covariance == pytest.approx(alone.covariance, rel=1e-5, abs=1e-9)
+    assert together.shrinkage == pytest.approx(alone.shrinkage, rel=1e-5)
+    assert scatter.read_bytes() == measured_by_all  # it was read, not measured again
+    rows = several.run / "features/train"
+    shards = len(FeatureStore.open(rows).shards)
+    assert shards >= world  # so that each process had a part
     one, other = contents(single.run), contents(several.run)
     assert one.keys() == other.keys()
     # Sums that are added up in another order differ in the last bit, and nothing else does.
-    same = [name for name in one if "statistics" not in name and "manifest" not in name]
+    sums = ("statistics", "manifest", SCATTER)
+    same = [name for name in one if not any(part in name for part in sums)]
     assert all(one[name] == other[name] for name in same)
 
 

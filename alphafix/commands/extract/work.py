@@ -156,6 +156,8 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
             _save_classes(run, images, options)
             _keep_embedding(run, options.backbone)
         ranks.wait()
+        if ranks.world > 1 and "train" in stores:
+            _keep_scatter(run, ranks)
         found = _result(run, tuple(stores))
         for doubt in found.doubts if ranks.first else ():
             logger.warning("%s", Words(doubt))
@@ -422,6 +424,16 @@ def _save_classes(run: Run, images: SplitSources, options: ExtractOptions) -> No
     table = table.with_thresholds(options.few_below, options.many_above)
     if earlier is None or earlier.to_dict() != table.to_dict():
         table.save(run.path(CLASSES), overwrite=True)
+
+
+def _keep_scatter(run: Run, ranks: Ranks) -> None:
+    """Measure how base classes scatter, for `train --method lda`, while there are many processes.
+
+    One process alone does so when that method is trained: it may never be.
+    """
+    base = ClassTable.load(run.path(CLASSES)).base
+    FeatureStore.open(run.features("train")).within_class(base, ranks)
+    ranks.wait()
 
 
 def _keep_embedding(run: Run, backbone: str) -> None:
