@@ -8,16 +8,18 @@ settings on validation (confidence 0.5: the limit holds there, no more). What is
 what each happens to cost on test, but few-split accuracy where the offset of the few-split logits
 is moved so that overall accuracy on *test* has changed by just the limit: at equal realised
 change. A method without an offset of its own gets one for this. "auto" is the choice among all
-closed forms and AlphaNet; its distance to the best row is what not knowing that row costs.
+closed forms, AlphaNet and alphanet-lda; its distance to the best row is what not knowing that row
+costs. Two lines below each table hold "lda" and "auto" against the best row of each column, paired
+by draw, with the standard error of the mean.
 
 The variants of AlphaNet, the mean of 2 trials with rho 0.5 and K = 5:
 
 * "alphanet": as published, with an offset.
+* "alphanet-lda": the pool that alpha combines holds the class's own discriminant row beside those
+  of the neighbours (`train --pool neighbors+discriminant`).
 * "lda on alphanet": AlphaNet's corrected head is the z of the discriminant's formula.
-* "alphanet, own direction": the pool that alpha combines holds the class's own discriminant row
-  beside those of the neighbours.
 * "alphanet, learned scale": the 1-norm of alpha is not 1 but the best of 1/2, 1, 2 and 4 on
-  validation; "..., both": with the own direction too.
+  validation; "alphanet-lda, learned scale": both.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
+from alphafix.alphanet.pool import discriminant_rows
 from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.sources import whole
 from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.trade_off import Contest, Path, trade_off
 from alphafix.rivals import RIVALS
-from alphafix.rivals.data import FitData, Fitted, Offered, choose, linear, unit
-from alphafix.rivals.discriminant import directions
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, linear
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import ClassTable
 from alphafix.values.curve import Curve
@@ -52,6 +55,7 @@ from alphafix.values.head import Head
 LIMITS = (0.0, 0.5, 1.0, 2.0)
 SEEDS = (0, 1)
 SCALES = (0.5, 1.0, 2.0, 4.0)
+SHIPPED = ("alphanet", "alphanet-lda")
 CLOSED = tuple(name for name, rival in RIVALS.items() if rival.linear and not rival.trains)
 
 # Logits of never: a row that may be combined but never wins.
@@ -77,15 +81,6 @@ Method = Callable[[FitData], Offered]
 """A draw -> all settings that validation can choose from."""
 
 
-def own_directions(train: Features, head: Head, classes: ClassTable) -> FloatArray64:
-    """D of the few-split classes, as long as the head's rows, F x D."""
-    means = train.class_means()
-    centered = means - np.nanmean(means, axis=0)
-    within = train.within_class(classes.base)
-    found = unit(directions(within, max(within.shrinkage, 1e-6), centered)[classes.few])
-    return found * np.linalg.norm(head.weight, axis=1).mean()
-
-
 def alphanet(problem: Problem, scale: float = 1.0, *, own: bool = False) -> Head:
     """AlphaNet's head: the rows of the pool times ``scale``, and with ``own`` one more of them.
 
@@ -100,7 +95,7 @@ def alphanet(problem: Problem, scale: float = 1.0, *, own: bool = False) -> Head
         rows = [scale * head.weight]
         ids = count + ids
         if own:
-            rows.append(scale * own_directions(problem.train, head, classes))
+            rows.append(scale * discriminant_rows(whole(problem.train), head, classes))
             ids = np.concatenate([ids, 2 * count + np.arange(len(few))[:, None]], axis=1)
         more = np.concatenate(rows).astype(np.float32)
         bias = np.concatenate([head.bias_or_zeros, np.full(len(more), NEVER, dtype=np.float32)])
@@ -129,8 +124,9 @@ def methods_of(problem: Problem, *, closed_only: bool) -> Mapping[str, Method]:
     for own in (False, True):
         heads = [alphanet(problem, scale, own=own) for scale in SCALES]
         plain = heads[SCALES.index(1.0)]
-        found["alphanet, own direction" if own else "alphanet"] = partial(offer_of, [plain])
-        found["alphanet, both" if own else "alphanet, learned scale"] = partial(offer_of, heads)
+        name = "alphanet-lda" if own else "alphanet"
+        found[name] = partial(offer_of, [plain])
+        found[f"{name}, learned scale"] = partial(offer_of, heads)
         if not own:
             found["lda on alphanet"] = partial(discriminant_on, plain)
     return found
@@ -178,16 +174,18 @@ def corrected(head: Head, found: Fitted | None) -> Head:
     return found.correction.apply(head)
 
 
-def measure(problem: Problem, draws: int, *, closed_only: bool) -> Iterator[dict[str, object]]:
+def measure(
+    problem: Problem, draws: int, *, closed_only: bool, first: int = 0
+) -> Iterator[dict[str, object]]:
     """One row a method and limit."""
     started = time.perf_counter()
     methods = methods_of(problem, closed_only=closed_only)
     print(f"{problem.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     found: dict[tuple[str, float], list[Measured]] = {}
-    for val, test in problem.draws(draws):
+    for val, test in problem.draws(draws, first):
         data = FitData(problem.train, val, problem.head, problem.classes)
         offers = {name: method(data) for name, method in methods.items()}
-        known = [offers[name] for name in (*CLOSED, "alphanet") if name in offers]
+        known = [offers[name] for name in (*CLOSED, *SHIPPED) if name in offers]
         for limit in LIMITS:
             limited = replace(data, limits=Limits(limit, confidence=0.5))
             chosen = {name: choose(limited, [offer]) for name, offer in offers.items()}
@@ -205,6 +203,7 @@ def measure(problem: Problem, draws: int, *, closed_only: bool) -> Iterator[dict
             "method": name,
             "change": -limit,
             "few": mean(few),
+            "by_draw": [None if np.isnan(one) else one for one in few],
             "out_of_reach": float(np.isnan(few).mean()),
             "lda_more": mean((mine - few)[both]),
             "chosen_few": mean(np.array([one.chosen_few for one in all_draws])),
@@ -222,7 +221,7 @@ def table(rows: list[dict[str, object]]) -> Iterator[str]:
     """Markdown: a table a problem, few-split change by method and realised overall change."""
     for problem in dict.fromkeys(row["problem"] for row in rows):
         yield f"\n{problem}\n"
-        yield "| method | " + " | ".join(f"overall {-limit:+g}" for limit in LIMITS) + " |"
+        yield "| method | " + " | ".join(f"overall {0 - limit:+g}" for limit in LIMITS) + " |"
         yield "|---|" + "---:|" * len(LIMITS)
         mine = [row for row in rows if row["problem"] == problem]
         for name in dict.fromkeys(row["method"] for row in mine):
@@ -232,6 +231,25 @@ def table(rows: list[dict[str, object]]) -> Iterator[str]:
                 told = "-" if few is None else f"{few:+.1f}"
                 cells.append(told + (f" ({missed:.0%} not)" if missed else ""))
             yield f"| {name} | " + " | ".join(cells) + " |"
+        for name in ("lda", "auto"):
+            yield f"| *{name} against the best row* | " + " | ".join(beside_best(mine, name)) + " |"
+
+
+def beside_best(rows: list[dict[str, object]], name: str) -> Iterator[str]:
+    """For each limit how far a method is from the best other row that reaches it in all draws."""
+    for limit in LIMITS:
+        here = {str(row["method"]): row for row in rows if row["change"] == -limit}
+        shipped = [*CLOSED, *SHIPPED] if name == "auto" else [n for n in here if n in CLOSED]
+        others = [n for n in shipped if n in here and n != name and not here[n]["out_of_reach"]]
+        if not others or here[name]["few"] is None:
+            yield "-"
+            continue
+        best = max(others, key=lambda one: here[one]["few"])  # type: ignore[arg-type,return-value]
+        mine, its = (np.array(here[n]["by_draw"], dtype=np.float64) for n in (name, best))
+        apart = mine - its
+        apart = apart[~np.isnan(apart)]
+        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
+        yield f"{apart.mean():+.1f} ± {error:.1f} ({best})"
 
 
 def main() -> None:
@@ -240,11 +258,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--problems", default=",".join(PROBLEMS))
+    parser.add_argument("--first", type=int, default=0, help="The first draw's seed.")
     parser.add_argument("--closed-only", action="store_true", help="Leave AlphaNet out.")
     given = parser.parse_args()
     rows = []
     for name in given.problems.split(","):
-        rows += measure(PROBLEMS[name](), given.draws, closed_only=given.closed_only)
+        rows += measure(
+            PROBLEMS[name](), given.draws, closed_only=given.closed_only, first=given.first
+        )
     print(json.dumps(rows, indent=2) if given.json else "\n".join(table(rows)))
 
 

@@ -2,11 +2,16 @@
 
     python examples/evidence/limits.py --draws 40 --json limits.json
     python examples/evidence/limits.py --problems digits --methods few-bias,lda
+    python examples/evidence/limits.py --problems digits --alphanet
 
 For each data set, confidence and limit on the overall drop: the share of draws in which the test
 samples keep the limit, the mean change of few-split and of overall accuracy on test, and how often
 the base model was the choice. The test samples of a draw are twice the same: all of them, and as
 many as validation has, which is what a promise is about.
+
+With ``--alphanet``, AlphaNet and alphanet-lda take part, trained anew in every draw (2 trials, rho
+0.5). Their epochs are chosen on the same validation samples, and that choice is made once: the
+halves on which the promise is tried do not repeat it. This measures what that costs.
 """
 
 from __future__ import annotations
@@ -20,10 +25,15 @@ from pathlib import Path
 import numpy as np
 from problems import PROBLEMS, Problem
 
+from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.given import Given
+from alphafix.alphanet.neighbors import nearest_neighbours
+from alphafix.alphanet.pool import WIDER_POOL
+from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
-from alphafix.rivals import RIVALS
-from alphafix.rivals.data import FitData, choose, predictions
+from alphafix.rivals import RIVALS, alphanet
+from alphafix.rivals.data import FitData, Offered, choose, predictions
 from alphafix.values.arrays import IntArray
 
 LIMITS = (0.0, 0.5, 1.0, 2.0)
@@ -63,7 +73,19 @@ class Kept:
     base: float
 
 
-def measured(problem: Problem, draws: int, methods: Sequence[str]) -> list[Kept]:
+def trained(problem: Problem, data: FitData) -> list[Offered]:
+    """AlphaNet with both pools, each trial with the epoch that validation chooses."""
+    means = problem.train.class_means()
+    near = nearest_neighbours(means, problem.classes, k=min(5, len(problem.classes.base) - 1))
+    given = Given(problem.train, data.val, problem.head, problem.classes, near)
+    settings = FitSettings(seeds=(0, 1), device="cpu")
+    pools = (settings, replace(settings, pool=WIDER_POOL))
+    return [alphanet.offer(data, train_trials(given, one)) for one in pools]
+
+
+def measured(
+    problem: Problem, draws: int, methods: Sequence[str], *, with_alphanet: bool = False
+) -> list[Kept]:
     """All limits and confidences on the same draws."""
     found: dict[tuple[float, float], list[tuple[bool, bool, float, float, bool]]] = {}
     size = 0
@@ -71,6 +93,7 @@ def measured(problem: Problem, draws: int, methods: Sequence[str]) -> list[Kept]
         size = len(val)
         data = FitData(problem.train, val, problem.head, problem.classes)
         offers = [RIVALS[name].offer(data) for name in methods]
+        offers += trained(problem, data) if with_alphanet else []
         alike = smaller(test, size)
         right = predictions(problem.head.logits, test.array()) == test.labels
         few = np.isin(test.labels, problem.classes.few)
@@ -111,11 +134,14 @@ def main() -> None:
     parser.add_argument("--problems", default="digits,glyphs-crt,glyphs-ce")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--alphanet", action="store_true", help="AlphaNet takes part.")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
     rows: list[Kept] = []
     for name in given.problems.split(","):
-        mine = measured(PROBLEMS[name](), given.draws, given.methods.split(","))
+        mine = measured(
+            PROBLEMS[name](), given.draws, given.methods.split(","), with_alphanet=given.alphanet
+        )
         rows += mine
         print(
             f"\n{mine[0].problem}: {given.draws} draws, {mine[0].validation:,} validation samples\n"

@@ -50,10 +50,16 @@ class Problem:
     head: Head
     classes: ClassTable
 
-    def draws(self, count: int) -> Iterator[tuple[Features, Features]]:
-        """Validation and test, drawn by class ``count`` times, each from a seed of its own."""
+    def draws(self, count: int, first: int = 0) -> Iterator[tuple[Features, Features]]:
+        """Validation and test, drawn by class ``count`` times, each from a seed of its own.
+
+        Args:
+            count: How often.
+            first: The first seed. What is reported is of the seeds from 0 on; what was tried while
+                the methods were made is of those from 1000 on.
+        """
         labels = self.pool.labels
-        for seed in range(count):
+        for seed in range(first, first + count):
             rank = np.empty(len(labels))
             order = np.random.default_rng(seed).permutation(len(labels))
             order = order[np.argsort(labels[order], kind="stable")]
