@@ -15,9 +15,11 @@ from alphafix.features.features import Features
 from alphafix.features.scatter import WithinClass, directions
 from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
+from alphafix.metrics.limits import Limits
 from alphafix.metrics.trade_off import Contest
-from alphafix.rivals import LINEAR_METHODS, fit, fit_method
-from alphafix.rivals.data import FitData, unit
+from alphafix.rivals import LINEAR_METHODS, RIVALS, fit, fit_method
+from alphafix.rivals.auto import correction_of
+from alphafix.rivals.data import FitData, choose, unit
 from alphafix.rivals.discriminant import TAUS, Family
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
@@ -179,7 +181,13 @@ def test_bad_input__fewer_samples_than_features_and_a_constant_one(name: str) ->
     rows[:, 3] = 1.0
     rows[:, 4] = rows[:, 5]
     head = Head(np.random.default_rng(0).standard_normal((3, 80)).astype(np.float32), None)
-    sane(data_of(rows, labels, head), name)
+    data = data_of(rows, labels, head)
+    sane(data, name)
+    found = fit_method(name, data)
+    # What is the same for all samples gets no weight; two equal features get the same.
+    assert found.rows[:, 3] == pytest.approx(head.weight[found.classes, 3], abs=1e-6)
+    changes = found.rows - head.weight[found.classes]
+    assert changes[:, 4] == pytest.approx(changes[:, 5], abs=1e-4)
 
 
 @BOTH
@@ -191,7 +199,9 @@ def test_bad_input__samples_of_base_classes_all_alike(name: str) -> None:
 @BOTH
 def test_bad_input__one_base_class(name: str) -> None:
     rows, labels = drawn([50, 4, 4])
-    sane(data_of(rows, labels, Head(rows[[0, 51, 55]], np.zeros(3, np.float32))), name)
+    data = data_of(rows, labels, Head(rows[[0, 51, 55]], np.zeros(3, np.float32)))
+    sane(data, name)
+    assert data.within.covariance == pytest.approx(scatter_of(rows, labels, [0]), rel=1e-4)
 
 
 @BOTH
@@ -215,14 +225,42 @@ def test_bad_input__validation_without_few_classes_or_with_a_sample_each(name: s
     for index in (base, one):
         part = Features.of(data.val_features[index], data.val_labels[index], num_classes=12)
         sane(replace(data, val=part), name)
+        # Nothing can be chosen, or promised, on such samples: the model stays what it is.
+        sure = replace(data, val=part, limits=Limits(0.0))
+        outcome = choose(sure, [RIVALS[name].offer(sure)])
+        assert outcome.fitted is None
+        kept = correction_of(sure, None, outcome, name)
+        assert kept.is_base
+        assert (kept.apply(data.head).weight == data.head.weight).all()
+
+
+@BOTH
+def test_bad_input__a_prior_of_zero(name: str) -> None:
+    """A class without training samples counts as one sample, so that its logarithm exists."""
+    rows, labels = drawn([50, 30, 4])
+    labels[labels == 2] = 3
+    data = data_of(rows, labels, Head(np.zeros((4, 6), np.float32), np.zeros(4, np.float32)))
+    assert data.prior == pytest.approx(np.array([50, 30, 1, 4]) / 85)
+    sane(data, name)
 
 
 @pytest.mark.slow
-def test_lda__features_of_width_4096() -> None:
-    rng = np.random.default_rng(0)
+def test_directions__features_of_width_8192() -> None:
+    """With fewer samples than features P^-1 is known by Woodbury's identity, N x N."""
+    rng, width, gamma = np.random.default_rng(0), 8192, 0.3
     labels = np.repeat(np.arange(4), [40, 40, 40, 5])
-    means = rng.standard_normal((4, 4096)).astype(np.float32)
-    rows = means[labels] + 4 * rng.standard_normal((len(labels), 4096)).astype(np.float32)
+    means = rng.standard_normal((4, width)).astype(np.float32)
+    rows = means[labels] + 4 * rng.standard_normal((len(labels), width)).astype(np.float32)
+    features = Features.of(rows, labels)
+    centered = features.class_means() - features.class_means().mean(axis=0)
+    found = directions(features.within_class(np.arange(3)), gamma, centered)
+    mine = labels < 3
+    r = ((rows - features.class_means()[labels])[mine] / np.sqrt(120)).astype(np.float64)
+    a = (1 - gamma) * width / (r**2).sum()
+    inner = np.linalg.solve(np.eye(120) * gamma / a + r @ r.T, r @ centered.T)
+    expected = ((centered.T - r.T @ inner) / gamma).T
+    expected /= np.sqrt((expected * centered).sum(axis=1))[:, None]
+    assert found == pytest.approx(expected, abs=1e-4 * np.abs(expected).max())
     data = data_of(rows, labels, Head(means, None), drop=0.0)
-    sane(data, "lda")
     assert ClassTable.of(labels, num_classes=4).few.tolist() == [3]
+    assert np.isfinite(fit_method("lda-few", data).rows).all()
