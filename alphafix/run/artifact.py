@@ -55,6 +55,8 @@ class Artifact:
         owned: What else belongs to the result, and goes with it; a folder with all in it.
         kept: Whether `unfinished` stays when the result is whole, and may hold other files: only
             the plan in it goes with the result.
+        by_part: Options in which what is unfinished may differ, because each part of it tells by
+            itself whether they still hold for it.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Artifact:
     unfinished: Path | None = None
     owned: tuple[Path, ...] = ()
     kept: bool = False
+    by_part: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any] | None:
         """The plan by which what is there was made; None without one, {} if unsaid.
@@ -106,7 +109,8 @@ class Artifact:
             self.finish()  # a killed command may not have come to that
             settle(self.path)
             return True
-        for earlier in (self.recorded(), self.begun()):
+        begun = self.begun()
+        for earlier in (self.recorded(), None if self._goes_on(begun) else begun):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(
                     f"{self.path} exists already: it was made with other options or from other "
@@ -125,16 +129,26 @@ class Artifact:
             Whether this plan was begun before, so that what it left can be used.
         """
         begun = self.begun()
-        again = begun is not None and digest(begun) == digest(self.plan)
+        again = self._goes_on(begun)
         if again:
             self.path.unlink(missing_ok=True)
             for folder in {self.path.parent, *filter(None, [self.unfinished]), *self.owned}:
                 remove_temporary(folder)
         else:
             self.clear()
-            if self.unfinished is not None:
-                write_json(self.unfinished / PLAN, self.plan)
+        same = begun is not None and again and digest(begun) == digest(self.plan)
+        if self.unfinished is not None and not same:
+            write_json(self.unfinished / PLAN, self.plan, overwrite=True)
         return again
+
+    def _goes_on(self, begun: Plan | None) -> bool:
+        """Whether what this earlier plan left can be used for the plan of now."""
+        return begun is not None and digest(self._of_all(begun)) == digest(self._of_all(self.plan))
+
+    def _of_all(self, plan: Plan) -> Plan:
+        """What of a plan holds for all parts."""
+        options = dict(plan.get("options") or {})
+        return {**plan, "options": {k: v for k, v in options.items() if k not in self.by_part}}
 
     def finish(self) -> None:
         """Forget what an interruption would have needed: the result is whole."""
