@@ -67,13 +67,12 @@ def timm_classifier(wanted: Wanted) -> Classifier:
             variants = _other_pooling(model, wanted, args)
     own: Any = model.pretrained_cfg
     config = {**own, **config}
-    names = config.get("label_names") or ()
     return Classifier(
         model.eval(),
         _timm_preprocess(config, wanted, args),
         weights,
         _timm_head(model, spec),
-        class_names=tuple(map(str, names)) if len(names) == config.get("num_classes") else None,
+        class_names=_label_names(config),
         args=args,
         variants=variants,
     )
@@ -109,7 +108,17 @@ def _saved_beside(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, A
         args.setdefault("global_pool", data["global_pool"])
     args.pop("num_classes", None)  # the weights say it
     logger.info("%s: made as %s says%s", weights.name, path.name, f", with {args}" if args else "")
-    return args, dict(data.get("pretrained_cfg") or {})
+    labels = {name: data[name] for name in ("label_names", "num_classes") if data.get(name)}
+    return args, {**(data.get("pretrained_cfg") or {}), **labels}
+
+
+def _label_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names in the order of the logits, as timm keeps them: a list, or names by class id."""
+    names = config.get("label_names") or ()
+    if isinstance(names, Mapping):
+        by_id = {int(number): name for number, name in names.items() if str(number).isdecimal()}
+        names = [by_id[number] for number in range(len(names)) if number in by_id]
+    return tuple(map(str, names)) if names and len(names) == config.get("num_classes") else None
 
 
 # How timm's models pool; with an own norm for what is pooled, or not, weights have other names.

@@ -8,6 +8,7 @@ inputs is another one.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Artifact:
             the plan in it goes with the result.
         by_part: Options in which what is unfinished may differ, because each part of it tells by
             itself whether they still hold for it.
+        of: What a user knows it by, where `path` is a record of other files.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class Artifact:
     owned: tuple[Path, ...] = ()
     kept: bool = False
     by_part: tuple[str, ...] = ()
+    of: Path | None = None
 
     def recorded(self) -> dict[str, Any] | None:
         """The plan by which what is there was made; None without one, {} if unsaid.
@@ -113,8 +116,8 @@ class Artifact:
         for earlier in (self.recorded(), None if self._goes_on(begun) else begun):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(
-                    f"{self.path} exists already: it was made with other options or from other "
-                    "inputs",
+                    f"{self.of or self.path} exists already: it was made with other options or "
+                    "from other inputs",
                     got=difference(earlier, self.plan),
                     expected="no result yet, or one that is up to date",
                     todo=f"give {option('overwrite', True)} to replace it, or {option(where)} for "
@@ -221,11 +224,20 @@ def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:
     """The entries that differ between two plans, in words."""
     old, new = _flat(earlier), _flat(now)
     found = [
-        f"{name} {old.get(name)!r}, now {new.get(name)!r}"
+        f"{name} {_short(old.get(name))}, now {_short(new.get(name))}"
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     ]
     return "; ".join(found[:most]) + ("; ..." if len(found) > most else "") or "something else"
+
+
+# As much of a hash as a person compares.
+_HASH = re.compile("([0-9a-f]{12})[0-9a-f]{52}")
+
+
+def _short(value: object) -> str:
+    """A value of a plan as it is shown: of a hash its beginning."""
+    return _HASH.sub(r"\1", repr(value))
 
 
 def _flat(data: object, prefix: str = "") -> dict[str, Any]:

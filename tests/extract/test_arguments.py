@@ -14,6 +14,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from timm.models._hub import load_model_config_from_path, save_for_hf
 from torch import nn
 from typer.testing import CliRunner
 
@@ -415,3 +416,48 @@ def test_torchvision__each_choice_is_shown_with_its_figure(tmp_path: Path, photo
         f"transform_input=True {figures[True]:.1f}%, transform_input=False {figures[False]:.1f}%"
     )
     assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+@pytest.mark.parametrize("way", ["beside the weights", "local-dir"])
+def test_timm__label_names_of_its_own_files_are_compared(
+    way: str, as_dict: bool, tmp_path: Path, photos: Photos, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As timm's own `save_for_hf` writes them; timm itself reads them back."""
+    torch.manual_seed(0)
+    folder = tmp_path / "model"
+
+    def options(names: tuple[str, ...], run: str) -> ExtractOptions:
+        net = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
+        given = dict(enumerate(names)) if as_dict else list(names)
+        config = {"label_names": given}
+        save_for_hf(net, str(folder), model_config=config, safe_serialization=True)
+        backbone = f"timm:local-dir:{folder}"
+        read = load_model_config_from_path(str(folder))[0]
+        assert len(read["label_names"]) == len(names)
+        weights = None
+        if way == "beside the weights":
+            backbone, weights = "timm:test_resnet", folder / "model.safetensors"
+        data = write_folders(tmp_path / "data", photos)
+        return ExtractOptions(
+            run=tmp_path / run, backbone=backbone, weights=weights, data=data, workers=0
+        )
+
+    with pytest.raises(InputError, match="another order than the model's own"):
+        extract(options(CLASSES[::-1], "wrong"))
+    assert not (tmp_path / "wrong").exists()
+    with caplog.at_level("INFO", "alphafix"):
+        assert extract(options(CLASSES, "right")).classes.names == CLASSES
+    assert "the model's own class names: agree" in caplog.text
+    spelt = (*CLASSES[:-1], "cows")
+    with caplog.at_level("INFO", "alphafix"):
+        extract(options(spelt, "spelt"))
+    assert "there 'cows'" in caplog.text
+    images = tmp_path / "photos.npz"
+    np.savez(
+        images,
+        train_images=np.stack([np.asarray(image) for image, _ in photos["train"]]),
+        train_labels=np.array([label for _, label in photos["train"]]),
+    )
+    ids = options(("x", "y", "z"), "ids").model_copy(update={"data": str(images)})
+    assert extract(ids).classes.names == ("x", "y", "z")
