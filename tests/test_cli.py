@@ -117,3 +117,12 @@ def test_train__plan_trains_nothing(tmp_path: Path) -> None:
     result = runner.invoke(app, ["train", "--run", str(tmp_path), "--plan"])
     assert json.loads(result.stdout)["trials"] == 10
     assert not (tmp_path / "alphanet.safetensors").exists()
+
+
+def test_log__in_a_file_has_lines_of_their_own_length(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_problem())
+    command = [sys.executable, "-m", "alphafix", "neighbors", "--run", str(run.folder)]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    logged = [line for line in done.stderr.splitlines() if line.startswith("INFO")]
+    assert logged == [f"INFO     {run.path(NEIGHBORS)} is up to date"]

@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import (
     FileFormatError,
     InputError,
@@ -24,7 +25,7 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import Problem, make_problem, write_run
-from tests.stages import find_neighbors
+from tests.stages import find_neighbors, train
 
 
 def table(counts: list[int]) -> ClassTable:
@@ -207,6 +208,10 @@ def test_start__a_head_near_chance_is_told(
     for _ in range(2):  # the second time it is up to date
         caplog.clear()
         find_neighbors(options(Run(tmp_path / "other"), features=(str(features),), head=head))
+        assert f"the base head is right on {100 * right:.1f}% of train" in caplog.text
+    for _ in range(2):
+        caplog.clear()
+        train(TrainOptions(run=tmp_path / "other", method="few-bias", allow_worse=True))
         assert f"the base head is right on {100 * right:.1f}% of train" in caplog.text
 
 

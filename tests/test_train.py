@@ -23,12 +23,14 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import given_in, settings_of, work
 from alphafix.errors import (
+    FileFormatError,
     InputError,
     MissingStageError,
     StaleInputError,
     TargetExistsError,
 )
 from alphafix.features.store import FeatureStore
+from alphafix.files import read_tensors, write_tensors
 from alphafix.rivals.correct import correct
 from alphafix.run.directory import CORRECTION, HEAD, METRICS, NEIGHBORS, UNFINISHED, Run
 from alphafix.values.classes import ClassTable
@@ -448,3 +450,15 @@ def test_train__equal_settings_count_once(run: Run) -> None:
 def test_train__an_unknown_method_lists_the_known_ones() -> None:
     with pytest.raises(ValidationError, match="one of alphanet, auto, few-bias"):
         TrainOptions(method="magic")
+
+
+def test_correction__of_an_earlier_version_is_to_be_made_again(run: Run) -> None:
+    train(options(run, allow_worse=True))
+    path = run.path(CORRECTION)
+    tensors, metadata = read_tensors(path)
+    tensors.pop("curve_gaps")
+    write_tensors(path, tensors, metadata, overwrite=True)
+    with pytest.raises(FileFormatError, match="made by an earlier version") as raised:
+        Correction.load(path)
+    assert "alphafix.train(overwrite=True)" in str(raised.value)
+    assert "damaged" not in str(raised.value)

@@ -107,11 +107,23 @@ class _Visible(logging.Formatter):
         return in_one_line(str(record.msg) % tuple(words) if args else record.getMessage())
 
 
+class _Lines(logging.Handler):
+    """Writes a record as one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it: its level, and what it says."""
+        note(f"{record.levelname:<8} {self.format(record)}")
+
+
 def show_log(level: int = logging.INFO) -> None:
     """Send what the library logs to stderr."""
-    handler = RichHandler(
-        console=stderr, show_time=False, show_path=False, show_level=True, markup=False
-    )
+    handler: logging.Handler
+    if stderr.is_terminal:
+        handler = RichHandler(
+            console=stderr, show_time=False, show_path=False, show_level=True, markup=False
+        )
+    else:  # where rich would fill each line with spaces
+        handler = _Lines()
     handler.setFormatter(_Visible())
     logger = logging.getLogger("alphafix")
     logger.handlers = [handler]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from alphafix.commands.options import CommandOptions, FeatureStageOptions, StageOptions
@@ -19,6 +20,8 @@ def record_of(
     what: object = None,
     made: Collection[str] = (),
     read: Iterable[Path] = (),
+    of: Path | None = None,
+    versioned: bool = True,
 ) -> Artifact:
     """The record of what a command makes, as it would be made now.
 
@@ -30,6 +33,8 @@ def record_of(
         what: What tells its results apart, like the path of a target.
         made: Options that name no input although they name no output alone.
         read: What else it reads.
+        of: What the user knows its results by (see `Artifact`).
+        versioned: Whether other versions of the packages would make something else.
     """
     read = [*read, *(run.path(name) for name in inputs if name != FEATURES)]
     if FEATURES in inputs:
@@ -42,4 +47,6 @@ def record_of(
     kind = FeatureStageOptions if isinstance(options, FeatureStageOptions) else StageOptions
     recorded = options.model_dump(mode="json", exclude=set(kind.model_fields))
     plan = Provenance(command, recorded, hashes)
-    return Artifact(run.record(command, what), plan.to_dict())
+    if not versioned:
+        plan = replace(plan, versions={})
+    return Artifact(run.record(command, what), plan.to_dict(), of=of)

@@ -94,7 +94,8 @@ def extracted(job: Job, advance: Advance) -> Iterator[FeatureArrays]:
 def extract_shards(job: Job, ledger: Ledger, advance: Advance) -> tuple[ClassSums, int]:
     """Extract what is missing of this process's shards.
 
-    Shards that are there already are read for the class sums and left as they are. While the
+    Shards that are there already, of samples that have not changed since, are read for the class
+    sums and left as they are. While the
     model works on the next shard, a thread writes the last one.
 
     Args:
@@ -111,21 +112,30 @@ def extract_shards(job: Job, ledger: Ledger, advance: Advance) -> tuple[ClassSum
             range, or a feature is not finite.
     """
     sums = ClassSums(job.num_classes, job.width, job.head)
-    done = functools.cache(ledger.done)  # each shard's hash is checked once
-    todo = (plan for plan in job.shards() if done(plan.name) is None)
-    keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo)
+    # Each is found once a shard.
+    data = functools.cache(lambda plan: job.dataset.source.part_fingerprint(*plan.samples).sha256)
+    done = functools.cache(lambda plan: ledger.done(plan.name, lambda: data(plan)))
+
+    def todo() -> Iterator[ShardPlan]:
+        for plan in job.shards():
+            if done(plan) is None:
+                data(plan)  # before the first of its images is read: what changes later is seen
+                yield plan
+
+    keys = chain.from_iterable(plan.batches(job.batch_size) for plan in todo())
     batches = load_batches(job.dataset, _Keys(keys), workers=job.workers, pin_memory=job.pin_memory)
     count = 0
     pending: Future[None] | None = None
     with job.around(), ThreadPoolExecutor(max_workers=1) as writer:
         for plan in job.shards():
             count += 1
-            note = done(plan.name)
+            note = done(plan)
             if note is not None:
                 finish = _recount(ledger, note, sums)
                 advance(plan.key.stop - plan.key.start)
             else:
-                finish = _write(job, ledger, plan, _forward(job, plan, batches, advance), sums)
+                rows = _forward(job, plan, batches, advance)
+                finish = _write(job, ledger, (plan.name, data(plan)), rows, sums)
             if pending is not None:
                 pending.result()
             pending = writer.submit(finish)
@@ -180,17 +190,19 @@ def _forward(job: Job, plan: ShardPlan, batches: Iterator[Batch], advance: Advan
 
 
 def _write(
-    job: Job, ledger: Ledger, plan: ShardPlan, rows: _Rows, sums: ClassSums
+    job: Job, ledger: Ledger, of: tuple[str, str], rows: _Rows, sums: ClassSums
 ) -> Callable[[], None]:
+    name, data = of
+
     def finish() -> None:
         shard = None
         if rows.features:
             # The copy from the device waits for the model here, not in the main thread.
             features, labels = rows.checked(job)
-            path = ledger.folder / f"{plan.name}.safetensors"
+            path = ledger.folder / f"{name}.safetensors"
             shard, stored = write_shard(path, features, labels, rows.ids, dtype=job.dtype)
             sums.add(stored, labels)
-        ledger.write(Note(plan.name, shard, tuple(rows.bad), len(rows.cut)))
+        ledger.write(Note(name, shard, tuple(rows.bad), len(rows.cut), data))
 
     return finish
 

@@ -7,6 +7,7 @@ these notes at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,14 @@ class Note:
         shard: Its file, or None if no sample of it could be used.
         skipped: Id and reason of each image that was left out.
         cut: Number of images whose values were cut to 8 bits.
+        data: Fingerprint of the samples as they were when they were read.
     """
 
     name: str
     shard: Shard | None
     skipped: tuple[tuple[str, str], ...] = ()
     cut: int = 0
+    data: str = ""
 
 
 class Ledger:
@@ -47,12 +50,19 @@ class Ledger:
         self.folder = folder
         self.notes = folder / PARTIAL
 
-    def done(self, name: str) -> Note | None:
-        """The note of a shard whose file is there and undamaged."""
+    def done(self, name: str, data: Callable[[], str]) -> Note | None:
+        """The note of a shard whose file is there and undamaged.
+
+        Args:
+            name: The shard's name.
+            data: Gives the fingerprint of its samples; with another one it is to be made anew.
+        """
         path = self.notes / f"{name}.json"
         if not path.is_file():
             return None
         note = _read_note(path)
+        if note.data != data():
+            return None
         if note.shard is not None:
             file = self.folder / note.shard.file
             if not file.is_file() or sha256_file(file) != note.shard.sha256:
@@ -65,12 +75,27 @@ class Ledger:
             "shard": None if note.shard is None else vars(note.shard),
             "skipped": [list(pair) for pair in note.skipped],
             "cut": note.cut,
+            "data": note.data,
         }
         write_json(self.notes / f"{note.name}.json", data, overwrite=True)
 
+    def begun(self) -> bool:
+        """Whether any shard is done."""
+        return bool(self._paths())
+
+    def keep(self, names: Collection[str]) -> None:
+        """Remove shards that are not among ``names``: of data that has become less."""
+        for path in self._paths():
+            if path.stem not in names:
+                path.unlink()
+                (self.folder / f"{path.stem}.safetensors").unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        return [path for path in sorted(self.notes.glob("*.json")) if path.name != PLAN]
+
     def read(self) -> list[Note]:
         """All notes, in the order of the shards."""
-        return [_read_note(p) for p in sorted(self.notes.glob("*.json")) if p.name != PLAN]
+        return [_read_note(path) for path in self._paths()]
 
 
 def _read_note(path: Path) -> Note:

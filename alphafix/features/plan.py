@@ -24,6 +24,11 @@ class ShardPlan:
     name: str
     key: BatchKey
 
+    @property
+    def samples(self) -> tuple[int, range]:
+        """Its group, and its samples in it."""
+        return self.key.group, range(self.key.start, self.key.stop)
+
     def batches(self, size: int) -> Iterator[BatchKey]:
         """Its batches; they depend on nothing but the shard, so that results do neither."""
         for start in range(self.key.start, self.key.stop, size):

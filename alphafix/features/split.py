@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def extract_split(
         AlphafixError: If a process wrote elsewhere.
     """
     ledger = Ledger(artifact.path.parent)
+    if ranks.first and ledger.begun():
+        ledger.keep({shard.name for shard in replace(job, rank=0, world=1).shards()})
+    ranks.wait()
     size = job.dataset.source.known_size
     total = None if size is None else sum(s.key.stop - s.key.start for s in job.shards())
     with progress(f"extract {info['split']}", total) as advance:

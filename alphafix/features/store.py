@@ -49,8 +49,18 @@ _SHARD = "a shard of features"
 
 
 def store_artifact(folder: Path, plan: Plan) -> Artifact:
-    """The store in ``folder`` as ``plan`` would make it."""
-    return Artifact(folder / MANIFEST, plan, unfinished=folder / PARTIAL, owned=(folder,))
+    """The store in ``folder`` as ``plan`` would make it.
+
+    Each finished shard of an unfinished store says of which samples it is: of data that has changed
+    since, those whose samples are as they were stay.
+    """
+    return Artifact(
+        folder / MANIFEST,
+        plan,
+        unfinished=folder / PARTIAL,
+        owned=(folder,),
+        by_part=("data_sha256", "data_hashed"),
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.images.data import PathData
-from alphafix.images.fingerprints import Fingerprint, Stamp, fingerprint_files, stamp
+from alphafix.images.fingerprints import FILES, Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.folders import SUFFIXES
 from alphafix.images.labels import Reading, Written
 from alphafix.images.names import PLACEHOLDER
@@ -134,6 +134,13 @@ class ArchiveSource(ImageSource):
         """Hash of the archives."""
         names = "".join(f"{name}\n" for name in self._names)
         return fingerprint_files(lambda: self.paths).with_parts(names.encode())
+
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """What the file system says of the archive: its samples stay or change together."""
+        own = f"{self._names[group]} {index} {self.image_key} {self.label_key}"
+        reading = "" if self.reading is None else self.reading.digest()
+        known = f"{own} {reading} {stamp(self.paths[group])}"
+        return Fingerprint("", FILES).with_parts(known.encode())
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

@@ -110,6 +110,13 @@ class ArraySource(ImageSource):
         )
         return fingerprint_files(lambda: files).with_parts(self.labels)
 
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """Hash of some images and labels."""
+        images = self._arrays[0]
+        rows = slice(index.start, index.stop)
+        own = f"{self.split} {index} {images.shape[1:]}".encode()
+        return Fingerprint("").with_parts(own, images[rows], self.labels[rows])
+
 
 @dataclass(frozen=True)
 class ArrayData(PathData):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 
 from alphafix.errors import InputError, MissingPackageError, option
 from alphafix.images.data import ImageData
-from alphafix.images.fingerprints import Fingerprint, fingerprint_files
+from alphafix.images.fingerprints import Fingerprint, fingerprint_files, stamp
 from alphafix.images.labels import Reading, Written
 from alphafix.images.source import OPEN, BadImageError, ImageSource, Sample
 from alphafix.images.tables import LABEL_COLUMNS
@@ -62,6 +63,18 @@ class HubSource(ImageSource):
             return Fingerprint(self.rows._fingerprint).with_parts(self.labels)
         found = fingerprint_files(lambda: chain(files, self._image_files()))
         return found.with_parts(str(self.rows.features).encode(), self.labels)
+
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """Hash of some images and labels."""
+        digest = hashlib.sha256(f"{self.split} {index}".encode())
+        for i in index:
+            content = self.sample(group, i).content
+            if isinstance(content, Path):
+                digest.update(f"{content} {stamp(content)}".encode())
+            else:
+                digest.update(content if isinstance(content, bytes) else repr(content).encode())
+        labels = self.labels[index.start : index.stop]
+        return Fingerprint(digest.hexdigest()).with_parts(labels)
 
     def _image_files(self) -> Iterator[str]:
         """Image files that the rows name in place of an image's bytes."""

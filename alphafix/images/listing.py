@@ -50,12 +50,18 @@ class FileListing(ImageSource):
 
     def fingerprint(self) -> Fingerprint:
         """Hash of paths, labels and files."""
-        found = fingerprint_files(self._files)
+        found = fingerprint_files(lambda: self._files(range(len(self.paths))))
         return found.with_parts(self.paths.data, self.paths.ends, self.labels)
 
-    def _files(self) -> Iterator[str]:
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """Hash of some paths, labels and files."""
+        paths = "".join(f"{printable(self.paths[i])}\0" for i in index)
+        found = fingerprint_files(lambda: self._files(index))
+        return found.with_parts(paths.encode(), self.labels[index.start : index.stop])
+
+    def _files(self, index: range) -> Iterator[str]:
         root = str(self.root)
-        return (os.path.join(root, path) for path in self.paths)
+        return (os.path.join(root, self.paths[i]) for i in index)
 
 
 def printable(path: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alphafix.images.fingerprints import Fingerprint
+from alphafix.images.fingerprints import CONTENT, Fingerprint
 from alphafix.images.source import ImageSource, Sample
 from alphafix.values.arrays import BoolArray, IntArray
 from alphafix.values.labels import ByClass
@@ -67,6 +67,12 @@ class Limited(ImageSource):
         """That of the other source."""
         return self._source.fingerprint()
 
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """Those of the samples of the other source, one by one where they lie apart."""
+        if self._index is None:
+            return self._source.part_fingerprint(group, index)
+        return _of_each(self._source, group, np.asarray(self._index)[index])
+
 
 class Chosen(ImageSource):
     """Some samples of another source.
@@ -113,6 +119,17 @@ class Chosen(ImageSource):
     def fingerprint(self) -> Fingerprint:
         """That of the other source, with the numbers of the samples."""
         return self._source.fingerprint().with_parts(*self._index)
+
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """Those of the samples of the other source, one by one."""
+        return _of_each(self._source, group, self._index[group][index])
+
+
+def _of_each(source: ImageSource, group: int, index: IntArray) -> Fingerprint:
+    """Fingerprint of samples that may lie apart."""
+    parts = [source.part_fingerprint(group, range(i, i + 1)) for i in index.tolist()]
+    found = Fingerprint("", parts[0].of if parts else CONTENT)
+    return found.with_parts(*(part.sha256.encode() for part in parts))
 
 
 def carve(source: ImageSource, fraction: float, seed: int) -> tuple[Chosen, Chosen]:

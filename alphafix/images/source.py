@@ -81,3 +81,10 @@ class ImageSource(ABC):
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
         """What the samples are, to tell whether a source has changed."""
+
+    def part_fingerprint(self, group: int, index: range) -> Fingerprint:
+        """What some samples of a group are: an extraction that goes on keeps those that are so.
+
+        Where a source cannot tell them apart, they change with all others.
+        """
+        return self.fingerprint().with_parts(f"{group} {index}".encode())

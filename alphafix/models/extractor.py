@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from alphafix.devices import Placement, autocast
 from alphafix.models.loading import prove
-from alphafix.models.model import Classifier
+from alphafix.models.model import Classifier, Variants
 from alphafix.models.preprocess import Preprocess
 from alphafix.models.proof import Reading
+from alphafix.values.arrays import FloatArray
 from alphafix.values.head import Head
 
 
@@ -29,6 +30,7 @@ class Extractor:
         setting: Where and how it runs.
         class_names: C names in the order of the logits, where the model says so.
         args: Arguments that the model was made with.
+        variants: See `Classifier`.
     """
 
     model: Callable[..., tuple[Tensor, Tensor]]
@@ -38,6 +40,7 @@ class Extractor:
     setting: Placement
     class_names: tuple[str, ...] | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    variants: Variants | None = None
 
     @classmethod
     def prove(
@@ -78,6 +81,7 @@ class Extractor:
             setting=setting,
             class_names=classifier.class_names,
             args=classifier.args,
+            variants=classifier.variants,
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -88,6 +92,16 @@ class Extractor:
                 features, _ = self.model(batch)
             found: Tensor = self.reading.features(features)
             return found
+
+    def of_variants(self, images: Tensor) -> Iterator[tuple[Mapping[str, Any], FloatArray]]:
+        """Arguments that the weights fit, with N x C logits of N images (see `Variants`)."""
+        if self.variants is None:
+            return
+        with torch.inference_mode():
+            batch = _to_device(images, self.setting, self.preprocess)
+            with autocast(self.setting.device, self.setting.precision):
+                for args, logits in self.variants(batch):
+                    yield args, logits.float().cpu().numpy()
 
 
 def _to_device(images: Tensor, setting: Placement, preprocess: Preprocess) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alphafix.checkpoints.weights import (
     load_strictly,
@@ -21,9 +23,9 @@ from alphafix.checkpoints.weights import (
     read_weights,
     require_weights,
 )
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, Words, option
 from alphafix.files import read_json
-from alphafix.models.model import Classifier, Wanted
+from alphafix.models.model import AmbiguousModelError, Classifier, Variants, Wanted
 from alphafix.models.preprocess import Preprocess, described, resize_crop, resize_of
 from alphafix.models.timm_config import from_timm_config
 
@@ -47,6 +49,7 @@ def timm_classifier(wanted: Wanted) -> Classifier:
     name, spec, weights = wanted.name, wanted.spec, wanted.weights
     args = dict(wanted.args)
     config: dict[str, Any] = {}
+    variants = None
     if name.startswith(TIMM_SOURCES) and weights is None:
         model = _create(spec, lambda: timm.create_model(name, pretrained=True, **args))
         weights = local_weights(name)
@@ -60,17 +63,18 @@ def timm_classifier(wanted: Wanted) -> Classifier:
         args.setdefault("num_classes", num_classes_in(state, head, file=file, spec=spec))
         model = _create(spec, lambda: timm.create_model(name, **args))
         load_strictly(model, state, file=file, spec=spec)
-        _tell_pooling(model, spec, args)
+        if not {"global_pool", "fc_norm"} & args.keys() and not config:
+            variants = _other_pooling(model, wanted, args)
     own: Any = model.pretrained_cfg
     config = {**own, **config}
-    names = config.get("label_names") or ()
     return Classifier(
         model.eval(),
         _timm_preprocess(config, wanted, args),
         weights,
         _timm_head(model, spec),
-        class_names=tuple(map(str, names)) if len(names) == config.get("num_classes") else None,
+        class_names=_label_names(config),
         args=args,
+        variants=variants,
     )
 
 
@@ -104,22 +108,76 @@ def _saved_beside(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, A
         args.setdefault("global_pool", data["global_pool"])
     args.pop("num_classes", None)  # the weights say it
     logger.info("%s: made as %s says%s", weights.name, path.name, f", with {args}" if args else "")
-    return args, dict(data.get("pretrained_cfg") or {})
+    labels = {name: data[name] for name in ("label_names", "num_classes") if data.get(name)}
+    return args, {**(data.get("pretrained_cfg") or {}), **labels}
 
 
-def _tell_pooling(model: Any, spec: str, args: Mapping[str, Any]) -> None:
-    """Say what the weights cannot tell, and the library's default decides."""
+def _label_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names in the order of the logits, as timm keeps them: a list, or names by class id."""
+    names = config.get("label_names") or ()
+    if isinstance(names, Mapping):
+        by_id = {int(number): name for number, name in names.items() if str(number).isdecimal()}
+        names = [by_id[number] for number in range(len(names)) if number in by_id]
+    return tuple(map(str, names)) if names and len(names) == config.get("num_classes") else None
+
+
+# How timm's models pool; with an own norm for what is pooled, or not, weights have other names.
+_POOLS = ("token", "avg", "max", "avgmax")
+_NORMS: tuple[dict[str, Any], ...] = ({}, {"fc_norm": False})
+
+
+def _other_pooling(model: Any, wanted: Wanted, args: Mapping[str, Any]) -> Variants | None:
+    """What the model would give if it pooled otherwise, which its weights cannot tell."""
     pools = [getattr(part, "pool_type", None) for part in model.modules()]
     own = getattr(model, "global_pool", None)
     found = own if isinstance(own, str) else next((p for p in pools if isinstance(p, str)), None)
-    if found and "global_pool" not in args:
-        logger.info(
-            "%s pools with %r, the library's default: the weights do not tell (if yours was made "
-            "otherwise: %s)",
-            spec,
-            found,
-            "--model-arg global_pool=NAME",
-        )
+    if not found:
+        return None
+    logger.info(
+        "%s pools with %r, the library's default: the weights do not tell (if yours was made "
+        "otherwise: %s)",
+        wanted.spec,
+        found,
+        Words(option("model_arg", "global_pool=NAME")),
+    )
+
+    @functools.cache
+    def others() -> list[tuple[dict[str, Any], Any]]:
+        return list(_of_other_pools(model, wanted, args, but=found))
+
+    def variants(images: Tensor) -> Iterator[tuple[Mapping[str, Any], Tensor]]:
+        if others():
+            before = model.forward_features(images)
+            yield {"global_pool": found}, model.forward_head(before)
+            for own, other in others():
+                yield own, other.forward_head(before)
+
+    return variants
+
+
+def _of_other_pools(
+    model: nn.Module, wanted: Wanted, args: Mapping[str, Any], *, but: str
+) -> Iterator[tuple[dict[str, Any], nn.Module]]:
+    """Models with the same weights that pool otherwise, each with the arguments that make it."""
+    import timm
+
+    tensors = dict(model.state_dict(keep_vars=True))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    for pool, norm in itertools.product(_POOLS, _NORMS):
+        own = {"global_pool": pool, **norm}
+        if pool == but:
+            continue
+        try:
+            with torch.device("meta"):
+                other = _create(
+                    wanted.spec,
+                    lambda own=own: timm.create_model(wanted.name, **{**args, **own}),
+                )
+        except (InputError, AssertionError, NotImplementedError):
+            continue  # it takes no such argument
+        if {name: tensor.shape for name, tensor in other.state_dict().items()} == shapes:
+            other.load_state_dict(tensors, assign=True)
+            yield own, other.eval()
 
 
 def _sketch(spec: str, make: Any) -> nn.Module:
@@ -194,8 +252,9 @@ def torchvision_classifier(wanted: Wanted) -> Classifier:
     sketch = _sketch(spec, lambda: models.get_model(name, weights=None, **args))
     if hasattr(sketch, "transform_input"):
         if "transform_input" not in args:
-            raise InputError(
+            raise AmbiguousModelError(
                 f"the weights of {spec} fit two models that compute differently",
+                ({"transform_input": True}, {"transform_input": False}),
                 got=f"no {option('model_arg', 'transform_input=...')}",
                 expected="whether the model changes the scale of its input: True for models that "
                 "were made with torchvision's own weights, False for those made without",

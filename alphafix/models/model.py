@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,31 @@ def plain_logits(output: Any) -> Any:
 def logits_attribute(output: Any) -> Any:
     """The logits of a model that returns them as an attribute (transformers)."""
     return output.logits
+
+
+Variants = Callable[[Tensor], Iterator[tuple[Mapping[str, Any], Tensor]]]
+"""N images -> arguments with which the same weights load, and the N x C logits that the model gives
+with them; first those of the model as it is taken."""
+
+
+class AmbiguousModelError(InputError):
+    """Weights that fit several models, none of which is the usual one.
+
+    Args:
+        message: What is wrong.
+        choices: The arguments of each.
+        said: Further words of the error, as `InputError` takes them.
+    """
+
+    def __init__(self, message: str, choices: tuple[Mapping[str, Any], ...], **said: str) -> None:
+        super().__init__(message, **said)
+        self.choices = choices
+        self._said = message, said
+
+    def but(self, got: str) -> InputError:
+        """The same error, which says what else was found."""
+        message, said = self._said
+        return InputError(message, **{**said, "got": f"{said['got']}; {got}"})
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,8 @@ class Classifier:
         caught: For graphs, which show what enters their head: ``module`` is its model.
         precision: How exactly the model computes by itself: "fp16" for a graph of such numbers.
         args: Arguments that it was made with, those that a file beside the weights says too.
+        variants: What it would give if it was made with others that its weights fit as well, where
+            nothing says which: the library's defaults are taken.
     """
 
     module: nn.Module
@@ -111,3 +138,4 @@ class Classifier:
     caught: Caught | None = None
     precision: str = "fp32"
     args: Mapping[str, Any] = field(default_factory=dict)
+    variants: Variants | None = None

@@ -8,6 +8,7 @@ inputs is another one.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ class Artifact:
         owned: What else belongs to the result, and goes with it; a folder with all in it.
         kept: Whether `unfinished` stays when the result is whole, and may hold other files: only
             the plan in it goes with the result.
+        by_part: Options in which what is unfinished may differ, because each part of it tells by
+            itself whether they still hold for it.
+        of: What a user knows it by, where `path` is a record of other files.
     """
 
     path: Path
@@ -62,6 +66,8 @@ class Artifact:
     unfinished: Path | None = None
     owned: tuple[Path, ...] = ()
     kept: bool = False
+    by_part: tuple[str, ...] = ()
+    of: Path | None = None
 
     def recorded(self) -> dict[str, Any] | None:
         """The plan by which what is there was made; None without one, {} if unsaid.
@@ -106,11 +112,12 @@ class Artifact:
             self.finish()  # a killed command may not have come to that
             settle(self.path)
             return True
-        for earlier in (self.recorded(), self.begun()):
+        begun = self.begun()
+        for earlier in (self.recorded(), None if self._goes_on(begun) else begun):
             if earlier is not None and digest(earlier) != digest(self.plan):
                 raise TargetExistsError(
-                    f"{self.path} exists already: it was made with other options or from other "
-                    "inputs",
+                    f"{self.of or self.path} exists already: it was made with other options or "
+                    "from other inputs",
                     got=difference(earlier, self.plan),
                     expected="no result yet, or one that is up to date",
                     todo=f"give {option('overwrite', True)} to replace it, or {option(where)} for "
@@ -125,16 +132,26 @@ class Artifact:
             Whether this plan was begun before, so that what it left can be used.
         """
         begun = self.begun()
-        again = begun is not None and digest(begun) == digest(self.plan)
+        again = self._goes_on(begun)
         if again:
             self.path.unlink(missing_ok=True)
             for folder in {self.path.parent, *filter(None, [self.unfinished]), *self.owned}:
                 remove_temporary(folder)
         else:
             self.clear()
-            if self.unfinished is not None:
-                write_json(self.unfinished / PLAN, self.plan)
+        same = begun is not None and again and digest(begun) == digest(self.plan)
+        if self.unfinished is not None and not same:
+            write_json(self.unfinished / PLAN, self.plan, overwrite=True)
         return again
+
+    def _goes_on(self, begun: Plan | None) -> bool:
+        """Whether what this earlier plan left can be used for the plan of now."""
+        return begun is not None and digest(self._of_all(begun)) == digest(self._of_all(self.plan))
+
+    def _of_all(self, plan: Plan) -> Plan:
+        """What of a plan holds for all parts."""
+        options = dict(plan.get("options") or {})
+        return {**plan, "options": {k: v for k, v in options.items() if k not in self.by_part}}
 
     def finish(self) -> None:
         """Forget what an interruption would have needed: the result is whole."""
@@ -207,11 +224,20 @@ def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:
     """The entries that differ between two plans, in words."""
     old, new = _flat(earlier), _flat(now)
     found = [
-        f"{name} {old.get(name)!r}, now {new.get(name)!r}"
+        f"{name} {_short(old.get(name))}, now {_short(new.get(name))}"
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     ]
     return "; ".join(found[:most]) + ("; ..." if len(found) > most else "") or "something else"
+
+
+# As much of a hash as a person compares.
+_HASH = re.compile("([0-9a-f]{12})[0-9a-f]{52}")
+
+
+def _short(value: object) -> str:
+    """A value of a plan as it is shown: of a hash its beginning."""
+    return _HASH.sub(r"\1", repr(value))
 
 
 def _flat(data: object, prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import FileFormatError, InputError, call, option
 from alphafix.values.arrays import Array, FloatArray64
 
 # Points of a curve that are kept with a correction: all of them, up to this many samples.
@@ -70,9 +70,20 @@ class Curve:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Array]) -> Curve | None:
-        """Read what `tensors` gave; None if there is nothing of it."""
+        """Read what `tensors` gave; None if there is nothing of it.
+
+        Raises:
+            FileFormatError: If it is the curve of an earlier version.
+        """
         if "curve_offsets" not in tensors:
             return None
+        if "curve_gaps" not in tensors:
+            raise FileFormatError(
+                "the correction was made by an earlier version of alphafix",
+                got="a curve without its gaps",
+                expected="one that this version has written",
+                todo=f"run {call('train', overwrite=True)}",
+            )
         names = ("few", "medium", "many", "overall")
         accuracy = {name: tensors[f"curve_{name}"] for name in names}
         slack = tensors.get("curve_slack")

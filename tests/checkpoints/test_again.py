@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.patch.inplace import undo_path
 from alphafix.commands import COMMANDS
+from alphafix.commands.app import app
 from alphafix.commands.command import Command
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError, TargetExistsError
+from alphafix.run import directory
 from alphafix.run.artifact import State
-from alphafix.values.correction import Correction
+from alphafix.values.correction import Chosen, Correction
 from tests.checkpoints.models import make_correction, write_stages
 from tests.stages import patch
 
@@ -221,3 +225,36 @@ def test_in_place__an_interruption_puts_the_original_back_and_says_so(
         patch(options(work, in_place=True))
     assert model.read_bytes() == before
     assert not undo_path(model).exists()
+
+
+def test_again__in_place_by_other_versions_of_the_packages(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written are the correction's bytes, whatever wrote them."""
+    given = options(work, in_place=True)
+    patch(given)
+    before = (work / "model.safetensors").read_bytes()
+    monkeypatch.setattr(directory, "_VERSIONED", ("pytest", *directory._VERSIONED))
+    assert directory.versions().keys() > {"pytest"}
+    assert state(given) is State.CURRENT
+    assert patch(given).action == "up to date"
+    assert (work / "model.safetensors").read_bytes() == before
+
+
+def test_patch__of_a_kept_base_model_says_so(work: Path) -> None:
+    head = find_head(work / "model.safetensors", name="fc")
+    kept = Correction.none(
+        head, np.array([1, 2]), Chosen({"offset": 0.0}), "alphanet", why="nothing gained"
+    )
+    shutil.rmtree(work / "run")
+    write_stages(work / "run", head, kept)
+    words = ["patch", "--run", work / "run", work / "model.safetensors"]
+    shown = CliRunner().invoke(app, list(map(str, words)))
+    assert shown.exit_code == 0
+    assert "model.safetensors: rows of the base model" in shown.stderr
+    assert "rows that change" not in shown.stderr
+    assert "the base model is kept, nothing is corrected: nothing gained" in shown.stderr
+    copy, original = (load_file(work / f"model{x}.safetensors") for x in ("", ".alphafix"))
+    assert all((copy[name] == original[name]).all() for name in original)
+    found = patch(options(work, dry_run=True)).to_dict()
+    assert found["kept_because"] == "nothing gained"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from timm.models._hub import load_model_config_from_path, save_for_hf
 from torch import nn
 from typer.testing import CliRunner
 
@@ -27,7 +30,7 @@ from alphafix.models.preprocess import Overrides
 from alphafix.values.arrays import FloatArray
 from tests.extract import models
 from tests.extract.models import NUM_CLASSES, Small
-from tests.extract.photos import CLASSES, Photos
+from tests.extract.photos import CLASSES, Photos, write_folders
 from tests.stages import extract
 
 
@@ -298,3 +301,163 @@ def test_python__flags_say_how_images_are_prepared(
         expected = net(torch.stack([Small()(image) for image, _ in photos["val"]])).numpy()
     found = head.logits(FeatureStore.open(options.run / "features/val").array())
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def teach(path: Path, photos: Photos, name: str, **args: Any) -> None:
+    """A timm model whose head is right on the training photos, as it pools; its weights saved."""
+    net: Any = made(path, name, **args)
+    images = torch.stack(
+        [torch.from_numpy(np.array(i)).permute(2, 0, 1) for i, _ in photos["train"]]
+    )
+    labels = torch.tensor([label for _, label in photos["train"]])
+    with torch.inference_mode():
+        features = net.forward_head(net.forward_features(images / 255), pre_logits=True).double()
+        target = torch.nn.functional.one_hot(labels, NUM_CLASSES).double()
+        rows = torch.cat([features, torch.ones(len(features), 1)], dim=1)
+        found = torch.linalg.lstsq(rows, target, driver="gelsd").solution.float()
+        net.get_classifier().weight.copy_(found[:-1].T)
+        net.get_classifier().bias.copy_(found[-1])
+    save_file(net.state_dict(), path)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Callable[..., ExtractOptions]:
+    """Options of an extraction with a model that is right on its training images."""
+
+    def options(name: str, **args: Any) -> ExtractOptions:
+        rng = np.random.default_rng(0)
+        photos: Photos = {
+            "train": [
+                (
+                    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
+                    n % NUM_CLASSES,
+                )
+                for n in range(48)
+            ]
+        }
+        write_folders(tmp_path / "data", photos)
+        teach(tmp_path / "model.safetensors", photos, name, **args)
+        return ExtractOptions(
+            run=tmp_path / "run",
+            backbone=f"timm:{name}",
+            weights=tmp_path / "model.safetensors",
+            data=str(tmp_path / "data"),
+            mean="0,0,0",
+            std="1,1,1",
+            image_size=64,
+            crop_pct=1.0,
+            workers=0,
+            model_arg=tuple(f"{n}={v}" for n, v in args.items() if n == "img_size"),
+        )
+
+    return options
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("test_resnet", {"global_pool": "max"}, ("global_pool=max",)),
+        (
+            "test_vit",
+            {"global_pool": "avg", "fc_norm": False, "img_size": 64},
+            ("img_size=64", "global_pool=avg", "fc_norm=False"),
+        ),
+    ],
+)
+def test_timm__a_model_that_is_far_better_otherwise_is_refused_with_figures(
+    name: str, args: dict[str, Any], said: tuple[str, ...], trained: Callable[..., ExtractOptions]
+) -> None:
+    options = trained(name, **args)
+    with pytest.raises(InputError, match="far better with another argument") as raised:
+        extract(options)
+    assert re.search(r"global_pool=(avg|max)( fc_norm=False)? 100.0%", str(raised.value))
+    assert f"model_arg='global_pool={args['global_pool']}'" in str(raised.value)
+    assert not options.run.exists()
+    found = extract(options.model_copy(update={"model_arg": said}))
+    assert found.base["train"].accuracy == 1
+
+
+def test_timm__said_or_plain_it_is_taken_as_it_is(
+    trained: Callable[..., ExtractOptions], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = trained("test_resnet")
+    with caplog.at_level("INFO", "alphafix"):
+        assert extract(options).base["train"].accuracy == 1
+    assert "right with global_pool=avg 100.0%, global_pool=max" in caplog.text
+    wrong = {"run": options.run.with_name("other"), "model_arg": ("global_pool=max",)}
+    assert extract(options.model_copy(update=wrong)).base["train"].accuracy < 0.9
+
+
+def test_torchvision__each_choice_is_shown_with_its_figure(tmp_path: Path, photos: Photos) -> None:
+    from torchvision import models as zoo
+
+    torch.manual_seed(0)
+    net = zoo.googlenet(num_classes=NUM_CLASSES, aux_logits=False, init_weights=False)
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    options = ExtractOptions(
+        run=tmp_path / "run",
+        backbone="torchvision:googlenet",
+        weights=tmp_path / "model.safetensors",
+        data=write_folders(tmp_path / "data", photos),
+        model_arg=("aux_logits=False",),
+        image_size=64,
+        workers=0,
+    )
+    figures = {}
+    for said in (True, False):
+        more = {
+            "run": tmp_path / f"{said}",
+            "model_arg": (*options.model_arg, f"transform_input={said}"),
+        }
+        figures[said] = 100 * extract(options.model_copy(update=more)).base["train"].accuracy
+    with pytest.raises(InputError) as raised:
+        extract(options)
+    expected = (
+        f"transform_input=True {figures[True]:.1f}%, transform_input=False {figures[False]:.1f}%"
+    )
+    assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+@pytest.mark.parametrize("way", ["beside the weights", "local-dir"])
+def test_timm__label_names_of_its_own_files_are_compared(
+    way: str, as_dict: bool, tmp_path: Path, photos: Photos, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As timm's own `save_for_hf` writes them; timm itself reads them back."""
+    torch.manual_seed(0)
+    folder = tmp_path / "model"
+
+    def options(names: tuple[str, ...], run: str) -> ExtractOptions:
+        net = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
+        given = dict(enumerate(names)) if as_dict else list(names)
+        config = {"label_names": given}
+        save_for_hf(net, str(folder), model_config=config, safe_serialization=True)
+        backbone = f"timm:local-dir:{folder}"
+        read = load_model_config_from_path(str(folder))[0]
+        assert len(read["label_names"]) == len(names)
+        weights = None
+        if way == "beside the weights":
+            backbone, weights = "timm:test_resnet", folder / "model.safetensors"
+        data = write_folders(tmp_path / "data", photos)
+        return ExtractOptions(
+            run=tmp_path / run, backbone=backbone, weights=weights, data=data, workers=0
+        )
+
+    with pytest.raises(InputError, match="another order than the model's own"):
+        extract(options(CLASSES[::-1], "wrong"))
+    assert not (tmp_path / "wrong").exists()
+    with caplog.at_level("INFO", "alphafix"):
+        assert extract(options(CLASSES, "right")).classes.names == CLASSES
+    assert "the model's own class names: agree" in caplog.text
+    spelt = (*CLASSES[:-1], "cows")
+    with caplog.at_level("INFO", "alphafix"):
+        extract(options(spelt, "spelt"))
+    assert "there 'cows'" in caplog.text
+    images = tmp_path / "photos.npz"
+    np.savez(
+        images,
+        train_images=np.stack([np.asarray(image) for image, _ in photos["train"]]),
+        train_labels=np.array([label for _, label in photos["train"]]),
+    )
+    ids = options(("x", "y", "z"), "ids").model_copy(update={"data": str(images)})
+    assert extract(ids).classes.names == ("x", "y", "z")

@@ -281,3 +281,16 @@ def test_run__says_why_a_state_is_not_known(work: Path) -> None:
     plan = run(work, "--dry-run").stdout
     assert "features.npz is not there" in plan
     assert "features.npz is not there" in run(work, code=1).stderr
+
+
+def test_run__says_at_the_end_that_the_base_model_is_kept(work: Path) -> None:
+    with np.load(work / "features.npz") as file, np.load(work / "head.npz") as head:
+        arrays = dict(file)
+        scores = arrays["val_features"] @ head["weight"].T + head["bias"]
+    # Validation on which the base model is right everywhere: its labels are its answers.
+    np.savez(work / "features.npz", **{**arrays, "val_labels": scores.argmax(axis=1)})
+    for _ in range(2):  # up to date too
+        result = run(work)
+        last = [line for line in result.stderr.splitlines() if line.strip()][-1]
+        assert last.startswith("train: the base model is kept, nothing is corrected: ")
+    assert "train" in json.loads(run(work, "--json").stdout)["kept"]

@@ -21,10 +21,11 @@ from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.errors import StaleInputError
+from alphafix.errors import StaleInputError, TargetExistsError
 from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from alphafix.shown import in_one_line
+from alphafix.values.correction import Correction
 from alphafix.values.display import Table
 from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
@@ -150,6 +151,22 @@ def test_report__stale_comparison(tmp_path: Path) -> None:
     with pytest.raises(StaleInputError, match=r"alphafix\.compare\("):
         report(ReportOptions(run=run.folder, bootstraps=100))
     assert not run.path("report").exists()
+
+
+def test_report__after_another_training_names_the_page_and_short_hashes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_problem())
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    train(TrainOptions(run=run.folder, method="few-bias", allow_worse=True))
+    report(ReportOptions(run=run.folder, bootstraps=100))
+    path = run.path(CORRECTION)
+    found = Correction.load(path)
+    replace(found, rows=found.rows * 1.5).save(path, overwrite=True)
+    with pytest.raises(TargetExistsError) as raised:
+        report(ReportOptions(run=run.folder, bootstraps=100))
+    assert str(raised.value).startswith(str(run.path("report") / "index.html"))
+    assert "made/" not in str(raised.value).replace(str(tmp_path), "")
+    assert re.search(r"[0-9a-f]{12}", str(raised.value))
+    assert not re.search(r"[0-9a-f]{13}", str(raised.value))
 
 
 @pytest.fixture(scope="module")

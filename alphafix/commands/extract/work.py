@@ -35,7 +35,9 @@ from alphafix.models.arguments import arguments
 from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
 from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
+from alphafix.models.model import AmbiguousModelError
 from alphafix.models.preprocess import Overrides
+from alphafix.models.variants import require_best, with_figures
 from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan, State
@@ -286,20 +288,32 @@ def _load(
         mean=_channels("mean", options.mean),
         std=_channels("std", options.std),
     )
-    classifier = load_classifier(
-        options.backbone,
-        options.weights,
-        overrides,
-        section=options.section,
-        args=arguments(options.model_arg),
-        transform=transform,
-    )
-    prepare = classifier.preprocess.transform
-    dataset = BatchDataset(images.sources[split], prepare, exif_rotate=options.exif_rotate)
-    batch = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
-    found = Extractor.prove(classifier, batch, setting, head=options.head, compiled=options.compile)
+
+    def with_arguments(args: Mapping[str, Any]) -> tuple[Extractor, BatchDataset]:
+        classifier = load_classifier(
+            options.backbone,
+            options.weights,
+            overrides,
+            section=options.section,
+            args=args,
+            transform=transform,
+        )
+        prepare = classifier.preprocess.transform
+        dataset = BatchDataset(images.sources[split], prepare, exif_rotate=options.exif_rotate)
+        batch = first_batch(dataset, options.batch_size, skip_bad=options.on_bad_image == "skip")
+        head, compiled = options.head, options.compile
+        return Extractor.prove(classifier, batch, setting, head=head, compiled=compiled), dataset
+
+    args = arguments(options.model_arg)
+    try:
+        found, dataset = with_arguments(args)
+    except AmbiguousModelError as error:
+        tried = ((more, *with_arguments({**args, **more})) for more in error.choices)
+        raise with_figures(error, tried) from error
     images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
+    if options.check is None and transform is None:  # which say that it is the right one
+        require_best(found, dataset, spec=options.backbone, split=split)
     return found, images
 
 

@@ -52,7 +52,8 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     manifest = run.manifest(options.split)
     what = options.file.absolute()
     classes = ClassTable.load(run.require(CLASSES))
-    record = record_of(run, "features export", options, CLASSES, manifest, what=what)
+    inputs = (CLASSES, manifest)
+    record = record_of(run, "features export", options, *inputs, what=what, of=options.file)
     if record.check(overwrite=options.overwrite, where="file"):
         logger.info("%s is up to date", options.file)
     else:

@@ -26,15 +26,17 @@ def show(found: PatchResult, options: PatchOptions) -> Shown:
     """What changes, what it does to accuracy, and what was done."""
     told: list[Table | str] = []
     if found.plan is not None:
-        told.append(_changes(found.plan))
+        told.append(_changes(found.plan, kept=found.kept_because is not None))
     if found.effect is not None:
         told += _effect(found.effect)
     file, target = (shlex.quote(str(path)) for path in (options.file, found.target))
     told.append(f"{found.target}: {DONE[found.action].format(file=file, target=target)}")
+    if found.kept_because is not None:
+        told.append(f"the base model is kept, nothing is corrected: {found.kept_because}")
     return Shown(str(found.target), told)
 
 
-def _changes(plan: PatchPlan) -> Table:
+def _changes(plan: PatchPlan, *, kept: bool) -> Table:
     rows = [
         [
             change.tensor.name,
@@ -44,7 +46,9 @@ def _changes(plan: PatchPlan) -> Table:
         ]
         for change in plan.changes
     ]
-    title = f"{plan.checkpoint.path.name}: rows that change"
+    title = (
+        f"{plan.checkpoint.path.name}: {'rows of the base model' if kept else 'rows that change'}"
+    )
     return Table(title, ["tensor", "dtype", "shape", "rows"], rows)
 
 

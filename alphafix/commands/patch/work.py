@@ -7,7 +7,7 @@ import hashlib
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ class PatchResult:
         plan: What changes; None for a file that was restored, or is up to date.
         effect: Accuracies on validation features, if there are any.
         files: All files that were, or would be, written.
+        kept_because: Why the base model is what is written, if it is; None where rows change.
     """
 
     action: Action | Literal["dry run", "revert", "up to date"]
@@ -58,6 +59,7 @@ class PatchResult:
     plan: PatchPlan | None = None
     effect: Effect | None = None
     files: tuple[Path, ...] = ()
+    kept_because: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -78,6 +80,7 @@ class PatchResult:
                 for change in changes
             ],
             "effect": None if self.effect is None else self.effect.to_dict(),
+            **({} if self.kept_because is None else {"kept_because": self.kept_because}),
         }
 
 
@@ -109,10 +112,17 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
         else:
             plan, provenance, effect = _from_run(options, watch.progress)
         result = _carried_out(options, plan, provenance, effect, made_by, watch)
+        result = replace(result, kept_because=_kept_because(provenance))
         if options.run.is_dir() and result.plan is not None and not options.dry_run:
             changed = result.plan.checkpoint.files if options.in_place else ()
             _record(options).record(file for file in result.files if file not in changed)
         return result
+
+
+def _kept_because(provenance: dict[str, Any] | None) -> str | None:
+    """Why a correction is the base model, if it is."""
+    why = dict((provenance or {}).get("chosen") or {}).get("base")
+    return None if why is None else str(why)
 
 
 def patch_values(
@@ -137,7 +147,8 @@ def patch_values(
         own = find_head(options.file, name=options.head) if head is None else head
         provenance = _provenance(options, own, correction, {}, None)
         plan = _plan(options, own, correction)
-        return _carried_out(options, plan, provenance, None, made_by, watch)
+        result = _carried_out(options, plan, provenance, None, made_by, watch)
+        return replace(result, kept_because=correction.kept_because)
 
 
 def _content(values: FloatArray | None) -> str:
@@ -237,6 +248,9 @@ def _record(options: PatchOptions) -> Artifact:
         what=_what(options),
         made=("file",),
         read=model,
+        of=_way(options).target(options.file) if options.file.exists() else None,
+        # The bytes in the file are those of the correction, whatever writes them there.
+        versioned=not options.in_place,
     )
 
 

@@ -106,7 +106,9 @@ def _page(options: ReportOptions) -> Path:
 
 def _record(options: ReportOptions) -> Artifact:
     inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
-    return record_of(Run(options.run), "report", options, *inputs, what=_page(options))
+    return record_of(
+        Run(options.run), "report", options, *inputs, what=_page(options), of=_page(options)
+    )
 
 
 def _comparison(run: Run, options: ReportOptions) -> Comparison | None:

@@ -15,7 +15,12 @@ def show(found: RecipeResult, options: RecipeOptions) -> Shown:
     """The plan of a dry run, measured against expected figures, or the run directory."""
     if options.dry_run:
         return Shown("\n".join(_line(task) for task in found.tasks))
-    return Shown(str(found.run) if found.beside is None else text(beside_table(found.beside)))
+    told = [
+        f"{label}: the base model is kept, nothing is corrected: {why}"
+        for label, why in found.kept.items()
+    ]
+    result = str(found.run) if found.beside is None else text(beside_table(found.beside))
+    return Shown(result, told)
 
 
 def _line(task: Task) -> str:

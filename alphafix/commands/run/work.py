@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from alphafix.errors import (
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run.artifact import State
+from alphafix.run.directory import CORRECTION, Run
+from alphafix.values.correction import Correction
 
 # What a recipe can name; `demo`, `inspect` and `run` itself make nothing that another stage reads.
 STAGES = (
@@ -93,6 +95,7 @@ class RecipeResult:
         tasks: Its steps, as they were found before they were done.
         results: What each that was done gave, by its label.
         beside: Expected and measured figures, if they were asked for.
+        kept: Why the base model is kept, by the label of the stage that trained in vain.
     """
 
     recipe: Recipe
@@ -100,11 +103,13 @@ class RecipeResult:
     tasks: tuple[Task, ...]
     results: dict[str, Any]
     beside: Beside | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
-        found = {"recipe": str(self.recipe.file), "run": str(self.run), "stages": steps}
+        found: dict[str, Any] = {"recipe": str(self.recipe.file), "run": str(self.run)}
+        found |= {"stages": steps, **({"kept": dict(self.kept)} if self.kept else {})}
         return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
 
 
@@ -137,6 +142,7 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     elif recipe.run is None and (named := os.environ.get("ALPHAFIX_RUN")):
         recipe = replace(recipe, run=Path(named).absolute())
     results: dict[str, Any] = {}
+    kept: dict[str, str] = {}
     beside = None
     with ExitStack() as entered:
         entered.enter_context(_folder(options.root or options.file.parent))
@@ -147,12 +153,24 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         if not options.dry_run:
             refuse_to_replace(tasks, overwrite=options.overwrite)
             results = carry_out(tasks, options.overwrite, watch)
+            kept = _kept(tasks)
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected
 
                 beside = beside_expected(table, [task.options for task in tasks])
     place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
-    return RecipeResult(recipe, place, tasks, results, beside)
+    return RecipeResult(recipe, place, tasks, results, beside, kept)
+
+
+def _kept(tasks: Sequence[Task]) -> dict[str, str]:
+    """Why the base model is kept, by the label of the stage that trained in vain."""
+    found: dict[str, str] = {}
+    for task in tasks:
+        run = Run(task.run)
+        if task.step.stage == "train" and run.has(CORRECTION):
+            why = Correction.load(run.path(CORRECTION)).kept_because
+            found |= {} if why is None else {task.label: why}
+    return found
 
 
 def _hold(tasks: Sequence[Task], watch: Watch, entered: ExitStack) -> None:

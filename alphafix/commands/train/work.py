@@ -22,6 +22,7 @@ from alphafix.features.store import FeatureStore
 from alphafix.files import digest, holds, write_text
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
+from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.limits import Limits
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
@@ -91,6 +92,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         moved = _moved(run, options)
         if moved is not None:
             return TrainResult(moved, artifact.path)
+    _warn(run)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         correction = Correction.load(artifact.path)
@@ -119,6 +121,14 @@ def _tell(moved: Correction) -> None:
     """Warn of a correction that was moved beyond its limit."""
     if (broken := moved.chosen.broken_promise) is not None:
         logger.warning("%s", broken)
+
+
+def _warn(run: Run) -> None:
+    """Say that the base head is near chance, if it is: training goes round in circles then."""
+    store, classes = FeatureStore.open(run.features("train")), ClassTable.load(run.require(CLASSES))
+    if (hits := store.class_hits()) is not None:
+        for doubt in chance_doubts({"train": Hits(hits, classes.counts)}):
+            logger.warning("%s", doubt)
 
 
 def _finish(run: Run, correction: Correction) -> None:

@@ -1,0 +1,147 @@
+"""What the user's own images say of arguments that weights do not tell.
+
+Weights of a model that pools by the mean fit one that pools by the maximum as well. Labelled images
+tell them apart: with the wrong argument the model is far worse on its own training images.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alphafix.errors import InputError, option
+from alphafix.images.batches import BatchDataset, BatchKey
+from alphafix.images.parts import Limited
+from alphafix.metrics.mcnemar import mcnemar
+from alphafix.models.arguments import written
+from alphafix.models.extractor import Extractor
+from alphafix.models.model import AmbiguousModelError
+from alphafix.values.arrays import BoolArray
+
+logger = logging.getLogger(__name__)
+
+# Images that are tried at first, and where another variant is ahead on these.
+FEW, MANY = 32, 256
+# Probability of such a lead if neither is better (McNemar); some variants are tried.
+_CLEARLY = 1e-3
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model with some arguments, on some images.
+
+    Attributes:
+        args: The arguments.
+        right: Whether it is right, bool of shape N.
+    """
+
+    args: Mapping[str, Any]
+    right: BoolArray
+
+    @property
+    def words(self) -> str:
+        """The arguments, and how good it is with them."""
+        return f"{_said(self.args)} {100 * float(self.right.mean()):.1f}%"
+
+
+def require_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, split: str) -> None:
+    """Check that no other arguments, with which the weights fit too, are clearly better.
+
+    Args:
+        extractor: The model as it is taken.
+        dataset: Labelled images, as its transform gives them.
+        spec: The specification of the backbone, for the message.
+        split: The split that the images are of, likewise.
+
+    Raises:
+        InputError: If others are, with the figures of all of them.
+    """
+    if extractor.variants is None:
+        return
+    tried: list[Tried] = []
+    for limit in (FEW, MANY):
+        tried = list(_tried(extractor, _images(dataset, limit)))
+        if not tried or max(_lead(tried[0], other) for other in tried[1:]) <= 0:
+            break
+    if not tried:  # no labels, or the weights fit one model alone
+        return
+    own, best = tried[0], max(tried[1:], key=lambda other: int(other.right.sum()))
+    figures = f"{', '.join(one.words for one in tried)} of {len(own.right)} images of {split}"
+    logger.info("right with %s", figures)
+    if _lead(own, best) > 0 and mcnemar(own.right, best.right).p < _CLEARLY:
+        raise InputError(
+            f"{spec} fits the labels far better with another argument, which its weights "
+            "do not tell",
+            got=figures,
+            expected=f"the model as it was trained; {_said(own.args)} is the library's default",
+            todo=f"give {_flags(best.args)}, or {_flags(own.args)} if yours was trained so",
+        )
+
+
+def with_figures(
+    error: AmbiguousModelError, tried: Iterable[tuple[Mapping[str, Any], Extractor, BatchDataset]]
+) -> InputError:
+    """The error of a model that is to be said more of, with what each choice gives.
+
+    Args:
+        error: The error.
+        tried: Each choice, the model with it, and labelled images.
+    """
+    found = [
+        Tried(args, np.concatenate(right))
+        for args, extractor, dataset in tried
+        if (right := [own for own, _ in _answers(extractor, _images(dataset, FEW))])
+    ]
+    figures = ", ".join(one.words for one in found)
+    return error.but(f"right with {figures} of {len(found[0].right)} images") if found else error
+
+
+def _images(dataset: BatchDataset, limit: int) -> Iterator[tuple[Any, Any]]:
+    """Some labelled images, spread over all, in batches with their labels."""
+    source = Limited(dataset.source, limit)
+    spread = BatchDataset(source, dataset.transform, exif_rotate=dataset.exif_rotate)
+    for group in range(source.groups):
+        size = source.size(group)
+        for start in range(0, size, _BATCH):
+            batch = spread[BatchKey(group, start, min(start + _BATCH, size))]
+            known = batch.labels >= 0
+            if batch.images is not None and not isinstance(batch.images, list) and known.any():
+                yield batch.images[known], batch.labels[known].numpy()
+
+
+def _answers(
+    extractor: Extractor, images: Iterator[tuple[Any, Any]]
+) -> Iterator[tuple[BoolArray, Any]]:
+    for batch, labels in images:
+        features = extractor(batch).float().cpu().numpy()
+        yield extractor.head.predict(features) == labels, labels
+
+
+def _tried(extractor: Extractor, images: Iterator[tuple[Any, Any]]) -> Iterator[Tried]:
+    right: dict[tuple[str, ...], list[BoolArray]] = {}
+    args: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for batch, labels in images:
+        for own, logits in extractor.of_variants(batch):
+            name = written(own)
+            args[name] = own
+            right.setdefault(name, []).append(logits.argmax(axis=1) == labels)
+    if len(right) > 1:
+        for name, parts in right.items():
+            yield Tried(args[name], np.concatenate(parts))
+
+
+def _lead(own: Tried, other: Tried) -> int:
+    return int(other.right.sum()) - int(own.right.sum())
+
+
+def _said(args: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in args.items())
+
+
+def _flags(args: Mapping[str, Any]) -> str:
+    return " ".join(option("model_arg", f"{name}={value}") for name, value in args.items())
