@@ -145,6 +145,24 @@ def retrain(data: FitData, *, name: str, training: HeadTraining | None = None) -
     return linear(name, data, rows, biases, settings={"lr": rate})
 
 
+def train_new(data: FitData, balanced: bool, rate: float) -> HeadArrays:
+    """A new head by cross-entropy, classes as they come or drawn evenly, without a choice.
+
+    Like the given one it has biases, or none.
+    """
+    start = new_head if data.head.bias is not None else _new_head_without_biases
+    return _train(data, Retraining(_cross_entropy, start, HeadTraining(balanced=balanced)), rate)
+
+
+def _new_head_without_biases(data: FitData) -> TrainableHead:
+    weight, _ = new_parameters(data)
+    return TrainableHead(
+        [weight],
+        lambda x: functional.linear(x, weight),
+        lambda: as_arrays(weight, torch.zeros(len(weight))),
+    )
+
+
 def _train(data: FitData, how: Retraining, rate: float) -> HeadArrays:
     head, loss = how.start(data), how.loss(torch.from_numpy(data.counts).float())
     sgd(head.parameters, lambda x, y: loss(head.logits(x), y), data, how.training, rate)
