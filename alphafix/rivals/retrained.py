@@ -119,8 +119,11 @@ def _lade(counts: Tensor) -> Loss:
 
 
 RETRAINED: Mapping[str, Retraining] = {
-    "crt": Retraining(_cross_entropy, new_head, HeadTraining(balanced=True)),
-    "lws": Retraining(_cross_entropy, scaled_head, HeadTraining(epochs=5, balanced=True)),
+    # Kang et al.'s config/ImageNet_LT/cls_crt.yaml and cls_lws.yaml, and run_networks.py.
+    "crt": Retraining(_cross_entropy, new_head, HeadTraining(balanced=True, by_epoch=True)),
+    "lws": Retraining(
+        _cross_entropy, scaled_head, HeadTraining(epochs=5, balanced=True, by_epoch=True)
+    ),
     # The prior is left out when the head is used (Ren et al. 2020, section 3).
     "balanced-softmax": Retraining(lambda counts: partial(balanced_softmax, counts=counts)),
     "focal": Retraining(lambda counts: focal_loss),
