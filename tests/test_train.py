@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -225,19 +224,82 @@ def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None
     assert few.samples < 0.85 * len(FeatureStore.open(run.features("train")))
 
 
-@pytest.mark.parametrize("method", ["few-bias", "auto"])
-def test_train__other_methods_choose_on_held_out_samples_too(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("method", ["few-bias", "lda", "auto"])
+def test_train__other_methods_choose_on_a_head_refitted_without_the_held_out_samples(
+    tmp_path: Path, method: str
+) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
     with pytest.raises(MissingStageError, match=r"holdout=0.2(.|\n)*val_fraction=0.2"):
         train(options(run, method=method))
-    found = train(options(run, method=method, holdout=0.25))
+    own = {"method": method, "holdout": 0.25, "max_overall_drop": 40.0, "confidence": 0.5}
+    with pytest.raises(InputError, match=r"cannot be chosen on held-out(.|\n)*holdout_head"):
+        train(options(run, **own))
+    found = train(options(run, **own, holdout_head="ce"))
+    assert found.kept_because is None
+    chosen = found.chosen.to_dict()
+    assert "refitted without them" in chosen["held_out"]
+    # The base model of the figures is the refitted head, which the given one is not.
     given = given_in(run)
-    kept, held = hold_out(given.train, 0.25, seed=0)
-    split = replace(given, train=kept.features(), val=held.features())
-    expected = correct(method, split, settings_of(options(run, method=method)))
-    assert found.method == expected.method
-    assert found.chosen.to_dict() == expected.chosen.to_dict()
-    assert (found.rows == expected.rows).all()
+    held = hold_out(given.train, 0.25, seed=0)[1]
+    right = given.head.logits(held.features().array()).argmax(axis=1) == held.labels
+    assert chosen["val_base"]["overall"] != pytest.approx(100 * right.mean())
+    assert found.curve is None
+    if method == "few-bias":
+        few = given.classes.few
+        assert given.head.bias is not None
+        assert found.biases == pytest.approx(given.head.bias[few] + chosen["offset"], rel=1e-5)
+
+
+@pytest.mark.parametrize("select", ["overall", "constrained"])
+def test_train__alphanet_is_chosen_on_a_refitted_head_and_made_for_the_given_one(
+    tmp_path: Path, select: str
+) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    more: dict[str, object] = {"rho": (0.1, 2.0), "seeds": 2, "holdout": 0.25}
+    if select == "constrained":
+        more |= {"select": select, "max_overall_drop": 40.0, "confidence": 0.5}
+        with pytest.raises(InputError, match="holdout_head"):
+            train(options(run, **more))
+    found = train(options(run, **more, holdout_head="ridge", allow_worse=True))
+    chosen, given = found.chosen, given_in(run)
+    assert found.trials is not None
+    epochs = {record.epoch for record in found.trials.records}
+    assert len(epochs) == 1
+    # The same setting by itself on the given head, from all training samples.
+    alone = options(run, rho=(chosen.rho,), seeds=2, select="none", epochs=epochs.pop())
+    alone = alone.model_copy(update={"first_epoch": 1})
+    plain = correct("alphanet", given, settings_of(alone))
+    assert (found.rows == plain.rows).all()
+    assert found.biases is not None
+    assert plain.biases is not None
+    assert found.biases == pytest.approx(plain.biases + np.float32(chosen.offset), rel=1e-5)
+
+
+def test_train__holdout_says_that_the_head_was_trained_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    found = train(options(run, holdout=0.2))
+    assert "samples that the head was trained on" in caplog.text
+    assert "samples that the head was trained on" in found.chosen.to_dict()["held_out"]
+    # Nor is a point of a trade-off offered that would be read off there.
+    assert found.curve is None
+    with pytest.raises(InputError):
+        train(options(run, holdout=0.2, at="overall=-1", overwrite=True))
+
+
+def test_train__without_a_choice_the_last_epoch_of_all_settings_is_kept(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    found = train(options(run, rho=(0.5, 0.1, 2.0), select="none"))
+    assert found.trials is not None
+    assert {record.rho for record in found.trials.records} == {0.1, 0.5, 2.0}
+    assert {record.epoch for record in found.trials.records} == {6}
+    assert found.chosen.rho == 0.5
+    # With validation features it is the same: they are not looked at.
+    other = train(options(make_run(tmp_path / "other"), rho=(0.5, 0.1, 2.0), select="none"))
+    assert (other.rows == found.rows).all()
+    with pytest.raises(ValidationError, match="all others choose"):
+        options(run, method="auto", select="none")
 
 
 def test_train__without_neighbours_names_the_command(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from alphafix.values.head import Head
 # (examples/evidence/steps.py).
 LEAST_STEPS = 12
 
-RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained"]
+RuleName = Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
 Preset = Literal["paper", "official", "released"]
 PoolName = Literal["neighbors", "neighbors+discriminant"]
+HeldOutHead = Literal["ce", "crt", "ridge"]
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,25 @@ class FitSettings:
             row to the network too and keeps the few-split biases; "released", the code as it
             runs: its record of the best epoch is the object that the next epoch overwrites, so
             that nothing is ever better than the first epoch that may be chosen, and that one,
-            the 5th, is kept; or None: the paper, but with an epoch of at least `LEAST_STEPS`
-            steps, as the paper's own data sets (but for CIFAR-100-LT) have.
+            the 5th, is kept (without validation it is the last one there too); or None: the
+            paper, but with an epoch of at least `LEAST_STEPS` steps, as the paper's own data
+            sets (but for CIFAR-100-LT) have.
         pool: The rows that alpha combines: "neighbors", as in the paper, or
             "neighbors+discriminant", the class's own discriminant row beside them (see
             `alphafix.alphanet.pool`).
         include_self: Feed the class's own row to the network; None for the preset's way.
         learn_bias: Learn the few-split biases; None for the preset's way, where the head has any.
         hyper: Epochs, batch size, learning rate, hidden layers and budget of steps.
-        select: What is to be greatest on validation (see `alphafix.metrics.selection.Rule`).
+        select: What is to be greatest on validation (see `alphafix.metrics.selection.Rule`);
+            "none": choose nothing, keep the last epoch of every trial, and give the first
+            setting (as the paper's Tables A6 and A7 were made, of data without validation).
         limits: For "constrained": what may be lost, and how surely.
         ensemble: "mean" of the seeds' corrected rows, or the best "single" trial.
         calibrate: Add one scalar to all few-split logits, chosen on validation.
         holdout: Share of each class's training samples that are held out for validation.
+        holdout_head: Where samples are held out: how a head is fitted anew without them, on which
+            the setting is then chosen (see `alphafix.rivals.held_out`); None to choose with the
+            given head, which was trained on them.
         allow_worse: Give the correction even where it does not beat the base model on the
             validation samples that it was chosen on.
         check_training: Without validation samples, see on the training samples as they were drawn
@@ -71,6 +78,7 @@ class FitSettings:
     ensemble: Literal["mean", "single"] = "mean"
     calibrate: bool = False
     holdout: float | None = None
+    holdout_head: HeldOutHead | None = None
     allow_worse: bool = False
     check_training: bool = False
     device: str = "auto"
@@ -79,10 +87,16 @@ class FitSettings:
     @property
     def chooses(self) -> bool:
         """Whether there is anything to choose on validation."""
-        return len(self.rhos) * max(len(self.ks), 1) > 1 or self.calibrate
+        several = len(self.rhos) * max(len(self.ks), 1) > 1
+        return (several and self.select != "none") or self.calibrate
 
-    def hyper_for(self, head: Head) -> Hyper:
+    def hyper_for(self, head: Head, *, validated: bool) -> Hyper:
         """What all trials share, for this head.
+
+        Args:
+            head: The head.
+            validated: Whether there are validation samples; without, the authors' code keeps the
+                last epoch, as all presets do.
 
         Raises:
             InputError: If the head has no biases and some are to be learned or calibrated.
@@ -98,7 +112,7 @@ class FitSettings:
                 "the model's last layer a bias of zeros first",
             )
         epochs = self.hyper.epochs
-        if self.preset == "released":
+        if self.preset == "released" and validated:
             # What is trained after the epoch that is kept would be thrown away.
             epochs = min(epochs, self.hyper.first_epoch)
         return replace(

@@ -75,9 +75,11 @@ class SweepTask:
         # Validation features that are not used need not fit.
         (given if settings.holdout is None else replace(given, val=None)).check()
         kept, held = _samples(given.train, given.val, settings)
-        if held is not None and settings.select != "overall":
+        if settings.select == "none":
+            held = None
+        elif held is not None and settings.select != "overall":
             _require_few(held, classes)
-        hyper = settings.hyper_for(head)
+        hyper = settings.hyper_for(head, validated=held is not None)
         specs = all_specs(settings.rhos, settings.ks or (neighbours.k,), settings.seeds)
         pool = Pool.of(kept.labels, classes)
         # Positions among the training samples become positions in the store.

@@ -89,7 +89,7 @@ class TrainKeywords(StageKeywords, total=False):
     first_epoch: int
     batch_size: int
     lr: float
-    select: Literal["overall", "few", "harmonic", "balanced", "constrained"]
+    select: Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
     max_overall_drop: float | None
     max_base_drop: float | None
     max_class_drop: float | None
@@ -99,6 +99,7 @@ class TrainKeywords(StageKeywords, total=False):
     ensemble: Literal["mean", "single"]
     calibrate: bool | None
     holdout: float | None
+    holdout_head: Literal["ce", "crt", "ridge"] | None
     device: Literal["auto", "cpu", "cuda", "mps"]
     memory: float
     max_steps: int | None

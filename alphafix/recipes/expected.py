@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alphafix.documents import Node, read_document
 from alphafix.errors import FileFormatError
 
-KEYS = ("source", "on", "columns", "rows", "note")
+KEYS = ("source", "on", "columns", "rows", "forms", "note")
+
+FORMS = ("paper", "official", "released")
+"""Presets of `train`, by one of which a table's figures were made."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Expected:
         on: The split that its figures are of.
         columns: Names of its columns.
         rows: Its rows by name, a figure a column.
+        forms: Presets of `train` by whose code the figures may have been made, as far as it is
+            known that they differ.
         note: What to know about it.
     """
 
@@ -60,6 +65,7 @@ class Expected:
     on: str
     columns: tuple[str, ...]
     rows: dict[str, Row]
+    forms: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -85,8 +91,20 @@ def read_expected(path: Path) -> Expected:
         on=str(parts["on"].plain()) if "on" in parts else "test",
         columns=columns,
         rows={name: _row(node, columns) for name, node in parts["rows"].mapping("rows").items()},
+        forms=_forms(parts["forms"]) if "forms" in parts else (),
         note=str(parts["note"].plain()) if "note" in parts else "",
     )
+
+
+def _forms(node: Node) -> tuple[str, ...]:
+    values = node.plain()
+    if not isinstance(values, list) or any(value not in FORMS for value in values):
+        raise FileFormatError(
+            f"{node.place}: these are no forms of AlphaNet",
+            got=repr(values)[:80],
+            expected=f"a list of {', '.join(FORMS)}",
+        )
+    return tuple(values)
 
 
 def _row(node: Node, columns: Sequence[str]) -> Row:
@@ -111,10 +129,17 @@ class Beside:
     Attributes:
         expected: The table.
         measured: Figures by row and column; rows and columns that were not measured lack.
+        forms: The same by each of the table's forms, where it differs from ``measured``.
     """
 
     expected: Expected
     measured: Mapping[str, Row]
+    forms: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)
+
+    def by_form(self, name: str) -> dict[str, Row]:
+        """A row as each other form gives it, where that is another than what was measured."""
+        found = {form: rows[name] for form, rows in self.forms.items() if name in rows}
+        return {form: row for form, row in found.items() if row != self.measured.get(name)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -130,6 +155,7 @@ class Beside:
                     "name": name,
                     "expected": plain(row),
                     "measured": plain(self.measured[name]) if name in self.measured else None,
+                    **{form: plain(own) for form, own in self.by_form(name).items()},
                 }
                 for name, row in self.expected.rows.items()
             ],

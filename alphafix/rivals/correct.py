@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from alphafix.alphanet.fit import fit as fit_alphanet
@@ -10,14 +11,16 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.sources import hold_out
-from alphafix.errors import MissingStageError, call, option
-from alphafix.metrics.limits import DEFAULT_LIMITS
+from alphafix.errors import InputError, MissingStageError, call, option
+from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
 from alphafix.progress import Progress, silent
 from alphafix.rivals import alphanet, linear_rival
 from alphafix.rivals.auto import correction_of, fit_auto
 from alphafix.rivals.data import FitData, choose
+from alphafix.rivals.held_out import TRAINED_ON, alphanet_on_refitted, choose_on_refitted
 from alphafix.values.correction import Correction
+
+logger = logging.getLogger(__name__)
 
 
 def correct(
@@ -47,25 +50,24 @@ def correct(
         InputError: If the values do not fit together.
         MissingStageError: If something is to be chosen and there are no validation samples.
     """
+    limits = settings.limits
+    if method != "alphanet" and not limits:
+        limits = replace(DEFAULT_LIMITS, confidence=limits.confidence)
+    if settings.holdout is not None:
+        return _on_held_out(method, given, settings, limits, keep, progress)
     if method == "alphanet":
         return fit_alphanet(given, settings, keep=keep, progress=progress)
     given.check()
     train, val, seed = given.train, given.val, settings.seeds[0]
-    if settings.holdout is not None:
-        kept, held = hold_out(train, settings.holdout, seed=seed)
-        train, val = kept.features(), held.features()
     if val is None:
         raise MissingStageError(
             f"{option('method', method)} chooses its settings on validation features",
             got="training features only",
             expected="features of the split val",
             todo=f"run {call('extract', split='val')}, hold training features out with "
-            f"{option('holdout', 0.2)}, or make validation of training images: "
-            f"{call('extract', val_fraction=0.2, overwrite=True)}",
+            f"{option('holdout', 0.2)} and {option('holdout_head', 'crt')}, or make "
+            f"validation of training images: {call('extract', val_fraction=0.2, overwrite=True)}",
         )
-    limits = settings.limits
-    if not limits:
-        limits = replace(DEFAULT_LIMITS, confidence=limits.confidence)
     data = FitData(train, val, given.head, given.classes, limits, seed)
     if method == "auto":
         biased = given.head.bias is not None
@@ -83,3 +85,37 @@ def correct(
     if found is None and settings.allow_worse:
         found = outcome.safest
     return correction_of(data, found, outcome, method)
+
+
+def _on_held_out(
+    method: str,
+    given: Given,
+    settings: FitSettings,
+    limits: Limits,
+    keep: Keep | None,
+    progress: Progress,
+) -> Correction:
+    """Choose on training samples that are held out; see `alphafix.rivals.held_out`."""
+    replace(given, val=None).check()
+    if settings.holdout_head is not None:
+        if method == "alphanet":
+            return alphanet_on_refitted(given, settings, keep=keep, progress=progress)
+        return choose_on_refitted(method, given, settings, limits, keep=keep, progress=progress)
+    if limits or settings.calibrate:
+        what = "an offset" if not limits else f"{option('method', method)} within limits"
+        raise InputError(
+            f"{what} cannot be chosen on held-out samples with the given head",
+            got=f"{option('holdout', settings.holdout)}: the head was trained on these samples, so "
+            "that the base model is nearly perfect there, and what a correction costs cannot be "
+            "seen",
+            expected="samples that the head was not trained on, or a head that was not trained on "
+            "them",
+            todo=f"give {option('holdout_head', 'crt')} (or ce, for a head that was trained on "
+            "samples as they come), which refits a head without them to choose on, or extract "
+            "validation images",
+        )
+    logger.warning("%s", TRAINED_ON)
+    # Whether it beats the base model is what cannot be seen there.
+    found = fit_alphanet(given, replace(settings, allow_worse=True), keep=keep, progress=progress)
+    chosen = replace(found.chosen, settings={**found.chosen.settings, "held_out": TRAINED_ON})
+    return replace(found, chosen=chosen, curve=None)

@@ -119,8 +119,11 @@ def _lade(counts: Tensor) -> Loss:
 
 
 RETRAINED: Mapping[str, Retraining] = {
-    "crt": Retraining(_cross_entropy, new_head, HeadTraining(balanced=True)),
-    "lws": Retraining(_cross_entropy, scaled_head, HeadTraining(epochs=5, balanced=True)),
+    # Kang et al.'s config/ImageNet_LT/cls_crt.yaml and cls_lws.yaml, and run_networks.py.
+    "crt": Retraining(_cross_entropy, new_head, HeadTraining(balanced=True, by_epoch=True)),
+    "lws": Retraining(
+        _cross_entropy, scaled_head, HeadTraining(epochs=5, balanced=True, by_epoch=True)
+    ),
     # The prior is left out when the head is used (Ren et al. 2020, section 3).
     "balanced-softmax": Retraining(lambda counts: partial(balanced_softmax, counts=counts)),
     "focal": Retraining(lambda counts: focal_loss),
@@ -143,6 +146,24 @@ def retrain(data: FitData, *, name: str, training: HeadTraining | None = None) -
         how = replace(how, training=training)
     (rows, biases), rate = best_rate(data, partial(_train, data, how))
     return linear(name, data, rows, biases, settings={"lr": rate})
+
+
+def train_new(data: FitData, balanced: bool, rate: float) -> HeadArrays:
+    """A new head by cross-entropy, classes as they come or drawn evenly, without a choice.
+
+    Like the given one it has biases, or none.
+    """
+    start = new_head if data.head.bias is not None else _new_head_without_biases
+    return _train(data, Retraining(_cross_entropy, start, HeadTraining(balanced=balanced)), rate)
+
+
+def _new_head_without_biases(data: FitData) -> TrainableHead:
+    weight, _ = new_parameters(data)
+    return TrainableHead(
+        [weight],
+        lambda x: functional.linear(x, weight),
+        lambda: as_arrays(weight, torch.zeros(len(weight))),
+    )
 
 
 def _train(data: FitData, how: Retraining, rate: float) -> HeadArrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ class HeadTraining:
         batch: Samples a step.
         decay: Weight decay.
         momentum: SGD's momentum.
+        by_epoch: As the code of Kang et al. does it: the cosine learning rate stays the same within
+            an epoch, and an epoch has whole batches only, samples that are left over (fewer than
+            a batch) not being drawn. Else the rate falls with each step.
     """
 
     epochs: int = 10
@@ -41,6 +45,12 @@ class HeadTraining:
     batch: int = 512
     decay: float = 5e-4
     momentum: float = 0.9
+    by_epoch: bool = False
+
+    def steps(self, samples: int) -> int:
+        """Steps of an epoch."""
+        whole = max(1, samples // self.batch)
+        return whole if self.by_epoch else -(-samples // self.batch)
 
 
 def sgd(
@@ -52,7 +62,7 @@ def sgd(
     *,
     after_epoch: Callable[[], None] | None = None,
 ) -> None:
-    """Train ``parameters`` in place: SGD with momentum, cosine learning rate to zero.
+    """Train ``parameters`` in place: SGD with momentum, cosine learning rate towards zero.
 
     Args:
         parameters: Leaf tensors that require gradients.
@@ -67,13 +77,17 @@ def sgd(
     optimiser = torch.optim.SGD(
         parameters, lr=rate, momentum=training.momentum, weight_decay=training.decay
     )
-    steps = training.epochs * -(-len(labels) // training.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    steps = training.steps(len(labels))
+    turns = training.epochs * (1 if training.by_epoch else steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, turns)
     for _ in range(training.epochs):
-        for index in batches(data.labels, training, rng):
+        for index in islice(batches(data.labels, training, rng), steps):
             optimiser.zero_grad()
             loss(features[index], labels[index]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            if not training.by_epoch:
+                schedule.step()
+        if training.by_epoch:
             schedule.step()
         if after_epoch is not None:
             after_epoch()

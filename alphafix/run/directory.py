@@ -69,6 +69,9 @@ MADE = "made"
 UNFINISHED = "unfinished-trials"
 """Folder where finished batches of an unfinished sweep wait."""
 
+FORMS = "other-forms"
+"""Folder of the trials of other forms of AlphaNet, which `run --expected` measures."""
+
 PAGE = "report"
 """Folder of the report's page, unless another one is asked for."""
 
@@ -167,7 +170,7 @@ class Run:
             InputError: If something in them is a link that leads out of the run directory.
         """
         own = self.folder.resolve()
-        for name in (FEATURES, MADE, UNFINISHED, PAGE, LOGS):
+        for name in (FEATURES, MADE, UNFINISHED, FORMS, PAGE, LOGS):
             for path in _links(self.path(name)):
                 if not path.resolve().is_relative_to(own):
                     raise InputError(
@@ -184,7 +187,7 @@ class Run:
         if not place.is_relative_to(own):
             return False
         parts = place.relative_to(own).parts
-        return parts[:1] in {(name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED)}
+        return parts[:1] in {(name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED, FORMS)}
 
     def has(self, name: str) -> bool:
         """Whether a result is there."""

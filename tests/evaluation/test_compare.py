@@ -375,6 +375,25 @@ def test_compare__no_choice_sees_test_data() -> None:
     assert first.roles == shuffled.roles
     assert [chosen(row.method) for row in first.rows] == [chosen(r.method) for r in shuffled.rows]
     assert first.rows[2].figures != shuffled.rows[2].figures
+    assert without_figures(first) == without_figures(shuffled)
+    (about, *_), others = without_figures(first)
+    assert about == "in this run: few-bias"
+    assert others[0] == (
+        "In this run: few-bias (few #, overall #), made for at most # points lost overall with # "
+        "confidence on fresh samples"
+    )
+
+
+def without_figures(found: Comparison) -> tuple[list[str], list[str]]:
+    """The two methods of the first sentence, and the other sentences before what is measured.
+
+    Which of two methods wins, and whether a limit was kept, are measured on test like any figure;
+    who the two are, and which limit it is, must not be.
+    """
+    first, *others = found.verdict
+    names = [row.method.name for row in found.rows if f"{row.method.name} (few" in first]
+    before = [re.split(": within the limit here|: on these samples", one)[0] for one in others]
+    return sorted(names, reverse=True), [re.sub(r"[+-]?\d+(\.\d+)?%?", "#", s) for s in before]
 
 
 def chosen(method: Method) -> dict[str, Any]:

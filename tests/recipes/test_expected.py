@@ -39,6 +39,18 @@ def test_beside__shows_differences_of_what_both_have(tmp_path: Path) -> None:
     assert "not measured: other" in shown
 
 
+def test_beside__shows_other_forms_where_they_differ(tmp_path: Path) -> None:
+    table = read_expected(write(tmp_path, TABLE + "forms: [official, released]\n"))
+    own = {"few": Cell(2.0), "overall": Cell(3.0)}
+    other = {"few": Cell(2.5), "overall": Cell(3.0)}
+    beside = Beside(table, {"base": own}, {"official": {"base": own}, "released": {"base": other}})
+    lines = [line.split() for line in text(beside_table(beside)).splitlines()]
+    assert ["preset", "released", "2.5", "3.0"] in lines
+    assert not any(line[:2] == ["preset", "official"] for line in lines)
+    assert beside.to_dict()["rows"][0]["released"]["few"]["value"] == 2.5
+    assert "official" not in beside.to_dict()["rows"][0]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -47,6 +59,7 @@ def test_beside__shows_differences_of_what_both_have(tmp_path: Path) -> None:
         ("2.5±0.25", "many", "line 4"),
         ("2.5±0.25", "2.5±", "line 4"),
         ("rows:", "extra: 1\nrows:", "a part extra"),
+        ("rows:", "forms: [offical]\nrows:", "no forms of AlphaNet"),
     ],
 )
 def test_table__that_is_malformed_is_refused(

@@ -9,30 +9,41 @@ from pathlib import Path
 
 import numpy as np
 
+from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.train.options import TrainOptions
+from alphafix.commands.train.work import given_in, settings_of
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
-from alphafix.files import read_object
+from alphafix.files import digest, read_object
 from alphafix.metrics.accuracy import COLUMNS, Accuracy, tier_accuracy
 from alphafix.metrics.comparison import over_seeds
 from alphafix.oltr.training.folder import EVALUATION
+from alphafix.progress import Progress, silent
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
+from alphafix.run.directory import CLASSES, CORRECTION, FORMS, HEAD, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
+from alphafix.values.trials import Trials
 
 
-def beside_expected(path: Path, steps: Iterable[CommandOptions]) -> Beside:
+def beside_expected(
+    path: Path, steps: Iterable[CommandOptions], progress: Progress = silent
+) -> Beside:
     """Hold what the steps of a recipe left against a table.
+
+    Where the table's figures may have been made by another form of AlphaNet than the recipe
+    trains, the trials of that form are trained too, and kept in the run directory.
 
     Args:
         path: The table.
         steps: Options of the steps, which are done.
+        progress: Told of training.
 
     Raises:
         InputError: If the table is not there.
@@ -40,12 +51,18 @@ def beside_expected(path: Path, steps: Iterable[CommandOptions]) -> Beside:
     """
     expected = read_expected(path)
     measured: dict[str, Row] = {}
+    forms: dict[str, dict[str, Row]] = {}
     for options in steps:
         if isinstance(options, TrainOptions):
-            measured |= _of_trials(Run(options.run), expected.on, options)
+            run = Run(options.run)
+            measured |= _of_trials(run, expected.on, options)
+            for form in (form for form in expected.forms if form != options.preset):
+                forms.setdefault(form, {}).update(
+                    _of_form(run, expected.on, options, form, progress)
+                )
         elif isinstance(options, TrainOltrOptions):
             measured |= _of_model(options, expected.on)
-    return Beside(expected, measured)
+    return Beside(expected, measured, forms)
 
 
 def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
@@ -60,12 +77,34 @@ def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:
     trials = Correction.load(run.path(CORRECTION)).trials
     if trials is None:
         return rows
+    return rows | _by_rho(trials, head, classes, store, options)
+
+
+def _of_form(
+    run: Run, on: str, options: TrainOptions, form: str, progress: Progress
+) -> dict[str, Row]:
+    """The rows of all rho as another preset trains them."""
+    if options.method != "alphanet" or not (run.has(CORRECTION) and run.has(run.manifest(on))):
+        return {}
+    given = given_in(run, verify=options.verify)
+    settings = settings_of(options.model_copy(update={"preset": form}))
+    made_from = digest([run.provenance(CORRECTION)["inputs"], form])
+    # Another run of the same command finds them.
+    keep = FinishedTrials(run.path(FORMS), made_from, like=run.path(HEAD))
+    trials = train_trials(given, settings, keep=keep, progress=progress)
+    store = FeatureStore.open(run.features(on))
+    return _by_rho(trials, given.head, given.classes, store, options)
+
+
+def _by_rho(
+    trials: Trials, head: Head, classes: ClassTable, store: FeatureStore, options: TrainOptions
+) -> dict[str, Row]:
     by_rho: dict[str, list[Accuracy]] = defaultdict(list)
     kind = "random rho" if options.metric == "random" else "rho"
     found = trial_accuracies(trials, head, classes, store)
     for record, accuracy in zip(trials.records, found, strict=True):
         by_rho[f"{kind} {record.rho:g}"].append(accuracy)
-    return rows | {name: _mean(accuracies) for name, accuracies in by_rho.items()}
+    return {name: _mean(accuracies) for name, accuracies in by_rho.items()}
 
 
 def _mean(found: list[Accuracy]) -> Row:

@@ -42,6 +42,8 @@ def beside_table(found: Beside) -> Table:
             both = [(expected.get(column), measured.get(column)) for column in columns]
             changes = (f"{b.value - a.value:+.1f}" if a and b else "-" for a, b in both)
             rows.append(["", "difference", *changes])
+        for form, own in found.by_form(name).items():
+            rows.append(["", f"preset {form}", *(_cell(own.get(column)) for column in columns)])
     unmeasured = [name for name in found.expected.rows if name not in found.measured]
     notes = [f"not measured: {', '.join(unmeasured)}"] if unmeasured else []
     notes += [found.expected.note] if found.expected.note else []

@@ -157,7 +157,7 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected
 
-                beside = beside_expected(table, [task.options for task in tasks])
+                beside = beside_expected(table, [task.options for task in tasks], watch.progress)
     place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
     return RecipeResult(recipe, place, tasks, results, beside, kept)
 

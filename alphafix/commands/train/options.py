@@ -15,7 +15,7 @@ from alphafix.metrics.limits import DEFAULT_CONFIDENCE
 from alphafix.rivals import LINEAR_METHODS
 from alphafix.values.curve import Point
 
-Rule = Literal["overall", "few", "harmonic", "balanced", "constrained"]
+Rule = Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
 
 
 class TrainOptions(FeatureStageOptions):
@@ -80,7 +80,8 @@ class TrainOptions(FeatureStageOptions):
     select: Rule = flag(
         "overall",
         help="What is to be greatest on validation among the settings; constrained: few-split "
-        "accuracy within the limits.",
+        "accuracy within the limits; none: no choice, the last epoch of every trial, and the "
+        "first setting is the correction.",
     )
     max_overall_drop: float | None = flag(
         None,
@@ -124,9 +125,16 @@ class TrainOptions(FeatureStageOptions):
     holdout: float | None = flag(
         None,
         help="Without validation features: hold this share of the training "
-        "features of each class out for validation.",
+        "features of each class out for validation. The head was trained on them, so that limits, "
+        "offsets and other methods take --holdout-head.",
         gt=0,
         lt=1,
+    )
+    holdout_head: Literal["ce", "crt", "ridge"] | None = flag(
+        None,
+        help="Choose the setting on a head that is refitted without the held-out samples, then "
+        "make it for the given head: ce, cross-entropy on samples as they come; crt, on classes "
+        "drawn evenly; ridge, least squares. Take what the head was trained by.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", help="Where to train.")
     memory: float = flag(2.0, help="GiB that scores may take before they are recomputed.", gt=0)
@@ -152,6 +160,13 @@ class TrainOptions(FeatureStageOptions):
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
+        if self.holdout_head is not None and self.holdout is None:
+            raise ValueError(f"{option('holdout_head')} goes with {option('holdout', 0.2)}")
+        if self.select == "none" and (self.method != "alphanet" or self.calibrate):
+            raise ValueError(
+                f"{option('select', 'none')} is for {option('method', 'alphanet')} without "
+                f"{option('calibrate')}: all others choose on validation"
+            )
         if self.method != "alphanet":
             return self
         limited = any(drop is not None for drop in self._drops)

@@ -18,14 +18,22 @@ def show(found: TrainResult, options: TrainOptions) -> Shown:
     if found.correction is None:
         return Shown(json.dumps(found.to_dict(), indent=2))
     data = found.to_dict()
-    told = _sweep(data) if data["settings"] else _other(data)
+    chooses = options.select != "none"
+    told = _sweep(data, chooses=chooses) if data["settings"] else _other(data)
+    if (held_out := data["chosen"].get("held_out")) is not None:
+        told.append(f"{held_out[:1].upper()}{held_out[1:]}.")
     return Shown(str(found.file), told)
 
 
-def _sweep(data: dict[str, Any]) -> list[Table | str]:
+def _sweep(data: dict[str, Any], *, chooses: bool) -> list[Table | str]:
     chosen, base = data["chosen"], data["chosen"]["val_base"]
     told: list[Table | str] = []
-    if base is None:
+    if base is None and not chooses:
+        told.append(
+            f"Nothing was chosen: of each trial of {len(data['settings'])} settings the last epoch "
+            "was kept, and the first setting is the correction."
+        )
+    elif base is None:
         told.append(
             "No validation features: the last epoch was kept and nothing was measured. Hold "
             "training features out with --holdout 0.2, or make validation of training images: "
@@ -95,7 +103,7 @@ def _other(data: dict[str, Any]) -> list[Table | str]:
     if "auto" not in chosen:
         if (why := _kept_base(chosen)) is not None:
             return [_table(chosen, []), why]
-        beside = ("method", "val", "val_base", "promise")
+        beside = ("method", "val", "val_base", "promise", "held_out")
         settings = [
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in chosen.items()

@@ -221,6 +221,7 @@ def settings_of(options: TrainOptions) -> FitSettings:
         ensemble=options.ensemble,
         calibrate=options.calibrated,
         holdout=options.holdout,
+        holdout_head=options.holdout_head,
         allow_worse=options.allow_worse,
         device=options.device,
         memory=int(options.memory * 2**30),
