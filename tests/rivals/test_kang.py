@@ -23,8 +23,8 @@ from alphafix.rivals.training import HeadTraining, balanced_order, sgd
 from alphafix.values.head import Head
 from tests.rivals.problems import data_of
 
-# A batch of eight is four samples of each class, in whatever order the sampler draws; all samples of
-# a class are the same, so that every step sees the same batch.
+# A batch of eight is four samples of each class, in whatever order the sampler draws; all samples
+# of a class are the same, so that every step sees the same batch.
 POINTS = np.array([[1.0, 0.0], [0.5, 1.0]], dtype=np.float32)
 
 
