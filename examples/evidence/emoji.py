@@ -14,7 +14,6 @@ same emoji are left out.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import long_tail
 from packages import npm_package
-from pictures import Motif, divide, on_white
+from pictures import Motif, divide, drawn, on_white
 from PIL import Image
 from stored import Recipe
 
@@ -55,7 +54,7 @@ def motifs(packages: Path) -> Iterator[Motif]:
         }
         for name in (entry["unified"].lower(), (entry["non_qualified"] or "").lower()):
             if name in drawings:
-                draw["openmoji"] = partial(rendered, drawings[name], PIXELS)
+                draw["openmoji"] = partial(rendered, drawings[name])
                 break
         label = re.sub(r"[^a-z]+", "-", entry["subcategory"])
         yield Motif(entry["unified"].lower(), label, draw)
@@ -67,13 +66,9 @@ def opened(path: Path) -> Image.Image:
         return on_white(image, PIXELS)
 
 
-def rendered(path: Path, pixels: int) -> Image.Image:
-    """A drawing (SVG) on white."""
-    import resvg_py
-
-    data = resvg_py.svg_to_bytes(svg_path=str(path), width=pixels, height=pixels)
-    with Image.open(io.BytesIO(bytes(data))) as image:
-        return on_white(image, pixels)
+def rendered(path: Path) -> Image.Image:
+    """A drawing on white."""
+    return drawn(path.read_text(), PIXELS)
 
 
 def make(folder: Path, packages: Path) -> None:

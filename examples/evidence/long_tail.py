@@ -60,15 +60,20 @@ class Effort:
 
     Attributes:
         draws: Draws of validation and test.
-        trained_draws: Draws on which methods are fitted that train by gradients (but AlphaNet).
+        alphanet_draws: Draws on which all of AlphaNet's rows are trained; on the others only the
+            first kind with ``one_rho``, which "auto" needs.
+        trained_draws: Draws on which other methods are fitted that train by gradients.
         seeds: Trials of AlphaNet for each draw and rho.
         rhos: AlphaNet's rho.
+        one_rho: The one of them that is trained on every draw.
     """
 
     draws: int = 20
-    trained_draws: int = 3
+    alphanet_draws: int = 5
+    trained_draws: int = 2
     seeds: int = 10
     rhos: tuple[float, ...] = RHOS
+    one_rho: float = 0.5
 
 
 def measure(problem: Problem, effort: Effort) -> list[dict[str, object]]:
@@ -78,7 +83,10 @@ def measure(problem: Problem, effort: Effort) -> list[dict[str, object]]:
         started = time.perf_counter()
         drawn = _Draw(problem, val, test, effort, found)
         drawn.add("base", problem.head.logits)
-        offers = [drawn.alphanet(name) for name in KINDS]
+        if place < effort.alphanet_draws:
+            offers = [drawn.alphanet(name, effort.rhos) for name in KINDS]
+        else:
+            offers = [drawn.alphanet(next(iter(KINDS)), (effort.one_rho,))]
         offers = offers[:1] + drawn.rivals(trained=place < effort.trained_draws)
         drawn.choose(AUTO, offers)
         spent = time.perf_counter() - started
@@ -116,11 +124,11 @@ class _Draw:
         row = [np.nan if accuracy[name] is None else accuracy[name] for name in COLUMNS]
         self.found.setdefault(name, []).append(row)
 
-    def alphanet(self, name: str) -> Offered:
+    def alphanet(self, name: str, rhos: tuple[float, ...]) -> Offered:
         """AlphaNet's rows of one kind; as a method that has an offset too, to choose among."""
         preset, metric = KINDS[name]
         settings = FitSettings(
-            rhos=self.effort.rhos,
+            rhos=rhos,
             seeds=tuple(range(self.effort.seeds)),
             preset=preset,
             metric=metric,
@@ -178,12 +186,14 @@ def main(recipe: Recipe) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="Where all is kept.")
     parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
     parser.add_argument("--draws", type=int, default=Effort.draws)
+    parser.add_argument("--alphanet-draws", type=int, default=Effort.alphanet_draws)
     parser.add_argument("--trained-draws", type=int, default=Effort.trained_draws)
     parser.add_argument("--seeds", type=int, default=Effort.seeds)
     parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
     given = parser.parse_args()
     problem = recipe.stored(given.data, tuned=given.tuned)
-    rows = measure(problem, Effort(given.draws, given.trained_draws, given.seeds))
+    effort = Effort(given.draws, given.alphanet_draws, given.trained_draws, given.seeds)
+    rows = measure(problem, effort)
     if given.json is not None:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
     print("\n".join(table(rows)))

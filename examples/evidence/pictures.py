@@ -6,6 +6,7 @@ whole motif at a time, so that what a picture shows is never in two of the three
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,15 @@ def on_white(image: Image.Image, size: int) -> Image.Image:
         whole = whole.resize((size, size), Image.Resampling.BICUBIC)
     white = Image.new("RGBA", whole.size, "white")
     return Image.alpha_composite(white, whole).convert("RGB")
+
+
+def drawn(svg: str, size: int) -> Image.Image:
+    """A drawing (SVG) on white, ``size`` pixels wide and high."""
+    import resvg_py
+
+    data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
+    with Image.open(io.BytesIO(data)) as image:
+        return on_white(image, size)
 
 
 def read(files: Sequence[Path], size: int) -> Tensor:

