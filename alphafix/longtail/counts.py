@@ -9,6 +9,7 @@ import numpy as np
 
 from alphafix.errors import InputError, option
 from alphafix.images.tables import rows_of
+from alphafix.reading.limits import MOST_ELEMENTS
 from alphafix.reading.schema import parse_json
 from alphafix.values.arrays import IntArray
 
@@ -89,8 +90,11 @@ def given_counts(source: str, names: Iterable[str]) -> IntArray:
     for name, text in _pairs(source):
         if name in found:
             raise _bad(source, f"{name!r} twice", "each class once")
-        if not text.isascii() or not text.isdigit() or int(text) == 0:
-            raise _bad(source, f"{name!r} with {text!r}", "a number of images of at least 1")
+        # By its length first: int() takes 4,300 digits, an int64 19.
+        digits = len(text) <= 19 and text.isascii() and text.isdigit()
+        if not digits or not 0 < int(text) <= MOST_ELEMENTS:
+            got = f"{name!r} with {text[:40]!r}"
+            raise _bad(source, got, f"a number of images from 1 to {MOST_ELEMENTS:,}")
         found[name] = int(text)
     wanted = tuple(names)
     missing = [name for name in wanted if name not in found]

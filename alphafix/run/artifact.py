@@ -8,9 +8,10 @@ inputs is another one.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 from alphafix.errors import FileFormatError, TargetExistsError, option
 from alphafix.files import (
+    UnconfirmedError,
+    atomic_paths,
     digest,
     fingerprint,
     read_metadata,
@@ -172,15 +175,52 @@ class Artifact:
 
     def record(self, outputs: Iterable[Path]) -> None:
         """Write ``path`` as a record of files that cannot say themselves how they were made."""
-        write_json(
-            self.path,
-            {
-                "value": "record",
-                "outputs": {str(file): fingerprint(file) for file in outputs},
-                "provenance": self.plan,
-            },
-            overwrite=True,
-        )
+        self._note({str(file): fingerprint(file) for file in outputs})
+
+    def _note(self, outputs: Mapping[str, str]) -> None:
+        record = {"value": "record", "outputs": outputs, "provenance": self.plan}
+        write_json(self.path, record, overwrite=True)
+
+    @contextlib.contextmanager
+    def writing(self, files: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+        """Yield paths to write to; they become ``files``, of which ``path`` is the record.
+
+        It is written before any of them has its name (see `alphafix.files.atomic_paths`): so the
+        same command knows what a kill has left of them, and makes them anew. One that somebody
+        has changed since is not theirs, and stays.
+
+        Args:
+            files: The files, the one that matters last.
+            overwrite: Whether they may be there already.
+
+        Raises:
+            TargetExistsError: If one is there already, and neither may be nor is left by a kill.
+            InputError: If one cannot be written.
+        """
+        if not overwrite:
+            self._take_back(files)
+        noted = False
+        try:
+            with atomic_paths(files, overwrite=overwrite) as drafts:
+                yield drafts
+                outputs = zip(files, drafts, strict=True)
+                self._note({str(file): fingerprint(draft) for file, draft in outputs})
+                noted = True
+        except UnconfirmedError:
+            raise
+        except BaseException:
+            if noted and not overwrite:  # none of them is there
+                with contextlib.suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+            raise
+
+    def _take_back(self, files: Sequence[Path]) -> None:
+        """Remove what a killed command of the same plan has left of ``files``."""
+        if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
+            return
+        for file, known in read_outputs(self.path).items():
+            if file in files and file.is_file() and fingerprint(file) == known:
+                file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
         """The plan that was begun here, or None."""
