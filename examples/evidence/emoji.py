@@ -24,7 +24,7 @@ import long_tail
 from packages import npm_package
 from pictures import Motif, divide, drawn, on_white
 from PIL import Image
-from stored import Recipe
+from stored import DATA, Recipe
 
 VENDORS = ("apple", "google", "twitter", "facebook")
 VERSION = "16.0.0"
@@ -56,8 +56,19 @@ def motifs(packages: Path) -> Iterator[Motif]:
             if name in drawings:
                 draw["openmoji"] = partial(rendered, drawings[name])
                 break
-        label = re.sub(r"[^a-z]+", "-", entry["subcategory"])
-        yield Motif(entry["unified"].lower(), label, draw)
+        yield Motif(entry["unified"].lower(), label_of(entry), draw)
+
+
+def categories(folder: Path = DATA) -> dict[str, str]:
+    """Class -> Unicode's category, which the subcategories divide."""
+    package = folder / "packages" / f"emoji-datasource-apple-{VERSION}"
+    entries = json.loads((package / "emoji.json").read_text())
+    return {label_of(entry): entry["category"] for entry in entries}
+
+
+def label_of(entry: dict[str, str]) -> str:
+    """The class of an emoji, as a folder's name."""
+    return re.sub(r"[^a-z]+", "-", entry["subcategory"])
 
 
 def opened(path: Path) -> Image.Image:

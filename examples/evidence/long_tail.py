@@ -76,14 +76,19 @@ class Effort:
     one_rho: float = 0.5
 
 
-def measure(problem: Problem, effort: Effort) -> list[dict[str, object]]:
-    """All rows, each as mean and standard deviation of few, medium, many and overall."""
+Rows = list[dict[str, object]]
+
+
+def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
+    """All rows so far, after each draw: mean and deviation of few, medium, many and overall."""
     found: Figures = {}
     for place, (val, test) in enumerate(problem.draws(effort.draws)):
         started = time.perf_counter()
         drawn = _Draw(problem, val, test, effort, found)
         drawn.add("base", problem.head.logits)
         if place < effort.alphanet_draws:
+            # Those rows are to be held against the base model on the same draws.
+            drawn.add("base, AlphaNet's draws", problem.head.logits)
             offers = [drawn.alphanet(name, effort.rhos) for name in KINDS]
         else:
             offers = [drawn.alphanet(next(iter(KINDS)), (effort.one_rho,))]
@@ -91,16 +96,15 @@ def measure(problem: Problem, effort: Effort) -> list[dict[str, object]]:
         drawn.choose(AUTO, offers)
         spent = time.perf_counter() - started
         print(f"{problem.name}: draw {place}, {spent:.0f} s", file=sys.stderr, flush=True)
-    return [
-        {
-            "problem": problem.name,
-            "method": name,
-            "measured": len(rows),
-            "mean": dict(zip(COLUMNS, np.mean(rows, axis=0).tolist(), strict=True)),
-            "sd": dict(zip(COLUMNS, np.std(rows, axis=0).tolist(), strict=True)),
-        }
-        for name, rows in found.items()
-    ]
+        yield [summary(problem.name, name, rows) for name, rows in found.items()]
+
+
+def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, object]:
+    """One row."""
+    mean, sd = (
+        dict(zip(COLUMNS, of(rows, axis=0).tolist(), strict=True)) for of in (np.mean, np.std)
+    )
+    return {"problem": problem, "method": name, "measured": len(rows), "mean": mean, "sd": sd}
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def corrected(head: Head, classes: ClassTable, one: Combination) -> Head:
     return head.with_rows(classes.few, one.rows(head.weight, classes.few), one.biases)
 
 
-def table(rows: list[dict[str, object]]) -> Iterator[str]:
+def table(rows: Rows) -> Iterator[str]:
     """Markdown."""
     yield "| method | " + " | ".join(COLUMNS) + " | measured |"
     yield "|---|" + "---:|" * (len(COLUMNS) + 1)
@@ -189,11 +193,14 @@ def main(recipe: Recipe) -> None:
     parser.add_argument("--alphanet-draws", type=int, default=Effort.alphanet_draws)
     parser.add_argument("--trained-draws", type=int, default=Effort.trained_draws)
     parser.add_argument("--seeds", type=int, default=Effort.seeds)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="Keep the figures here, after each draw."
+    )
     given = parser.parse_args()
     problem = recipe.stored(given.data, tuned=given.tuned)
     effort = Effort(given.draws, given.alphanet_draws, given.trained_draws, given.seeds)
-    rows = measure(problem, effort)
-    if given.json is not None:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    rows: Rows = []
+    for rows in measure(problem, effort):
+        if given.json is not None:
+            given.json.write_text(json.dumps(rows, indent=1) + "\n")
     print("\n".join(table(rows)))
