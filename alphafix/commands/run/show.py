@@ -6,7 +6,6 @@ from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
 from alphafix.recipes.expected import Beside, Cell
-from alphafix.report.text import text
 from alphafix.shown import in_one_line
 from alphafix.values.display import Table
 
@@ -15,7 +14,7 @@ def show(found: RecipeResult, options: RecipeOptions) -> Shown:
     """The plan of a dry run, measured against expected figures, or the run directory."""
     if options.dry_run:
         return Shown("\n".join(_line(task) for task in found.tasks))
-    return Shown(str(found.run) if found.beside is None else text(beside_table(found.beside)))
+    return Shown(str(found.run) if found.beside is None else [beside_table(found.beside)])
 
 
 def _line(task: Task) -> str:
