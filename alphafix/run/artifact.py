@@ -8,6 +8,7 @@ inputs is another one.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -155,11 +156,13 @@ class Artifact:
 
     def record(self, outputs: Iterable[Path]) -> None:
         """Write ``path`` as a record of files that cannot say themselves how they were made."""
+        folder = self.path.parent.resolve()
+        places = {file: os.path.relpath(file.resolve(), folder) for file in outputs}
         write_json(
             self.path,
             {
                 "value": "record",
-                "outputs": {str(file): fingerprint(file) for file in outputs},
+                "outputs": {place: fingerprint(file) for file, place in places.items()},
                 "provenance": self.plan,
             },
             overwrite=True,
@@ -196,11 +199,17 @@ def _as_recorded(path: Path) -> bool:
 def read_outputs(path: Path) -> dict[Path, str]:
     """The files that a record speaks of (see `Artifact.record`), and what told each apart.
 
+    The record names them as seen from its own folder, so that it holds whoever names that, and
+    from wherever.
+
     Raises:
         FileFormatError: If it is no record.
     """
     with reading(path, "a record of files", todo="make them again"):
-        return typed(dict[Path, str], read_object(path)["outputs"], "outputs")
+        outputs = typed(dict[str, str], read_object(path)["outputs"], "outputs")
+    folder = path.parent.resolve()
+    named = os.path.normpath if path.is_absolute() else os.path.relpath
+    return {Path(named(folder / place)): found for place, found in outputs.items()}
 
 
 def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:

@@ -50,7 +50,7 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     run = Run(options.run)
     store = FeatureStore.open(run.features(options.split), verify=options.verify)
     manifest = run.manifest(options.split)
-    what = options.file.absolute()
+    what = run.place_of(options.file)
     classes = ClassTable.load(run.require(CLASSES))
     record = record_of(run, "features export", options, CLASSES, manifest, what=what)
     if record.check(overwrite=options.overwrite, where="file"):

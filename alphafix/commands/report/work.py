@@ -106,7 +106,8 @@ def _page(options: ReportOptions) -> Path:
 
 def _record(options: ReportOptions) -> Artifact:
     inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
-    return record_of(Run(options.run), "report", options, *inputs, what=_page(options))
+    run = Run(options.run)
+    return record_of(run, "report", options, *inputs, what=run.place_of(_page(options)))
 
 
 def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
