@@ -27,6 +27,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "patch": frozenset({"file", "correction"}),
     "evaluate": frozenset(
         {
+            "all",
             "junit",
             "markdown",
             "confident",
@@ -36,7 +37,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
             "max_class_drop",
         }
     ),
-    "compare": frozenset(),
+    "compare": frozenset({"all"}),
     "inspect": frozenset({"file"}),
 }
 

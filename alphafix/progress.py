@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 Advance = Callable[[int], None]
 """Called with the number of units done since the last call."""
@@ -17,3 +18,67 @@ Progress = Callable[[str, "int | None"], AbstractContextManager[Advance]]
 def silent(what: str, total: int | None) -> Iterator[Advance]:
     """Show nothing: the default of every library function."""
     yield lambda count: None
+
+
+class Whole:
+    """One bar for work of several parts, each of which takes a part of the time.
+
+    Args:
+        progress: Who is told: of the whole by one call, of each part by a call within that.
+        what: What is done.
+        costs: What each part takes of the time, in any unit.
+    """
+
+    # Units of the bar, so that whatever moves within a part can be told in whole numbers.
+    UNITS = 1000
+
+    def __init__(self, progress: Progress, what: str, costs: Sequence[float]) -> None:
+        self._progress, self._what, self._costs = progress, what, costs
+        self._begun = 0
+        self._told = 0
+        self._advance: Advance | None = None
+
+    def __enter__(self) -> Whole:
+        """Begin."""
+        self._stack = contextlib.ExitStack()
+        self._advance = self._stack.enter_context(self._progress(self._what, self.UNITS))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End."""
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def part(self, what: str) -> Iterator[Progress]:
+        """Do the next part.
+
+        Args:
+            what: What it is called.
+
+        Yields:
+            Who is told of the work within it: what of it is called "training" moves the bar.
+        """
+        before, self._begun = sum(self._costs[: self._begun]), self._begun + 1
+        after, number = sum(self._costs[: self._begun]), self._begun
+
+        @contextlib.contextmanager
+        def within(name: str, total: int | None) -> Iterator[Advance]:
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                if total and name == "training":
+                    self._reach(before + (after - before) * min(done / total, 1.0))
+
+            yield advance
+
+        with self._progress(f"{what} ({number} of {len(self._costs)})", None):
+            yield within
+        self._reach(after)
+
+    def _reach(self, cost: float) -> None:
+        wanted = int(self.UNITS * cost / sum(self._costs))
+        if self._advance is not None and wanted > self._told:
+            self._advance(wanted - self._told)
+            self._told = wanted

@@ -15,16 +15,21 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from alphafix.errors import AlphafixError, InputError
 from alphafix.progress import Progress, silent
 from alphafix.run.lock import locked
-from alphafix.values.display import Table
+from alphafix.values.display import Part
 
 if TYPE_CHECKING:
     from alphafix.commands.options import CommandOptions
     from alphafix.run.artifact import State
 
-Say = Callable[[str], None]
+
+class Say(Protocol):
+    """Tells a person something: lines of text and tables."""
+
+    def __call__(self, *parts: Part) -> None:
+        """Tell them."""
 
 
-def _unheard(text: str) -> None:
+def _unheard(*parts: Part) -> None:
     pass
 
 
@@ -46,13 +51,15 @@ class Shown:
     """What a person sees of a result.
 
     Attributes:
-        result: What goes to stdout, and nothing else does: a path, a name, a report.
+        result: What goes to stdout, and nothing else does: a path, a name, or tables and text.
         told: What goes to stderr before it, in order: tables, and lines of text.
+        see: Where there is more to look at: a picture, a page. It goes to stderr at the end.
         failure: Why the result, although it is there, fails the command (a gate, say).
     """
 
-    result: str
-    told: Sequence[Table | str] = ()
+    result: str | Sequence[Part]
+    told: Sequence[Part] = ()
+    see: Path | None = None
     failure: AlphafixError | None = None
 
 

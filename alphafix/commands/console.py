@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
+import shutil
 import sys
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Sequence
 
-import rich.table
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.text import Text
 
 from alphafix.errors import Words, on_command_line, spelt
-from alphafix.progress import Advance
+from alphafix.report.layout import Line, lay_out, plain
 from alphafix.shown import in_one_line, visible
-from alphafix.values.display import Table
+from alphafix.values.display import Part
 
 stderr = Console(stderr=True, highlight=False)
-if not stderr.is_terminal:
-    # Into a file or a pipe, tables take the width that they need.
-    stderr = Console(stderr=True, highlight=False, width=200)
+
+# Changes to the better and to the worse; their signs say the same without colour.
+TONES = {1: "green", -1: "red", 0: ""}
+
+# What stands for our own signs where the output cannot write them.
+_PLAIN = {"\u00b1": "+-", "\u2192": "->", "\u0394": "change in", "\u2713": "ok"}
 
 
-def print_result(text: str) -> None:
-    """Write the result, and nothing else, to stdout."""
-    sys.stdout.write(visible(text if text.endswith("\n") else text + "\n"))
+def print_result(result: str | Sequence[Part]) -> None:
+    """Write the result, and nothing else, to stdout; tables take the width that there is."""
+    if isinstance(result, str):
+        sys.stdout.write(_encodable(visible(result.removesuffix("\n") + "\n"), sys.stdout))
+    elif sys.stdout.isatty():
+        _print(lay_out(result, terminal_width()), Console(highlight=False))
+    else:
+        sys.stdout.write(_encodable(plain(lay_out(result)), sys.stdout))
     sys.stdout.flush()  # a full disk behind it is an error of this command
 
 
@@ -38,63 +43,39 @@ def print_json(value: object) -> None:
 
 def note(text: str) -> None:
     """Tell the user something on stderr, word for word."""
-    stderr.print(visible(text), markup=False, soft_wrap=True)
+    line = Text(_encodable(visible(text), sys.stderr))
+    stderr.print(line, soft_wrap=True)
 
 
-def tell(item: Table | str) -> None:
-    """Show a table or a line on stderr."""
-    if isinstance(item, str):
-        note(item)
-    else:
-        stderr.print(_rich(item))
+def tell(*parts: Part) -> None:
+    """Show tables and text on stderr, in the width of the terminal if it is one."""
+    _print(lay_out(parts, terminal_width() if stderr.is_terminal else None), stderr)
 
 
-def _rich(table: Table) -> rich.table.Table:
-    """A plain table; the first column is text, the others are right-aligned."""
-    # A title that is longer than a narrow table must not be broken into lines.
-    heading = Text(in_one_line(table.title), no_wrap=True, overflow="ignore")
-    made = rich.table.Table(title=heading, title_justify="left", box=None, pad_edge=False)
-    made.header_style = "bold"
-    for index, column in enumerate(table.header):
-        justify: Literal["left", "right"] = "left" if index in (0, *table.left) else "right"
-        made.add_column(column, justify=justify, no_wrap=True)
-    for row in table.rows:
-        made.add_row(*(Text(in_one_line(str(cell))) for cell in row))
-    return made
+def terminal_width() -> int:
+    """Characters in a line of the terminal."""
+    return shutil.get_terminal_size().columns
 
 
-@contextlib.contextmanager
-def bar(what: str, total: int | None) -> Iterator[Advance]:
-    """Show a progress bar if stderr is a terminal (an `alphafix.progress.Progress`)."""
-    if not stderr.is_terminal:  # where rich would still end the line
-        yield lambda count: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _print(lines: Sequence[Line], console: Console) -> None:
+    for line in lines:
+        pieces = (
+            (_encodable(piece.text, console.file), TONES[piece.tone] or ("bold" * piece.strong))
+            for piece in line
+        )
+        console.print(Text.assemble(*pieces), soft_wrap=True)
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
+def _encodable(text: str, stream: object) -> str:
+    """Text that the stream can write, whatever its encoding is."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for sign, words in _PLAIN.items():
+            text = text.replace(sign, words)
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 class _Visible(logging.Formatter):
@@ -107,23 +88,21 @@ class _Visible(logging.Formatter):
         return in_one_line(str(record.msg) % tuple(words) if args else record.getMessage())
 
 
-class _Lines(logging.Handler):
-    """Writes a record as one line."""
+class _Handler(logging.Handler):
+    """Shows what the library logs as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it: its level, and what it says."""
-        note(f"{record.levelname:<8} {self.format(record)}")
+        """Show a record; its level if it is more than information."""
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        try:
+            tell(level + self.format(record))
+        except Exception:  # as logging's own handlers do: the work goes on
+            self.handleError(record)
 
 
 def show_log(level: int = logging.INFO) -> None:
     """Send what the library logs to stderr."""
-    handler: logging.Handler
-    if stderr.is_terminal:
-        handler = RichHandler(
-            console=stderr, show_time=False, show_path=False, show_level=True, markup=False
-        )
-    else:  # where rich would fill each line with spaces
-        handler = _Lines()
+    handler = _Handler()
     handler.setFormatter(_Visible())
     logger = logging.getLogger("alphafix")
     logger.handlers = [handler]

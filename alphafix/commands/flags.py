@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from alphafix.commands import console
+from alphafix.commands.bars import Bars
 from alphafix.commands.command import Command, Watch
+from alphafix.commands.following import next_command
 from alphafix.commands.options import CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
 from alphafix.progress import silent
@@ -47,17 +49,20 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
     first = os.environ.get("RANK", "0") == "0"
     if first:
         console.show_log(command.log)
-    found = command.work(options, Watch(console.bar, console.note) if first else Watch(silent))
+    found = command.work(options, Watch(Bars(), console.tell) if first else Watch(silent))
     if not first:
         return
     shown = command.show(found, options)
     if as_json:
         console.print_json(found.to_dict())
     else:
-        for item in shown.told:
-            console.tell(item)
+        console.tell(*shown.told)
         if shown.result:
             console.print_result(shown.result)
+        if shown.see is not None:
+            console.note(f"look at: {shown.see}")
+        if shown.failure is None and (line := next_command(command, found, options)) is not None:
+            console.note(f"next: {line}")
     if shown.failure is not None:
         raise shown.failure
 

@@ -94,6 +94,10 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
+# What stands for values that may be a path, or something else.
+_OF_FILES = ("FILE", "DIR", "SPEC", "SPLIT")
+
+
 class CommandOptions(BaseModel):
     """Options of any command."""
 
@@ -112,6 +116,12 @@ class CommandOptions(BaseModel):
         """Names of the options that name what is written."""
         fields = cls.model_fields.items()
         return tuple(name for name, field in fields if _extra(field)["writes"])
+
+    @classmethod
+    def files(cls) -> tuple[str, ...]:
+        """Names of the options whose text may name a file or folder."""
+        fields = cls.model_fields.items()
+        return tuple(name for name, field in fields if _extra(field)["metavar"] in _OF_FILES)
 
     def inputs(self, *, but: Collection[str] = ()) -> Iterator[Path]:
         """Paths that options name to be read, alone, in a list or as SPLIT=FILE."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from alphafix.commands.options import CommandOptions, FeatureStageOptions, StageOptions
 from alphafix.files import fingerprint
@@ -30,7 +31,7 @@ def record_of(
         command: Name of the command.
         options: Its options; files that they name are inputs too.
         *inputs: Results of the run that it reads, or `FEATURES` for those of all splits.
-        what: What tells its results apart, like the path of a target.
+        what: What tells its results apart, like the place of a target (`Run.place_of`).
         made: Options that name no input although they name no output alone.
         read: What else it reads.
         of: What the user knows its results by (see `Artifact`).
@@ -40,13 +41,30 @@ def record_of(
     if FEATURES in inputs:
         read += sorted(run.path(FEATURES).glob("*/manifest.json"))
     hashes = {
-        str(file): fingerprint(file)
+        run.place_of(file): fingerprint(file)
         for file in [*read, *options.inputs(but=made)]
         if file.is_file()
     }
     kind = FeatureStageOptions if isinstance(options, FeatureStageOptions) else StageOptions
-    recorded = options.model_dump(mode="json", exclude=set(kind.model_fields))
+    recorded = placed(run, options, options.model_dump(mode="json", exclude=set(kind.model_fields)))
     plan = Provenance(command, recorded, hashes)
     if not versioned:
         plan = replace(plan, versions={})
     return Artifact(run.record(command, what), plan.to_dict(), of=of)
+
+
+def placed(run: Run, options: CommandOptions, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Recorded options, with every path as seen from the run directory, however it was named.
+
+    Args:
+        run: The run directory.
+        options: The options.
+        recorded: Those of them that are recorded, as JSON data.
+    """
+    found = dict(recorded)
+    for name, value in recorded.items():
+        given = getattr(options, name)
+        text = isinstance(given, str) and name in options.files() and Path(given).exists()
+        if isinstance(given, Path) or text:
+            found[name] = run.place_of(Path(value))
+    return found

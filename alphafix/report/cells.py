@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alphafix.metrics.estimates import Estimate, Paired
+from alphafix.values.display import Cell
 
 LABELS = {
     "top1": "top-1",
@@ -17,6 +18,9 @@ LABELS = {
     "harmonic_mean": "harmonic mean of splits",
 }
 """What each measure is called."""
+
+FALLING = ("ece", "detection_error", "unknown_accepted")
+"""Measures of which less is better."""
 
 OPEN_LABELS = {
     "f_measure": "open set: F-measure",
@@ -36,7 +40,9 @@ def number(value: float | None, form: str = ".1f") -> str:
 
 def change(before: float | None, after: float | None) -> str:
     """A difference: "+1.2"."""
-    return number(None if before is None or after is None else after - before, "+.1f")
+    if before is None or after is None:
+        return number(None)
+    return Cell(number(after - before, "+.1f"), tone=_sign(after - before))
 
 
 def over_seeds(found: Mapping[str, float | None] | None) -> str:
@@ -45,24 +51,38 @@ def over_seeds(found: Mapping[str, float | None] | None) -> str:
         return number(None)
     if found["sd"] is None:
         return number(found["mean"])
-    return f"{number(found['mean'])} ± {number(found['sd'])}"
+    return Cell(f"{number(found['mean'])} ± {number(found['sd'])}", number(found["mean"]))
 
 
-def estimate(found: Estimate | None, *, sign: bool = False) -> str:
-    """A figure with its interval: "47.3 [44.1, 50.2]"."""
+def estimate(found: Estimate | None, *, sign: bool = False, falls: bool = False) -> str:
+    """A figure with its interval: "47.3 [44.1, 50.2]".
+
+    Args:
+        found: The figure; None if it could not be measured.
+        sign: Whether it is a change.
+        falls: Whether less of it is better.
+    """
     if found is None:
         return "n/a"
     form = "{:+.1f}" if sign else "{:.1f}"
     value, low, high = (form.format(x + 0.0) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]"
+    # What an interval around 0 says is that nothing could be shown.
+    sure = not found.low <= 0 <= found.high
+    tone = _sign(-found.value if falls else found.value) * sure if sign else None
+    return Cell(f"{value} [{low}, {high}]", value, tone)
 
 
-def paired(found: Paired) -> list[str]:
-    """Base, corrected and change with their intervals, or n/a."""
+def _sign(change: float) -> int:
+    """Of a change as it is shown, with one digit."""
+    return 1 if change >= 0.05 else -1 if change <= -0.05 else 0
+
+
+def paired(found: Paired, *, falls: bool = False) -> list[str]:
+    """Base, corrected and change with their intervals, or n/a; ``falls`` if less is better."""
     return [
         estimate(found.base),
         estimate(found.corrected),
-        estimate(found.change, sign=True),
+        estimate(found.change, sign=True, falls=falls),
     ]
 
 

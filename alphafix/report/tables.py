@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from alphafix.features.features import Features
@@ -10,7 +12,16 @@ from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.figures import FIGURES
-from alphafix.report.cells import LABELS, OPEN_LABELS, change, estimate, number, p_value, paired
+from alphafix.report.cells import (
+    FALLING,
+    LABELS,
+    OPEN_LABELS,
+    change,
+    estimate,
+    number,
+    p_value,
+    paired,
+)
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.display import Table
@@ -123,7 +134,9 @@ def _evaluation(value: Evaluation) -> Table:
     title, classes = heading(value)
     header = ["top-1 in %", "classes", "samples", "base", "corrected", "change"]
     rows = [_tier_row(tier) for tier in value.tiers]
-    return Table(title, [*header, "gained/lost", "p"], rows, [classes, interval_note(value)])
+    notes = [classes, interval_note(value)]
+    spare = ("gained/lost", "samples", "classes", "p")
+    return Table(title, [*header, "gained/lost", "p"], rows, notes, spare=spare)
 
 
 def _tier_row(tier: TierResult) -> list[str]:
@@ -136,24 +149,37 @@ def _tier_row(tier: TierResult) -> list[str]:
     return [*row, *cells, f"+{test.gained} -{test.lost}", p_value(test.p)]
 
 
-def other_figures(evaluation: Evaluation) -> Table:
-    """All figures but top-1: name, base, corrected and change."""
+def other_figures(evaluation: Evaluation, *, asked: bool = False) -> Table:
+    """All figures but top-1: name, base, corrected and change.
+
+    Args:
+        evaluation: The evaluation.
+        asked: Whether only those that an option of their own asks for: groups, unknown classes.
+    """
     rows = [
-        [f"{LABELS[measure]}, {tier.name}", *paired(tier.figures[measure])]
+        [
+            f"{LABELS[measure]}, {tier.name}",
+            *paired(tier.figures[measure], falls=measure in FALLING),
+        ]
         for measure in evaluation.tier("overall").figures
         for tier in evaluation.tiers
-        if measure != "top1" and tier.mcnemar is not None
+        if measure != "top1" and tier.mcnemar is not None and (measure == "grouped" or not asked)
     ]
-    rows += [[LABELS[name], *paired(found)] for name, found in evaluation.summaries.items()]
+    summaries = {} if asked else evaluation.summaries
+    rows += [[LABELS[name], *paired(found)] for name, found in summaries.items()]
     if evaluation.open_set is not None:
         rows += _open_rows(evaluation.open_set)
-    return Table("All other figures", ["all in %", "base", "corrected", "change"], rows)
+    title = "What was asked for beside" if asked else "All other figures"
+    return Table(title, ["all in %", "base", "corrected", "change"], rows)
 
 
 def _open_rows(found: OpenSet) -> list[list[str]]:
     """Figures on unknown classes, and each tier's top-1 with rejected samples wrong."""
     return [
-        *([OPEN_LABELS[name], *paired(found.figures[name])] for name in FIGURES),
+        *(
+            [OPEN_LABELS[name], *paired(found.figures[name], falls=name in FALLING)]
+            for name in FIGURES
+        ),
         *(
             [f"open set: top-1, {name}", *paired(tier.open)]
             for name, tier in found.tiers.items()
@@ -164,15 +190,44 @@ def _open_rows(found: OpenSet) -> list[list[str]]:
 
 @table_of.register
 def _comparison(value: Comparison) -> Table:
+    notes = [value.classes.describe(), *legend(value), *value.verdict]
+    title = f"{len(value.rows)} methods {_compared_on(value)}"
+    return replace(_methods(value, value.rows), title=title, notes=notes)
+
+
+def frontier_table(value: Comparison) -> Table:
+    """The methods that nothing dominates and those that the verdict is about, cheapest first."""
+    chosen = set(value.roles.values())
+    kept = [
+        row
+        for row in value.rows
+        if row.method.name in chosen or row.method.family == "base" or not row.dominated_by
+    ]
+    kept.sort(key=_cost)
     title = (
-        f"{len(value.rows)} methods on {value.on}, {value.samples:,} samples; "
-        f"{value.limits.describe()}"
+        f"The {len(kept)} of {len(value.rows)} methods that no other dominates, or that are chosen "
+        f"(--all shows all), {_compared_on(value)}; those that cost least come first"
     )
+    table = _methods(value, kept)
+    # The method that dominates one of these is another one of these.
+    rows = [[*cells[:-1], str(cells[-1]).partition("<")[0].strip()] for cells in table.rows]
+    return replace(table, title=title, rows=rows, notes=legend(value, dominated=False))
+
+
+def _cost(row: Row) -> float:
+    overall = row.changes["overall"]
+    return 0.0 if overall is None else -overall.value
+
+
+def _compared_on(value: Comparison) -> str:
+    return f"on {value.on}, {value.samples:,} samples; {value.limits.describe()}"
+
+
+def _methods(value: Comparison, rows: Sequence[Row]) -> Table:
     header = ["top-1 in %", *COLUMNS, "few change", "overall change", ""]
     chosen = set(value.roles.values())
-    rows = [_method_row(row, chosen) for row in value.rows]
-    notes = [value.classes.describe(), *legend(value), *value.verdict]
-    return Table(title, header, rows, notes, most=len(rows))
+    cells = [_method_row(row, chosen) for row in rows]
+    return Table("", header, cells, most=len(cells), left=(len(header) - 1,))
 
 
 def _method_row(row: Row, chosen: set[str]) -> list[str]:
@@ -182,6 +237,12 @@ def _method_row(row: Row, chosen: set[str]) -> list[str]:
     changes = [estimate(row.changes[name], sign=True) for name in ("few", "overall")]
     said = marks(row, chosen=row.method.name in chosen)
     return [row.method.name, *figures, *changes, said]
+
+
+_DOMINATED = (
+    "< X: X is at least as good on few-split classes and overall and better in one; << X: so in "
+    "95% of the draws"
+)
 
 
 def marks(row: Row, *, chosen: bool = False) -> str:
@@ -196,12 +257,11 @@ def marks(row: Row, *, chosen: bool = False) -> str:
     return found.strip()
 
 
-def legend(comparison: Comparison) -> list[str]:
-    """What the marks and brackets mean."""
+def legend(comparison: Comparison, *, dominated: bool = True) -> list[str]:
+    """What the marks and brackets mean; ``dominated`` where methods say what dominates them."""
     made = comparison.resampling
     return [
-        "< X: X is at least as good on few-split classes and overall and better in one; "
-        "<< X: so in 95% of the draws",
+        *([_DOMINATED] if dominated else []),
         "*: what the sentences below speak of; !: validation does not show it to keep the limit, "
         f"{comparison.limits.describe()}; n: no linear head, so it cannot be patched into a model",
         f"[ ]: 95% bootstrap interval of the paired change, {made.draws:,} draws within classes, "

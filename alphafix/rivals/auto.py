@@ -13,7 +13,7 @@ from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import LINEAR_METHODS, RIVALS
 from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
 from alphafix.values.correction import Chosen, Correction
@@ -137,12 +137,14 @@ def fit_auto(
         InputError: If one of the methods is no linear head.
     """
     offered = list(extra)
-    with progress("fitting methods", len(methods)) as advance:
+    with Whole(
+        progress, "fitting methods", [RIVALS[name].cost for name in methods if name in RIVALS]
+    ) as whole:
         for name in methods:
             if not RIVALS[name].linear:
                 raise InputError(f"{name} is not a linear head", todo="leave it out of methods")
-            offered.append(RIVALS[name].offer(data))
-            advance(1)
+            with whole.part(name):
+                offered.append(RIVALS[name].offer(data))
     outcome = choose(data, offered)
     correction = correction_of(data, outcome.fitted, outcome, "auto")
     report = describe(data, outcome).to_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -23,7 +23,7 @@ from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted, Offered, choose
 from alphafix.values.correction import Correction
@@ -34,6 +34,10 @@ Result = TypeVar("Result")
 
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
+
+# What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
+# others with it: for the bar.
+MEASURING, ALONE = 4.0, 2.0
 
 # Before the name of a method with another setting than that of its own row.
 CHOICE = "chosen: "
@@ -127,22 +131,24 @@ def compare(
     data = FitData(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed
     )
-    work = _Comparing(data, test, given.neighbours, settings, progress)
-    work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)
-    work.fit_alphanet()
     names = settings.methods or tuple(RIVALS)
-    with progress("fitting methods", len(names)) as advance:
+    with Whole(progress, "compare", _costs(settings, names, data)) as whole:
+        work = _Comparing(data, test, given.neighbours, settings, whole)
+        work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)
+        work.fit_alphanet()
         for rival in map(RIVALS.__getitem__, names):
-            offer, seconds = _timed(partial(rival.offer, data))
-            work.offer(offer, "trained" if rival.trains else "simple", seconds)
-            advance(1)
-    if settings.on_top_seeds:
-        work.fit_on_top()
-    roles = work.choices()
-    if shipped is not None:
-        roles["shipped"] = work.ship(shipped)
-    said = predict(test, [found.logits for found in work.fitted], progress=progress)
-    correct = np.stack([one.predicted == test.labels for one in said], axis=1)
+            with whole.part(rival.name):
+                offer, seconds = _timed(partial(rival.offer, data))
+                work.offer(offer, "trained" if rival.trains else "simple", seconds)
+        if settings.on_top_seeds:
+            work.fit_on_top()
+        by_k = work.by_k()
+        with whole.part("measuring"):
+            roles = work.choices()
+            if shipped is not None:
+                roles["shipped"] = work.ship(shipped)
+            said = predict(test, [found.logits for found in work.fitted])
+            correct = np.stack([one.predicted == test.labels for one in said], axis=1)
     resampling = Resampling(settings.draws, settings.seed)
     common = CommonDraws(data.classes, test.labels, work.methods, correct, resampling, on)
     rows = common.rows()
@@ -156,8 +162,22 @@ def compare(
         resampling=resampling,
         roles=roles,
         curves={"few-bias": _curve(data, test)},
-        by_k=work.by_k(),
+        by_k=by_k,
     )
+
+
+def _costs(settings: CompareSettings, names: Sequence[str], data: FitData) -> list[float]:
+    """What each part takes, in times of one trial of AlphaNet."""
+    rivals = [RIVALS[name].cost for name in names]
+    of_alphanet = float(len(settings.rhos) * settings.seeds)
+    by_k = [float(settings.seeds)] * len(_ks(settings, data))
+    on_top = ALONE * settings.on_top_seeds * sum(RIVALS[name].linear for name in names)
+    others = [on_top] if settings.on_top_seeds else []
+    return [of_alphanet, float(settings.seeds), of_alphanet, *rivals, *others, *by_k, MEASURING]
+
+
+def _ks(settings: CompareSettings, data: FitData) -> list[int]:
+    return sorted({k for k in settings.ks if k < len(data.classes.base)})
 
 
 @dataclass
@@ -168,7 +188,7 @@ class _Comparing:
     test: Features
     neighbours: Neighbours
     settings: CompareSettings
-    progress: Progress
+    whole: Whole
     methods: list[Method] = field(default_factory=list)
     fitted: list[Fitted] = field(default_factory=list)
     offers: list[tuple[str, Offered]] = field(default_factory=list)
@@ -264,7 +284,8 @@ class _Comparing:
                 settings.of_alphanet(settings.rhos, k, settings.seeds, "random"),
             ),
         ):
-            trials, seconds = _timed(partial(self._trials, how))
+            with self.whole.part(name) as progress:
+                trials, seconds = _timed(partial(self._trials, how, progress))
             seconds /= len(how.rhos)
             by_rho = self._seed_figures(trials)
             for found in alphanet.fitted(name, self.data, trials):
@@ -284,7 +305,10 @@ class _Comparing:
             for found, method in zip(self.fitted, self.methods, strict=True)
             if method.linear and method.family in ("simple", "trained")
         ]
-        with self.progress("AlphaNet on other heads", len(below)) as advance:
+        with (
+            self.whole.part("alphanet on other heads") as progress,
+            progress("training", len(below)) as advance,
+        ):
             for one in below:
                 work = partial(alphanet.on_top, one, self.data, self.neighbours, how)
                 fitted, seconds = _timed(work)
@@ -295,15 +319,17 @@ class _Comparing:
         """Figures of single trials by K (the paper's Figure A1)."""
         settings = self.settings
         found = {}
-        for k in sorted({k for k in settings.ks if k < len(self.data.classes.base)}):
-            trials = self._trials(settings.of_alphanet((settings.one_rho,), k, settings.seeds))
+        for k in _ks(settings, self.data):
+            how = settings.of_alphanet((settings.one_rho,), k, settings.seeds)
+            with self.whole.part(f"alphanet with k {k}") as progress:
+                trials = self._trials(how, progress)
             found[str(k)] = self._seed_figures(trials)[settings.one_rho]
         return found
 
-    def _trials(self, settings: FitSettings) -> Trials:
+    def _trials(self, settings: FitSettings, progress: Progress) -> Trials:
         data = self.data
         given = Given(data.train, data.val, data.head, data.classes, self.neighbours)
-        return train_trials(given, settings, progress=self.progress)
+        return train_trials(given, settings, progress=progress)
 
     def _seed_figures(self, trials: Trials) -> dict[float, BySeeds]:
         """Figures of the single trials by rho, as the paper reports them."""

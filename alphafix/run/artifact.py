@@ -9,6 +9,7 @@ inputs is another one.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -175,10 +176,12 @@ class Artifact:
 
     def record(self, outputs: Iterable[Path]) -> None:
         """Write ``path`` as a record of files that cannot say themselves how they were made."""
-        self._note({str(file): fingerprint(file) for file in outputs})
+        self._note({file: fingerprint(file) for file in outputs})
 
-    def _note(self, outputs: Mapping[str, str]) -> None:
-        record = {"value": "record", "outputs": outputs, "provenance": self.plan}
+    def _note(self, outputs: Mapping[Path, str]) -> None:
+        folder = self.path.parent.resolve()
+        places = {os.path.relpath(file.resolve(), folder): known for file, known in outputs.items()}
+        record = {"value": "record", "outputs": places, "provenance": self.plan}
         write_json(self.path, record, overwrite=True)
 
     @contextlib.contextmanager
@@ -204,7 +207,7 @@ class Artifact:
             with atomic_paths(files, overwrite=overwrite) as drafts:
                 yield drafts
                 outputs = zip(files, drafts, strict=True)
-                self._note({str(file): fingerprint(draft) for file, draft in outputs})
+                self._note({file: fingerprint(draft) for file, draft in outputs})
                 noted = True
         except UnconfirmedError:
             raise
@@ -218,8 +221,9 @@ class Artifact:
         """Remove what a killed command of the same plan has left of ``files``."""
         if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
             return
+        places = {file.resolve() for file in files}
         for file, known in read_outputs(self.path).items():
-            if file in files and file.is_file() and fingerprint(file) == known:
+            if file.resolve() in places and file.is_file() and fingerprint(file) == known:
                 file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
@@ -253,11 +257,17 @@ def _as_recorded(path: Path) -> bool:
 def read_outputs(path: Path) -> dict[Path, str]:
     """The files that a record speaks of (see `Artifact.record`), and what told each apart.
 
+    The record names them as seen from its own folder, so that it holds whoever names that, and
+    from wherever.
+
     Raises:
         FileFormatError: If it is no record.
     """
     with reading(path, "a record of files", todo="make them again"):
-        return typed(dict[Path, str], read_object(path)["outputs"], "outputs")
+        outputs = typed(dict[str, str], read_object(path)["outputs"], "outputs")
+    folder = path.parent.resolve()
+    named = os.path.normpath if path.is_absolute() else os.path.relpath
+    return {Path(named(folder / place)): found for place, found in outputs.items()}
 
 
 def difference(earlier: Plan, now: Plan, *, most: int = 6) -> str:

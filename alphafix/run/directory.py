@@ -169,6 +169,10 @@ class Run:
             / f"{name}{'' if what is None else '-' + digest(str(what))[:12]}.json"
         )
 
+    def place_of(self, path: Path) -> str:
+        """A path as seen from here: the same however it is named, and after all of it has moved."""
+        return Path(os.path.relpath(path.resolve(), self.folder.resolve())).as_posix()
+
     def require_inside(self) -> None:
         """Check that what is written in the run's folders stays there.
 

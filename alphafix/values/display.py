@@ -16,6 +16,25 @@ from dataclasses import dataclass
 MOST_ROWS = 20
 
 
+class Cell(str):
+    """A figure in a table, which can also be said in fewer characters.
+
+    Attributes:
+        short: Without its interval, for a narrow terminal: "+8.5" of "+8.5 [+7.0, +10.0]".
+        tone: 1 for a change to the better, -1 to the worse, 0 for what is neither or not sure;
+            None for a figure that is no change.
+    """
+
+    short: str
+    tone: int | None
+
+    def __new__(cls, text: str, short: str | None = None, tone: int | None = None) -> Cell:
+        """A figure, like any text."""
+        cell = super().__new__(cls, text)
+        cell.short, cell.tone = text if short is None else short, tone
+        return cell
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of text.
@@ -26,7 +45,9 @@ class Table:
         rows: Its cells, as text or numbers.
         notes: What its signs mean, and what else belongs to it.
         most: Rows that a notebook shows.
-        left: Positions of the columns, beside the first, that are text: set to the left.
+        left: Positions of the columns, beside the first, that are text: set to the left, and
+            broken between words where there is no room.
+        spare: Names of the columns that a narrow terminal can do without, the least first.
     """
 
     title: str
@@ -35,7 +56,11 @@ class Table:
     notes: Sequence[str] = ()
     most: int = MOST_ROWS
     left: tuple[int, ...] = ()
+    spare: tuple[str, ...] = ("medium", "many")
 
+
+Part = Table | str
+"""A piece of what is shown: a table, or lines of text."""
 
 _shown_by: tuple[str, str] | None = None
 

@@ -26,6 +26,7 @@ NOT_KEYWORDS = {
     "train": {"plan"},
     "patch": {"file", "correction"},
     "evaluate": {
+        "all",
         "junit",
         "markdown",
         "confident",
@@ -34,7 +35,7 @@ NOT_KEYWORDS = {
         "max_base_drop",
         "max_class_drop",
     },
-    "compare": set(),
+    "compare": {"all"},
     "inspect": {"file"},
 }
 

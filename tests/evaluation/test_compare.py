@@ -139,12 +139,19 @@ def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     refused = CliRunner().invoke(app, arguments)
     assert refused.exit_code == 1
     assert "options.seeds 2, now 1" in refused.stderr
-    result = CliRunner().invoke(app, [*arguments, "--overwrite"])
+    result = CliRunner().invoke(app, [*arguments, "--overwrite", "--all"])
     assert result.exit_code == 0
+    assert "compare: few-bias (3 of 6)\n" in result.stderr
+    assert f"look at: {run.folder}/compare.png\n" in result.stderr
     lines = result.stdout.splitlines()
-    assert "(few < 20, medium 20..100, many > 100 training samples)" in lines[1]
+    assert "(few < 20, medium 20..100, many > 100 training samples)" in lines[0]
     assert any(line.startswith("tau-norm ") for line in lines)
     assert any("validation chooses" in line.lower() for line in lines)
+    short = CliRunner().invoke(app, arguments).stdout
+    assert len(short.splitlines()) < len(lines)
+    table = short.split("top-1 in %")[1].split("\n\n")[0].splitlines()[1:]
+    costs = [float(re.findall(r"[+-]\d+\.\d", line)[3]) for line in table]
+    assert costs == sorted(costs, reverse=True)
     as_json = CliRunner().invoke(app, [*arguments, "--json"])
     assert len(json.loads(as_json.stdout)["rows"]) == 8
 

@@ -9,7 +9,7 @@ import pytest
 from alphafix.commands.run.show import beside_table
 from alphafix.errors import FileFormatError
 from alphafix.recipes.expected import Beside, Cell, read_expected
-from alphafix.report.text import text
+from alphafix.report.layout import lay_out, plain
 
 TABLE = "source: A paper, Table 1\ncolumns: [few, overall]\nrows:\n  base: [1, 2.5±0.25]\n"
 
@@ -30,8 +30,8 @@ def test_table__has_means_deviations_and_gaps(tmp_path: Path) -> None:
 def test_beside__shows_differences_of_what_both_have(tmp_path: Path) -> None:
     table = read_expected(write(tmp_path, TABLE + "  other: [null, 3]\n"))
     beside = Beside(table, {"base": {"few": Cell(2.0, 0.1), "overall": None}})
-    shown = text(beside_table(beside))
-    assert [line.split() for line in shown.splitlines()[3:6]] == [
+    shown = plain(lay_out([beside_table(beside)]))
+    assert [line.split() for line in shown.splitlines()[2:5]] == [
         ["base", "expected", "1.0", "2.5±0.25"],
         ["measured", "2.0±0.10", "-"],
         ["difference", "+1.0", "-"],
@@ -44,7 +44,7 @@ def test_beside__shows_other_forms_where_they_differ(tmp_path: Path) -> None:
     own = {"few": Cell(2.0), "overall": Cell(3.0)}
     other = {"few": Cell(2.5), "overall": Cell(3.0)}
     beside = Beside(table, {"base": own}, {"official": {"base": own}, "released": {"base": other}})
-    lines = [line.split() for line in text(beside_table(beside)).splitlines()]
+    lines = [line.split() for line in plain(lay_out([beside_table(beside)])).splitlines()]
     assert ["preset", "released", "2.5", "3.0"] in lines
     assert not any(line[:2] == ["preset", "official"] for line in lines)
     assert beside.to_dict()["rows"][0]["released"]["few"]["value"] == 2.5

@@ -20,6 +20,7 @@ from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import work as run_recipe
 from alphafix.errors import MissingStageError
 from alphafix.run.lock import LockedError, locked
+from alphafix.values.display import Part
 from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
 from tests.stages import patch
@@ -210,8 +211,8 @@ def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:
     take = "\n".join([*lines, f"with locked(Path({str(tmp_path / 'results')!r})): pass"])
     refused: list[int] = []
 
-    def say(text: str) -> None:
-        if text.startswith("[2/2]"):
+    def say(*parts: Part) -> None:
+        if str(parts[0]).startswith("[2/2]"):
             done = subprocess.run([sys.executable, "-c", take], capture_output=True)
             refused.append(done.returncode)
 

@@ -132,7 +132,8 @@ def write_copies(
     check = None if main is None else partial(_check_listing, plan.checkpoint, main.target.parent)
     with atomic_paths(targets, overwrite=overwrite, like=sources, check=check) as drafts:
         for copy, draft in zip(todo, drafts, strict=True):
-            with progress(f"writing {copy.target.name}", copy.source.stat().st_size) as advance:
+            kept = copy.source.stat().st_size - sum(splice.length for splice in copy.splices)
+            with progress(f"writing {copy.target.name}", kept) as advance:
                 fill_copy(copy.source, draft, copy.splices, verify=verify, advance=advance)
 
 

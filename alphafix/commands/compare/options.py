@@ -13,6 +13,8 @@ from alphafix.metrics.limits import DEFAULT_CONFIDENCE
 class CompareOptions(FeatureStageOptions):
     """Options of `alphafix compare`."""
 
+    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {"all"}
+
     on: Literal["test", "val"] = flag(
         "test", help="Where to compare; hyper-parameters are always chosen on validation."
     )
@@ -50,3 +52,6 @@ class CompareOptions(FeatureStageOptions):
     one_rho: float = flag(0.5, help="Rho of AlphaNet on top of other heads, and of -k.", ge=0)
     bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of everything random.", ge=0)
+    all: bool = flag(
+        False, help="Show every method, not those alone that no other dominates or that are chosen."
+    )

@@ -7,7 +7,6 @@ from alphafix.commands.demo.options import DemoOptions
 from alphafix.commands.demo.work import DemoResult
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.report.cells import change, number, over_seeds
-from alphafix.report.text import table_lines
 from alphafix.values.display import Table
 
 
@@ -15,22 +14,20 @@ def show(found: DemoResult, options: DemoOptions) -> Shown:
     """The table before and after, and where the model is."""
     data = found.to_dict()
     base, corrected = data["base"], data["corrected"]
-    over = f"({options.seeds} seeds, mean ± sd)"
     rows: list[list[object]] = [
         ["classes", *(len(found.classes.tier(name)) for name in COLUMNS)],
         ["base model", *(number(base[name]) for name in COLUMNS)],
-        [f"AlphaNet, nearest {over}", *map(over_seeds, data["nearest"].values())],
-        [f"AlphaNet, random  {over}", *map(over_seeds, data["random"].values())],
-        ["patched model (mean of the seeds' rows)", *(number(corrected[name]) for name in COLUMNS)],
+        ["AlphaNet, nearest", *map(over_seeds, data["nearest"].values())],
+        ["AlphaNet, random", *map(over_seeds, data["random"].values())],
+        ["patched model", *(number(corrected[name]) for name in COLUMNS)],
         ["  its gain", *(change(base[name], corrected[name]) for name in COLUMNS)],
     ]
     thresholds = found.classes.thresholds
     lines = [
-        "",
-        *table_lines(Table("the demo", ["test accuracy (%)", *COLUMNS], rows)),
-        "",
-        "Random neighbours are the control: what they gain too is not owed to likeness.",
         f"few: fewer than {thresholds.few} training images; many: more than {thresholds.many}.",
+        f"AlphaNet: mean ± sd of {options.seeds} seeds; the patched model has the mean of "
+        "their rows. Random neighbours are the control: what they gain too is not owed to "
+        "likeness.",
         f"patched model: {found.patched}",
     ]
-    return Shown("\n".join(lines))
+    return Shown([Table("", ["test accuracy (%)", *COLUMNS], rows), *lines])

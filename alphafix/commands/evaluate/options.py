@@ -30,6 +30,7 @@ class EvaluateOptions(FeatureStageOptions):
         "confident",
         "junit",
         "markdown",
+        "all",
     }
 
     on: Literal["test", "val"] = flag("test", help="Which stored features to evaluate on.")
@@ -95,6 +96,8 @@ class EvaluateOptions(FeatureStageOptions):
     markdown: Path | None = flag(
         None, help="Write a summary as Markdown, for a CI step.", metavar="FILE", writes=True
     )
+
+    all: bool = flag(False, help="Show every figure, not top-1 accuracy alone.")
 
     @model_validator(mode="after")
     def _model_and_images(self) -> EvaluateOptions:

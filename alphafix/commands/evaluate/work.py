@@ -11,6 +11,7 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
+from alphafix.commands.records import placed
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.files import write_text
@@ -151,6 +152,8 @@ def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
     if run is not None:
         inputs = run.hashes(CLASSES, HEAD, CORRECTION, run.manifest(options.on))
     recorded = options.recorded()
+    if run is not None:
+        recorded = placed(run, options, recorded)
     if options.model is not None:
         from alphafix.checkpoints import open_checkpoint
 

@@ -52,7 +52,7 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     run = Run(options.run)
     store = FeatureStore.open(run.features(options.split), verify=options.verify)
     manifest = run.manifest(options.split)
-    what = options.file.absolute()
+    what = run.place_of(options.file)
     classes = ClassTable.load(run.require(CLASSES))
     inputs = (CLASSES, manifest)
     record = record_of(run, "features export", options, *inputs, what=what, of=options.file)

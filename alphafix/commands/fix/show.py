@@ -5,6 +5,7 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.fix.options import FixOptions
 from alphafix.commands.fix.work import FixResult
+from alphafix.report.cells import estimate
 from alphafix.values.display import Table
 
 NAMES = {"few": "rare classes (few)", "base": "other classes", "overall": "overall"}
@@ -12,15 +13,15 @@ NAMES = {"few": "rare classes (few)", "base": "other classes", "overall": "overa
 
 def show(found: FixResult, options: FixOptions) -> Shown:
     """Before and after, and where the patched model is."""
-    rows = []
+    rows: list[list[object]] = []
     for name, words in NAMES.items():
         tier = found.evaluation.tier(name)
         one = tier.figures["top1"]
         if one.base is not None and one.corrected is not None and one.change is not None:
             before, after = f"{one.base.value:.1f}", f"{one.corrected.value:.1f}"
-            low, high = one.change.low, one.change.high
-            change = f"{one.change.value:+.1f} ({low:+.1f} to {high:+.1f})"
-            rows.append([words, tier.samples, before, after, change])
+            change = estimate(one.change, sign=True)
+            rows.append([words, f"{tier.samples:,}", before, after, change])
     title = f"Top-1 on {found.evaluation.on}, in percent"
-    table = Table(title, ["", "samples", "before", "after", "change"], rows)
-    return Shown(str(found.patched), [table, f"page: {found.page}"])
+    note = "[ ]: 95% bootstrap interval"
+    table = Table(title, ["", "samples", "before", "after", "change"], rows, [note])
+    return Shown(str(found.patched), [table], see=found.page)

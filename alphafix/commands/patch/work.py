@@ -234,7 +234,9 @@ def _recorded_at(options: PatchOptions) -> Path:
 
 
 def _what(options: PatchOptions) -> list[object]:
-    return [_way(options).action, options.file.resolve(), options.output]
+    run = Run(options.run)
+    target = None if options.output is None else run.place_of(options.output)
+    return [_way(options).action, run.place_of(options.file), target]
 
 
 def _record(options: PatchOptions) -> Artifact:

@@ -109,9 +109,8 @@ def _page(options: ReportOptions) -> Path:
 
 def _record(options: ReportOptions) -> Artifact:
     inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
-    return record_of(
-        Run(options.run), "report", options, *inputs, what=_page(options), of=_page(options)
-    )
+    run, page = Run(options.run), _page(options)
+    return record_of(run, "report", options, *inputs, what=run.place_of(page), of=page)
 
 
 def _comparison(run: Run, options: ReportOptions) -> Comparison | None:

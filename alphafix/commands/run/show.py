@@ -6,7 +6,6 @@ from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
 from alphafix.recipes.expected import Beside, Cell
-from alphafix.report.text import text
 from alphafix.shown import in_one_line
 from alphafix.values.display import Table
 
@@ -19,8 +18,7 @@ def show(found: RecipeResult, options: RecipeOptions) -> Shown:
         f"{label}: the base model is kept, nothing is corrected: {why}"
         for label, why in found.kept.items()
     ]
-    result = str(found.run) if found.beside is None else text(beside_table(found.beside))
-    return Shown(result, told)
+    return Shown(str(found.run) if found.beside is None else [beside_table(found.beside)], told)
 
 
 def _line(task: Task) -> str:

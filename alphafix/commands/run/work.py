@@ -336,7 +336,7 @@ def carry_out(
         found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
         shown = task.command.show(found, task.options)
         if task.command.judged:
-            watch.say(shown.result)
+            watch.say(*([shown.result] if isinstance(shown.result, str) else shown.result))
         if shown.failure is not None:
             raise shown.failure
         if not done:

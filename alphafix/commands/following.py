@@ -1,0 +1,138 @@
+"""Which command a user types next: the first of the usual chain whose result is not there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alphafix.commands.options import StageOptions
+from alphafix.run.directory import (
+    COMPARISON,
+    CORRECTION,
+    HEAD,
+    MADE,
+    NEIGHBORS,
+    PAGE,
+    REPORT,
+    Run,
+)
+
+if TYPE_CHECKING:
+    from alphafix.commands.command import Command, Result
+    from alphafix.commands.options import CommandOptions
+
+# Every stage that leaves something in the run directory, in the order of a user's work.
+CHAIN = ("extract", "neighbors", "train", "patch", "evaluate", "compare", "report")
+
+# Where a command that is none of these stands among them: the next is one behind it.
+_AS = {
+    "demo": "evaluate",
+    "fix": "evaluate",
+    "features import": "extract",
+    "features export": "extract",
+    "import": "extract",
+    "run": "extract",
+}
+
+
+def next_command(command: Command, result: Result, options: CommandOptions) -> str | None:
+    """The command line to type next, or None where none follows.
+
+    Args:
+        command: The command that is done.
+        result: What it gave.
+        options: Its options, which name the run directory.
+    """
+    if command.name in _OTHERS:
+        return _OTHERS[command.name](result, options)
+    place = getattr(result, "run", None) if command.name in ("run", "import") else None
+    place = place or getattr(options, "run", None)
+    if place is None:
+        return None
+    run = Run(Path(place))
+    begun = CHAIN.index(_AS.get(command.name, command.name)) + 1
+    for stage in CHAIN[begun:]:
+        if not _done(run, stage):
+            return _line(run, stage)
+    page = run.path(PAGE) / "index.html"
+    return _words("python", "-m", "webbrowser", str(page)) if page.is_file() else None
+
+
+def _done(run: Run, stage: str) -> bool:
+    """Whether there is a result of a stage, of whatever age."""
+    results = {
+        "neighbors": NEIGHBORS,
+        "train": CORRECTION,
+        "evaluate": REPORT,
+        "compare": COMPARISON,
+        "report": f"{PAGE}/index.html",
+    }
+    if stage == "patch":
+        kept = run.has(CORRECTION) and _keeps_base(run)
+        return kept or any(run.path(MADE).glob("patch*.json"))
+    return run.has(results[stage])
+
+
+def _keeps_base(run: Run) -> bool:
+    from alphafix.values.correction import Correction
+
+    return Correction.load(run.path(CORRECTION)).is_base
+
+
+def _line(run: Run, stage: str) -> str:
+    words = ["alphafix", stage]
+    if stage == "patch":
+        words.append(str(_model(run)))
+    if stage in ("evaluate", "compare", "report"):
+        splits = [on for on in ("test", "val") if run.has(run.manifest(on))]
+        words += ["--on", "val"] if splits == ["val"] else []
+    return _words(*words, *_run_flag(run.folder))
+
+
+def _model(run: Run) -> Path:
+    """The model file that the head is of, where it is likely to lie."""
+    from alphafix.values.head import Head
+
+    source = Head.load(run.path(HEAD)).source
+    name = "MODEL" if source is None else source.file
+    places = (Path(name), run.folder / name, run.folder.parent / name)
+    return next((place for place in places if place.exists()), Path(name))
+
+
+def _run_flag(folder: Path) -> Iterator[str]:
+    usual = os.environ.get("ALPHAFIX_RUN") or StageOptions.model_fields["run"].default
+    if folder != Path(usual):
+        yield from ("--run", str(folder))
+
+
+def _words(*words: str) -> str:
+    return shlex.join(words)
+
+
+def _after_inspect(result: Any, options: Any) -> str:
+    return f"alphafix fix {shlex.quote(str(options.file))} --backbone timm:NAME --data DATA"
+
+
+def _after_lists(result: Any, options: Any) -> str | None:
+    if options.verify is not None:
+        return None
+    lists = ("--data", str(result.folder), "--root", str(result.root))
+    return _words("alphafix", "train-oltr", *lists, "--recipe", "cifar100-lt")
+
+
+def _after_training(result: Any, options: Any) -> str:
+    words = ["alphafix", "extract", "--backbone", f"oltr:{result.folder}", "--data", options.data]
+    for name in ("root", "class_map"):
+        value = getattr(options, name)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return _words(*words)
+
+
+_OTHERS = {
+    "inspect": _after_inspect,
+    "make-lt": _after_lists,
+    "train-oltr": _after_training,
+}
