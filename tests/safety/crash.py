@@ -140,6 +140,21 @@ def exported(folder: Path) -> None:
     np.savez(folder / "val.npz", features=problem.features["val"], labels=problem.labels["val"])
 
 
+def other_training(folder: Path) -> None:
+    """The same, and training features of other class counts in a file."""
+    problem = make_problem()
+    write_run(folder / "run", problem, splits=("val",))
+    kept = slice(None, None, 2)
+    features, labels = problem.features["train"][kept], problem.labels["train"][kept]
+    np.savez(folder / "train.npz", features=features, labels=labels)
+
+
+def recipe(folder: Path) -> None:
+    """A model, its run, and a recipe that ends with a patch."""
+    single(folder)
+    (folder / "recipe.yaml").write_text("run: run\nstages:\n- patch: {file: model.safetensors}\n")
+
+
 def images(folder: Path) -> None:
     """Six images."""
     from PIL import Image
@@ -178,6 +193,17 @@ CASES = {
     "features import": Case(
         "features import", {"run": "FOLDER/run", "file": "FOLDER/val.npz", "split": "val"}, exported
     ),
+    "features import, train": Case(
+        "features import",
+        {"run": "FOLDER/run", "file": "FOLDER/train.npz", "split": "train"},
+        other_training,
+    ),
+    "features export": Case(
+        "features export",
+        {"run": "FOLDER/run", "file": "FOLDER/val.npy", "split": "val"},
+        features,
+    ),
+    "run": Case("run", {"file": "FOLDER/recipe.yaml"}, recipe),
     "extract": Case(
         "extract",
         {
