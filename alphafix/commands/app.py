@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
@@ -25,6 +26,15 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Load one command."""
         return typer.main.get_command(parser_of(cmd_name)) if cmd_name in LINES else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; for a name that is none, say which are like it."""
+        name = args[0]
+        if name not in LINES and not name.startswith("-") and not ctx.resilient_parsing:
+            alike = difflib.get_close_matches(name, LINES)
+            more = f" Did you mean {' or '.join(alike)}?" if alike else ""
+            ctx.fail(f"No such command '{name}'.{more}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without loading them."""
@@ -70,7 +80,7 @@ def _in_words(error: BaseException) -> str:
 
 def parser_of(name: str) -> typer.Typer:
     """The parser of a command, or of a group of them, made from what the command says of itself."""
-    from alphafix.commands.flags import add_command
+    from alphafix.commands.flags import SHORT_HELP, add_command
 
     commands = group(name)
     parser = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -80,6 +90,7 @@ def parser_of(name: str) -> typer.Typer:
             rich_markup_mode=None,
             add_completion=False,
             no_args_is_help=True,
+            context_settings=SHORT_HELP,
             help=LINES[name],
             epilog=example,
         )
@@ -91,6 +102,7 @@ def parser_of(name: str) -> typer.Typer:
 app = typer.Typer(
     name="alphafix",
     cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Correct the rare classes of a trained classifier, after the fact.",
     epilog="Example: alphafix demo",
     no_args_is_help=True,
