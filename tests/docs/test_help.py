@@ -135,7 +135,7 @@ def completed(line: str, tmp_path: Path) -> list[str]:
         ("alphafix train --tens", ["--tensorboard"]),
         ("alphafix train --metric ", ["euclidean", "cosine", "random"]),
         ("alphafix features e", ["export"]),
-        ("alphafix train --method lda", ["lda", "lda-few"]),
+        ("alphafix train --method lda-", ["lda-few"]),
         ("alphafix compare --methods few-bias,lda-", ["few-bias,lda-few"]),
         ("alphafix extract --backbone t", ["timm:", "torchvision:", "torchscript:"]),
         ("alphafix make-lt --data pictures --open c", ["cat", "cow"]),
