@@ -49,7 +49,7 @@ class Commands(TyperGroup):
             state = "no result was left half-written"
             if isinstance(interrupt, Interruption):
                 state = interrupt.text(on_command_line)
-            typer.echo(f"error: interrupted; {visible(state)}", err=True)
+            _fail(f"error: interrupted; {state}")
             raise typer.Exit(1) from None
         except BrokenPipeError:  # whoever read the result has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,13 +60,19 @@ class Commands(TyperGroup):
             from alphafix.commands.flags import spelling_of
 
             models = (command.options for command in group(ctx.invoked_subcommand))
-            typer.echo(f"error: {error.text(spelling_of(*models))}", err=True)
+            _fail(f"error: {error.text(spelling_of(*models))}")
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
         except (OSError, MemoryError, RecursionError) as error:
             if ctx.params["debug"]:
                 raise
-            typer.echo(f"error: {visible(_in_words(error))}", err=True)
+            _fail(f"error: {visible(_in_words(error))}")
             raise typer.Exit(1) from None
+
+
+def _fail(text: str) -> None:
+    from alphafix.commands import console
+
+    console.fail(text)
 
 
 def _in_words(error: BaseException) -> str:
