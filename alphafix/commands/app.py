@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
@@ -26,6 +27,15 @@ class Commands(TyperGroup):
         """Load one command."""
         return typer.main.get_command(parser_of(cmd_name)) if cmd_name in LINES else None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; for a name that is none, say which are like it."""
+        name = args[0]
+        if name not in LINES and not name.startswith("-") and not ctx.resilient_parsing:
+            alike = difflib.get_close_matches(name, LINES)
+            more = f" Did you mean {' or '.join(alike)}?" if alike else ""
+            ctx.fail(f"No such command '{name}'.{more}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without loading them."""
         with formatter.section("Commands"):
@@ -39,7 +49,7 @@ class Commands(TyperGroup):
             state = "no result was left half-written"
             if isinstance(interrupt, Interruption):
                 state = interrupt.text(on_command_line)
-            typer.echo(f"error: interrupted; {visible(state)}", err=True)
+            _fail(f"error: interrupted; {state}")
             raise typer.Exit(1) from None
         except BrokenPipeError:  # whoever read the result has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,13 +60,19 @@ class Commands(TyperGroup):
             from alphafix.commands.flags import spelling_of
 
             models = (command.options for command in group(ctx.invoked_subcommand))
-            typer.echo(f"error: {error.text(spelling_of(*models))}", err=True)
+            _fail(f"error: {error.text(spelling_of(*models))}")
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
         except (OSError, MemoryError, RecursionError) as error:
             if ctx.params["debug"]:
                 raise
-            typer.echo(f"error: {visible(_in_words(error))}", err=True)
+            _fail(f"error: {visible(_in_words(error))}")
             raise typer.Exit(1) from None
+
+
+def _fail(text: str) -> None:
+    from alphafix.commands import console
+
+    console.fail(text)
 
 
 def _in_words(error: BaseException) -> str:
@@ -70,7 +86,7 @@ def _in_words(error: BaseException) -> str:
 
 def parser_of(name: str) -> typer.Typer:
     """The parser of a command, or of a group of them, made from what the command says of itself."""
-    from alphafix.commands.flags import add_command
+    from alphafix.commands.flags import SHORT_HELP, add_command
 
     commands = group(name)
     parser = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -80,6 +96,7 @@ def parser_of(name: str) -> typer.Typer:
             rich_markup_mode=None,
             add_completion=False,
             no_args_is_help=True,
+            context_settings=SHORT_HELP,
             help=LINES[name],
             epilog=example,
         )
@@ -91,6 +108,7 @@ def parser_of(name: str) -> typer.Typer:
 app = typer.Typer(
     name="alphafix",
     cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Correct the rare classes of a trained classifier, after the fact.",
     epilog="Example: alphafix demo",
     no_args_is_help=True,

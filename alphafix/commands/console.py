@@ -52,6 +52,12 @@ def tell(*parts: Part) -> None:
     _print(lay_out(parts, terminal_width() if stderr.is_terminal else None), stderr)
 
 
+def fail(text: str) -> None:
+    """Tell the user of an error on stderr, its characters such that they cannot act."""
+    width = terminal_width() if stderr.is_terminal else None
+    sys.stderr.write(_encodable(plain(lay_out([text], width)), sys.stderr))
+
+
 def terminal_width() -> int:
     """Characters in a line of the terminal."""
     return shutil.get_terminal_size().columns

@@ -10,18 +10,44 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
-from alphafix.commands import console
+from alphafix.commands import completion, console
 from alphafix.commands.bars import Bars
 from alphafix.commands.command import Command, Watch
 from alphafix.commands.following import next_command
-from alphafix.commands.options import CommandOptions
+from alphafix.commands.options import GROUPS, CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
 from alphafix.progress import silent
 
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 
-_JSON = typer.Option("--json", help="Print the result as JSON.")
+_JSON = typer.Option("--json", help="Print the result as JSON.  [default: off]", show_default=False)
+
+SHORT_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class Grouped(TyperCommand):
+    """A command whose --help has its options in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List the arguments, the command's own options, and each group of the others."""
+        sections: dict[str, list[Any]] = {"Arguments": [], "Options": []}
+        sections |= {group: [] for group in GROUPS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                argument = parameter.param_type_name == "argument"
+                sections["Arguments" if argument else _group_of(parameter.name)].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _group_of(name: str) -> str:
+    """The group of an option in --help."""
+    return next((group for group, names in GROUPS.items() if name in names), "Options")
 
 
 def add_command(parser: typer.Typer, command: Command) -> None:
@@ -36,7 +62,8 @@ def add_command(parser: typer.Typer, command: Command) -> None:
     )
     call.__signature__ = inspect.Signature([*parameters, json])  # type: ignore[attr-defined]
     call.__doc__ = command.help
-    parser.command(command.name.rpartition(" ")[2], epilog=f"Example: {command.example}")(call)
+    name, example = command.name.rpartition(" ")[2], f"Example: {command.example}"
+    parser.command(name, cls=Grouped, epilog=example, context_settings=SHORT_HELP)(call)
 
 
 def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> None:
@@ -92,15 +119,20 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default = [str(item) for item in default or ()]
     elif _is_number_or_word(annotation):
         annotation, default = str, str(default)
-    common: dict[str, Any] = {"help": field.description, "metavar": extra["metavar"]}
+    completes = extra["complete"]
+    common: dict[str, Any] = {
+        "metavar": extra["metavar"],
+        "show_default": False,
+        "autocompletion": None if completes is None else getattr(completion, completes),
+    }
     if extra["argument"]:
-        info: Any = typer.Argument(**common, show_default=False)
+        info: Any = typer.Argument(**common, help=field.description)
     else:
-        shown = default is not None and default is not False and default != []
+        said = "" if field.is_required() else f"  [default: {_default(default, extra)}]"
         info = typer.Option(
             *(extra["flags"] or (_long_name(name, annotation, default),)),
             **common,
-            show_default=shown,
+            help=f"{field.description}{said}",
             envvar=_ENVIRONMENT.get(name),
         )
     return inspect.Parameter(
@@ -109,6 +141,19 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default=... if field.is_required() else default,
         annotation=Annotated[annotation, info],
     )
+
+
+def _default(value: object, extra: dict[str, Any]) -> str:
+    """What holds without an option, in words."""
+    if extra["otherwise"] is not None:
+        return str(extra["otherwise"])
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ",".join(value) or "none"
+    return "none" if value in (None, "") else str(value)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

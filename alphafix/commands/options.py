@@ -22,26 +22,34 @@ def flag(
     argument: bool = False,
     metavar: str | None = None,
     writes: bool = False,
+    complete: str | None = None,
     **limits: Any,
 ) -> Any:
     """A field of an options model, and how it appears on the command line.
 
     Args:
         default: Its value if it is not given; it must be given if there is none.
-        help: What it means, in a sentence: its help text.
+        help: What it means, in a sentence: its help text. "  [words]" at its end say what holds
+            without it, where ``default`` (None, say) does not.
         flags: Flags to use instead of ``--field-name``.
         argument: Whether it is a positional argument.
         metavar: What stands for the value in the help text.
         writes: Whether it names a file or folder that the command writes.
+        complete: The function of `alphafix.commands.completion` that the shell completes it with.
         **limits: What pydantic checks (``ge``, ``min_length``, ...).
     """
+    said, _, words = help.partition("  [")
+    otherwise = words.rstrip(".").removesuffix("]") or None
+    said += "." if otherwise and said[-1] not in ".!?" else ""
     extra: dict[str, Any] = {
         "flags": list(flags),
         "argument": argument,
         "metavar": metavar,
         "writes": writes,
+        "complete": complete,
+        "otherwise": otherwise,
     }
-    return Field(default, description=help, json_schema_extra=extra, **limits)
+    return Field(default, description=said, json_schema_extra=extra, **limits)
 
 
 def _split(value: object) -> object:
@@ -93,6 +101,111 @@ OpenThreshold = Annotated[
 def _extra(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
+
+GROUPS = {
+    "Trade-off": (
+        "max_overall_drop",
+        "max_base_drop",
+        "max_class_drop",
+        "min_few_gain",
+        "confidence",
+        "confident",
+        "select",
+        "allow_worse",
+        "at",
+        "ensemble",
+        "calibrate",
+    ),
+    "Network and training": (
+        "include_self",
+        "learn_bias",
+        "hidden",
+        "epochs",
+        "first_epoch",
+        "lr",
+        "feature_lr",
+        "preset",
+        "max_steps",
+        "selector",
+        "reachability",
+        "attention",
+        "attention_map",
+        "experts",
+        "width",
+        "channels",
+        "pretrained",
+        "from_scratch",
+        "first_stage",
+        "on_top",
+        "on_top_seeds",
+        "one_rho",
+    ),
+    "Images and labels": (
+        "class_order",
+        "class_map",
+        "label_kind",
+        "endings",
+        "root",
+        "prefix_map",
+        "image_key",
+        "label_key",
+        "on_bad_image",
+        "exif_rotate",
+        "decode",
+        "image_size",
+        "crop_pct",
+        "interpolation",
+        "mean",
+        "std",
+        "val_fraction",
+        "val_seed",
+        "split_name",
+    ),
+    "Open set": (
+        "open",
+        "open_val",
+        "open_threshold",
+        "open_classes",
+        "open_data",
+        "open_images",
+        "openmax",
+        "openmax_rank",
+        "odin",
+    ),
+    "Resources": (
+        "device",
+        "precision",
+        "memory",
+        "workers",
+        "compile",
+        "batch_size",
+        "shard_samples",
+        "store_dtype",
+        "wait",
+        "verify",
+        "bootstraps",
+    ),
+    "Output": (
+        "run",
+        "run_directory",
+        "output",
+        "overwrite",
+        "csv",
+        "card",
+        "junit",
+        "markdown",
+        "logger",
+        "tensorboard",
+        "provenance",
+        "all",
+        "dry_run",
+        "plan",
+        "json",
+        "help",
+    ),
+}
+"""Groups of options in --help, by their names, which mean the same in every command; all others
+come first."""
 
 # What stands for values that may be a path, or something else.
 _OF_FILES = ("FILE", "DIR", "SPEC", "SPLIT")

@@ -98,8 +98,6 @@ def _row(parameter: inspect.Parameter) -> str:
         said += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
     if parameter.default is inspect.Parameter.empty or parameter.default is ...:
         said += " Required."
-    elif info.show_default and parameter.default is not False:
-        said += f" Default: {_default(info, parameter.default)}."
     if info.envvar:
         said += f" Environment: `{info.envvar}`."
     return f"| {', '.join(f'`{name}`' for name in names)} | {said} |"
@@ -118,12 +116,6 @@ def _value(info: Any, annotation: Any, choices: tuple[Any, ...]) -> str:
         return "CHOICE"
     types = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
     return next(word for kind, word in types.items() if kind in (annotation, *get_args(annotation)))
-
-
-def _default(info: Any, default: Any) -> str:
-    if default is True:
-        return f"`{_flags(info)[0]}`"
-    return f"`{','.join(map(str, default)) if isinstance(default, list) else default}`"
 
 
 def _is_switch(annotation: Any) -> bool:

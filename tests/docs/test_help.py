@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import timm
+import torchvision
 from typer.testing import CliRunner
 
-from alphafix.commands import LINES, group
+from alphafix.commands import COMMANDS, LINES, completion, group
 from alphafix.commands.app import app
+from alphafix.commands.options import GROUPS
+from alphafix.models import loading
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
 
@@ -131,12 +135,76 @@ def completed(line: str, tmp_path: Path) -> list[str]:
         ("alphafix train --tens", ["--tensorboard"]),
         ("alphafix train --metric ", ["euclidean", "cosine", "random"]),
         ("alphafix features e", ["export"]),
+        ("alphafix train --method lda-", ["lda-few"]),
+        ("alphafix compare --methods few-bias,lda-", ["few-bias,lda-few"]),
+        ("alphafix extract --backbone t", ["timm:", "torchvision:", "torchscript:"]),
+        ("alphafix make-lt --data pictures --open c", ["cat", "cow"]),
     ],
 )
 def test_completion__bash_offers_commands_flags_and_values(
     line: str, offered: list[str], tmp_path: Path
 ) -> None:
+    for name in ("cat", "cow", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
     assert completed(line, tmp_path) == offered
+
+
+def test_completion__knows_every_kind_of_backbone() -> None:
+    assert sorted(completion.KINDS) == sorted(loading.KINDS)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_completion__knows_the_models_of_a_library(library: str) -> None:
+    offered = {name.partition(":")[2] for name in completion.backbones(f"{library}:")}
+    known = timm.list_models() if library == "timm" else torchvision.models.list_models()
+    assert len(offered & set(known)) > 0.95 * len(offered)
+    assert len(offered & set(known)) > 60
+    assert "timm:resnet18d" in completion.backbones("timm:resnet18")
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help__says_every_default_and_is_short_to_ask_for(command: str) -> None:
+    shown = runner.invoke(app, [*command.split(), "-h"])
+    assert shown.exit_code == 0
+    assert shown.stdout == runner.invoke(app, [*command.split(), "--help"]).stdout
+    fields = COMMANDS[command].options.model_fields.values()
+    optional = [field for field in fields if not field.is_required()]
+    text = " ".join(shown.stdout.split())
+    assert text.count("[default: ") == len(optional) + 1  # and --json
+    assert "[default: []" not in text
+
+
+def test_help__of_train_has_its_options_in_groups() -> None:
+    shown = runner.invoke(app, ["train", "--help"]).stdout
+    titles = ("Options:", "Trade-off:", "Network and training:", "Resources:", "Output:")
+    places = [shown.index(f"\n{title}\n") for title in titles]
+    assert places == sorted(places)
+    assert places[0] < shown.index("  --method") < places[1] < shown.index("  --confidence")
+    assert places[2] < shown.index("  --hidden") < places[3] < shown.index("  --device")
+    assert "[default: 32,32,32]" in " ".join(shown.split())
+
+
+def test_groups__name_options_that_there_are() -> None:
+    known = {name for one in COMMANDS.values() for name in one.options.model_fields}
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert set(grouped) <= known | {"json", "help"}
+    assert len(set(grouped)) == len(grouped)
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("traim", "Did you mean train"),
+        ("neighbours", "Did you mean neighbors"),
+        ("features exprt", "Did you mean 'export'"),
+        ("train --metod lda", "--method"),
+        ("evaluate --max-overal-drop 1", "--max-overall-drop"),
+    ],
+)
+def test_mistyped__names_what_was_meant(line: str, meant: str) -> None:
+    done = runner.invoke(app, line.split())
+    assert done.exit_code == 2
+    assert meant in done.stderr
 
 
 def test_completion__is_installed_for_bash(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ class CompareOptions(FeatureStageOptions):
         lt=1,
     )
     methods: Annotated[tuple[str, ...], Several] = flag(
-        (), help="Rivals to compare with  [all].", metavar="NAME[,NAME...]"
+        (),
+        help="Rivals to compare with  [all].",
+        metavar="NAME[,NAME...]",
+        complete="rivals",
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Several] = flag(
         (0.1, 0.25, 0.5, 1.0, 2.0),

@@ -65,7 +65,10 @@ class EvaluateOptions(FeatureStageOptions):
         metavar="FILE",
     )
     backbone: str | None = flag(
-        None, help="With --model: its backbone  [as in alphafix extract].", metavar="SPEC"
+        None,
+        help="With --model: its backbone  [as in alphafix extract].",
+        metavar="SPEC",
+        complete="backbones",
     )
     trust_run: bool = flag(
         False,

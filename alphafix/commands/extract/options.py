@@ -41,6 +41,7 @@ class ExtractOptions(StageOptions):
         "(that returns it), hf:DIR (saved by transformers), oltr:DIR (trained by train-oltr), "
         "torchscript:FILE, export:FILE.pt2 or onnx:FILE.",
         metavar="SPEC",
+        complete="backbones",
     )
     data: str = flag(
         help="The images: a folder with train/CLASS/image.jpg, or with train.txt of "

@@ -15,7 +15,9 @@ class FixOptions(StageOptions):
         argument=True,
         metavar="FILE",
     )
-    backbone: str = flag(help="The model, as `alphafix extract` takes it.", metavar="SPEC")
+    backbone: str = flag(
+        help="The model, as `alphafix extract` takes it.", metavar="SPEC", complete="backbones"
+    )
     data: str = flag(help="The images, as `alphafix extract` takes them.", metavar="SPEC")
     max_overall_drop: float = flag(
         1.0, help="Points of overall accuracy that may be lost for the few split.", ge=0

@@ -69,7 +69,10 @@ class MakeLtOptions(CommandOptions):
         None, help="Part that test images are drawn from  [test, or else train]."
     )
     open: tuple[str, ...] = flag(
-        (), help="A class that training never sees (repeat the flag).", metavar="CLASS"
+        (),
+        help="A class that training never sees (repeat the flag).",
+        metavar="CLASS",
+        complete="classes",
     )
     open_classes: int = flag(0, help="How many more such classes to draw at random.", ge=0)
     open_data: Path | None = flag(

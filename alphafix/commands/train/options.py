@@ -29,6 +29,7 @@ class TrainOptions(FeatureStageOptions):
         "auto: the one with the largest few-split gain on validation that keeps the limits "
         "(--max-overall-drop 2).",
         metavar="NAME",
+        complete="methods",
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
         (0.5,),

@@ -61,7 +61,12 @@ class TrainOltrOptions(CommandOptions):
         "file with what is different from one of them.",
         metavar="NAME|FILE",
     )
-    method: str = flag("oltr", help=f"What to train: {', '.join(METHODS)}.", metavar="NAME")
+    method: str = flag(
+        "oltr",
+        help=f"What to train: {', '.join(METHODS)}.",
+        metavar="NAME",
+        complete="oltr_methods",
+    )
     output: Path = flag(
         Path("oltr-run"),
         help="Where the model, its checkpoints and its figures go.",
