@@ -346,8 +346,12 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
 
 def write_json(path: Path, value: object, *, overwrite: bool = False) -> None:
     """Write ``value`` as indented JSON, whole or not at all (see `atomic_path`)."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n", overwrite=overwrite)
+    write_text(path, json_text(value), overwrite=overwrite)
+
+
+def json_text(value: object) -> str:
+    """``value`` as the text of one of our JSON files."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -33,6 +33,7 @@ that are up to date are left out. What does not keep the limit is not written (e
 """,
         example="alphafix fix model.safetensors --backbone timm:resnet18 --data data --run fixed "
         "-o fixed.safetensors",
+        begins=True,
         feeds=False,
     ),
     Command(

@@ -13,15 +13,34 @@ from alphafix.errors import InputError
 from alphafix.features.class_names import CLASS_NAMES, names_beside
 from alphafix.features.exchange import ids_beside, import_parquet, labels_beside
 from alphafix.features.features import Features
-from alphafix.files import atomic_path, refuse_existing
 from alphafix.progress import Advance
 from alphafix.values.arrays import Array
 
 Names = tuple[str, ...]
 
 
+def exported_files(path: Path) -> list[Path]:
+    """The files that an export to ``path`` is: itself, and for .npy those beside it, before it.
+
+    Raises:
+        InputError: If the suffix is of no format that is written.
+        MissingPackageError: If it is Parquet and pyarrow is not installed.
+    """
+    if path.suffix not in _WRITERS:
+        raise InputError(
+            f"{path} is of no format that features are exported to",
+            got=path.suffix or "no suffix",
+            expected=", ".join(_WRITERS),
+            todo="choose another name; safetensors shards are in the run directory already",
+        )
+    if path.suffix == ".parquet":
+        import_parquet()
+    beside = [labels_beside(path), ids_beside(path), names_beside(path)]
+    return [*(beside if path.suffix == ".npy" else ()), path]
+
+
 def write_features(
-    path: Path, store: Features, names: Sequence[str], *, overwrite: bool, advance: Advance
+    drafts: Sequence[Path], suffix: str, store: Features, names: Sequence[str], *, advance: Advance
 ) -> None:
     """Write a store and the names of its classes as .npz, .npy or Parquet.
 
@@ -29,50 +48,34 @@ def write_features(
     name of each sample's class (null for open-set samples). .npy and Parquet are written in
     pieces; .npz holds its N x D features (float32) in memory.
 
-    Raises:
-        TargetExistsError: If a file exists and ``overwrite`` is false.
-        InputError: If the suffix is of no format that is written.
-        MissingPackageError: If it is Parquet and pyarrow is not installed.
+    Args:
+        drafts: Where to write, in the order of `exported_files`.
+        suffix: Of the format.
+        store: N x D features.
+        names: C class names.
+        advance: Told of samples.
     """
-    writers = {".npz": _write_npz, ".npy": _write_npy, ".parquet": _write_parquet}
-    if path.suffix not in writers:
-        raise InputError(
-            f"{path} is of no format that features are exported to",
-            got=path.suffix or "no suffix",
-            expected=", ".join(writers),
-            todo="choose another name; safetensors shards are in the run directory already",
-        )
-    writers[path.suffix](path, store, tuple(names), overwrite, advance)
+    _WRITERS[suffix](drafts, store, tuple(names), advance)
 
 
-def _write_npz(
-    path: Path, store: Features, names: Names, overwrite: bool, advance: Advance
-) -> None:
+def _write_npz(drafts: Sequence[Path], store: Features, names: Names, advance: Advance) -> None:
     arrays: dict[str, Any] = {
         "features": store.array(),
         "labels": store.labels,
         "ids": _text(store.ids),
         CLASS_NAMES: _text(names),
     }
-    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+    with drafts[0].open("wb") as file:
         np.savez(file, **arrays)
     advance(len(store))
 
 
-def _write_npy(
-    path: Path, store: Features, names: Names, overwrite: bool, advance: Advance
-) -> None:
-    beside = {
-        labels_beside(path): store.labels,
-        ids_beside(path): _text(store.ids),
-        names_beside(path): _text(names),
-    }
-    for other in (path, *beside):
-        refuse_existing(other, overwrite=overwrite)
-    for other, array in beside.items():
-        with atomic_path(other, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+def _write_npy(drafts: Sequence[Path], store: Features, names: Names, advance: Advance) -> None:
+    beside = (store.labels, _text(store.ids), _text(names))
+    for draft, array in zip(drafts, beside, strict=False):
+        with draft.open("wb") as file:
             np.save(file, array)
-    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+    with drafts[-1].open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(store), store.width)}
         np.lib.format.write_array_header_1_0(file, header)
         for _, chunk in store.chunks():
@@ -80,9 +83,7 @@ def _write_npy(
             advance(len(chunk))
 
 
-def _write_parquet(
-    path: Path, store: Features, names: Names, overwrite: bool, advance: Advance
-) -> None:
+def _write_parquet(drafts: Sequence[Path], store: Features, names: Names, advance: Advance) -> None:
     parquet = import_parquet()
     import pyarrow
 
@@ -95,10 +96,7 @@ def _write_parquet(
         ],
         metadata={CLASS_NAMES: json.dumps(names, ensure_ascii=False)},
     )
-    with (
-        atomic_path(path, overwrite=overwrite) as temporary,
-        parquet.ParquetWriter(temporary, schema) as writer,
-    ):
+    with parquet.ParquetWriter(drafts[0], schema) as writer:
         for start, chunk in store.chunks():
             rows = slice(start, start + len(chunk))
             flat = pyarrow.array(chunk.reshape(-1))
@@ -111,6 +109,9 @@ def _write_parquet(
             ]
             writer.write_table(pyarrow.Table.from_arrays([*columns, features], schema=schema))
             advance(len(chunk))
+
+
+_WRITERS = {".npz": _write_npz, ".npy": _write_npy, ".parquet": _write_parquet}
 
 
 def _text(texts: Names) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from alphafix.errors import InputError, option
 from alphafix.images.tables import rows_of
+from alphafix.reading.limits import MOST_ELEMENTS
 from alphafix.reading.schema import parse_json
 from alphafix.values.arrays import IntArray
 
@@ -89,8 +91,11 @@ def given_counts(source: str, names: Iterable[str]) -> IntArray:
     for name, text in _pairs(source):
         if name in found:
             raise _bad(source, f"{name!r} twice", "each class once")
-        if not text.isascii() or not text.isdigit() or int(text) == 0:
-            raise _bad(source, f"{name!r} with {text!r}", "a number of images of at least 1")
+        # By its length first: int() takes 4,300 digits, an int64 19.
+        digits = len(text) <= 19 and text.isascii() and text.isdigit()
+        if not digits or not 0 < int(text) <= MOST_ELEMENTS:
+            got = f"{name!r} with {text[:40]!r}"
+            raise _bad(source, got, f"a number of images from 1 to {MOST_ELEMENTS:,}")
         found[name] = int(text)
     wanted = tuple(names)
     missing = [name for name in wanted if name not in found]
@@ -103,7 +108,7 @@ def given_counts(source: str, names: Iterable[str]) -> IntArray:
 
 def _pairs(source: str) -> list[tuple[str, str]]:
     path = Path(source)
-    if "=" in source and not path.is_file():
+    if "=" in source and not os.path.isfile(source):  # which may be longer than names
         parts = [part.rpartition("=") for part in source.split(",")]
         return [(name.strip(), count.strip()) for name, _, count in parts]
     if not path.is_file():

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from alphafix.errors import InputError, TargetExistsError, option
+from alphafix.files import atomic_paths, holds, remove_temporary
 
 
-def refuse_filled(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless ``folder`` is empty, not there, or may be changed.
+def refuse_filled(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
+    """Raise unless ``folder`` holds nothing but ``files``, is not there, or may be changed.
+
+    A killed command leaves some of its files, just as the same command would write them.
+
+    Args:
+        folder: The folder.
+        files: Content by name.
+        overwrite: Whether it may be changed.
 
     Raises:
-        TargetExistsError: If it holds something and ``overwrite`` is false.
+        TargetExistsError: If it holds something else and ``overwrite`` is false.
         InputError: If it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is no folder", got="a file", todo=f"correct {option('output')}")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    if overwrite or not folder.is_dir():
+        return
+    for name in files:
+        remove_temporary(folder, name)
+    others = [p for p in folder.iterdir() if p.name not in files or not holds(p, files[p.name])]
+    if others:
         raise TargetExistsError(
             f"{folder} is not empty",
+            got=f"{others[0].name}, which is not as it would be written",
             expected="a folder that is empty or not there",
             todo=f"give {option('overwrite', True)} to replace the lists in it, or choose another "
             f"{option('output')}",
@@ -30,45 +41,38 @@ def refuse_filled(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_folder(
-    folder: Path, files: Mapping[str, bytes], *, last: str, stale: Collection[str] = ()
+    folder: Path,
+    files: Mapping[str, bytes],
+    *,
+    last: str,
+    stale: Collection[str] = (),
+    overwrite: bool = False,
 ) -> None:
-    """Write files, all of them or none.
+    """Write files into a folder, ``last`` last; those that are there as they are to be stay.
 
-    They are written beside the folder first. A new folder then appears whole; in one that is
-    there, ``last`` goes first and comes back last, so that it is never beside files that are
-    not its own.
+    In a folder that has others, ``last`` goes before they are replaced, so that it is never beside
+    files that are not its own.
 
     Args:
         folder: The folder, there or not.
         files: Content by name.
         last: The file that describes the others.
         stale: Files to remove if they are there and not in ``files``.
+        overwrite: Whether other files of these names may be there.
 
     Raises:
         InputError: If the folder cannot be written.
+        TargetExistsError: If another file of such a name is there and ``overwrite`` is false.
     """
-    folder = Path(os.path.abspath(folder))
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if not folder.exists():
-            os.replace(temporary, folder)
-            return
-        for name in (last, *(name for name in stale if name not in files)):
+    names = sorted(files, key=lambda name: name == last)
+    todo = [name for name in names if not holds(folder / name, files[name])]
+    gone = [name for name in stale if name not in files and (folder / name).exists()]
+    if not (todo or gone):
+        return
+    if overwrite:
+        todo = [*(name for name in todo if name != last), last]
+    with atomic_paths([folder / name for name in todo], overwrite=overwrite) as drafts:
+        for name, draft in zip(todo, drafts, strict=True):
+            draft.write_bytes(files[name])
+        for name in (last, *gone) if overwrite else ():
             (folder / name).unlink(missing_ok=True)
-        for name in sorted(files, key=lambda name: name == last):
-            os.replace(temporary / name, folder / name)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {folder}",
-            got=error.strerror or str(error),
-            expected="a folder that can be made or written, and a disk with room",
-            todo=f"correct {option('output')}",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from alphafix.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,9 +75,3 @@ def png_bytes(made: Figure) -> bytes:
         out = io.BytesIO()
         made.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, replacing an earlier one."""
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_bytes(data)

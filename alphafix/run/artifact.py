@@ -8,8 +8,9 @@ inputs is another one.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from alphafix.errors import FileFormatError, TargetExistsError, option
 from alphafix.files import (
+    UnconfirmedError,
+    atomic_paths,
     digest,
     fingerprint,
     read_metadata,
@@ -104,7 +107,8 @@ class Artifact:
             return False  # even a result that says it is right may be damaged
         if self.state is State.CURRENT:
             self.finish()  # a killed command may not have come to that
-            settle(self.path)
+            for file in (*_recorded_files(self.path), self.path):
+                settle(file)
             return True
         for earlier in (self.recorded(), self.begun()):
             if earlier is not None and digest(earlier) != digest(self.plan):
@@ -155,15 +159,52 @@ class Artifact:
 
     def record(self, outputs: Iterable[Path]) -> None:
         """Write ``path`` as a record of files that cannot say themselves how they were made."""
-        write_json(
-            self.path,
-            {
-                "value": "record",
-                "outputs": {str(file): fingerprint(file) for file in outputs},
-                "provenance": self.plan,
-            },
-            overwrite=True,
-        )
+        self._note({str(file): fingerprint(file) for file in outputs})
+
+    def _note(self, outputs: Mapping[str, str]) -> None:
+        record = {"value": "record", "outputs": outputs, "provenance": self.plan}
+        write_json(self.path, record, overwrite=True)
+
+    @contextlib.contextmanager
+    def writing(self, files: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+        """Yield paths to write to; they become ``files``, of which ``path`` is the record.
+
+        It is written before any of them has its name (see `alphafix.files.atomic_paths`): so the
+        same command knows what a kill has left of them, and makes them anew. One that somebody
+        has changed since is not theirs, and stays.
+
+        Args:
+            files: The files, the one that matters last.
+            overwrite: Whether they may be there already.
+
+        Raises:
+            TargetExistsError: If one is there already, and neither may be nor is left by a kill.
+            InputError: If one cannot be written.
+        """
+        if not overwrite:
+            self._take_back(files)
+        noted = False
+        try:
+            with atomic_paths(files, overwrite=overwrite) as drafts:
+                yield drafts
+                outputs = zip(files, drafts, strict=True)
+                self._note({str(file): fingerprint(draft) for file, draft in outputs})
+                noted = True
+        except UnconfirmedError:
+            raise
+        except BaseException:
+            if noted and not overwrite:  # none of them is there
+                with contextlib.suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+            raise
+
+    def _take_back(self, files: Sequence[Path]) -> None:
+        """Remove what a killed command of the same plan has left of ``files``."""
+        if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
+            return
+        for file, known in read_outputs(self.path).items():
+            if file in files and file.is_file() and fingerprint(file) == known:
+                file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
         """The plan that was begun here, or None."""
@@ -191,6 +232,12 @@ def _as_recorded(path: Path) -> bool:
         file.is_file() and fingerprint(file) == recorded
         for file, recorded in read_outputs(path).items()
     )
+
+
+def _recorded_files(path: Path) -> tuple[Path, ...]:
+    """The files that a result speaks of, if it is a record."""
+    is_record = path.suffix == ".json" and read_object(path).get("value") == "record"
+    return tuple(read_outputs(path)) if is_record else ()
 
 
 def read_outputs(path: Path) -> dict[Path, str]:

@@ -8,6 +8,7 @@ or the machine's name: the same inputs give the same bytes.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -82,13 +83,18 @@ _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm
 
 def versions() -> dict[str, str]:
     """Versions of Python, alphafix and the packages whose numerics matter."""
-    found = {"python": platform.python_version()}
+    return dict(_versions())
+
+
+@functools.cache  # each is parsed from its package's metadata, and every plan has all of them
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
     for name in _VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            found.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,15 @@ def exported(folder: Path) -> None:
     np.savez(folder / "val.npz", features=problem.features["val"], labels=problem.labels["val"])
 
 
+def other_training(folder: Path) -> None:
+    """The same, and training features of other class counts in a file."""
+    problem = make_problem()
+    write_run(folder / "run", problem, splits=("val",))
+    kept = slice(None, None, 2)
+    rows, labels = problem.features["train"][kept], problem.labels["train"][kept]
+    np.savez(folder / "train.npz", features=rows, labels=labels)
+
+
 def images(folder: Path) -> None:
     """Six images."""
     from PIL import Image
@@ -177,6 +186,16 @@ CASES = {
     "train": Case("train", {**RUN, "seeds": 2, "epochs": 2, "rho": (0.5,)}, features),
     "features import": Case(
         "features import", {"run": "FOLDER/run", "file": "FOLDER/val.npz", "split": "val"}, exported
+    ),
+    "features import, train": Case(
+        "features import",
+        {"run": "FOLDER/run", "file": "FOLDER/train.npz", "split": "train"},
+        other_training,
+    ),
+    "features export": Case(
+        "features export",
+        {"run": "FOLDER/run", "file": "FOLDER/val.npy", "split": "val"},
+        features,
     ),
     "extract": Case(
         "extract",

@@ -1,41 +1,58 @@
 """Every pair of commands that write, at once, many times: ``python -m tests.safety.races``.
 
-Both are forked from one process that has everything imported, wait at a barrier, and start within
-a few hundredths of a second of each other. What must hold after each race:
+Both are forked from one process that has done everything once, wait at a barrier, and start within
+the time that one of them takes of each other, half of them at nearly the same moment. What must
+hold after each race:
 
 * each ends with 0, or with one clear error and no traceback;
 * all files are byte for byte as after one of the two serial orders (or as after one command alone,
   where the other was refused): so nothing is lost, half-written or left over;
 * the model is the original, or ``patch --revert`` brings it back.
+
+``--json FILE`` keeps what was found after each few races, and the same command goes on from there.
+What takes long and changes no file is made short: trainings of ``compare``, and the pictures, in
+whose place are hashes of what is drawn.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faiss  # noqa: F401 (so that every process finds it loaded)
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_model
 from torch import nn
 
 import alphafix.report.pictures  # noqa: F401
 from alphafix import commands
+from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.training import Hyper
 from alphafix.commands.app import app
+from alphafix.commands.compare import work as compare_work
+from alphafix.commands.report import work as report_work
 from alphafix.features.verification import MEMORY
+from alphafix.report import content
 from alphafix.rivals import comparing
 from tests.common import make_problem, write_run
 
@@ -50,10 +67,21 @@ stages:
   - evaluate: {bootstraps: 100, seed: 2}
 """
 
+NETWORK = (
+    "--backbone python:tests.safety.races:network --data data --image-size 8 "
+    "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --workers 0"
+)
+FIX = (
+    "fix net.safetensors --backbone python:tests.safety.races:network --data data "
+    "-o fixed.safetensors --max-overall-drop 99 --set extract.workers=0 "
+    "--set extract.image_size=8 --set extract.mean='0.5,0.5,0.5' --set extract.std='0.5,0.5,0.5' "
+    "--set extract.few_below=2 --set extract.many_above=2 --set train.method=few-bias "
+    "--set report.bootstraps=100 --set evaluate.bootstraps=100 --run fixed"
+)
+
 # Each changes something: other options than what is there was made with.
 COMMANDS = {
-    "extract": "extract --backbone python:tests.safety.races:network --data data --overwrite "
-    "--workers 0 --image-size 8",
+    "extract": f"extract {NETWORK} --overwrite",
     "neighbors": "neighbors -k 4 --overwrite",
     "train": "train --seeds 1 --epochs 5 --rho 1 --overwrite",
     "evaluate": "evaluate --bootstraps 100 --seed 1 --overwrite --junit junit.xml",
@@ -68,12 +96,21 @@ COMMANDS = {
     "other --in-place": f"patch {MODEL} --in-place --run {OTHER}",
     "other --revert": f"patch {MODEL} --revert --run {OTHER}",
     "features import": "features import --split val val.npz --overwrite",
-    "features export": "features export --split val out.npz --overwrite",
+    "features export": "features export --split val out.npy --overwrite",
     "run": "run recipe.yaml --overwrite",
+    # Into run directories that are not there yet.
+    "extract anew": f"extract {NETWORK} --run new-run",
+    "import": "import features all.npz --head head.npz --run new-run",
+    "fix": FIX,
 }
 
-# Seconds after the barrier at which the second command may start.
-LATEST = 0.08
+SPLITS = ("train", "val", "test")
+
+# Seconds after the barrier at which the second command may start, in every second race.
+LATEST = 0.02
+
+# Races of a pair between two notes of what was found.
+ROUND = 20
 
 
 def network() -> nn.Module:
@@ -105,13 +142,46 @@ def prepare(folder: Path) -> None:
     write_run(folder / OTHER, problem)
     tensors = {"fc.weight": problem.head.weight, "fc.bias": problem.head.bias_or_zeros}
     save_file(tensors, folder / MODEL)
+    np.savez(folder / "head.npz", weight=tensors["fc.weight"], bias=tensors["fc.bias"])
+    save_model(network().state_dict(), folder / "net.safetensors")
     rng = np.random.default_rng(0)
-    for split, number, image in itertools.product(("train", "val"), range(12), range(2)):
-        path = folder / "data" / split / f"class {number}" / f"{image}.png"
+    for split, number, image in itertools.product(SPLITS, range(12), range(3)):
+        if split == "train" and number > 8 and image:
+            continue  # the rare classes
+        path = folder / "data" / split / f"class {number:02}" / f"{image}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
     np.savez(folder / "val.npz", features=-problem.features["val"], labels=problem.labels["val"])
+    both: dict[str, Any] = {}
+    for split in ("train", "val"):
+        both[f"{split}_features"] = problem.features[split]
+        both[f"{split}_labels"] = problem.labels[split]
+    np.savez(folder / "all.npz", **both)
     (folder / "recipe.yaml").write_text(RECIPE)
+
+
+def sketch(made: Figure) -> str:
+    """What tells a figure from one of other data, in much less time than drawing takes."""
+    found = hashlib.sha256()
+    for artist in made.findobj():
+        for name in ("get_text", "get_xydata", "get_offsets", "get_array", "get_path"):
+            with contextlib.suppress(Exception):
+                value = getattr(artist, name)()
+                found.update(repr(getattr(value, "vertices", value)).encode())
+    return found.hexdigest()
+
+
+def hasten() -> None:
+    """Make short what takes long and changes no file."""
+    torch.set_num_threads(1)
+    # How long a fit took is told, and is no part of what is compared.
+    comparing._timed = lambda work: (work(), 0.0)
+    vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=5))
+    content.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
+    drawn = lambda made: sketch(made).encode()  # noqa: E731
+    report_work.png_bytes = compare_work.png_bytes = drawn  # type: ignore[attr-defined]
+    for command in commands.COMMANDS.values():
+        command._function("work", "work"), command._function("show", "show")
 
 
 def call(world: Path, words: str, told: Path, start: tuple[int, int], delay: float) -> int:
@@ -163,6 +233,9 @@ def state(world: Path) -> tuple[tuple[str, str], ...]:
     )
 
 
+Pair = tuple[str, str]
+
+
 class Races:
     """Races in one folder.
 
@@ -173,7 +246,9 @@ class Races:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.world, self.notes = folder / "world", folder / "notes"
-        self.random = random.Random(seed)
+        self.seed = seed
+        self.allowed: dict[Pair, list[Outcome]] = {}
+        self.took: dict[tuple[str, bool], float] = {}
         self.notes.mkdir()
         self.plain, self.patched = folder / "plain", folder / "patched"
         self.world.mkdir()
@@ -187,39 +262,59 @@ class Races:
         shutil.copytree(self.world, self.patched)
 
     def must(self, words: str) -> None:
-        """Do a command that has to work."""
+        """Do a command that cannot fail."""
         if together(self.world, self.notes, [words], [0]) != [0]:
             raise RuntimeError(f"{words}: {(self.notes / '0').read_text()}")
 
-    def anew(self, pair: tuple[str, str]) -> None:
+    def anew(self, pair: Pair) -> None:
         """The files as they are before a race: of a patched model, if one reverts."""
-        reverts = any(name.endswith("--revert") for name in pair)
         shutil.rmtree(self.world)
-        shutil.copytree(self.patched if reverts else self.plain, self.world)
+        shutil.copytree(self.patched if _reverts(pair) else self.plain, self.world)
+
+    def warm(self) -> None:
+        """Do each command once in this process, so that those forked from it need not begin."""
+        here = Path.cwd()
+        for name, words in COMMANDS.items():
+            self.anew((name, name))
+            os.chdir(self.world)
+            with _silent(), contextlib.suppress(SystemExit):
+                app(words.split())
+        os.chdir(here)
+        gc.collect()
+        gc.freeze()  # or collecting garbage would copy all of it in every race
 
     def outcome(self, codes: list[int]) -> Outcome:
         """What is there now."""
         return Outcome((codes[0], codes[1]), state(self.world))
 
-    def serial(self, pair: tuple[str, str]) -> list[Outcome]:
+    def serial(self, pair: Pair) -> list[Outcome]:
         """What may be left: one after the other, or one alone with the other refused."""
         found = []
         for first, second in ((0, 1), (1, 0)):
             self.anew(pair)
             codes = [1, 1]
             for place in (first, second):
+                began = time.monotonic()
                 codes[place] = together(self.world, self.notes, [COMMANDS[pair[place]]], [0])[0]
                 if place == first:
+                    self.took[pair[first], _reverts(pair)] = time.monotonic() - began
+                    if codes[first] and not _reverts(pair):
+                        raise RuntimeError(f"{pair[first]}: {(self.notes / '0').read_text()}")
                     alone = [codes[0] if place == 0 else 1, codes[1] if place == 1 else 1]
                     found.append(self.outcome(alone))
             found.append(self.outcome(codes))
         return found
 
-    def race(self, pair: tuple[str, str], allowed: list[Outcome]) -> list[str]:
-        """Race once; what is wrong then."""
+    def race(self, pair: Pair, number: int) -> list[str]:
+        """Race once; what is wrong then. The same number has the same delays."""
+        if pair not in self.allowed:
+            self.allowed[pair] = self.serial(pair)
         self.anew(pair)
-        delays = [0.0, self.random.uniform(0, LATEST)]
-        self.random.shuffle(delays)
+        chance = random.Random(f"{self.seed} {pair} {number}")
+        first = chance.randrange(2)
+        latest = LATEST if number % 2 else self.took[pair[first], _reverts(pair)]
+        delays = [0.0, 0.0]
+        delays[1 - first] = chance.uniform(0, latest)
         codes = together(self.world, self.notes, [COMMANDS[name] for name in pair], delays)
         found = self.outcome(codes)
         wrong = []
@@ -228,7 +323,8 @@ class Races:
             errors = sum(line.startswith("error: ") for line in told.splitlines())
             if code not in (0, 1) or errors != code or "Traceback" in told:
                 wrong.append(f"exit code {code} with {errors} errors: {told[-2000:]}")
-        if found not in allowed:
+        if found not in self.allowed[pair]:
+            allowed = self.allowed[pair]
             nearest = min((set(found.files) ^ set(one.files) for one in allowed), key=len)
             names = sorted({name for name, _ in nearest})
             wrong.append(f"as after no serial order: codes {codes}, differing {names[:8]}")
@@ -239,40 +335,97 @@ class Races:
         return wrong
 
 
+def _reverts(pair: Pair) -> bool:
+    return any(name.endswith("--revert") for name in pair)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing that this process says is heard."""
+    kept = os.dup(1), os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+
+
+# The arenas of this process, by their folder.
+_ARENAS: dict[Path, Races] = {}
+
+
+def _round(folder: Path, seed: int, task: tuple[Pair, range]) -> tuple[str, int, list[str]]:
+    pair, numbers = task
+    own = folder / str(os.getpid())
+    if own not in _ARENAS:
+        own.mkdir()
+        _ARENAS[own] = Races(own, seed)
+    races = _ARENAS[own]
+    return " | ".join(pair), len(numbers), [w for n in numbers for w in races.race(pair, n)]
+
+
 def main() -> int:
     """Race, and print what was found; 1 if anything was."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=200, help="races of each pair")
     parser.add_argument("--only", default="", help="commands, with commas; every pair of them")
     parser.add_argument("--seed", type=int, default=0, help="seed of the delays")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="races at once")
+    parser.add_argument("--folder", type=Path, help="where to race  [in memory, if that is there]")
+    parser.add_argument("--json", type=Path, help="file of the figures, which goes on if there")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    # How long a fit took is told, and is no part of what is compared.
-    comparing._timed = lambda work: (work(), 0.0)
-    for command in commands.COMMANDS.values():
-        command._function("work", "work"), command._function("show", "show")
     names = given.only.split(",") if given.only else list(COMMANDS)
-    races, faults, began = 0, [], time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        arena = Races(Path(folder), given.seed)
-        for pair in itertools.combinations_with_replacement(names, 2):
-            allowed = arena.serial(pair)
-            for _ in range(given.times):
-                races += 1
-                faults += [{"pair": pair, "wrong": text} for text in arena.race(pair, allowed)]
-            print(f"{' | '.join(pair):40} {len(faults)} faults so far", file=sys.stderr, flush=True)
-    figures: dict[str, Any] = {
-        "commands": len(names),
-        "races": races,
-        "faults": faults,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+    pairs = list(itertools.combinations_with_replacement(names, 2))
+    figures: dict[str, Any] = {"seconds": 0.0, "pairs": {}}
+    if given.json is not None and given.json.is_file():
+        figures = json.loads(given.json.read_text())
+    memory = Path("/dev/shm")
+    place = given.folder or (memory if memory.is_dir() else None)
+    hasten()
+    with tempfile.TemporaryDirectory(dir=place) as made:
+        folder = Path(made)
+        (folder / "warm").mkdir()
+        Races(folder / "warm", given.seed).warm()
+        found: dict[str, Any] = figures["pairs"]
+        done = {pair: found.get(" | ".join(pair), {"races": 0})["races"] for pair in pairs}
+        tasks = [
+            (pair, range(start, min(start + ROUND, given.times)))
+            for start in range(0, given.times, ROUND)
+            for pair in pairs
+            if start >= done[pair]
+        ]
+        before = figures["seconds"]
+        began = time.monotonic()
+        workers = multiprocessing.get_context("fork").Pool(given.jobs)
+        work = partial(_round, folder, given.seed)
+        with workers:
+            for name, races, faults in workers.imap_unordered(work, tasks):
+                own = found.setdefault(name, {"races": 0, "faults": []})
+                own["races"] += races
+                own["faults"] += faults
+                figures["seconds"] = round(before + time.monotonic() - began, 1)
+                _tell(figures, given.json)
+                print(f"{name:40} {own['races']:4} {len(own['faults'])}", file=sys.stderr)
+    print(_tell(figures, given.json))
+    return 1 if figures["faults"] else 0
+
+
+def _tell(figures: dict[str, Any], file: Path | None) -> str:
+    """Sum up what was found, and keep it."""
+    pairs = figures["pairs"]
+    figures["races"] = sum(pair["races"] for pair in pairs.values())
+    figures["faults"] = [f"{name}: {w}" for name, pair in pairs.items() for w in pair["faults"]]
+    figures["least"] = min(pair["races"] for pair in pairs.values())
     text = json.dumps(figures, indent=2)
-    if given.json is not None:
-        given.json.write_text(text + "\n")
-    print(text)
-    return 1 if faults else 0
+    if file is not None:
+        draft = file.with_name(f"{file.name}.new")
+        draft.write_text(text + "\n")
+        draft.replace(file)
+    return text
 
 
 if __name__ == "__main__":

@@ -11,9 +11,16 @@ import pytest
 
 from tests.safety.disk import Step, after_power_cuts
 
+CASES = [
+    ("patch --in-place", 50),
+    ("features import", 50),
+    ("features import, train", 50),
+    ("features export", 30),
+]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("patch --in-place", 50), ("features import", 50)])
+@pytest.mark.parametrize(("name", "least"), CASES)
 def test_command__killed_anywhere_is_finished_by_the_same_again(
     name: str, least: int, tmp_path: Path
 ) -> None:

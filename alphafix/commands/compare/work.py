@@ -10,10 +10,11 @@ from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
+from alphafix.files import atomic_paths, json_text
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.limits import Limits
 from alphafix.report.drawing import figure
-from alphafix.report.style import png_bytes, svg_text, write_bytes
+from alphafix.report.style import png_bytes, svg_text
 from alphafix.rivals.comparing import CompareSettings, compare
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
@@ -65,10 +66,14 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         given, test, settings, on=options.on, shipped=_shipped(run), progress=watch.progress
     )
     comparison = replace(found, provenance=dict(artifact.plan))
-    comparison.save(artifact.path, overwrite=options.overwrite)
     drawn = figure(comparison)
-    write_bytes(pictures[0], svg_text(drawn).encode())
-    write_bytes(pictures[1], png_bytes(drawn))
+    text = json_text(comparison.to_dict())
+    # Pictures that are there without a comparison are of one that was cut off.
+    with atomic_paths([*pictures, artifact.path], overwrite=True) as drafts:
+        for draft, data in zip(
+            drafts, (svg_text(drawn).encode(), png_bytes(drawn), text.encode()), strict=True
+        ):
+            draft.write_bytes(data)
     return CompareResult(comparison)
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import ExportOptions, ImportOptions
 from alphafix.commands.records import record_of
 from alphafix.features.class_names import require_names
 from alphafix.features.exchange import read_features
-from alphafix.features.export import write_features
+from alphafix.features.export import exported_files, write_features
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.features.writer import write_store
 from alphafix.files import sha256_file
@@ -44,7 +46,7 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
 
     Raises:
         MissingStageError: If there are no features of the split.
-        TargetExistsError: If the file exists and may not be replaced.
+        TargetExistsError: If the file, or one that goes with it, exists and may not be replaced.
         InputError: If the file's suffix is of no known format.
     """
     run = Run(options.run)
@@ -56,11 +58,12 @@ def export_work(options: ExportOptions, watch: Watch) -> FeaturesResult:
     if record.check(overwrite=options.overwrite, where="file"):
         logger.info("%s is up to date", options.file)
     else:
-        with watch.progress(f"export {options.split}", len(store)) as advance:
-            write_features(
-                options.file, store, classes.names, overwrite=options.overwrite, advance=advance
-            )
-        record.record([options.file])
+        files = exported_files(options.file)
+        with (
+            record.writing(files, overwrite=options.overwrite) as drafts,
+            watch.progress(f"export {options.split}", len(store)) as advance,
+        ):
+            write_features(drafts, options.file.suffix, store, classes.names, advance=advance)
     return FeaturesResult(store, options.split, options.file)
 
 
@@ -82,24 +85,31 @@ def import_work(options: ImportOptions, watch: Watch) -> FeaturesResult:
     artifact = _artifact(run, options)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path.parent)
-        return _imported(run, options)
-    write_store(
-        artifact,
-        arrays,
-        split=options.split,
-        head=head,
-        dtype=options.store_dtype,
-        progress=watch.progress,
-    )
+    else:
+        write_store(
+            artifact,
+            arrays,
+            split=options.split,
+            head=head,
+            dtype=options.store_dtype,
+            progress=watch.progress,
+        )
     if options.split == "train":
         counts = class_counts(arrays.labels, len(classes))
-        replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
+        if not np.array_equal(counts, classes.counts):  # a killed command has not come to that
+            replace(classes, counts=counts).save(run.path(CLASSES), overwrite=True)
     return _imported(run, options)
 
 
 def import_state(options: ImportOptions) -> State:
     """Whether the features are there as `import_work` would make them."""
-    return _artifact(Run(options.run), options).state
+    run = Run(options.run)
+    found = _artifact(run, options).state
+    if found is not State.CURRENT or options.split != "train":
+        return found
+    classes = ClassTable.load(run.require(CLASSES))
+    counts = class_counts(FeatureStore.open(run.features("train")).labels, len(classes))
+    return found if np.array_equal(counts, classes.counts) else State.MISSING
 
 
 def _imported(run: Run, options: ImportOptions) -> FeaturesResult:

@@ -64,14 +64,12 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
         AlphafixError: Whatever else a stage raises.
     """
     run = Run(options.run)
-    tasks = plan(checked(_recipe(options, "test")))
+    tasks = _planned(options)
     refuse_to_replace(tasks, overwrite=options.overwrite)
-    # What the images are decides on what can be measured.
     results = carry_out(tasks[:1], options.overwrite, watch, chain=tasks)
-    on = "test" if run.has(run.manifest("test")) else "val"
-    if on == "val":
+    if not run.has(run.manifest("test")):
         watch.say("there are no test images: the limit is held on those that it was chosen with")
-        tasks = plan(checked(_recipe(options, on)))
+        tasks = plan(checked(_recipe(options, "val")))
     trained = 1 + [task.label for task in tasks].index("train")
     results |= carry_out(tasks[1:trained], options.overwrite, watch, chain=tasks)
     _refuse_base(Correction.load(run.require(CORRECTION)))
@@ -83,6 +81,15 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
         evaluation=Evaluation.load(run.path(REPORT)),
         tasks=tasks,
     )
+
+
+def _planned(options: FixOptions) -> tuple[Task, ...]:
+    """The stages as they are found; where images were read already, on what these can measure."""
+    tasks = plan(checked(_recipe(options, "test")))
+    run = Run(options.run)
+    if tasks[0].state is State.CURRENT and not run.has(run.manifest("test")):
+        return plan(checked(_recipe(options, "val")))
+    return tasks
 
 
 def _refuse_base(correction: Correction) -> None:
@@ -130,6 +137,5 @@ def _result(task: Task, results: dict[str, Any]) -> dict[str, Any]:
 
 def state(options: FixOptions) -> State:
     """Whether every stage is up to date."""
-    tasks = plan(checked(_recipe(options, "test")))
-    states = {task.state for task in tasks}
+    states = {task.state for task in _planned(options)}
     return State.CURRENT if states == {State.CURRENT} else State.MISSING

@@ -102,7 +102,6 @@ def make_lists(options: MakeLtOptions) -> MadeLists:
         TargetExistsError: If the folder holds something and ``options.overwrite`` is false.
     """
     folder = options.output or OUTPUT
-    refuse_filled(folder, overwrite=options.overwrite)
     if options.data is None:
         raise InputError("there are no images to draw from", todo=f"give {option('data')}")
     images = ClassImages.scan(options.data)
@@ -111,7 +110,9 @@ def make_lists(options: MakeLtOptions) -> MadeLists:
     manifest = _manifest(lists, images, files, options)
     files[PICTURE] = png_bytes(figure(_table(lists)))
     files[MANIFEST] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-    write_folder(folder, files, last=MANIFEST, stale=[f"{name}.txt" for name in LISTS])
+    refuse_filled(folder, files, overwrite=options.overwrite)
+    stale = [f"{name}.txt" for name in LISTS] if options.overwrite else []
+    write_folder(folder, files, last=MANIFEST, stale=stale, overwrite=options.overwrite)
     return MadeLists(folder, options.data, lists, manifest)
 
 

@@ -14,7 +14,7 @@ from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import refuse_existing, write_text
+from alphafix.files import refuse_existing
 from alphafix.metrics.comparison import Comparison
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.openset.evaluating import Evaluated
@@ -22,7 +22,7 @@ from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
 from alphafix.report.content import page_of
 from alphafix.report.page import Drawn, render
-from alphafix.report.style import png_bytes, write_bytes
+from alphafix.report.style import png_bytes
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
     CLASSES,
@@ -87,11 +87,14 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     content = page_of(
         Evidence(found, neighbours, _comparison(run, options), _embedding(run, found))
     )
-    written = _write_figures(page.parent / "figures", content.drawn, watch.progress)
-    write_text(page, render(content), overwrite=True)
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
-    record.record([page, *written])
+    figures = _figures(content.drawn, watch.progress)
+    files = {page.parent / "figures" / name: data for name, data in figures.items()}
+    files[page] = render(content).encode()
+    with record.writing(list(files), overwrite=True) as drafts:
+        for draft, data in zip(drafts, files.values(), strict=True):
+            draft.write_bytes(data)
     return ReportResult(page)
 
 
@@ -146,15 +149,14 @@ def _embedding(run: Run, found: Evaluated) -> Embedding | None:
     return embedding
 
 
-def _write_figures(folder: Path, drawn: Sequence[Drawn], progress: Progress) -> list[Path]:
-    written = []
+def _figures(drawn: Sequence[Drawn], progress: Progress) -> dict[str, bytes]:
+    """Each figure as SVG, PNG and CSV, by the file's name."""
+    found = {}
     with progress("figures", len(drawn)) as advance:
         for one in drawn:
-            picture = one.picture
-            files = [folder / f"{picture.name}.{suffix}" for suffix in ("svg", "png", "csv")]
-            write_text(files[0], one.svg, overwrite=True)
-            write_bytes(files[1], png_bytes(picture.drawing))
-            write_text(files[2], picture.csv(), overwrite=True)
-            written += files
+            name = one.picture.name
+            found[f"{name}.svg"] = one.svg.encode()
+            found[f"{name}.png"] = png_bytes(one.picture.drawing)
+            found[f"{name}.csv"] = one.picture.csv().encode()
             advance(1)
-    return written
+    return found
