@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
 def test_fix__again_is_up_to_date(work: Path, fixed: str) -> None:
     again = shell(FIX, work)
     assert again.stdout == "model.alphafix.safetensors\n"
+    assert again.stderr.count("up to date") >= 6
+
+
+def test_fix__again_without_test_images_is_up_to_date(work: Path, fixed: str) -> None:
+    shutil.copytree(work / "data", work / "untested", ignore=shutil.ignore_patterns("test"))
+    line = FIX.replace("--data data --run fixed", "--data untested --run untested-run")
+    line += " -o untested.safetensors --max-overall-drop 50"
+    assert "there are no test images" in shell(line, work).stderr
+    again = shell(line, work)
+    assert again.stdout == "untested.safetensors\n"
     assert again.stderr.count("up to date") >= 6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def given_counts(source: str, names: Iterable[str]) -> IntArray:
 
 def _pairs(source: str) -> list[tuple[str, str]]:
     path = Path(source)
-    if "=" in source and not path.is_file():
+    if "=" in source and not os.path.isfile(source):  # which may be longer than names
         parts = [part.rpartition("=") for part in source.split(",")]
         return [(name.strip(), count.strip()) for name, _, count in parts]
     if not path.is_file():

@@ -114,7 +114,8 @@ class Artifact:
             return False  # even a result that says it is right may be damaged
         if self.state is State.CURRENT:
             self.finish()  # a killed command may not have come to that
-            settle(self.path)
+            for file in (*_recorded_files(self.path), self.path):
+                settle(file)
             return True
         begun = self.begun()
         for earlier in (self.recorded(), None if self._goes_on(begun) else begun):
@@ -252,6 +253,12 @@ def _as_recorded(path: Path) -> bool:
         file.is_file() and fingerprint(file) == recorded
         for file, recorded in read_outputs(path).items()
     )
+
+
+def _recorded_files(path: Path) -> tuple[Path, ...]:
+    """The files that a result speaks of, if it is a record."""
+    is_record = path.suffix == ".json" and read_object(path).get("value") == "record"
+    return tuple(read_outputs(path)) if is_record else ()
 
 
 def read_outputs(path: Path) -> dict[Path, str]:

@@ -140,3 +140,22 @@ def test_export__unknown_suffix_and_existing_file(tmp_path: Path) -> None:
     assert "--overwrite" in done.stderr
     assert (tmp_path / "a_labels.npy").read_bytes() == b"mine"
     assert not (tmp_path / "a.npy").exists()
+
+
+def test_export__what_a_kill_left_is_made_anew_and_what_was_changed_stays(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_problem())
+    words = ["features", "export", "--run", str(run.folder), "--split", "val"]
+    words.append(str(tmp_path / "val.npy"))
+    assert CliRunner().invoke(app, words).exit_code == 0
+    files = sorted(tmp_path.glob("val*.npy"))
+    whole = [file.read_bytes() for file in files]
+    assert len(files) == 4
+    files[0].unlink()  # as a kill between two names leaves it
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [file.read_bytes() for file in files] == whole
+    files[0].unlink()
+    files[1].write_bytes(b"somebody's own")
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"{files[1]} exists already" in done.stderr
+    assert files[1].read_bytes() == b"somebody's own"

@@ -49,6 +49,23 @@ def test_command__verify(data: Path, tmp_path: Path) -> None:
     assert "train.txt is " in result.stderr
 
 
+def test_command__again_and_after_a_kill_is_whole_with_the_same_bytes(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "again"
+    assert runner.invoke(app, arguments(data, folder)).exit_code == 0
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert runner.invoke(app, arguments(data, folder)).exit_code == 0
+    (folder / "manifest.json").unlink()  # as a kill between two names leaves it
+    (folder / "train.txt").unlink()
+    assert runner.invoke(app, arguments(data, folder)).exit_code == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    (folder / "train.txt").write_text("another\n")
+    refused = runner.invoke(app, arguments(data, folder))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "train.txt, which is not as it would be written" in refused.stderr
+
+
 def test_command__filled_folder(data: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("")
     result = runner.invoke(app, arguments(data, tmp_path))

@@ -90,6 +90,8 @@ def test_given__from_the_command_line() -> None:
         ("a=1,b=0", "'b' with '0'"),
         ("a=1,b=2,a=3", "'a' twice"),
         ("a=1,b=-2", "'b' with '-2'"),
+        (f"a=1,b={2**63}", "a number of images from 1 to 9,223,372,036,854,775,807"),
+        (f"a=1,b={'9' * 5000}", "'b' with '9999"),
         ("nowhere.txt", "no such file"),
     ],
 )

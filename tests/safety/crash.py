@@ -145,14 +145,8 @@ def other_training(folder: Path) -> None:
     problem = make_problem()
     write_run(folder / "run", problem, splits=("val",))
     kept = slice(None, None, 2)
-    features, labels = problem.features["train"][kept], problem.labels["train"][kept]
-    np.savez(folder / "train.npz", features=features, labels=labels)
-
-
-def recipe(folder: Path) -> None:
-    """A model, its run, and a recipe that ends with a patch."""
-    single(folder)
-    (folder / "recipe.yaml").write_text("run: run\nstages:\n- patch: {file: model.safetensors}\n")
+    rows, labels = problem.features["train"][kept], problem.labels["train"][kept]
+    np.savez(folder / "train.npz", features=rows, labels=labels)
 
 
 def images(folder: Path) -> None:
@@ -203,7 +197,6 @@ CASES = {
         {"run": "FOLDER/run", "file": "FOLDER/val.npy", "split": "val"},
         features,
     ),
-    "run": Case("run", {"file": "FOLDER/recipe.yaml"}, recipe),
     "extract": Case(
         "extract",
         {

@@ -152,13 +152,11 @@ def prepare(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
     np.savez(folder / "val.npz", features=-problem.features["val"], labels=problem.labels["val"])
-    np.savez(
-        folder / "all.npz",
-        train_features=problem.features["train"],
-        train_labels=problem.labels["train"],
-        val_features=problem.features["val"],
-        val_labels=problem.labels["val"],
-    )
+    both: dict[str, Any] = {}
+    for split in ("train", "val"):
+        both[f"{split}_features"] = problem.features[split]
+        both[f"{split}_labels"] = problem.labels[split]
+    np.savez(folder / "all.npz", **both)
     (folder / "recipe.yaml").write_text(RECIPE)
 
 
