@@ -291,6 +291,7 @@ def test_run__says_at_the_end_that_the_base_model_is_kept(work: Path) -> None:
     np.savez(work / "features.npz", **{**arrays, "val_labels": scores.argmax(axis=1)})
     for _ in range(2):  # up to date too
         result = run(work)
-        last = [line for line in result.stderr.splitlines() if line.strip()][-1]
+        *_, last, following = [line for line in result.stderr.splitlines() if line.strip()]
         assert last.startswith("train: the base model is kept, nothing is corrected: ")
+        assert following.startswith("next: alphafix ")
     assert "train" in json.loads(run(work, "--json").stdout)["kept"]
