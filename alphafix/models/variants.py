@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, Words, option
 from alphafix.images.batches import BatchDataset, BatchKey
 from alphafix.images.parts import Limited
 from alphafix.metrics.mcnemar import mcnemar
@@ -49,17 +49,17 @@ class Tried:
         return f"{_said(self.args)} {100 * float(self.right.mean()):.1f}%"
 
 
-def require_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, split: str) -> None:
-    """Check that no other arguments, with which the weights fit too, are clearly better.
+def tell_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, split: str) -> None:
+    """Warn if other arguments, with which the weights fit too, are clearly better.
+
+    It is no proof: a head that is not good yet may do better by chance with what it was not
+    trained with.
 
     Args:
         extractor: The model as it is taken.
         dataset: Labelled images, as its transform gives them.
         spec: The specification of the backbone, for the message.
         split: The split that the images are of, likewise.
-
-    Raises:
-        InputError: If others are, with the figures of all of them.
     """
     if extractor.variants is None:
         return
@@ -74,12 +74,12 @@ def require_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, spli
     figures = f"{', '.join(one.words for one in tried)} of {len(own.right)} images of {split}"
     logger.info("right with %s", figures)
     if _lead(own, best) > 0 and mcnemar(own.right, best.right).p < _CLEARLY:
-        raise InputError(
-            f"{spec} fits the labels far better with another argument, which its weights "
-            "do not tell",
-            got=figures,
-            expected=f"the model as it was trained; {_said(own.args)} is the library's default",
-            todo=f"give {_flags(best.args)}, or {_flags(own.args)} if yours was trained so",
+        logger.warning(
+            "%s fits the labels far better with another argument, which its weights do not tell: "
+            "give %s if yours was trained so (%s is the library's default)",
+            spec,
+            Words(_flags(best.args)),
+            _said(own.args),
         )
 
 

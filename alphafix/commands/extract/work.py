@@ -37,7 +37,7 @@ from alphafix.models.extractor import Extractor
 from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
 from alphafix.models.model import AmbiguousModelError
 from alphafix.models.preprocess import Overrides
-from alphafix.models.variants import require_best, with_figures
+from alphafix.models.variants import tell_best, with_figures
 from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan, State
@@ -313,7 +313,7 @@ def _load(
     images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
     if options.check is None and transform is None:  # which say that it is the right one
-        require_best(found, dataset, spec=options.backbone, split=split)
+        tell_best(found, dataset, spec=options.backbone, split=split)
     return found, images
 
 
