@@ -25,7 +25,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder / "one", problem)
     find_neighbors(NeighborsOptions(run=folder / "one", k=3))
     train(TrainOptions(run=folder / "one", seeds=2, epochs=6))
-    shutil.copytree(folder / "one", folder / "two")  # so that no lock of a run is in the way
+    # Other run directories, so that no lock of a run is in the way.
+    shutil.copytree(folder / "one", folder / "copy")
+    shutil.copytree(folder / "one", folder / "two")
+    train(TrainOptions(run=folder / "two", seeds=1, epochs=6, overwrite=True))
     tensors = {"fc.weight": problem.head.weight, "fc.bias": problem.head.bias_or_zeros}
     save_file(tensors, folder / "original.safetensors")
     return folder
@@ -33,19 +36,25 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", range(3))
-def test_patch__two_in_place_at_once_leave_one_undo_record(work: Path, turn: int) -> None:
-    model = work / f"{turn}.safetensors"
+@pytest.mark.parametrize(
+    ("other", "exits"),
+    [("two", [0, 1]), pytest.param("copy", [0, 0], id="of the same correction")],
+)
+def test_patch__two_in_place_at_once_leave_one_undo_record(
+    work: Path, other: str, exits: list[int], turn: int
+) -> None:
+    model = work / f"{other}-{turn}.safetensors"
     shutil.copy(work / "original.safetensors", model)
     patch = [*ALPHAFIX, "patch", str(model), "--in-place", "--run"]
     racers = [
         subprocess.Popen(
             [*patch, str(work / run)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for run in ("one", "two")
+        for run in ("one", other)
     ]
-    assert sorted(racer.wait(60) for racer in racers) == [0, 1]
+    assert sorted(racer.wait(60) for racer in racers) == exits
     assert model.read_bytes() != (work / "original.safetensors").read_bytes()
-    assert len(list(work.glob(f"{turn}.*undo*"))) == 1
+    assert len(list(work.glob(f"{other}-{turn}.*undo*"))) == 1
     revert = [*ALPHAFIX, "patch", "--revert", str(model), "--run", str(work / "one")]
     subprocess.run(revert, check=True, capture_output=True)
     assert model.read_bytes() == (work / "original.safetensors").read_bytes()

@@ -175,7 +175,7 @@ def _require_original(options: PatchOptions, files: Sequence[Path], made_by: str
         for file in files:
             refuse_patched(file)
     elif take_back_unfinished(files, made_by):
-        logger.warning("%s: a patch that was cut off was taken back", options.file)
+        logger.warning("%s: a patch by the same command is taken back first", options.file)
 
 
 def _carried_out(
