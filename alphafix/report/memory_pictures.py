@@ -44,13 +44,13 @@ def embedding_picture(projection: Projection, split: str, classes: ClassTable) -
                     alpha=0.65,
                     lw=0,
                 )
-            panel.set_title(f"{words}\n{_silhouettes(projection, kind)}", fontsize=8)
+            panel.set_title(f"{words}\n{_silhouettes(projection, kind)}")
             panel.set_xticks([])
             panel.set_yticks([])
         for name, color in TIER_COLORS.items():
             if name in TIERS:
                 axes[0].scatter([], [], s=11, color=color, label=name)
-        axes[0].legend(fontsize=7)
+        axes[0].legend()
     rows = [
         [kind, int(label), classes.names[label], TIERS[tier_of[i]], float(x), float(y)]
         for kind in _PANELS
@@ -86,9 +86,9 @@ def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -
             colors = [TIER_COLORS[TIERS[classes.tiers[i]]] for i in ids]
             panel.barh(np.arange(len(ids)), memory.mean[ids], color=colors)
             names = [_plain(classes.names[i]) for i in ids]
-            panel.set_yticks(np.arange(len(ids)), names, fontsize=7)
+            panel.set_yticks(np.arange(len(ids)), names)
             panel.invert_yaxis()
-            panel.set_title(f"{words} activated", fontsize=9)
+            panel.set_title(f"{words} activated")
             panel.set_xlabel("mean coefficient")
     order = np.argsort(-memory.mean, kind="stable")
     rows = [
@@ -124,8 +124,8 @@ def average_picture(memory: MemoryFigures, split: str, classes: ClassTable) -> P
                 panel.set_yticks([])
                 panel.grid(visible=False)
                 if row == 0:
-                    panel.set_title(_plain(classes.names[label])[:16], fontsize=7)
-            panels[row][0].set_ylabel(words, fontsize=8)
+                    panel.set_title(_plain(classes.names[label])[:16])
+            panels[row][0].set_ylabel(words)
     rows = [[int(label), classes.names[label], float(memory.mean[label])] for label in memory.shown]
     return Picture(
         "memory-images",
