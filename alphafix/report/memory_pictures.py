@@ -8,6 +8,7 @@ from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
 from alphafix.report.style import TIER_COLORS, canvas
+from alphafix.shown import in_one_line
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Table
 
@@ -162,5 +163,5 @@ def infused_table(memory: MemoryFigures, classes: ClassTable) -> Table:
 
 
 def _plain(name: str) -> str:
-    """A class name that Matplotlib does not take for mathematics."""
-    return name.replace("$", r"\$")
+    """A class name that acts nowhere, and that Matplotlib does not take for mathematics."""
+    return in_one_line(name).replace("$", r"\$")

@@ -266,7 +266,8 @@ def findings(browser: Any) -> list[str]:
     browser.set_script_timeout(180)
     found = browser.execute_async_script(
         "const done = arguments[arguments.length - 1];"
-        "axe.run({resultTypes: ['violations']}).then(r => done(r.violations.map(v => `${v.id}: ${v.help}: ` + "
+        "axe.run({resultTypes: ['violations']}).then(r => done(r.violations.map("
+        "v => `${v.id}: ${v.help}: ` + "
         "v.nodes.slice(0, 3).map(n => n.html.slice(0, 200)).join(' | '))))"
     )
     return list(found)
