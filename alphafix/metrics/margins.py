@@ -88,7 +88,8 @@ def margins(
     with progress("margins", len(store)) as advance:
         for _, features in store.chunks(chunk_rows(store.num_classes)):
             for mine, scorer in zip(parts, scorers, strict=True):
-                mine.append(Margins.of(scorer(features), few, other))
+                logits = scorer(features).astype(np.float32, copy=False)
+                mine.append(Margins.of(logits, few, other))
             advance(len(features))
     return [Margins.join(mine) for mine in parts]
 

@@ -87,8 +87,8 @@ const look = (() => {
     const lines = [make("p", `${tier}, ${data.counts[label]} training images; ${rightBefore[label]} ` +
       `of ${samplesOf[label]} right before, ${right[label]} now`)];
     if (data.learned[label]) lines.push(make("p", data.learned[label], "soft"));
-    const mine = steer.pairsOf(steer.now).filter((pair) => [pair.rare, pair.other].includes(label));
-    const pairs = mine.slice(0, 6).map((pair) => pair.rare === label
+    const mine = steer.now.pairs.filter((pair) => pair.rare === label || pair.other === label);
+    const pairs = steer.dearest(mine, 6).pairs.map((pair) => pair.rare === label
       ? `takes ${pair.lost} from ${data.names[pair.other]}, wins back ${pair.won}`
       : `loses ${pair.lost} to ${data.names[pair.rare]}, which wins back ${pair.won}`);
     if (pairs.length) lines.push(make("p", `${pairs.join("; ")}.`));

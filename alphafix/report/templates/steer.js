@@ -51,46 +51,72 @@ const steer = (() => {
     return { t, predicted, right, accuracy: accuracyOf(right) };
   };
 
+  // Places of the largest scores above 0, of equals the first, and how many are above 0.
+  const largest = (scores, most) => {
+    const sorted = scores.filter((score) => score > 0).sort(), total = sorted.length;
+    const least = total > most ? sorted[total - most] : 0;
+    const above = [], equal = [];
+    for (let i = 0; i < scores.length; i++) {
+      if (scores[i] > least) above.push(i);
+      else if (least && scores[i] === least && equal.length < most) equal.push(i);
+    }
+    above.sort((a, b) => scores[b] - scores[a] || a - b);
+    return { places: [...above, ...equal].slice(0, most), total };
+  };
+
   // The classes that change most, as a list.
   const list = (place, right, sign) => {
-    const moved = [];
-    for (let c = 0; c < right.length; c++) {
-      const change = right[c] - rightBefore[c];
-      if (change * sign > 0) moved.push([c, change]);
-    }
-    moved.sort((a, b) => sign * (b[1] - a[1]) || a[0] - b[0]);
-    const items = moved.slice(0, MOVED).map(([c, change]) => {
+    const change = Float64Array.from(right, (count, c) => sign * (count - rightBefore[c]));
+    const { places, total } = largest(change, MOVED);
+    const items = places.map((c) => {
       const item = make("li");
-      const text = ` ${signed(change, 0)} of ${samplesOf[c]} (${TIERS[data.tiers[c]]})`;
-      item.append(nameOf(c), make("span", text, toned(change)));
+      const moved = sign * change[c];
+      const text = ` ${signed(moved, 0)} of ${samplesOf[c]} (${TIERS[data.tiers[c]]})`;
+      item.append(nameOf(c), make("span", text, toned(moved)));
       return item;
     });
-    if (moved.length > MOVED) items.push(make("li", `… and ${moved.length - MOVED} more`, "soft"));
+    if (total > MOVED) items.push(make("li", `… and ${total - MOVED} more`, "soft"));
     byId(place).replaceChildren(...(items.length ? items : [make("li", "none", "soft")]));
   };
 
-  // Pairs of a rare class that gains and one that it takes samples from (as `payers.pairs`).
+  // Pairs of a rare class that gains and one that it takes samples from (as `payers.pairs`): one
+  // number a sample that moves, sorted, so that those of a pair stand together.
   const pairsOf = ({ predicted, right }) => {
     const gains = (c) => data.tiers[c] === 0 && right[c] > rightBefore[c];
-    const found = new Map(), size = data.names.length;
-    const count = (rare, other, what) => {
-      const key = rare * size + other;
-      if (!found.has(key)) found.set(key, { rare, other, lost: 0, won: 0 });
-      found.get(key)[what]++;
-    };
+    const size = data.names.length, moves = new Float64Array(labels.length);
+    let count = 0;
     for (let i = 0; i < labels.length; i++) {
       const label = labels[i], now = predicted[i];
       if (now === before[i]) continue;
-      if (before[i] === label && gains(now)) count(now, label, "lost");
-      else if (now === label && gains(label)) count(label, before[i], "won");
+      if (before[i] === label) {
+        if (gains(now)) moves[count++] = (now * size + label) * 2;
+      } else if (now === label && gains(label)) {
+        moves[count++] = (label * size + before[i]) * 2 + 1;
+      }
     }
-    return [...found.values()].sort((a, b) =>
-      b.lost - a.lost || b.won - a.won || a.rare - b.rare || a.other - b.other);
+    const found = [];
+    for (const move of moves.subarray(0, count).sort()) {
+      const key = Math.floor(move / 2), won = move % 2;
+      let last = found[found.length - 1];
+      if (last?.key !== key) {
+        last = { key, rare: Math.floor(key / size), other: key % size, lost: 0, won: 0 };
+        found.push(last);
+      }
+      last[won ? "won" : "lost"]++;
+    }
+    return found;
   };
 
-  const showPairs = (pairs) => {
+  // The dearest of some pairs, and how many there are.
+  const dearest = (pairs, most) => {
+    const { places, total } = largest(
+      Float64Array.from(pairs, (pair) => pair.lost * 2 ** 26 + pair.won), most);
+    return { pairs: places.map((place) => pairs[place]), total };
+  };
+
+  const showPairs = ({ pairs, total }) => {
     const body = byId("pairs").querySelector("tbody");
-    body.replaceChildren(...pairs.slice(0, PAIRS).map((pair) => {
+    body.replaceChildren(...pairs.map((pair) => {
       const row = make("tr"), cells = [make("td"), make("td")];
       cells[0].append(nameOf(pair.rare));
       cells[1].append(nameOf(pair.other));
@@ -99,7 +125,7 @@ const steer = (() => {
       return row;
     }));
     byId("pairs").querySelector(".note")?.remove();
-    const left = pairs.length - PAIRS;
+    const left = total - pairs.length;
     if (left > 0) byId("pairs").append(make("p", `... and ${left} more pairs`, "note"));
   };
 
@@ -172,7 +198,8 @@ const steer = (() => {
     slider.setAttribute("aria-valuetext", `${shown(t)}: ${text}`);
     list("losing", right, -1);
     list("gaining", right, 1);
-    showPairs(pairsOf(now));
+    now.pairs = pairsOf(now);
+    showPairs(dearest(now.pairs, PAIRS));
     frontier.point(accuracy);
     byId("command").textContent = method.command
       ? `${method.command} t=${shown(t, "-")}`
@@ -215,6 +242,6 @@ const steer = (() => {
       choose(0);
     },
     get now() { return now; },
-    pairsOf,
+    dearest,
   };
 })();
