@@ -419,7 +419,7 @@ _OLTR: dict[str, Shapes] = {
         "RideHead.forward": _DIRECT,
     },
     "routing": {
-        "Decision.forward": {
+        "Router.forward": {
             "feature": floats("B D"),
             "logits": floats("B C"),
             "return": floats("B"),
