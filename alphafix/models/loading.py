@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.onnx_format import OnnxFormat
@@ -179,7 +179,7 @@ def without_folder(spec: str) -> str:
 
 def prove(
     classifier: Classifier, images: Tensor, *, precision: str, head: str | None = None
-) -> tuple[nn.Module, Head, Reading]:
+) -> tuple[Caught, Head, Reading]:
     """Find the head, and prove on a first batch that it gives the model's own logits.
 
     Args:
@@ -189,8 +189,8 @@ def prove(
         head: Name of the head module, if the user gave it.
 
     Returns:
-        A model of N images to N x D features and N x C logits, the head in effect, and how the
-        logits follow from features and head.
+        A model of N images to N x D features and N x C logits with its head's tensors, the head in
+        effect, and how the logits follow from features and head.
 
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
@@ -212,7 +212,7 @@ def prove(
         precision=max(precision, classifier.precision, key=list(TOLERANCE).index),
         lengths_count=lambda: caught.plain_rows or _lengths_count(caught, images, logits),
     )
-    return caught.model, _head(classifier, caught, reading), reading
+    return caught, _head(classifier, caught, reading), reading
 
 
 def _lengths_count(caught: Caught, images: Tensor, logits: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -15,11 +16,13 @@ from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
 from alphafix.commands.command import Watch
 from alphafix.commands.extract.allocator import kept_memory
+from alphafix.commands.extract.kept import kept_features
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.errors import InputError, Words, on_command_line, option, spelt
 from alphafix.features.extraction import Job, extracted
+from alphafix.features.reuse import advice, only_weights_differ, take_over
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
@@ -118,8 +121,9 @@ class ExtractResult:
 def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """Extract features and the head into a run directory.
 
-    What an interrupted command left is used; what is finished is left as it is. Under
-    `torchrun` each process extracts its part.
+    What an interrupted command left is used; what is finished is left as it is, and features
+    whose model has another head stay (see `kept_features`). Under `torchrun` each process extracts
+    its part.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
@@ -134,23 +138,34 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
         needed = bool(todo) or not run.has(HEAD)
         if needed:
-            for store in todo.values():
-                store.check(overwrite=options.overwrite)
+            others = {s: store for s, store in todo.items() if only_weights_differ(store)}
+            for split, store in todo.items():
+                more = advice() if split in others else None
+                store.check(overwrite=options.overwrite, todo=more)
             require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
         if needed or options.check is not None:
             extractor, images = _load(options, images, next(iter(todo or stores)), setting)
             checked = _check(options, images, extractor, watch.progress)
         if needed:
             ranks.wait()  # nobody writes before everybody has checked
+            kept = {}
             if ranks.first:
+                alone = functools.partial(_job, options, extractor=extractor, ranks=Ranks())
+                kept = kept_features(others, images, extractor, alone)
                 _save_head(run, extractor.head, next(iter(stores.values())), options)
-                for store in todo.values():
-                    store.begin()
+            anew = ranks.of_first(tuple(split for split in todo if split not in kept))
+            for split in anew if ranks.first else ():
+                todo[split].begin()
             ranks.wait()
             for split, store in todo.items():
                 job, info = _job(options, split, images.sources[split], extractor, ranks)
                 info |= {"labels": images.record(split), "check": checked}
-                extract_split(job, ranks, store, info, watch.progress)
+                info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
+                if split in anew:
+                    extract_split(job, ranks, store, info, watch.progress)
+                elif ranks.first:
+                    take_over(kept[split], store, extractor.head, info)
+            ranks.wait()
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
