@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,14 +67,19 @@ def disalign(data: FitData) -> Fitted:
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
     """
     weights = class_weights(torch.from_numpy(data.counts).float())
-    found = []
-    for rate in RATES:
+
+    def train(rate: float) -> DisAlign:
         model = DisAlign(data)
 
-        def loss(x: Tensor, y: Tensor, model: DisAlign = model) -> Tensor:
+        def loss(x: Tensor, y: Tensor) -> Tensor:
             return functional.cross_entropy(model(x), y, weight=weights)
 
         sgd(list(model.parameters()), loss, data, RECIPE, rate)
+        return model
+
+    found = []
+    for rate in RATES:
+        model = data.once(("disalign", rate), partial(train, rate))
         if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
             val = data.validate(model.logits)
             found.append(Fitted("disalign", model.logits, {"lr": rate}, val))

@@ -144,7 +144,11 @@ def retrain(data: FitData, *, name: str, training: HeadTraining | None = None) -
     how = RETRAINED[name]
     if training is not None:
         how = replace(how, training=training)
-    (rows, biases), rate = best_rate(data, partial(_train, data, how))
+
+    def train(rate: float) -> HeadArrays:
+        return data.once((name, how.training, rate), lambda: _train(data, how, rate))
+
+    (rows, biases), rate = best_rate(data, train)
     return linear(name, data, rows, biases, settings={"lr": rate})
 
 
@@ -187,7 +191,7 @@ def weight_balancing(data: FitData) -> Fitted:
     norms = np.linalg.norm(data.head.weight * data.head.scale, axis=1)
     training = HeadTraining(decay=0.1, batch=64)
 
-    def train(rate: float, radius: float) -> HeadArrays:
+    def trained(rate: float, radius: float) -> HeadArrays:
         weight, bias = base_parameters(data)
 
         def loss(x: Tensor, y: Tensor) -> Tensor:
@@ -195,6 +199,9 @@ def weight_balancing(data: FitData) -> Fitted:
 
         sgd([weight, bias], loss, data, training, rate, after_epoch=lambda: project(weight, radius))
         return as_arrays(weight, bias)
+
+    def train(rate: float, radius: float) -> HeadArrays:
+        return data.once(("weight-balancing", rate, radius), lambda: trained(rate, radius))
 
     found = []
     for threshold in THRESHOLDS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from alphafix.rivals.data import FitData, Fitted, linear
 from alphafix.rivals.few_shot.shots import Shots
-from alphafix.values.arrays import IntArray
+from alphafix.values.arrays import FloatArray, IntArray
 
 STEPS = 600
 RATES = (1e-3, 1e-2)
@@ -70,11 +72,17 @@ def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
     paper; its stage 1 trains the backbone). The length of a feature is common to all classes,
     so that normalised rows rank as the cosine classifier does: a linear head without bias.
     """
-    found = [_fit(data, Shots.of(data), rate, steps) for rate in RATES]
+    found = []
+    for rate in RATES:
+        rows = data.once(("fslwf", rate, steps), partial(_rows, data, rate, steps))
+        settings = {"lr": rate}
+        found.append(linear("fslwf", data, rows, np.zeros(len(rows)), settings=settings))
     return max(found, key=lambda one: one.val["overall"] or 0.0)
 
 
-def _fit(data: FitData, shots: Shots, rate: float, steps: int) -> Fitted:
+def _rows(data: FitData, rate: float, steps: int) -> FloatArray:
+    """Train, and return all rows."""
+    shots = Shots.of(data)
     base, few = data.classes.base, data.classes.few
     model = Generator(torch.from_numpy(data.head.weight[base]))
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
@@ -89,8 +97,8 @@ def _fit(data: FitData, shots: Shots, rate: float, steps: int) -> Fitted:
         rows[base] = model.base_rows
         for label in few.tolist():
             rows[label] = model(torch.from_numpy(data.features[shots.groups.samples(label)]))
-        rows = model.tau * functional.normalize(rows)
-    return linear("fslwf", data, rows.numpy(), np.zeros(len(rows)), settings={"lr": rate})
+        made: FloatArray = (model.tau * functional.normalize(rows)).numpy()
+    return made
 
 
 def _episode(model: Generator, data: FitData, shots: Shots, rng: np.random.Generator) -> Tensor:

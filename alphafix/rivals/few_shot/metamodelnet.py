@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, Offered, linear
+from alphafix.rivals.data import FitData, Offered, linear
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
+from alphafix.values.arrays import FloatArray
 
 STEPS = 300
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -47,13 +49,20 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
     own row; lambda is chosen on validation. Base rows do not change.
     """
-    shots = Shots.of(data)
-    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
+    found = []
+    for weight in TASK_WEIGHTS:
+        key = ("metamodelnet", weight, steps)
+        values, blocks = data.once(key, partial(_rows, data, weight, steps))
+        settings = {"task_weight": weight, "blocks": blocks}
+        rows, biases = values[:, :-1], values[:, -1]
+        few = data.classes.few
+        found.append(linear("metamodelnet", data, rows, biases, classes=few, settings=settings))
     return Offered.of(data, found)
 
 
-def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
-    few = data.classes.few
+def _rows(data: FitData, task_weight: float, steps: int) -> tuple[FloatArray, int]:
+    """Train, and return the few-split rows with their biases, F x (D + 1), and the blocks."""
+    shots, few = Shots.of(data), data.classes.few
     entries = [entry(int(count)) for count in data.counts[few]]
     chain = Chain(shots.targets.shape[1], max(entries) + 1)
     rng = np.random.default_rng(data.seed)
@@ -62,15 +71,8 @@ def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
     rows = shots.standard(shots.few_rows())
     with torch.no_grad():
         mapped = [chain(row[None], start)[0] for row, start in zip(rows, entries, strict=True)]
-    values = shots.original(torch.stack(mapped)).numpy()
-    return linear(
-        "metamodelnet",
-        data,
-        values[:, :-1],
-        values[:, -1],
-        classes=few,
-        settings={"task_weight": task_weight, "blocks": len(chain.blocks)},
-    )
+    values: FloatArray = shots.original(torch.stack(mapped)).numpy()
+    return values, len(chain.blocks)
 
 
 def _train(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, Offered, linear
+from alphafix.rivals.data import FitData, Offered, linear
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
+from alphafix.values.arrays import FloatArray
 
 STEPS = 1000
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -21,12 +24,19 @@ def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     hinge loss is for one-against-all classifiers). lambda is chosen on validation. Base rows
     do not change.
     """
-    shots = Shots.of(data)
-    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
+    found = []
+    for weight in TASK_WEIGHTS:
+        key = ("model-regression", weight, steps)
+        values = data.once(key, partial(_rows, data, weight, steps))
+        settings, few = {"task_weight": weight}, data.classes.few
+        rows, biases = values[:, :-1], values[:, -1]
+        found.append(linear("model-regression", data, rows, biases, classes=few, settings=settings))
     return Offered.of(data, found)
 
 
-def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
+def _rows(data: FitData, task_weight: float, steps: int) -> FloatArray:
+    """Train, and return the few-split rows with their biases, F x (D + 1)."""
+    shots = Shots.of(data)
     rng = np.random.default_rng(data.seed)
     model = _network(shots.targets.shape[1], data.seed)
     targets = shots.standard(shots.targets)
@@ -43,15 +53,8 @@ def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
         torch.autograd.backward(loss)
         optimiser.step()
     with torch.no_grad():
-        rows = shots.original(model(shots.standard(shots.few_rows()))).numpy()
-    return linear(
-        "model-regression",
-        data,
-        rows[:, :-1],
-        rows[:, -1],
-        classes=few,
-        settings={"task_weight": task_weight},
-    )
+        found: FloatArray = shots.original(model(shots.standard(shots.few_rows()))).numpy()
+    return found
 
 
 def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float) -> Tensor:
