@@ -29,11 +29,11 @@ from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
 from alphafix.errors import Interruption, StaleInputError, call, option
-from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_text
+from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_files
+from alphafix.locks import all_locked
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
-from alphafix.run.lock import all_locked
 from alphafix.values.arrays import FloatArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -203,8 +203,7 @@ def _carried_out(
     if options.dry_run:
         return PatchResult("dry run", target, plan, effect, files)
     if options.card is not None:
-        if not holds(options.card, card):
-            write_text(options.card, card.decode(), overwrite=options.overwrite)
+        write_files({options.card: card}, overwrite=options.overwrite)
         files = (*files, options.card)
     return PatchResult(_way(options).action, target, plan, effect, files)
 
