@@ -305,8 +305,9 @@ def _publish(draft: _Draft, path: Path, *, overwrite: bool) -> None:
 def _link(draft: _Draft, path: Path) -> None:
     """Give a file one more name, which must be free."""
     folder = os.open(path.parent, os.O_RDONLY)
+    source = draft.file.absolute()  # or it would be looked for in that folder
     try:  # with a folder given, Python's link follows /proc/self/fd/N to the file itself
-        os.link(draft.file, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.link(source, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
     except OSError as error:
         if error.errno not in _NO_LINKS or not draft.named:
             raise
