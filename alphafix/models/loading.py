@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.onnx_format import OnnxFormat
-from alphafix.checkpoints.formats.opening import find_file, format_of
+from alphafix.checkpoints.formats.opening import EXPORT, find_file, format_of
 from alphafix.checkpoints.formats.torchscript_format import TorchScriptFormat
 from alphafix.errors import InputError, option
 from alphafix.files import sha256_file
@@ -126,7 +126,7 @@ def load_classifier(
 def graph_kind(file: Path) -> str | None:
     """The kind of backbone that a model file is by itself; None if it holds weights alone."""
     file = find_file(file)
-    if file.suffix == ".pt2":
+    if file.suffix == EXPORT:
         return "export"
     kinds = {OnnxFormat.name: "onnx", TorchScriptFormat.name: "torchscript"}
     return kinds.get(format_of(file).name)
@@ -275,7 +275,7 @@ def _head(classifier: Classifier, caught: Caught, reading: Reading) -> Head:
 
 def _source(weights: Path, caught: Caught, reading: Reading) -> HeadSource:
     """Where the head is in the checkpoint, so that it can be patched there."""
-    if weights.suffix == ".pt2":  # named here, though its rows cannot be patched in place
+    if weights.suffix == EXPORT:  # named here, though its rows cannot be patched in place
         return HeadSource(weights.name, sha256_file(weights), weights=(caught.name,))
     classes, width = caught.weight.shape
     stored = find_head(
