@@ -25,7 +25,7 @@ from alphafix.features.extraction import Job, extracted
 from alphafix.features.reuse import advice, only_weights_differ, take_over
 from alphafix.features.split import extract_split, of_the_model, require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
-from alphafix.files import atomic_path, remove_temporary, sha256_file
+from alphafix.files import atomic_path, digest, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
 from alphafix.images.labels import KINDS, Known
@@ -37,7 +37,7 @@ from alphafix.metrics.doubts import Hits, doubts
 from alphafix.models.arguments import arguments
 from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
-from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
+from alphafix.models.loading import load_classifier, made_by, own_file, without_folder
 from alphafix.models.model import AmbiguousModelError
 from alphafix.models.preprocess import Overrides
 from alphafix.models.variants import tell_best, with_figures
@@ -206,7 +206,7 @@ def _stores(
         "backbone": without_folder(options.backbone),
         "model_sha256": _hash(own_file(options.backbone)),
         "weights_sha256": _hash(options.weights),
-        "config_sha256": _hash(config_beside(options.backbone, options.weights)),
+        "config_sha256": _hash_all(made_by(options.backbone, options.weights)),
     }
     found = {}
     for split in images.sources:
@@ -243,6 +243,12 @@ def _hash(file: Path | None) -> str | None:
     if file.suffix == ".json" and file.name != "config.json":
         return open_checkpoint(file).sha256()
     return sha256_file(file)
+
+
+def _hash_all(files: tuple[Path, ...]) -> str | None:
+    """Hash of what decides how a model is made, if there is such a file."""
+    hashes = {file.name: sha256_file(file) for file in files}
+    return digest(hashes) if hashes else None
 
 
 def _known(run: Run, options: ExtractOptions) -> Known | None:
