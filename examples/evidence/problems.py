@@ -54,7 +54,14 @@ class Problem:
     motifs: IntArray | None = None
 
     def draws(self, count: int, first: int = 0) -> Iterator[tuple[Features, Features]]:
-        """Validation and test, drawn by class ``count`` times, each from a seed of its own.
+        """Validation and test (see `splits`)."""
+        for val, test in self.splits(count, first):
+            yield self.part(val), self.part(test)
+
+    def splits(self, count: int, first: int = 0) -> Iterator[tuple[IntArray, IntArray]]:
+        """Validation and test as places in the pool, drawn by class.
+
+        Each of the ``count`` draws has a seed of its own.
 
         Args:
             count: How often.
@@ -73,9 +80,10 @@ class Problem:
             # Halfway between the motifs' shares, so that classes round up as often as down.
             rank[order] = (np.arange(len(labels)) - start + 0.5) / np.repeat(sizes, sizes)
             held = (rank < self.share)[of_sample]
-            yield self._part(np.flatnonzero(held)), self._part(np.flatnonzero(~held))
+            yield np.flatnonzero(held), np.flatnonzero(~held)
 
-    def _part(self, index: IntArray) -> Features:
+    def part(self, index: IntArray) -> Features:
+        """Samples of the pool."""
         return Features.of(
             self.pool.gather(index), self.pool.labels[index], num_classes=len(self.classes)
         )

@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -100,13 +101,13 @@ def test_pictures__from_files_to_tables_and_claims(
         problem.head.logits(problem.pool.array()[:8]), logits, atol=1e-3, rtol=1e-3
     )
 
-    effort = long_tail.Effort(2, 1, 0, 2, (0.5, 1.0))
+    effort = long_tail.Effort(2, 2, (0.5, 1.0), trained=False)
     first, rows = long_tail.measure(problem, effort)
     measured = {row["method"]: row["measured"] for row in rows}
     assert measured["base"] == measured["lda"] == measured["auto"] == 2
     assert measured["alphanet, rho 0.5, one trial"] == 4
-    assert measured["alphanet, rho 1, one trial"] == 2
-    assert measured["random neighbours, rho 1, mean of rows"] == 1
+    assert measured["random neighbours, rho 1, mean of rows"] == 2
+    assert "crt" not in measured
     base = next(row for row in rows if row["method"] == "base")
     assert base["mean"]["overall"] > 30  # by chance 10
     assert len(list(long_tail.table(rows))) == len(rows) + 2
@@ -123,6 +124,27 @@ def test_pictures__from_files_to_tables_and_claims(
 
     again = recipe.stored(tmp_path)
     assert np.array_equal(again.pool.array(), problem.pool.array())
+
+
+@pytest.mark.parametrize("kind", ["alphanet", "alphanet-lda", "random neighbours"])
+def test_grown__chooses_what_training_with_validation_keeps(
+    evidence: dict[str, ModuleType], kind: str
+) -> None:
+    problem, long_tail = evidence["problems"].digits(), evidence["long_tail"]
+    settings = replace(long_tail.KINDS[kind], rhos=(0.5, 2.0), seeds=(0, 1))
+    grown = long_tail.Grown.of(problem, settings, k=3)
+    for val, test in problem.splits(2):
+        trials, right = grown.chosen(val)
+        wanted = long_tail.trained(problem, problem.part(val), settings, 3)
+        assert [one.epoch for one in trials.records] == [one.epoch for one in wanted.records]
+        np.testing.assert_array_equal(trials.alphas, wanted.alphas)
+        np.testing.assert_array_equal(trials.biases, wanted.biases)
+        if wanted.own is not None:
+            np.testing.assert_array_equal(trials.own.alphas, wanted.own.alphas)
+        one = long_tail.combinations(trials, ensemble="single")[0]
+        head = long_tail.corrected(problem.head, problem.classes, one)
+        there = problem.part(test)
+        assert (head.predict(there.array()) == there.labels).mean() == right[0, test].mean()
 
 
 @pytest.mark.slow
