@@ -85,7 +85,7 @@ def _rows(data: FitData, rate: float, steps: int) -> FloatArray:
     shots = Shots.of(data)
     base, few = data.classes.base, data.classes.few
     model = Generator(torch.from_numpy(data.head.weight[base]))
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     rng = np.random.default_rng(data.seed)
     for _ in range(steps):
         loss = _episode(model, data, shots, rng)

@@ -87,7 +87,7 @@ def _train(
     """Train the blocks from ``first`` on with rows of 2^first samples."""
     base, targets = data.classes.base, shots.standard(shots.targets)
     parameters = [p for block in list(chain.blocks)[first:] for p in block.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    optimiser = torch.optim.Adam(parameters, lr=1e-3, fused=True)
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
