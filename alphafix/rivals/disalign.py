@@ -70,10 +70,7 @@ def disalign(data: FitData) -> Fitted:
 
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
     """
-    weights = class_weights(torch.from_numpy(data.counts).float())
-    model = DisAlign(data, len(RATES))
-    loss = side_by_side(partial(functional.cross_entropy, weight=weights), len(RATES))
-    sgd(list(model.parameters()), lambda x, y: loss(model(x), y), data, RECIPE, RATES)
+    model = data.once(("disalign",), partial(_trained, data))
     found = []
     for place, rate in enumerate(RATES):
         one = DisAlign(data)
@@ -82,3 +79,12 @@ def disalign(data: FitData) -> Fitted:
         if all(bool(torch.isfinite(p).all()) for p in one.parameters()):
             found.append(Fitted("disalign", one.logits, {"lr": rate}, data.validate(one.logits)))
     return max(found, key=lambda one: np.nan_to_num(one.val["overall"] or 0.0))
+
+
+def _trained(data: FitData) -> DisAlign:
+    """The alignments with all learning rates, side by side."""
+    weights = class_weights(torch.from_numpy(data.counts).float())
+    model = DisAlign(data, len(RATES))
+    loss = side_by_side(partial(functional.cross_entropy, weight=weights), len(RATES))
+    sgd(list(model.parameters()), lambda x, y: loss(model(x), y), data, RECIPE, RATES)
+    return model

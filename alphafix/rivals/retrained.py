@@ -149,7 +149,8 @@ def retrain(data: FitData, *, name: str, training: HeadTraining | None = None) -
     how = RETRAINED[name]
     if training is not None:
         how = replace(how, training=training)
-    (rows, biases), rate = best_head(data, _train(data, how, RATES))
+    heads = data.once((name, how.training), partial(_train, data, how, RATES))
+    (rows, biases), rate = best_head(data, heads)
     return linear(name, data, rows, biases, settings={"lr": rate})
 
 
@@ -191,10 +192,21 @@ def weight_balancing(data: FitData) -> Fitted:
 
     Alshammari et al. 2022, section 4 (stage 2; its stage 1 changes the backbone).
     """
-    weights = class_balanced_weights(torch.from_numpy(data.counts))
     norms = np.linalg.norm(data.head.weight * data.head.scale, axis=1)
     radii = [float(norms.min() + threshold * np.ptp(norms)) for threshold in THRESHOLDS]
-    # All radii with all rates side by side, the rates of one radius after those of another.
+    arrays = data.once(("weight-balancing",), partial(_train_in_balls, data, radii))
+    found = []
+    for place, radius in enumerate(radii):
+        mine = arrays[place * len(SMALL_RATES) : (place + 1) * len(SMALL_RATES)]
+        (rows, biases), rate = best_head(data, mine, SMALL_RATES)
+        settings = {"lr": rate, "radius": radius}
+        found.append(linear("weight-balancing", data, rows, biases, settings=settings))
+    return max(found, key=lambda one: one.val["overall"] or 0.0)
+
+
+def _train_in_balls(data: FitData, radii: Sequence[float]) -> list[HeadArrays]:
+    """Heads of all radii with all of `SMALL_RATES`, the rates of one radius after another's."""
+    weights = class_balanced_weights(torch.from_numpy(data.counts))
     rates, heads = SMALL_RATES * len(radii), len(SMALL_RATES) * len(radii)
     weight, bias = base_parameters(data, heads)
     balls = torch.tensor(radii).repeat_interleave(len(weight) // len(radii))[:, None]
@@ -207,13 +219,7 @@ def weight_balancing(data: FitData) -> Fitted:
         rates,
         after_epoch=lambda: project(weight, balls),
     )
-    arrays, found = apart(as_arrays(weight, bias), heads), []
-    for place, radius in enumerate(radii):
-        mine = arrays[place * len(SMALL_RATES) : (place + 1) * len(SMALL_RATES)]
-        (rows, biases), rate = best_head(data, mine, SMALL_RATES)
-        settings = {"lr": rate, "radius": radius}
-        found.append(linear("weight-balancing", data, rows, biases, settings=settings))
-    return max(found, key=lambda one: one.val["overall"] or 0.0)
+    return apart(as_arrays(weight, bias), heads)
 
 
 def project(weight: Tensor, radius: float | Tensor) -> None:

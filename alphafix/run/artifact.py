@@ -28,6 +28,7 @@ from alphafix.files import (
     read_object,
     remove_temporary,
     settle,
+    together,
     write_json,
 )
 from alphafix.reading.boundary import reading
@@ -43,6 +44,7 @@ class State(Enum):
     """Whether a result is there as a command would make it."""
 
     CURRENT = "up to date"
+    UNFINISHED = "to finish"  # up to date, but what goes with it is not there, or left over
     MISSING = "to do"
     OTHER = "made otherwise"
 
@@ -225,9 +227,10 @@ class Artifact:
         if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
             return
         places = {file.resolve() for file in files}
-        for file, known in read_outputs(self.path).items():
-            if file.resolve() in places and file.is_file() and fingerprint(file) == known:
-                file.unlink()
+        with together(files):
+            for file, known in read_outputs(self.path).items():
+                if file.resolve() in places and file.is_file() and fingerprint(file) == known:
+                    file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
         """The plan that was begun here, or None."""

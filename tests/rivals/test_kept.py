@@ -147,7 +147,8 @@ def test_workers__methods_side_by_side_are_those_one_after_another(data: FitData
 
 
 def test_whole__parts_in_any_order_fill_one_bar() -> None:
-    moved, named = [], []
+    moved: list[int] = []
+    named: list[str] = []
 
     def progress(what: str, total: int | None) -> Any:
         named.append(what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 from alphafix.rivals.data import FitData, Fitted, linear
 from alphafix.rivals.few_shot.shots import draw_each
 from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
 from alphafix.values.labels import ByClass
 
 STEPS = 600
@@ -72,6 +74,16 @@ def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
     paper; its stage 1 trains the backbone). The length of a feature is common to all classes,
     so that normalised rows rank as the cosine classifier does: a linear head without bias.
     """
+    rows = data.once(("fslwf", steps), partial(_rows, data, steps))
+    found = [
+        linear("fslwf", data, one, np.zeros(len(one)), settings={"lr": rate})
+        for one, rate in zip(rows, RATES, strict=True)
+    ]
+    return max(found, key=lambda one: one.val["overall"] or 0.0)
+
+
+def _rows(data: FitData, steps: int) -> list[FloatArray]:
+    """All rows, with each of `RATES`."""
     base, rng = data.classes.base, np.random.default_rng(data.seed)
     groups = ByClass.of(data.labels, len(data.classes))
     models = [Generator(torch.from_numpy(data.head.weight[base])) for _ in RATES]
@@ -81,19 +93,18 @@ def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
         episode = Episode.drawn(data, groups, rng)
         for model, optimiser in zip(models, optimisers, strict=True):
             optimiser.step(episode.loss(model))
-    found = [_head(model, rate, data, groups) for model, rate in zip(models, RATES, strict=True)]
-    return max(found, key=lambda one: one.val["overall"] or 0.0)
+    return [_made(model, data, groups) for model in models]
 
 
-def _head(model: Generator, rate: float, data: FitData, groups: ByClass) -> Fitted:
-    """The head of all classes that a trained generator makes."""
+def _made(model: Generator, data: FitData, groups: ByClass) -> FloatArray:
+    """The rows of all classes that a trained generator makes, C x D."""
     rows = torch.zeros(len(data.classes), data.head.width)
     with torch.no_grad():
         rows[data.classes.base] = model.base_rows
         for label in data.classes.few.tolist():
             rows[label] = model(torch.from_numpy(data.features[groups.samples(label)]))
-        rows = model.tau * functional.normalize(rows)
-    return linear("fslwf", data, rows.numpy(), np.zeros(len(rows)), settings={"lr": rate})
+        made: FloatArray = (model.tau * functional.normalize(rows)).numpy()
+    return made
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from alphafix.rivals.few_shot.mappings import Mappings
 from alphafix.rivals.few_shot.model_regression import objective
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
 
 STEPS = 300
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -50,6 +52,25 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
     own row; lambda is chosen on validation. Base rows do not change.
     """
+    found, blocks = data.once(("metamodelnet", steps), partial(_rows, data, steps))
+    return Offered.of(
+        data,
+        [
+            linear(
+                "metamodelnet",
+                data,
+                values[:, :-1],
+                values[:, -1],
+                classes=data.classes.few,
+                settings={"task_weight": weight, "blocks": blocks},
+            )
+            for weight, values in zip(TASK_WEIGHTS, found, strict=True)
+        ],
+    )
+
+
+def _rows(data: FitData, steps: int) -> tuple[FloatArray, int]:
+    """Few-split rows with their biases, with each of `TASK_WEIGHTS`, and the number of blocks."""
     few, shots = data.classes.few, Shots.of(data)
     entries = np.array([entry(int(count)) for count in data.counts[few]])
     blocks = int(entries.max()) + 1
@@ -63,20 +84,8 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
         for start in np.unique(entries).tolist():
             mine = torch.from_numpy(entries == start)
             mapped[:, mine] = chains(rows[mine], start)
-    return Offered.of(
-        data,
-        [
-            linear(
-                "metamodelnet",
-                data,
-                values[:, :-1],
-                values[:, -1],
-                classes=few,
-                settings={"task_weight": weight, "blocks": blocks},
-            )
-            for weight, values in zip(TASK_WEIGHTS, shots.original(mapped).numpy(), strict=True)
-        ],
-    )
+    found: FloatArray = shots.original(mapped).numpy()
+    return found, blocks
 
 
 def _train(

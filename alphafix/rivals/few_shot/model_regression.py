@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from alphafix.rivals.data import FitData, Offered, linear
 from alphafix.rivals.few_shot.mappings import Mappings
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
 from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
 
 STEPS = 1000
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -23,6 +26,25 @@ def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     hinge loss is for one-against-all classifiers). lambda is chosen on validation. Base rows
     do not change.
     """
+    found = data.once(("model-regression", steps), partial(_rows, data, steps))
+    return Offered.of(
+        data,
+        [
+            linear(
+                "model-regression",
+                data,
+                values[:, :-1],
+                values[:, -1],
+                classes=data.classes.few,
+                settings={"task_weight": weight},
+            )
+            for weight, values in zip(TASK_WEIGHTS, found, strict=True)
+        ],
+    )
+
+
+def _rows(data: FitData, steps: int) -> FloatArray:
+    """Few-split rows with their biases, F x (D + 1), with each of `TASK_WEIGHTS`."""
     shots, rng = Shots.of(data), np.random.default_rng(data.seed)
     weights = torch.tensor(TASK_WEIGHTS)
     models = Mappings(_network(shots.targets.shape[1], data.seed), len(weights))
@@ -39,21 +61,8 @@ def model_regression(data: FitData, steps: int = STEPS) -> Offered:
         loss = objective(rows, targets[places], task_loss, weights)
         optimiser.step(loss.sum())
     with torch.no_grad():
-        found = shots.original(models(shots.standard(shots.few_rows()))).numpy()
-    return Offered.of(
-        data,
-        [
-            linear(
-                "model-regression",
-                data,
-                rows[:, :-1],
-                rows[:, -1],
-                classes=few,
-                settings={"task_weight": weight},
-            )
-            for weight, rows in zip(TASK_WEIGHTS, found, strict=True)
-        ],
-    )
+        found: FloatArray = shots.original(models(shots.standard(shots.few_rows()))).numpy()
+    return found
 
 
 def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float | Tensor) -> Tensor:
