@@ -14,12 +14,15 @@ from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import LINEAR_METHODS, RIVALS
+from alphafix.rivals import COMPARED, LINEAR_METHODS, RIVALS
 from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
 from alphafix.values.correction import Chosen, Correction
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
+
+UNASKED = tuple(name for name in LINEAR_METHODS if name in COMPARED)
+"""The linear ones among what is compared unasked."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def fit_auto(
     data: FitData,
     *,
     extra: Sequence[Offered] = (),
-    methods: Sequence[str] = LINEAR_METHODS,
+    methods: Sequence[str] = UNASKED,
     progress: Progress = silent,
 ) -> Correction:
     """Fit all linear methods and return the best correction that keeps the limits.
@@ -126,7 +129,7 @@ def fit_auto(
         data: What to fit on, with the user's limits.
         extra: More methods to choose from (AlphaNet, say, from `alphafix.rivals.alphanet`), which
             come first, so that they win a tie.
-        methods: Names of the methods to fit.
+        methods: Names of the methods to fit; by default all that are compared unasked.
         progress: Told each method.
 
     Returns:

@@ -24,7 +24,7 @@ from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import RIVALS, alphanet
+from alphafix.rivals import COMPARED, RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted, Offered, choose
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
@@ -131,7 +131,7 @@ def compare(
     data = FitData(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed
     )
-    names = settings.methods or tuple(RIVALS)
+    names = settings.methods or COMPARED
     with Whole(progress, "compare", _costs(settings, names, data)) as whole:
         work = _Comparing(data, test, given.neighbours, settings, whole)
         work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)
