@@ -139,7 +139,7 @@ RIVALS: Mapping[str, Rival] = {
         Rival(
             "model-regression",
             "Wang and Hebert 2016",
-            "few_shot.model_regression:model_regression",
+            "few_shot.model_regression_svm:model_regression_svm",
             trains=True,
             compared=False,
             cost=65,
@@ -147,14 +147,14 @@ RIVALS: Mapping[str, Rival] = {
         Rival(
             "model-regression-lda",
             "Wang and Hebert 2016, and this project",
-            "few_shot.model_regression_lda:model_regression_lda",
+            "few_shot.model_regression:model_regression",
             trains=True,
             cost=90,
         ),
         Rival(
             "metamodelnet",
             "Wang, Ramanan and Hebert 2017",
-            "few_shot.metamodelnet:metamodelnet",
+            "few_shot.metamodelnet_normalised:metamodelnet_normalised",
             trains=True,
             compared=False,
             cost=115,
@@ -163,7 +163,6 @@ RIVALS: Mapping[str, Rival] = {
             "metamodelnet-plain",
             "Wang, Ramanan and Hebert 2017, and this project",
             "few_shot.metamodelnet:metamodelnet",
-            {"normalise": False},
             trains=True,
             cost=115,
         ),

@@ -14,8 +14,10 @@ import torch
 
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.rivals import RIVALS
-from alphafix.rivals.few_shot.metamodelnet import Chain, entry
-from alphafix.rivals.few_shot.model_regression import Pairs, hinge_loss, network, objective
+from alphafix.rivals.few_shot.metamodelnet import entry
+from alphafix.rivals.few_shot.metamodelnet_normalised import NormalisedChain
+from alphafix.rivals.few_shot.model_regression import objective
+from alphafix.rivals.few_shot.model_regression_svm import Pairs, hinge_loss, network
 from alphafix.rivals.few_shot.shots import Shots
 from alphafix.rivals.few_shot.svm import support_vector_rows
 from alphafix.values.head import Head
@@ -99,22 +101,22 @@ def test_model_regression_lda__learns_the_identity_where_it_is_the_answer() -> N
 def test_metamodelnet__entries_and_untrained_chain() -> None:
     assert [entry(n) for n in (1, 2, 3, 4, 19)] == [0, 1, 1, 2, 4]
     rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Chain(5, 4).eval()(rows, 1), rows)
+    assert torch.equal(NormalisedChain(5, 4).eval()(rows, 1), rows)
     data = small_data()
     found = RIVALS["metamodelnet"].fit(data, steps=0).correction
     assert found is not None
     expected = Shots.of(data).few_rows().numpy()
     assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)
     with torch.no_grad():
-        chain = Chain(5, 2).eval()
+        chain = NormalisedChain(5, 2).eval()
         list(chain.blocks)[1].bias.fill_(1.0)  # type: ignore[operator]
     assert torch.equal(chain(rows, 0), rows + 1)
     assert torch.equal(chain(rows, 1), rows + 1)
 
 
-def chain() -> Chain:
+def chain() -> NormalisedChain:
     """Two blocks for rows of two numbers."""
-    made = Chain(2, 2)
+    made = NormalisedChain(2, 2)
     weights = [[[0.5, -1.0], [0.25, 0.75]], [[-0.2, 0.4], [1.0, 0.1]]]
     for block, weight, bias in zip(made.blocks, weights, [[0.1, -0.2], [0.0, 0.3]], strict=True):
         assert isinstance(block, torch.nn.Linear)
