@@ -26,7 +26,7 @@ from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import RIVALS, Rival, alphanet
+from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
 from alphafix.rivals.budget import Budget, OutOfTime
 from alphafix.rivals.data import FitData, Fitted, Offered, choose
 from alphafix.rivals.kept import FinishedMethods, offer
@@ -144,7 +144,7 @@ def compare(
     data = FitData(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
-    names = settings.methods or tuple(RIVALS)
+    names = settings.methods or COMPARED
     with Whole(progress, "compare", _costs(settings, names, data)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
         with Workers(budget) as workers:
@@ -175,11 +175,10 @@ def compare(
         by_k=made.by_k,
         steered=steered(
             test,
-            work.methods,
-            work.fitted,
+            list(zip(work.methods, work.fitted, strict=True)),
             best_first(rows, roles),
-            fitting.options,
-            data.classes.few,
+            options=fitting.options,
+            few=data.classes.few,
         ),
         left_out=tuple(made.left_out),
     )

@@ -24,7 +24,7 @@ from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
 from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.limits import Limits
-from alphafix.rivals import LINEAR_METHODS
+from alphafix.rivals import AUTO_METHODS
 from alphafix.rivals.correct import correct
 from alphafix.rivals.kept import FinishedMethods
 from alphafix.run.artifact import State
@@ -111,7 +111,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         options.method,
         given,
         settings,
-        methods=options.methods or ("alphanet", *LINEAR_METHODS),
+        methods=options.methods or ("alphanet", *AUTO_METHODS),
         seconds=options.time,
         keep=keep,
         finished=finished,
