@@ -157,6 +157,11 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
     "npz: objects": ("a.npz", hostile.npz(hostile.npy("(2,)", "|O")), values),
     "npz: 300 MB in 1.4 MB": ("a.npz", hostile.zip_bomb, values),
     "parquet: 40 million values": ("a.parquet", hostile.repeated, values),
+    "parquet: 2^30 values": ("a.parquet", hostile.MANY_VALUES, values),
+    "parquet: 2^30 values, and 9 are said": ("a.parquet", hostile.DENIED_VALUES, values),
+    "parquet: one id of a MB for all": ("a.parquet", hostile.long_ids, values),
+    "parquet: columns within columns": ("a.parquet", hostile.DEEP_COLUMNS, values),
+    "parquet: pages of nothing": ("a.parquet", hostile.MANY_PAGES, values),
     "parquet: lists of several lengths": (
         "a.parquet",
         hostile.parquet(features=[[1.0], [1.0, 2.0, 3.0]], label=[0, 1]),
