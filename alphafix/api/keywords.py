@@ -117,6 +117,7 @@ class PatchKeywords(StageKeywords, total=False):
     delta: bool
     apply: str | Path | None
     card: str | Path | None
+    base_model: str | None
     dry_run: bool
     direction_only: bool
     verify: Literal["full", "rows"] | None

@@ -101,12 +101,13 @@ class Artifact:
             return State.OTHER
         return State.CURRENT if _as_recorded(self.path) else State.MISSING
 
-    def check(self, *, overwrite: bool, where: str = "run") -> bool:
+    def check(self, *, overwrite: bool, where: str = "run", todo: str | None = None) -> bool:
         """Whether there is nothing to do; otherwise make sure that there may be.
 
         Args:
             overwrite: Whether what was made otherwise may be replaced.
             where: The option that names another place, for the message.
+            todo: What to do where the result was made otherwise, if that is something else.
 
         Raises:
             TargetExistsError: If the result, or a part of it, was made otherwise and
@@ -127,7 +128,8 @@ class Artifact:
                     "from other inputs",
                     got=difference(earlier, self.plan),
                     expected="no result yet, or one that is up to date",
-                    todo=f"give {option('overwrite', True)} to replace it, or {option(where)} for "
+                    todo=todo
+                    or f"give {option('overwrite', True)} to replace it, or {option(where)} for "
                     "another place",
                 )
         return False

@@ -155,9 +155,9 @@ def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
     if run is not None:
         recorded = placed(run, options, recorded)
     if options.model is not None:
-        from alphafix.checkpoints import open_checkpoint
+        from alphafix.checkpoints.formats.opening import sha256_of
 
-        recorded["model_sha256"] = open_checkpoint(options.model).sha256()
+        recorded["model_sha256"] = sha256_of(options.model)
     return Provenance("evaluate", recorded, inputs)
 
 
