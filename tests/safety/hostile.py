@@ -114,6 +114,11 @@ MEMO = b"\x80\x02}r\xff\xff\xff\x7f."
 LONG = b"\x80\x02\x8d" + struct.pack("<Q", 1 << 40) + b"."
 BYTEARRAY = b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"."
 LENGTH = b"\x80\x02ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R."
+SHAPE = b"\x80\x02ctorch\nFloatTensor\nctorch\nSize\nJ\xff\xff\xff\x7f\x85\x85R\x85R."
+TYPED = (
+    b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nTensor\nctorch\nTensor\n"
+    b"J\xff\xff\xff\x7f\x85}tR."
+)
 GREEDY_LIST = b"\x80\x03cbuiltins\nlist\ncbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R\x85R."
 ZEROS = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
 

@@ -88,6 +88,8 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
     "torch: long buffer": ("a.pth", hostile.torch_zip(hostile.BYTEARRAY), open_checkpoint),
     "torch: memo index, legacy": ("a.pth", hostile.data(hostile.MEMO), open_checkpoint),
     "torch: tensor of a length": ("a.pth", hostile.torch_zip(hostile.LENGTH), load_torch),
+    "torch: tensor of a shape": ("a.pth", hostile.torch_zip(hostile.SHAPE), load_torch),
+    "torch: tensor of a type": ("a.pth", hostile.torch_zip(hostile.TYPED), load_torch),
     "torch: tensor beyond its numbers": ("a.pth", hostile.larger, load_torch),
     "torch: shared lists, loaded": ("a.pth", hostile.torch_zip(hostile.LISTS), load_torch),
     "train-oltr: bytes of a length": ("a.pt", hostile.torch_zip(hostile.ZEROS), read_checkpoint),
