@@ -63,6 +63,13 @@ def store_artifact(folder: Path, plan: Plan) -> Artifact:
     )
 
 
+def made_with(store: FeatureStore) -> dict[str, Any]:
+    """The options that features were extracted with, as their manifest has them; {} if unsaid."""
+    with reading(store.folder / MANIFEST, "a feature manifest", todo="extract again"):
+        plan = typed(dict[str, Any], store.info.get("provenance") or {}, "provenance")
+        return typed(dict[str, Any], plan.get("options") or {}, "options")
+
+
 @dataclass(frozen=True)
 class _Manifest:
     """What is read of a manifest, beside what it is only told."""
