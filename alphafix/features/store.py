@@ -64,10 +64,11 @@ def store_artifact(folder: Path, plan: Plan) -> Artifact:
 
 
 def made_with(store: FeatureStore) -> dict[str, Any]:
-    """The options that features were extracted with, as their manifest has them; {} if unsaid."""
+    """How features were made: the options in their manifest, and the hash of their statistics."""
     with reading(store.folder / MANIFEST, "a feature manifest", todo="extract again"):
         plan = typed(dict[str, Any], store.info.get("provenance") or {}, "provenance")
-        return typed(dict[str, Any], plan.get("options") or {}, "options")
+        options = typed(dict[str, Any], plan.get("options") or {}, "options")
+    return {**options, "statistics_sha256": store.info.get("statistics_sha256")}
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Any
 
 from alphafix.errors import call, option
-from alphafix.metrics.doubts import Hits
+from alphafix.features.store import FeatureStore, made_with
+from alphafix.metrics.doubts import Hits, chance_doubts
+from alphafix.run.directory import Run
 
 # One-sided 95%: how much less right a head must be on samples that it was not trained on, in
 # standard errors, to be believed that it was not.
 _LOWER = 1.645
 
 Made = Mapping[str, Any]
-"""The options that the features of a split were extracted with, as their manifest has them."""
+"""How the features of a split were made, as `made_with` gives it."""
+
+
+def stored_doubts(run: Run, splits: Iterable[str]) -> list[str]:
+    """What speaks against the base head, and against figures on what a run holds.
+
+    Args:
+        run: The run directory.
+        splits: Names of splits, those of which are looked at whose features are there.
+    """
+    there = [split for split in splits if run.has(run.manifest(split))]
+    stores = {split: FeatureStore.open(run.features(split)) for split in there}
+    base = hits_of(stores)
+    made = {split: made_with(store) for split, store in stores.items()}
+    return [*chance_doubts(base), *sample_doubts(made, base)]
+
+
+def hits_of(stores: Mapping[str, FeatureStore]) -> dict[str, Hits]:
+    """What the base head predicts rightly of stored features of known classes, by split."""
+    return {
+        split: Hits(hits, store.class_counts())
+        for split, store in stores.items()
+        if split != "open" and (hits := store.class_hits()) is not None
+    }
 
 
 def sample_doubts(made: Mapping[str, Made], base: Mapping[str, Hits]) -> list[str]:
@@ -36,10 +61,10 @@ def sample_doubts(made: Mapping[str, Made], base: Mapping[str, Hits]) -> list[st
             f"{option('holdout_head', 'crt')} of {call('train')}"
         )
     for one, other in itertools.combinations(made, 2):
-        data = made[one].get("data_sha256")
-        if data is not None and data == made[other].get("data_sha256"):
+        sums = made[one].get("statistics_sha256")
+        if sums is not None and sums == made[other].get("statistics_sha256"):
             found.append(
-                f"{one} and {other} hold the same images: what is chosen on one of them looks "
+                f"{one} and {other} hold the same samples: what is chosen on one of them looks "
                 "better on the other than it is"
             )
     limit = made.get("train", {}).get("limit")

@@ -227,7 +227,7 @@ def test_extract__figures_that_are_not_what_they_seem_are_told(tmp_path: Path) -
     write_pictures(tmp_path / "data/val", SIX, 3)
     (tmp_path / "data/test").symlink_to("val")
     found = run(tmp_path / "a", tmp_path / "data", "--few-below", "5")
-    assert ["val and test hold the same images" in doubt for doubt in found["doubts"]] == [True]
+    assert ["val and test hold the same samples" in doubt for doubt in found["doubts"]] == [True]
     found = run(tmp_path / "b", tmp_path / "data", "--few-below", "5", "--limit", "12")
     assert "few, medium and many are counted of 12 training images alone" in found["doubts"][-1]
 

@@ -35,7 +35,7 @@ from alphafix.images.spec import Details, open_data, resolved
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
 from alphafix.metrics.doubts import Hits, doubts
-from alphafix.metrics.samples import sample_doubts
+from alphafix.metrics.samples import hits_of, sample_doubts
 from alphafix.models.arguments import arguments
 from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
@@ -515,11 +515,7 @@ def _keep_embedding(run: Run, backbone: str) -> None:
 def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
     stores = {split: FeatureStore.open(run.features(split)) for split in splits}
     classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
-    base = {
-        split: Hits(hits, store.class_counts())
-        for split, store in stores.items()
-        if split != "open" and (hits := store.class_hits()) is not None
-    }
+    base = hits_of(stores)
     means = stores[next(iter(base))].class_means() if base else None
     return ExtractResult(
         classes=classes,

@@ -18,13 +18,12 @@ from alphafix.commands.command import Watch
 from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, Words, option
-from alphafix.features.store import FeatureStore, made_with
+from alphafix.features.store import FeatureStore
 from alphafix.files import digest, write_files
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
-from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.limits import Limits
-from alphafix.metrics.samples import sample_doubts
+from alphafix.metrics.samples import stored_doubts
 from alphafix.rivals.correct import correct
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
@@ -125,21 +124,12 @@ def _tell(moved: Correction) -> None:
 
 
 def _warn(run: Run, *, held_out: bool) -> None:
-    """Say what speaks against the base head, or against validation that is not held out.
+    """Say what speaks against the base head, or against the samples that are chosen on.
 
     Near chance training goes round in circles; on samples that the model was trained on nothing
     can be chosen.
     """
-    splits = ("train",) if held_out or not run.has(run.manifest("val")) else ("train", "val")
-    stores = {split: FeatureStore.open(run.features(split)) for split in splits}
-    base = {
-        split: Hits(hits, store.class_counts())
-        for split, store in stores.items()
-        if (hits := store.class_hits()) is not None
-    }
-    made = {split: made_with(store) for split, store in stores.items()}
-    near = chance_doubts({split: base[split] for split in base if split == "train"})
-    for doubt in (*near, *sample_doubts(made, base)):
+    for doubt in stored_doubts(run, ("train",) if held_out else ("train", "val")):
         logger.warning("%s", Words(doubt))
 
 
