@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.metrics.bootstrap import Resampling
-from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
+from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, Row, over_seeds
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
+from alphafix.metrics.margins import Steered, margins
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
@@ -39,8 +40,14 @@ CURVE_POINTS = 200
 # others with it: for the bar.
 MEASURING, ALONE = 4.0, 2.0
 
+# Methods whose every offset is kept for the page, at most: they take 12 bytes a sample each.
+STEERED = 10
+
 # Before the name of a method with another setting than that of its own row.
 CHOICE = "chosen: "
+
+# Behind the name of AlphaNet with an offset.
+CALIBRATED = " + few-bias"
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ def compare(
         roles=roles,
         curves={"few-bias": _curve(data, test)},
         by_k=by_k,
+        steered=work.steered(rows, roles),
     )
 
 
@@ -325,6 +333,43 @@ class _Comparing:
                 trials = self._trials(how, progress)
             found[str(k)] = self._seed_figures(trials)[settings.one_rho]
         return found
+
+    def steered(self, rows: Sequence[Row], roles: Mapping[str, str]) -> tuple[Steered, ...]:
+        """The methods that `alphafix train` can make again, with all their offsets.
+
+        Those that the verdict speaks of come first, then those that nothing dominates.
+        """
+        found = {}
+        for method, fitted in zip(self.methods, self.fitted, strict=True):
+            train = self._train(method)
+            # A few-bias moves the base head itself, which is at hand wherever there is a page.
+            if train is not None and method.name != "few-bias":
+                found[method.name] = (fitted, train)
+        chosen = [name.removeprefix(CHOICE).removesuffix(CALIBRATED) for name in roles.values()]
+        free = [row.method.name for row in rows if not row.dominated_by]
+        names = [name for name in dict.fromkeys([*chosen, *free, *found]) if name in found]
+        kept = [found[name] for name in names[:STEERED]]
+        measured = margins(self.test, [one.logits for one, _ in kept], self.data.classes.few)
+        return tuple(
+            Steered(one.method, its, float(one.settings.get("offset", 0.0)), train)
+            for (one, train), its in zip(kept, measured, strict=True)
+        )
+
+    def _train(self, method: Method) -> dict[str, Any] | None:
+        """The options of `alphafix train` that make a row again; None where there are none."""
+        settings, limits = self.settings, self.settings.limits
+        first = {"seed": settings.seed} if settings.seed else {}
+        if method.family in ("alphanet", "random"):
+            trials = {"rho": method.settings["rho"], "seeds": settings.seeds, **first}
+            pool = {"pool": WIDER_POOL} if "pool" in method.settings else {}
+            metric = {"metric": "random"} if method.family == "random" else {}
+            if not metric and self.neighbours.metric != "euclidean":
+                metric = {"metric": "euclidean"}
+            return {**trials, **pool, **metric, "device": "cpu"}
+        if method.linear and method.family in ("simple", "trained"):
+            drop = {"max_overall_drop": limits.max_overall_drop, "confidence": limits.confidence}
+            return {"method": method.name, **drop, **first}
+        return None
 
     def _trials(self, settings: FitSettings, progress: Progress) -> Trials:
         data = self.data

