@@ -31,6 +31,8 @@ from tests.common import Problem, make_problem, write_run
 from tests.evaluation.problems import corrected_run
 from tests.stages import compare, find_neighbors, report, train
 
+pytestmark = pytest.mark.slow  # the page and its figures, which most of these share
+
 EVIL = "<script>alert(1)</script>"
 
 
