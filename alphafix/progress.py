@@ -49,14 +49,15 @@ class Whole:
         self._stack.close()
 
     @contextlib.contextmanager
-    def part(self, what: str) -> Iterator[Progress]:
+    def part(self, what: str, *, moved_by: str = "training") -> Iterator[Progress]:
         """Do the next part.
 
         Args:
             what: What it is called.
+            moved_by: Which work within it moves the bar.
 
         Yields:
-            Who is told of the work within it: what of it is called "training" moves the bar.
+            Who is told of the work within it.
         """
         before, self._begun = sum(self._costs[: self._begun]), self._begun + 1
         after, number = sum(self._costs[: self._begun]), self._begun
@@ -68,7 +69,7 @@ class Whole:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                if total and name == "training":
+                if total and name == moved_by:
                     self._reach(before + (after - before) * min(done / total, 1.0))
 
             yield advance

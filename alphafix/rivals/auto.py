@@ -21,6 +21,9 @@ from alphafix.values.correction import Chosen, Correction
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
 
+# What the work of `fit_auto` is called.
+FITTING = "fitting methods"
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -113,6 +116,11 @@ def describe(data: FitData, outcome: Outcome) -> AutoChoice:
     )
 
 
+def costs(methods: Sequence[str] = LINEAR_METHODS) -> list[float]:
+    """What fitting each takes, in times of one trial of AlphaNet."""
+    return [RIVALS[name].cost for name in methods if name in RIVALS]
+
+
 def fit_auto(
     data: FitData,
     *,
@@ -137,9 +145,7 @@ def fit_auto(
         InputError: If one of the methods is no linear head.
     """
     offered = list(extra)
-    with Whole(
-        progress, "fitting methods", [RIVALS[name].cost for name in methods if name in RIVALS]
-    ) as whole:
+    with Whole(progress, FITTING, costs(methods)) as whole:
         for name in methods:
             if not RIVALS[name].linear:
                 raise InputError(f"{name} is not a linear head", todo="leave it out of methods")

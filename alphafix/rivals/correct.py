@@ -13,9 +13,9 @@ from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, MissingStageError, call, option
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import alphanet, linear_rival
-from alphafix.rivals.auto import correction_of, fit_auto
+from alphafix.rivals.auto import FITTING, correction_of, costs, fit_auto
 from alphafix.rivals.data import FitData, choose
 from alphafix.rivals.held_out import TRAINED_ON, alphanet_on_refitted, choose_on_refitted
 from alphafix.values.correction import Correction
@@ -72,12 +72,16 @@ def correct(
     if method == "auto":
         biased = given.head.bias is not None
         wider = replace(settings, pool=WIDER_POOL)
-        ours = [
-            train_trials(given, one, keep=keep, progress=progress)
-            for one in ([settings] if settings.pool == WIDER_POOL else [settings, wider])
-        ]
-        extra = [alphanet.offer(data, trials, calibrated=biased) for trials in ours]
-        return fit_auto(data, extra=extra, progress=progress)
+        pools = [settings] if settings.pool == WIDER_POOL else [settings, wider]
+        trials = float(len(settings.rhos) * len(settings.seeds))
+        extra = []
+        with Whole(progress, "auto", [*(trials for _ in pools), sum(costs())]) as whole:
+            for one in pools:
+                with whole.part(f"AlphaNet, {one.pool}") as told:
+                    ours = train_trials(given, one, keep=keep, progress=told)
+                extra.append(alphanet.offer(data, ours, calibrated=biased))
+            with whole.part("other methods", moved_by=FITTING) as told:
+                return fit_auto(data, extra=extra, progress=told)
     with progress(method, 1) as advance:
         outcome = choose(data, [linear_rival(method).offer(data)])
         advance(1)
