@@ -74,6 +74,7 @@ _ALPHANET: dict[str, Shapes] = {
     },
     "measure": {
         "contest": {"neighbors": int64("F K"), "alphas": float32("F K"), "biases": float32("F")},
+        "trial_predictions": {"return": int64("{len(trials)} {len(store)}")},
     },
     "pool": {
         "discriminant_rows": {"return": float32("{len(classes.few)} {head.width}")},
@@ -419,7 +420,7 @@ _OLTR: dict[str, Shapes] = {
         "RideHead.forward": _DIRECT,
     },
     "routing": {
-        "Decision.forward": {
+        "Router.forward": {
             "feature": floats("B D"),
             "logits": floats("B C"),
             "return": floats("B"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +12,14 @@ import torch
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.specs import TrialSpec
 from alphafix.alphanet.task import SweepTask
-from alphafix.alphanet.training import SweepData, TrainedTrial, train_batch
+from alphafix.alphanet.training import (
+    Epoch,
+    SweepData,
+    TrainedTrial,
+    Watch,
+    train_batch,
+    unwatched,
+)
 from alphafix.files import digest
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.progress import Progress
@@ -26,7 +35,13 @@ def batches(specs: Sequence[TrialSpec], *, steps: Sequence[int], most: int) -> I
             yield mine[start : start + most]
 
 
-def run_sweep(task: SweepTask, data: SweepData, keep: Keep | None, progress: Progress) -> Trials:
+def run_sweep(
+    task: SweepTask,
+    data: SweepData,
+    keep: Keep | None,
+    progress: Progress,
+    watch: Watch = unwatched,
+) -> Trials:
     """Train all trials, batch by batch.
 
     Args:
@@ -34,6 +49,7 @@ def run_sweep(task: SweepTask, data: SweepData, keep: Keep | None, progress: Pro
         data: Samples and head, as `SweepTask.reduced` gives them.
         keep: Where each batch is kept when it is done, so that an interrupted sweep continues.
         progress: Told the number of trial steps.
+        watch: Told every epoch that may be chosen, but of trials that were kept.
     """
     steps = [trial.steps(task.hyper) for trial in task.trials]
     parts: dict[int, Trials] = {}
@@ -43,15 +59,20 @@ def run_sweep(task: SweepTask, data: SweepData, keep: Keep | None, progress: Pro
             done = None if keep is None else keep.get(key)
             if done is None:
                 mine = [task.trials[i] for i in batch]
-                done = _as_trials(
-                    task, batch, train_batch(mine, data, task.hyper, advance=advance), data
-                )
+                seen = partial(_told, batch, watch)
+                trained = train_batch(mine, data, task.hyper, advance=advance, watch=seen)
+                done = _as_trials(task, batch, trained, data)
                 if keep is not None:
                     keep.put(key, done)
             else:
                 advance(sum(steps[i] for i in batch))
             parts |= {place: done.only(row) for row, place in enumerate(batch)}
     return Trials.join([parts[place] for place in range(len(task.specs))])
+
+
+def _told(batch: Sequence[int], watch: Watch, epoch: Epoch) -> None:
+    """Tell an epoch of a trial of a batch, by its place among all trials."""
+    watch(replace(epoch, trial=batch[epoch.trial]))
 
 
 def _key(task: SweepTask, specs: Sequence[TrialSpec]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -125,6 +125,33 @@ class TrainedTrial:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """A trial after an epoch that may be chosen. Tensors are views: copy what is to be kept.
+
+    Attributes:
+        trial: Its position among the trials that were given.
+        epoch: Counted from 1.
+        alphas: float32 of shape F x K.
+        biases: float32 of shape F.
+        correct: Whether each validation sample is predicted correctly, bool, or None.
+    """
+
+    trial: int
+    epoch: int
+    alphas: Tensor
+    biases: Tensor
+    correct: Tensor | None
+
+
+Watch = Callable[[Epoch], None]
+"""Told every epoch that may be chosen."""
+
+
+def unwatched(epoch: Epoch) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True)
 class SweepData:
     """What a batch trains and is validated on.
 
@@ -148,7 +175,12 @@ class SweepData:
 
 
 def train_batch(
-    trials: Sequence[Trial], data: SweepData, hyper: Hyper, *, advance: Advance
+    trials: Sequence[Trial],
+    data: SweepData,
+    hyper: Hyper,
+    *,
+    advance: Advance,
+    watch: Watch = unwatched,
 ) -> list[TrainedTrial]:
     """Train trials with the same K together.
 
@@ -161,9 +193,14 @@ def train_batch(
         data: Samples and head.
         hyper: What they share.
         advance: Called with the number of trial steps done.
+        watch: Told every epoch that may be chosen.
     """
     order = sorted(range(len(trials)), key=lambda i: -trials[i].steps(hyper))
-    batch = _Batch([trials[i] for i in order], data, hyper)
+
+    def seen(epoch: Epoch) -> None:
+        watch(replace(epoch, trial=order[epoch.trial]))
+
+    batch = _Batch([trials[i] for i in order], data, hyper, seen)
     for step in range(batch.total_steps):
         advance(batch.step(step))
     placed = dict(zip(order, batch.results, strict=True))
@@ -173,8 +210,10 @@ def train_batch(
 class _Batch:
     """T trials, those with the most steps first, so that the active ones are a prefix."""
 
-    def __init__(self, trials: Sequence[Trial], data: SweepData, hyper: Hyper) -> None:
-        self.trials, self.data, self.hyper = trials, data, hyper
+    def __init__(
+        self, trials: Sequence[Trial], data: SweepData, hyper: Hyper, watch: Watch
+    ) -> None:
+        self.trials, self.data, self.hyper, self.watch = trials, data, hyper, watch
         self.total_steps = trials[0].steps(hyper)
         self.per_epoch = [trial.steps_per_epoch(hyper) for trial in trials]
         self.steps = [trial.steps(hyper) for trial in trials]
@@ -297,9 +336,10 @@ class _Batch:
                 val, positions.to(there), found.to(there), scaled.to(there)
             )
             share = float(correct.float().mean())
-            # Strictly greater: a tie keeps the earlier epoch.
-            if one.correct is not None and correct.sum() <= one.correct.sum():
-                return share
+        self.watch(Epoch(trial, epoch, found, biases, correct))
+        # Strictly greater: a tie keeps the earlier epoch.
+        if correct is not None and one.correct is not None and correct.sum() <= one.correct.sum():
+            return share
         one.alphas, one.biases = found.clone(), biases.clone()
         one.epoch, one.correct = epoch, correct
         return share

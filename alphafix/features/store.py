@@ -273,6 +273,14 @@ class FeatureStore(Features):
             write_tensors(path, {"covariance": found.covariance}, metadata, overwrite=True)
         return found
 
+    def require_whole(self) -> None:
+        """Compare each shard that may have changed with the hash in the manifest.
+
+        Raises:
+            FileFormatError: If one differs.
+        """
+        verify_shards(self.folder, self.shards)
+
     def verify(self) -> None:
         """Compare each shard with the hash in the manifest, whether or not that was done before.
 

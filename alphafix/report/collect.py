@@ -17,9 +17,11 @@ from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
+from alphafix.report.over_trials import over_trials
 from alphafix.report.pictures import (
     Picture,
     Series,
+    alpha_by_rho_picture,
     alpha_picture,
     class_change_picture,
     distance_picture,
@@ -65,8 +67,8 @@ def pictures(evidence: Evidence) -> list[Picture]:
             f"flows-{pool.key}",
             f"Predictions on {_POOL_WORDS[pool.key]}",
             f"Samples by prediction group, before and after, and how they move; "
-            f"{evidence.neighbours.k} nearest neighbours by class means (the paper's Figure "
-            f"{_FLOW_FIGURES[pool.key]}).",
+            f"{evidence.neighbours.k} nearest neighbours by class means (as the paper's Figure "
+            f"{_FLOW_FIGURES[pool.key]}, of the correction in use).",
             shown,
             pool.alike,
         )
@@ -82,11 +84,21 @@ def pictures(evidence: Evidence) -> list[Picture]:
     found.append(class_change_picture(classes, evidence.found.evaluation.by_class))
     if evidence.found.evaluation.open_set is not None:
         found.append(open_curve_picture(evidence.found.evaluation.open_set))
-    if evidence.found.correction.trials is not None:
-        found.append(alpha_picture(evidence.found.correction.trials))
+    found += over_trials(evidence.found, pools)
+    found += _alphas(evidence.found.correction)
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
+
+
+def _alphas(correction: Correction) -> list[Picture]:
+    """Figures A2, at the chosen rho, and A13-A15, at the chosen K."""
+    trials, chosen = correction.trials, correction.chosen
+    if trials is None:
+        return []
+    by_k, by_rho = trials.of_setting(rho=chosen.rho), trials.of_setting(k=chosen.k)
+    several = len({record.rho for record in by_rho.records}) > 1
+    return [alpha_picture(by_k), *([alpha_by_rho_picture(by_rho)] if several else [])]
 
 
 def trade_off_picture(comparison: Comparison) -> Picture:
@@ -150,7 +162,7 @@ def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
         distance_picture(
             f"accuracy-distance-{pool.key}",
             f"Base accuracy against neighbour distance: {words}",
-            f"One point a class (the paper's Figure {'A10-A12' if whole else '1c'}).",
+            f"One point a class (the paper's Figure 1c{', for all classes' if whole else ''}).",
             classes,
             pool.classes,
             pool.distances,
@@ -160,7 +172,7 @@ def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
         distance_picture(
             f"change-distance-{pool.key}",
             f"Change against neighbour distance: {words}",
-            f"One point a class (the paper's Figure {'A10-A12' if whole else '4'}).",
+            "One point a class (as the paper's Figure 4, of the correction in use).",
             classes,
             pool.classes,
             pool.distances,

@@ -74,7 +74,7 @@ def flow_picture(
         )
     )
     with canvas(figsize=(6.4, 3.6)) as (made, axes):
-        _bands(axes, counts)
+        bands(axes, counts)
     rows = [
         [GROUPS[i], GROUPS[j], int(counts[i, j])]
         for i in range(len(GROUPS))
@@ -83,7 +83,7 @@ def flow_picture(
     return Picture(name, title, caption, made, ["base", "corrected", "samples"], rows)
 
 
-def _bands(axes: Any, counts: IntArray) -> None:
+def bands(axes: Any, counts: IntArray) -> None:
     """Two stacked bars and the bands between them, in percent of the samples."""
     shares = 100 * counts / counts.sum()
     left_top = np.r_[0, np.cumsum(shares.sum(axis=1))]
@@ -155,11 +155,11 @@ def distance_picture(
                     label=name_of_tier,
                     rasterized=len(ids) > 2000,  # as vectors, thousands of points load slowly
                 )
-        _draw_fit(axes, fit)
+        draw_fit(axes, fit)
         axes.set_xlabel("mean distance to the nearest neighbours")
         axes.set_ylabel(what)
         axes.legend(fontsize=8)
-    found = "no linear fit" if fit is None else _fit_text(fit)
+    found = "no linear fit" if fit is None else fit_text(fit)
     rows = [
         [int(i), classes.names[i], float(d), float(v)]
         for i, d, v in zip(ids, distances, values, strict=True)
@@ -168,14 +168,16 @@ def distance_picture(
     return Picture(name, title, f"{caption} {found}.", made, header, rows)
 
 
-def _draw_fit(axes: Any, fit: Fit | None) -> None:
+def draw_fit(axes: Any, fit: Fit | None) -> None:
+    """The line and its band, where there is one."""
     if fit is None:
         return
     axes.plot(fit.x, fit.slope * fit.x + fit.intercept, color=OVERALL, lw=1.5)
     axes.fill_between(fit.x, fit.low, fit.high, color=OVERALL, alpha=0.15, lw=0)
 
 
-def _fit_text(fit: Fit) -> str:
+def fit_text(fit: Fit) -> str:
+    """What a caption says of it."""
     return (
         f"Linear fit with 95% bootstrap band over classes; r = {fit.r:.2f} "
         f"[{fit.r_low:.2f}, {fit.r_high:.2f}]"
@@ -261,7 +263,7 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
         "class-change",
         "Change of each class",
         "Per-class change of accuracy, sorted within each split, with split means as dashed "
-        "lines (the paper's Figures A3-A9).",
+        "lines (as the paper's Figures A3-A9, of the correction in use).",
         made,
         ["split", "class", "name", "change"],
         rows,
@@ -269,29 +271,63 @@ def class_change_picture(classes: ClassTable, results: ClassResults) -> Picture:
 
 
 def alpha_picture(trials: Trials) -> Picture:
-    """Densities of the coefficients by neighbour rank (Figures A2, A13-A15), at the largest K."""
-    alphas = trials.largest_k().alphas
-    edges = np.linspace(-1, 1, ALPHA_BINS + 1)
-    colors = (FEW, TIER_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
-    rows: list[list[Any]] = []
-    with canvas() as (made, axes):
-        for rank in range(alphas.shape[2]):
-            density, _ = np.histogram(alphas[:, :, rank], bins=edges, density=True)
-            color = colors[rank % len(colors)]
-            axes.stairs(density, edges, color=color, label=f"neighbour {rank + 1}", lw=1.3)
-            rows += [
-                [rank + 1, float(low), float(high), float(value)]
-                for low, high, value in zip(edges[:-1], edges[1:], density, strict=True)
-            ]
-        axes.set_xlabel("alpha")
-        axes.set_ylabel("density")
-        axes.legend(fontsize=8)
-    return Picture(
+    """Densities of the coefficients by neighbour rank, a panel for each K (Figure A2)."""
+    ks = sorted({record.k for record in trials.records})
+    return _densities(
         "alphas",
         "What the coefficients look like",
-        "Density of the learned coefficients by neighbour rank, pooled over few-split classes and "
-        f"{len(alphas)} trials (the paper's Figures A2, A13-A15).",
-        made,
-        ["rank", "from", "to", "density"],
-        rows,
+        f"Density of the learned coefficients by neighbour rank, pooled over few-split classes and "
+        f"{len(trials)} trials, for each number of neighbours (the paper's Figure A2).",
+        {f"{k} neighbours": trials.of_setting(k=k) for k in ks},
     )
+
+
+def alpha_by_rho_picture(trials: Trials) -> Picture:
+    """The same with a panel for each rho (Figures A13-A15)."""
+    rhos = sorted({record.rho for record in trials.records})
+    return _densities(
+        "alphas-rho",
+        "What the coefficients look like for each rho",
+        f"Density of the learned coefficients by neighbour rank, pooled over few-split classes and "
+        f"{len(trials)} trials, for each rho (the paper's Figures A13-A15).",
+        {f"rho {rho:g}": trials.of_setting(rho=rho) for rho in rhos},
+    )
+
+
+# Panels side by side.
+_COLUMNS = 4
+
+
+def _densities(name: str, title: str, caption: str, panels: dict[str, Trials]) -> Picture:
+    edges = np.linspace(-1, 1, ALPHA_BINS + 1)
+    colors = (FEW, TIER_COLORS["medium"], MANY, ACCENT, SKY, OVERALL, NEUTRAL)
+    columns = min(len(panels), _COLUMNS)
+    lines = -(-len(panels) // columns)
+    size = (6.4, 4.0) if len(panels) == 1 else (2.4 * columns + 1.2, 2.2 * lines + 0.6)
+    rows: list[list[Any]] = []
+    with canvas(figsize=size, nrows=lines, ncols=columns, squeeze=False, sharex=True) as (
+        made,
+        axes,
+    ):
+        for place, (label, trials) in zip(axes.flat, panels.items(), strict=False):
+            alphas = trials.alphas
+            for rank in range(alphas.shape[2]):
+                density, _ = np.histogram(alphas[:, :, rank], bins=edges, density=True)
+                color = colors[rank % len(colors)]
+                place.stairs(density, edges, color=color, label=f"neighbour {rank + 1}", lw=1.3)
+                rows += [
+                    [label, rank + 1, float(low), float(high), float(value)]
+                    for low, high, value in zip(edges[:-1], edges[1:], density, strict=True)
+                ]
+            place.set_title(label, fontsize=9)
+            place.set_xlabel("alpha")
+        for place in axes.flat[len(panels) :]:
+            place.set_axis_off()
+        axes[0, 0].set_ylabel("density")
+        most = max(range(len(panels)), key=lambda i: list(panels.values())[i].alphas.shape[2])
+        handles, labels = axes.flat[most].get_legend_handles_labels()
+        if len(panels) == 1:
+            axes[0, 0].legend(handles, labels, fontsize=8)
+        else:
+            made.legend(handles, labels, fontsize=8, loc="outside right center")
+    return Picture(name, title, caption, made, ["panel", "rank", "from", "to", "density"], rows)

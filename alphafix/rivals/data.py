@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,29 @@ from alphafix.values.head import Head
 # Samples whose C logits are held at a time when a setting is tried on validation.
 CHUNK = 4096
 
+T = TypeVar("T")
+
+
+class Trainings:
+    """What was trained on some training samples, kept.
+
+    Validation samples only choose among heads that were trained with several settings. So for
+    other validation samples, or other limits, nothing is trained again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = {}
+
+    def once(self, data: FitData, key: tuple[object, ...], train: Callable[[], T]) -> T:
+        """What ``train`` gave for the same training samples, head, classes, seed and key."""
+        given, place = (data.train, data.head, data.classes), (*key, data.seed)
+        before, found = self._known.get(place, ((None,) * len(given), None))
+        if any(one is not other for one, other in zip(given, before, strict=True)):
+            found = train()
+            self._known[place] = given, found
+        kept: T = found
+        return kept
+
 
 @dataclass(frozen=True)
 class FitData:
@@ -37,6 +60,7 @@ class FitData:
         classes: The class table.
         limits: What a method with a knob between few and base classes may cost.
         seed: Seed of everything random.
+        trainings: Where trained heads are kept, for other validation samples; None: nowhere.
     """
 
     train: Features
@@ -45,6 +69,16 @@ class FitData:
     classes: ClassTable
     limits: Limits = DEFAULT_LIMITS
     seed: int = 0
+    trainings: Trainings | None = field(default=None, repr=False, compare=False)
+
+    def once(self, key: tuple[object, ...], train: Callable[[], T]) -> T:
+        """What ``train`` gives without looking at validation; trained once where that is kept.
+
+        Args:
+            key: Tells the method and its settings.
+            train: Trains a head.
+        """
+        return train() if self.trainings is None else self.trainings.once(self, key, train)
 
     @cached_property
     def features(self) -> FloatArray:

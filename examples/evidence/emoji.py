@@ -90,4 +90,4 @@ def make(folder: Path, packages: Path) -> None:
 EMOJI = Recipe("emoji", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
-    long_tail.main(EMOJI)
+    long_tail.main(EMOJI.name, EMOJI.stored, tunable=True)

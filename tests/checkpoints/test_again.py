@@ -260,7 +260,7 @@ def test_patch__of_a_kept_base_model_says_so(work: Path) -> None:
     kept = (
         "the base model is kept, nothing is corrected: nothing gained; the copy is the model as it"
     )
-    assert kept in " ".join(shown.stderr.split())
+    assert told in " ".join(shown.stderr.split())
     copy, original = (load_file(work / f"model{x}.safetensors") for x in ("", ".alphafix"))
     assert all((copy[name] == original[name]).all() for name in original)
     found = patch(options(work, dry_run=True)).to_dict()

@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +26,8 @@ pytest.importorskip("resvg_py")
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "examples" / "evidence"
 MODULES = (
-    *("claims", "emoji", "fine_tune", "icons", "lite0", "long_tail", "packages", "pictures"),
-    *("problems", "stored"),
+    *("cells", "claims", "emoji", "fine_tune", "glosses", "icons", "lite0", "long_tail"),
+    *("open_set", "packages", "pictures", "problems", "stored"),
 )
 
 
@@ -100,13 +101,13 @@ def test_pictures__from_files_to_tables_and_claims(
         problem.head.logits(problem.pool.array()[:8]), logits, atol=1e-3, rtol=1e-3
     )
 
-    effort = long_tail.Effort(2, 1, 0, 2, (0.5, 1.0))
+    effort = long_tail.Effort(2, 2, (0.5, 1.0), trained=False)
     first, rows = long_tail.measure(problem, effort)
     measured = {row["method"]: row["measured"] for row in rows}
     assert measured["base"] == measured["lda"] == measured["auto"] == 2
     assert measured["alphanet, rho 0.5, one trial"] == 4
-    assert measured["alphanet, rho 1, one trial"] == 2
-    assert measured["random neighbours, rho 1, mean of rows"] == 1
+    assert measured["random neighbours, rho 1, mean of rows"] == 2
+    assert "crt" not in measured
     base = next(row for row in rows if row["method"] == "base")
     assert base["mean"]["overall"] > 30  # by chance 10
     assert len(list(long_tail.table(rows))) == len(rows) + 2
@@ -123,6 +124,27 @@ def test_pictures__from_files_to_tables_and_claims(
 
     again = recipe.stored(tmp_path)
     assert np.array_equal(again.pool.array(), problem.pool.array())
+
+
+@pytest.mark.parametrize("kind", ["alphanet", "alphanet-lda", "random neighbours"])
+def test_grown__chooses_what_training_with_validation_keeps(
+    evidence: dict[str, ModuleType], kind: str
+) -> None:
+    problem, long_tail = evidence["problems"].digits(), evidence["long_tail"]
+    settings = replace(long_tail.KINDS[kind], rhos=(0.5, 2.0), seeds=(0, 1))
+    grown = long_tail.Grown.of(problem, settings, k=3)
+    for val, test in problem.splits(2):
+        trials, right = grown.chosen(val)
+        wanted = long_tail.trained(problem, problem.part(val), settings, 3)
+        assert [one.epoch for one in trials.records] == [one.epoch for one in wanted.records]
+        np.testing.assert_array_equal(trials.alphas, wanted.alphas)
+        np.testing.assert_array_equal(trials.biases, wanted.biases)
+        if wanted.own is not None:
+            np.testing.assert_array_equal(trials.own.alphas, wanted.own.alphas)
+        one = long_tail.combinations(trials, ensemble="single")[0]
+        head = long_tail.corrected(problem.head, problem.classes, one)
+        there = problem.part(test)
+        assert (head.predict(there.array()) == there.labels).mean() == right[0, test].mean()
 
 
 @pytest.mark.slow
@@ -234,6 +256,76 @@ def test_icons__by_name_and_set(evidence: dict[str, ModuleType], tmp_path: Path)
         assert image.size == (icons.PIXELS, icons.PIXELS)
         assert image.getpixel((0, 0)) == (255, 255, 255)
         assert image.getpixel((56, 56)) == (0, 0, 0)
+
+
+def test_cells__a_third_is_training(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    photographs = rng.integers(0, 256, (24, 30, 30), dtype=np.uint8)
+    defective = np.repeat([0.0, 1 / 3, 2 / 3, 1.0], 6)
+    kinds = np.tile(["mono", "poly"], 12)
+    evidence["cells"].divided(photographs, defective, kinds, tmp_path)
+    for split, count in (("train", 1), ("test", 2)):
+        found = {path.name: len(list(path.iterdir())) for path in (tmp_path / split).iterdir()}
+        degrees = (0, 33, 67, 100)
+        assert found == {f"{kind}-{degree}": count for kind in kinds[:2] for degree in degrees}
+    names = sorted(path.name for path in tmp_path.glob("*/*/*.png"))
+    assert names == [f"{place:04}--photograph.png" for place in range(24)]
+
+
+NOUNS = """  1 This is the licence.
+00000001 15 n 02 city 0 metropolis 0 000 | a large and densely populated urban area
+00000002 18 n 01 writer 0 000 | writes books or stories or articles or the like
+00000003 15 n 01 thing_0 0 000 | short
+00000004 15 n 01 thing_1 0 000 | short
+"""
+
+
+def test_glosses__by_hypernym(
+    evidence: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glosses, lines = evidence["glosses"], []
+    sizes = {"00000001": 30, "00000002": 5, "00000003": 4, "00000004": 3}
+    for place, above in enumerate(above for above, size in sizes.items() for _ in range(size)):
+        kind = "@i" if above == "00000001" else "@"
+        # A whole that it is a part of stands before what it is a kind of.
+        pointers = f"002 #p 00000009 n 0000 {kind} {above} n 0000"
+        gloss = f'definition number {place} of a thing; "an example"'
+        lines.append(f"{place + 100:08} 15 n 01 thing_{place} 0 {pointers} | {gloss}")
+    lines.append(lines[0].replace("00000100", "00009999"))  # the same text again
+    path = tmp_path / "data.noun"
+    path.write_text(NOUNS + "\n".join(lines))
+    found = glosses.definitions(path)
+    assert {name: len(texts) for name, texts in found.items()} == {
+        "city-00000001": 30,
+        "writer-00000002": 5,
+        "thing_0-00000003": 4,
+        "thing_1-00000004": 3,
+    }
+    assert found["city-00000001"][0] == "definition number 0 of a thing"
+    monkeypatch.setattr(glosses, "LEAST", 4)
+    monkeypatch.setattr(glosses, "LARGEST", 1)
+    monkeypatch.setattr(glosses, "SMALLEST", 1)
+    texts, groups = glosses.chosen(found)
+    assert np.unique(groups).tolist() == ["city-00000001", "thing_0-00000003"]
+    assert len(texts) == 34
+
+
+@pytest.mark.slow
+def test_open_set__held_out_classes_are_unknown(evidence: dict[str, ModuleType]) -> None:
+    open_set, digits = evidence["open_set"], evidence["problems"].digits()
+    left, unknown = open_set.without(digits, np.array([2, 5]))
+    assert left.classes.names == tuple(f"class {label}" for label in "01346789")
+    assert len(unknown) == np.isin(digits.pool.labels, [2, 5]).sum()
+    assert len(left.pool) + len(unknown) == len(digits.pool)
+    # What is known is scored as before.
+    inside = ~np.isin(digits.pool.labels, [2, 5])
+    before = digits.head.logits(digits.pool.array()[inside])[:, [0, 1, 3, 4, 6, 7, 8, 9]]
+    np.testing.assert_allclose(left.head.logits(left.pool.array()), before, rtol=1e-5)
+    rows = {row["method"]: row for row in open_set.measure(digits, 1)}
+    assert set(rows) == {"base", "alphanet, rho 0.5", *open_set.METHODS}
+    assert rows["base"]["mean"]["AUROC"] > 60
+    assert rows["lda"]["change"]["few"] > 10
+    assert len(list(open_set.table(list(rows.values())))) == len(rows) + 2
 
 
 def test_packages__without_npm(

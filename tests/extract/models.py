@@ -247,3 +247,11 @@ def pooled(how: str = "mean") -> SmallNet:
 
     net.features = features  # type: ignore[method-assign]
     return net
+
+
+POOLING = "mean"
+
+
+def pooled_as_set() -> SmallNet:
+    """A model whose code can be changed by a test."""
+    return pooled(POOLING)

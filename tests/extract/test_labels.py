@@ -195,6 +195,15 @@ def test_extract__validation_from_training(tmp_path: Path) -> None:
     assert ClassTable.load(tmp_path / "run/classes.json").counts.tolist() == [4] * 6
 
 
+def test_extract__images_of_no_known_class_are_counted_as_that(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data/train", SIX, 5)
+    write_pictures(tmp_path / "data/open", ("gnu", "hen"), 3)
+    found = run(tmp_path, tmp_path / "data", "--split", "train,open")
+    assert "train: 30 images, 5 of each of 6 classes" in found["stderr"]
+    assert "open: 6 images of no known class" in found["stderr"]
+    assert list(found["base_accuracy"]) == ["train"]
+
+
 def test_extract__values_that_are_cut_are_told(tmp_path: Path) -> None:
     data = write(tmp_path / "data")
     deep = Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16))

@@ -77,7 +77,16 @@ def test_report__every_figure_as_svg_png_and_csv(page: Path) -> None:
         "rho",
         "k",
         "class-change",
+        "runs-flows-few-base",
+        "runs-flows-base-few",
+        "runs-flows-all-all",
+        "runs-accuracy-distance-few-base",
+        "runs-change-distance-few-base",
+        "runs-accuracy-distance-all-all",
+        "runs-change-distance-all-all",
+        "runs-class-change",
         "alphas",
+        "alphas-rho",
     }
     for name in names:
         base = page.parent / "figures" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from alphafix.errors import InputError
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.rivals import LINEAR_METHODS, RIVALS, fit, fit_method
-from alphafix.rivals.data import FitData, Fitted, predictions
+from alphafix.rivals.data import FitData, Fitted, Trainings, predictions
 from tests.rivals.problems import small_data
 
 # Enough to have trained, little enough to test.
@@ -89,3 +90,28 @@ def test_fit_method__refuses_what_is_not_linear(data: FitData) -> None:
     with pytest.raises(InputError, match="few-bias, tau-norm"):
         fit_method("none", data)
     assert set(LINEAR_METHODS) == set(RIVALS) - NOT_LINEAR
+
+
+@pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if rival.trains])
+def test_trainings__other_validation_chooses_among_the_same_heads(name: str, data: FitData) -> None:
+    trainings = Trainings()
+    fit_short(name, replace(data, trainings=trainings))
+    other = replace(data, val=data.train)
+    kept, alone = (fit_short(name, one) for one in (replace(other, trainings=trainings), other))
+    assert kept.settings == alone.settings
+    assert (kept.logits(data.val_features) == alone.logits(data.val_features)).all()
+
+
+def test_trainings__train_once_for_the_same_samples_head_and_seed(data: FitData) -> None:
+    trainings, trained = Trainings(), []
+
+    def train() -> int:
+        trained.append(1)
+        return len(trained)
+
+    first = replace(data, trainings=trainings)
+    assert [one.once(("a", 1), train) for one in (first, replace(first, val=data.train))] == [1, 1]
+    assert first.once(("a", 2), train) == 2
+    assert replace(first, seed=1).once(("a", 1), train) == 3
+    assert replace(first, head=replace(data.head)).once(("a", 1), train) == 4
+    assert data.once(("a", 1), train) == 5  # nothing is kept unless it is asked for

@@ -69,6 +69,30 @@ def pickled(path: Path, mark: Path) -> None:
     path.write_bytes(pickle.dumps({"model": Evil(mark)}, protocol=4))
 
 
+def exported(pickled: bytes, *, compressed: bool = False, legacy: bool = False) -> Make:
+    """A torch.export archive with a pickle in the place of its example inputs."""
+
+    def make(path: Path, mark: Path) -> None:
+        part = path.with_name("part.pth")
+        if legacy:
+            part.write_bytes(pickled)
+        else:
+            torch_zip(pickled, compressed=compressed)(part, mark)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(part, "m/data/sample_inputs/model.pt")
+
+    return make
+
+
+def larger(path: Path, mark: Path) -> None:
+    """A torch file of the older kind whose tensor has more elements than it has numbers."""
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    size, stride = b"K\x02\x85q", b"J\xff\xff\xff\x7f\x85q"
+    assert data.count(size) == 1
+    path.write_bytes(data.replace(size, stride))
+
+
 def scripted(path: Path, mark: Path) -> None:
     """A TorchScript archive whose pickle would run code."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -89,6 +113,8 @@ NAMES = b"\x80\x02}" + twice(40, b"??\x86").replace(b"]", b")", 1) + b"K\x01s."
 MEMO = b"\x80\x02}r\xff\xff\xff\x7f."
 LONG = b"\x80\x02\x8d" + struct.pack("<Q", 1 << 40) + b"."
 BYTEARRAY = b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"."
+LENGTH = b"\x80\x02ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R."
+GREEDY_LIST = b"\x80\x03cbuiltins\nlist\ncbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R\x85R."
 ZEROS = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
 
 

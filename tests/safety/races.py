@@ -144,13 +144,7 @@ def prepare(folder: Path) -> None:
     save_file(tensors, folder / MODEL)
     np.savez(folder / "head.npz", weight=tensors["fc.weight"], bias=tensors["fc.bias"])
     save_model(network().state_dict(), folder / "net.safetensors")
-    rng = np.random.default_rng(0)
-    for split, number, image in itertools.product(SPLITS, range(12), range(3)):
-        if split == "train" and number > 8 and image:
-            continue  # the rare classes
-        path = folder / "data" / split / f"class {number:02}" / f"{image}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    write_images(folder)
     np.savez(folder / "val.npz", features=-problem.features["val"], labels=problem.labels["val"])
     both: dict[str, Any] = {}
     for split in ("train", "val"):
@@ -158,6 +152,17 @@ def prepare(folder: Path) -> None:
         both[f"{split}_labels"] = problem.labels[split]
     np.savez(folder / "all.npz", **both)
     (folder / "recipe.yaml").write_text(RECIPE)
+
+
+def write_images(folder: Path) -> None:
+    """Images of 12 classes, 3 of them rare, in ``folder``/data."""
+    rng = np.random.default_rng(0)
+    for split, number, image in itertools.product(SPLITS, range(12), range(3)):
+        if split == "train" and number > 8 and image:
+            continue
+        path = folder / "data" / split / f"class {number:02}" / f"{image}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
 def sketch(made: Figure) -> str:

@@ -189,6 +189,20 @@ _KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
+class _Tensors(Inert):
+    """Stands for a class of tensors, which torch would make of a mere length."""
+
+    def __new__(cls, *args: Any, **options: Any) -> _Tensors:
+        """Take anything but numbers.
+
+        Raises:
+            pickle.UnpicklingError: If it is to be made of numbers.
+        """
+        if any(isinstance(arg, (int, float)) for arg in args):
+            raise pickle.UnpicklingError("a tensor made of a length")
+        return object.__new__(cls)
+
+
 class _Reader(Unpickler):
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")
@@ -204,7 +218,8 @@ class _Reader(Unpickler):
         if module == "torch" and name in BITS:
             return _Type(name)
         self.passed_over.add(f"{module}.{name}")
-        return type("Inert", (Inert,), {"named": f"{module}.{name}"})
+        tensors = module.partition(".")[0] == "torch" and name.endswith("Tensor")
+        return type("Inert", (_Tensors if tensors else Inert,), {"named": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the storage, or the class with its source, that a persistent id describes."""

@@ -28,11 +28,11 @@ from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
 from alphafix.errors import Interruption, StaleInputError, call, option
-from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_text
+from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_files
+from alphafix.locks import all_locked
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State, read_outputs
 from alphafix.run.directory import CORRECTION, FEATURES, HEAD, REPORT, Run, versions
-from alphafix.run.lock import all_locked
 from alphafix.values.arrays import FloatArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -200,8 +200,7 @@ def _carried_out(
     if options.dry_run:
         return PatchResult("dry run", target, plan, effect, files)
     if options.card is not None:
-        if not holds(options.card, card.encode()):
-            write_text(options.card, card, overwrite=options.overwrite)
+        write_files({options.card: card.encode()}, overwrite=options.overwrite)
         files = (*files, options.card)
     return PatchResult(_way(options).action, target, plan, effect, files)
 
@@ -271,7 +270,7 @@ def _renew_card(options: PatchOptions, target: Path, files: Sequence[Path], watc
     plan, provenance, _ = _planned(options, watch)
     card = card_of(options, plan, target.name, provenance or {}, watch.progress)
     if not holds(options.card, card.encode()):
-        write_text(options.card, card, overwrite=True)
+        write_files({options.card: card.encode()}, overwrite=True)
         _record(options).record(files)
         logger.info("%s is written anew: the correction was evaluated since", options.card)
 

@@ -92,7 +92,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     figures = _figures(content.drawn, watch.progress)
     files = {page.parent / "figures" / name: data for name, data in figures.items()}
     files[page] = render(content).encode()
-    with record.writing(list(files), overwrite=True) as drafts:
+    with record.writing(list(files), overwrite=options.overwrite) as drafts:
         for draft, data in zip(drafts, files.values(), strict=True):
             draft.write_bytes(data)
     return ReportResult(page)

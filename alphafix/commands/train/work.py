@@ -19,7 +19,7 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, option
 from alphafix.features.store import FeatureStore
-from alphafix.files import digest, holds, write_text
+from alphafix.files import digest, write_files
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
 from alphafix.metrics.doubts import Hits, chance_doubts
@@ -133,13 +133,23 @@ def _warn(run: Run) -> None:
 
 def _finish(run: Run, correction: Correction) -> None:
     """Leave beside a correction its own metrics, and nothing that an interruption needs."""
-    metrics = run.path(METRICS)
-    lines = None if correction.trials is None else history_lines(correction.trials)
+    metrics, lines = run.path(METRICS), _history(correction)
     if lines is None:
         metrics.unlink(missing_ok=True)  # of an earlier correction
-    elif not holds(metrics, lines.encode()):
-        write_text(metrics, lines, overwrite=True)
+    else:
+        write_files({metrics: lines}, overwrite=True)
     FinishedTrials(run.path(UNFINISHED), "").clear()
+
+
+def _history(correction: Correction) -> bytes | None:
+    return None if correction.trials is None else history_lines(correction.trials).encode()
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether `_finish` was done for the correction that is there."""
+    metrics, lines = run.path(METRICS), _history(Correction.load(run.path(CORRECTION)))
+    found = metrics.read_bytes() if metrics.is_file() else None
+    return found == lines and not run.path(UNFINISHED).exists()
 
 
 def _moved(run: Run, options: TrainOptions) -> Correction | None:
@@ -177,7 +187,8 @@ def state(options: TrainOptions) -> State:
     run = Run(options.run)
     if not run.has(CORRECTION):
         return State.MISSING
-    return run.artifact(CORRECTION, _provenance(run, options)).state
+    found = run.artifact(CORRECTION, _provenance(run, options)).state
+    return State.UNFINISHED if found is State.CURRENT and not _is_finished(run) else found
 
 
 def given_in(run: Run, *, verify: bool = True) -> Given:

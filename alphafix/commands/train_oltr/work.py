@@ -23,7 +23,13 @@ from alphafix.oltr.training.evaluation import OpenSetSettings
 from alphafix.oltr.training.folder import CONFIG, EVALUATION
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.pipeline import require_validation
-from alphafix.oltr.training.recipes import read_recipe, resized, retimed, without_weights
+from alphafix.oltr.training.recipes import (
+    of_method,
+    read_recipe,
+    resized,
+    retimed,
+    without_weights,
+)
 from alphafix.oltr.training.run import Training, train
 from alphafix.oltr.training.running import Running
 from alphafix.oltr.training.splits import open_images
@@ -120,7 +126,7 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     Raises:
         InputError: If data, recipe or options cannot be used.
     """
-    recipe = read_recipe(options.recipe, options.preset)
+    recipe = of_method(read_recipe(options.recipe, options.preset), options.method)
     if options.pretrained is None and options.first_stage is None:
         recipe = without_weights(recipe, from_scratch=options.from_scratch)
     other = ("backbone", "width", "channels", "few_below", "many_above")

@@ -26,7 +26,7 @@ from alphafix.oltr.losses.diversity import (
 from alphafix.oltr.losses.pairs import lifted_loss, range_loss
 from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.routing import RoutedRide, needed_later
+from alphafix.oltr.models.routing import RoutedRide, Router, needed_later
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.rivals.losses import GAMMA, class_balanced_weights, focal_loss, margins
 
@@ -180,18 +180,18 @@ class Routing(Objective):
     """Whether another expert is needed, learned by the router (Wang et al. 2021, section 3.3).
 
     Args:
-        model: Whose router learns.
-        positive_weight: Weight of samples that need one (100 in the paper).
+        router: It learns.
+        positive_weight: Weight of samples that need one (100 in the paper and its configurations).
         alone: See `alphafix.oltr.models.routing.needed_later`.
     """
 
     def __init__(
-        self, model: RoutedRide, positive_weight: float = 100.0, *, alone: bool = False
+        self, router: Router, positive_weight: float = 100.0, *, alone: bool = False
     ) -> None:
         super().__init__()
         self.positive_weight, self.alone = positive_weight, alone
         # In a tuple, which torch does not look into: the router is a part of the model.
-        self._router = (model.router,)
+        self._router = (router,)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Loss of B samples, a scalar.
@@ -203,7 +203,7 @@ class Routing(Objective):
         (router,) = self._router
         features = output.features.detach().chunk(len(logits), dim=1)
         so_far = logits.cumsum(dim=0)
-        scores = [decide(features[k], so_far[k] / (k + 1)) for k, decide in enumerate(router)]
+        scores = [router(k, features[k], so_far[k] / (k + 1)) for k in range(len(router))]
         needed = needed_later(logits, labels, alone=self.alone)
         return routing_loss(torch.stack(scores), needed, self.positive_weight)
 
@@ -220,7 +220,7 @@ LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {
 def build_objective(name: str, model: LongTailModel, spec: ModelSpec) -> Objective:
     """Build the objective of that name for a model that `alphafix.oltr.models.building` made."""
     if isinstance(model, RoutedRide):
-        return Routing(model, alone=spec.preset == "paper")
+        return Routing(model.router, alone=spec.preset == "paper")
     if name == "oltr" and isinstance(model.head, OLTRHead):
         return OLTRObjective(model.head)
     if name == "ride":

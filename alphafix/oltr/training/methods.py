@@ -113,7 +113,7 @@ _SPECS = (
     MethodSpec(
         "ride-routing",
         "RIDE, and a router that stops at the first expert that will do",
-        (StageSpec("ride", "ride"), StageSpec("ride-routing", "routing")),
+        (StageSpec("ride", "ride"), StageSpec("ride-routing", "routing", "class_aware")),
     ),
     MethodSpec(
         "weight-balancing",

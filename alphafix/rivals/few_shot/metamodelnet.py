@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, Offered, linear
+from alphafix.rivals.data import FitData, Offered, linear
+from alphafix.rivals.few_shot.mappings import Mappings
+from alphafix.rivals.few_shot.model_regression import objective
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
+from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
 
 STEPS = 300
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -47,51 +52,58 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
     own row; lambda is chosen on validation. Base rows do not change.
     """
-    shots = Shots.of(data)
-    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return Offered.of(data, found)
-
-
-def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
-    few = data.classes.few
-    entries = [entry(int(count)) for count in data.counts[few]]
-    chain = Chain(shots.targets.shape[1], max(entries) + 1)
-    rng = np.random.default_rng(data.seed)
-    for first in reversed(range(len(chain.blocks))):
-        _train(chain, first, data, shots, task_weight, steps, rng)
-    rows = shots.standard(shots.few_rows())
-    with torch.no_grad():
-        mapped = [chain(row[None], start)[0] for row, start in zip(rows, entries, strict=True)]
-    values = shots.original(torch.stack(mapped)).numpy()
-    return linear(
-        "metamodelnet",
+    found, blocks = data.once(("metamodelnet", steps), partial(_rows, data, steps))
+    return Offered.of(
         data,
-        values[:, :-1],
-        values[:, -1],
-        classes=few,
-        settings={"task_weight": task_weight, "blocks": len(chain.blocks)},
+        [
+            linear(
+                "metamodelnet",
+                data,
+                values[:, :-1],
+                values[:, -1],
+                classes=data.classes.few,
+                settings={"task_weight": weight, "blocks": blocks},
+            )
+            for weight, values in zip(TASK_WEIGHTS, found, strict=True)
+        ],
     )
 
 
+def _rows(data: FitData, steps: int) -> tuple[FloatArray, int]:
+    """Few-split rows with their biases, with each of `TASK_WEIGHTS`, and the number of blocks."""
+    few, shots = data.classes.few, Shots.of(data)
+    entries = np.array([entry(int(count)) for count in data.counts[few]])
+    blocks = int(entries.max()) + 1
+    chains = Mappings(Chain(shots.targets.shape[1], blocks), len(TASK_WEIGHTS))
+    rng = np.random.default_rng(data.seed)
+    for first in reversed(range(blocks)):
+        _train(chains, first, shots, steps, rng)
+    rows = shots.standard(shots.few_rows())
+    mapped = torch.empty(len(TASK_WEIGHTS), *rows.shape)
+    with torch.no_grad():
+        for start in np.unique(entries).tolist():
+            mine = torch.from_numpy(entries == start)
+            mapped[:, mine] = chains(rows[mine], start)
+    found: FloatArray = shots.original(mapped).numpy()
+    return found, blocks
+
+
 def _train(
-    chain: Chain,
-    first: int,
-    data: FitData,
-    shots: Shots,
-    task_weight: float,
-    steps: int,
-    rng: np.random.Generator,
+    chains: Mappings, first: int, shots: Shots, steps: int, rng: np.random.Generator
 ) -> None:
     """Train the blocks from ``first`` on with rows of 2^first samples."""
-    base, targets = data.classes.base, shots.standard(shots.targets)
-    parameters = [p for block in list(chain.blocks)[first:] for p in block.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    base, targets = shots.data.classes.base, shots.standard(shots.targets)
+    parameters = [
+        parameter
+        for name, parameter in chains.parameters.items()
+        if int(name.split(".")[1]) >= first  # blocks.0.weight
+    ]
+    weights = torch.tensor(TASK_WEIGHTS)
+    optimiser = Adam(parameters, 1e-3)
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
-        rows = chain(drawn, first)
-        regression = 0.5 * (rows - targets[places]).square().mean()
-        loss = regression + task_weight * shots.task_loss(shots.original(rows), places, rng)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        rows = chains(drawn, first)
+        task_loss = shots.task_loss(shots.original(rows), places, rng)
+        loss = objective(rows, targets[places], task_loss, weights)
+        optimiser.step(loss.sum())

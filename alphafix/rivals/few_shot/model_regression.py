@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.rivals.data import FitData, Fitted, Offered, linear
+from alphafix.rivals.data import FitData, Offered, linear
+from alphafix.rivals.few_shot.mappings import Mappings
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, Shots
+from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
 
 STEPS = 1000
 TASK_WEIGHTS = (0.01, 0.1, 1.0)
@@ -21,51 +26,57 @@ def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     hinge loss is for one-against-all classifiers). lambda is chosen on validation. Base rows
     do not change.
     """
-    shots = Shots.of(data)
-    found = [_fit(data, shots, weight, steps) for weight in TASK_WEIGHTS]
-    return Offered.of(data, found)
+    found = data.once(("model-regression", steps), partial(_rows, data, steps))
+    return Offered.of(
+        data,
+        [
+            linear(
+                "model-regression",
+                data,
+                values[:, :-1],
+                values[:, -1],
+                classes=data.classes.few,
+                settings={"task_weight": weight},
+            )
+            for weight, values in zip(TASK_WEIGHTS, found, strict=True)
+        ],
+    )
 
 
-def _fit(data: FitData, shots: Shots, task_weight: float, steps: int) -> Fitted:
-    rng = np.random.default_rng(data.seed)
-    model = _network(shots.targets.shape[1], data.seed)
+def _rows(data: FitData, steps: int) -> FloatArray:
+    """Few-split rows with their biases, F x (D + 1), with each of `TASK_WEIGHTS`."""
+    shots, rng = Shots.of(data), np.random.default_rng(data.seed)
+    weights = torch.tensor(TASK_WEIGHTS)
+    models = Mappings(_network(shots.targets.shape[1], data.seed), len(weights))
     targets = shots.standard(shots.targets)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = Adam(models.parameters.values(), 1e-3)
     few, base = data.classes.few, data.classes.base
     for _ in range(steps):
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         # As many samples as one of the classes has that the mapping is for.
         count = int(rng.choice(data.counts[few]))
-        rows = model(shots.standard(shots.drawn_rows(base[places], count, rng)))
+        rows = models(shots.standard(shots.drawn_rows(base[places], count, rng)))
         task_loss = shots.task_loss(shots.original(rows), places, rng)
-        loss = objective(rows, targets[places], task_loss, task_weight)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
+        loss = objective(rows, targets[places], task_loss, weights)
+        optimiser.step(loss.sum())
     with torch.no_grad():
-        rows = shots.original(model(shots.standard(shots.few_rows()))).numpy()
-    return linear(
-        "model-regression",
-        data,
-        rows[:, :-1],
-        rows[:, -1],
-        classes=few,
-        settings={"task_weight": task_weight},
-    )
+        found: FloatArray = shots.original(models(shots.standard(shots.few_rows()))).numpy()
+    return found
 
 
-def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float) -> Tensor:
+def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float | Tensor) -> Tensor:
     """1/2 ||T(w0) - w*||^2 + lambda task loss (Wang and Hebert 2016, Eq. 2).
 
     The square is a mean over classes and entries, so that lambda means the same at any size.
 
     Args:
-        rows: Regressed rows with their biases, float32 of shape n x (D + 1).
-        targets: The base classes' own rows, likewise.
-        task_loss: Loss of the regressed rows as classifiers, a scalar.
-        weight: lambda.
+        rows: Regressed rows with their biases, float32 of shape n x (D + 1); those of several
+            mappings M x n x (D + 1).
+        targets: The base classes' own rows, n x (D + 1).
+        task_loss: Loss of the regressed rows as classifiers, a scalar or one a mapping.
+        weight: lambda, likewise.
     """
-    return 0.5 * (rows - targets).square().mean() + weight * task_loss
+    return 0.5 * (rows - targets).square().mean(dim=(-2, -1)) + weight * task_loss
 
 
 def _network(width: int, seed: int) -> torch.nn.Module:
