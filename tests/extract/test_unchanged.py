@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -68,9 +69,8 @@ def own_code(folder: Path, animal: Callable[[str], Animal]) -> Changed:
 
     def change() -> None:
         path.write_text(CODE.format(factor=0.5))
-        import nets_of_mine  # as another process would load it
-
-        exec(compile(path.read_text(), path, "exec"), vars(nets_of_mine))
+        module = importlib.import_module("nets_of_mine")  # as another process would load it
+        exec(compile(path.read_text(), path, "exec"), vars(module))
 
     given = {"backbone": "python:nets_of_mine:net", "weights": folder / "model.safetensors"}
     return given, change

@@ -50,7 +50,8 @@ def test_least_loss__neither_scale_nor_offset_counts() -> None:
     moved = scores.copy()
     moved[:, :FEW] += 7
     found = [
-        least_loss(terms(some, FEW, labels), labels < FEW) for some in (scores, moved, scores / 2)
+        least_loss(terms(some, FEW, labels), labels < FEW)
+        for some in (scores, moved, scores * np.float32(0.5))
     ]
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     # Within the factors that are tried.
