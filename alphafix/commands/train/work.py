@@ -24,11 +24,14 @@ from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.samples import stored_doubts
+from alphafix.rivals import AUTO_METHODS
 from alphafix.rivals.correct import correct
+from alphafix.rivals.kept import FinishedMethods
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
     CLASSES,
     CORRECTION,
+    FITTED,
     HEAD,
     METRICS,
     NEIGHBORS,
@@ -103,7 +106,17 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     made_from = digest(artifact.plan["inputs"])
     keep = FinishedTrials(run.path(UNFINISHED), made_from, like=run.path(HEAD))
     given = given_in(run, verify=options.verify)
-    found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
+    finished = FinishedMethods(run.path(FITTED) / "train", made_from, like=run.path(HEAD))
+    found = correct(
+        options.method,
+        given,
+        settings,
+        methods=options.methods or ("alphanet", *AUTO_METHODS),
+        seconds=options.time,
+        keep=keep,
+        finished=finished,
+        progress=watch.progress,
+    )
     if options.at is not None:
         found = found.moved(Point.parse(options.at), given.head, given.classes.few)
         _tell(found)
@@ -114,6 +127,8 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     if correction.trials is not None:
         log_history(correction.trials, destinations)
     _finish(run, correction)
+    if not (correction.chosen.auto or {}).get("left_out"):
+        finished.clear()  # else it is there for another command, with more time
     return TrainResult(correction, artifact.path)
 
 
