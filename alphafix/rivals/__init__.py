@@ -176,6 +176,9 @@ COMPARED = tuple(rival.name for rival in RIVALS.values() if rival.compared)
 LINEAR_METHODS = tuple(rival.name for rival in RIVALS.values() if rival.linear)
 """Methods that `fit_method` takes: their heads can be patched into a checkpoint."""
 
+AUTO_METHODS = tuple(name for name in LINEAR_METHODS if name in COMPARED)
+"""Methods that "auto" tries unasked, beside AlphaNet."""
+
 
 def fit(name: str, data: FitData) -> Fitted:
     """Fit a method by name.

@@ -103,6 +103,7 @@ def _train(
     weights = torch.tensor(TASK_WEIGHTS)
     optimiser = Adam(parameters, 1e-3)
     for _ in range(steps):
+        shots.data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
         rows = chains(drawn, first)

@@ -53,6 +53,7 @@ def _rows(data: FitData, steps: int) -> FloatArray:
     optimiser = Adam(models.parameters.values(), 1e-3)
     few, base = data.classes.few, data.classes.base
     for _ in range(steps):
+        data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         # As many samples as one of the classes has that the mapping is for.
         count = int(rng.choice(data.counts[few]))
@@ -81,13 +82,13 @@ def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float | 
 
 
 def _network(width: int, seed: int) -> torch.nn.Module:
-    """An MLP with two hidden layers as wide as its input, drawn from the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return torch.nn.Sequential(
-            torch.nn.Linear(width, width),
-            torch.nn.LeakyReLU(0.01),
-            torch.nn.Linear(width, width),
-            torch.nn.LeakyReLU(0.01),
-            torch.nn.Linear(width, width),
-        )
+    """An MLP with two hidden layers as wide as its input, drawn from the seed as PyTorch does."""
+    generator, bound = torch.Generator().manual_seed(seed), width**-0.5
+    # Made without values: PyTorch would draw them from the one generator that threads share.
+    layers = [torch.nn.Linear(width, width, device="meta").to_empty(device="cpu") for _ in range(3)]
+    for layer in layers:
+        for parameter in layer.parameters():
+            torch.nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    first, second, last = layers
+    rectified = torch.nn.LeakyReLU(0.01)
+    return torch.nn.Sequential(first, rectified, second, rectified, last)
