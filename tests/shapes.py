@@ -308,6 +308,12 @@ _METRICS: dict[str, Shapes] = {
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
         "Path.offsets": {"return": float64("P")},
     },
+    "margins": {
+        "Margins.__init__": {"gap": float32("n"), "few": int64("n"), "other": int64("n")},
+        "Margins.of": {"logits": float32("n C"), "few": int64("F"), "other": int64("B")},
+        "Margins.predicted": {"return": int64("{len(self.gap)}")},
+        "margins": {"few": int64("F")},
+    },
     "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
 

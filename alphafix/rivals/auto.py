@@ -16,7 +16,7 @@ from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import LINEAR_METHODS, RIVALS
+from alphafix.rivals import AUTO_METHODS, RIVALS
 from alphafix.rivals.budget import OutOfTime
 from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
 from alphafix.rivals.kept import FinishedMethods, offer
@@ -127,7 +127,7 @@ def fit_auto(
     data: FitData,
     *,
     extra: Sequence[Offered] = (),
-    methods: Sequence[str] = LINEAR_METHODS,
+    methods: Sequence[str] = AUTO_METHODS,
     finished: FinishedMethods | None = None,
     progress: Progress = silent,
 ) -> Correction:
@@ -140,7 +140,7 @@ def fit_auto(
         data: What to fit on, with the user's limits.
         extra: More methods to choose from (AlphaNet, say, from `alphafix.rivals.alphanet`), which
             come first, so that they win a tie.
-        methods: Names of the methods to fit.
+        methods: Names of the methods to fit; by default all that are compared unasked.
         finished: Where each trained method is kept as soon as it is done.
         progress: Told each method.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import RIVALS, Rival, alphanet
+from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
 from alphafix.rivals.budget import Budget, OutOfTime
 from alphafix.rivals.data import FitData, Fitted, Offered, choose
 from alphafix.rivals.kept import FinishedMethods, offer
+from alphafix.rivals.steering import CHOICE, best_first, steered
 from alphafix.rivals.workers import Workers
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
@@ -43,9 +44,6 @@ CURVE_POINTS = 200
 # What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
 # others with it: for the bar.
 MEASURING, ALONE = 4.0, 2.0
-
-# Before the name of a method with another setting than that of its own row.
-CHOICE = "chosen: "
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def compare(
     data = FitData(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
-    names = settings.methods or tuple(RIVALS)
+    names = settings.methods or COMPARED
     with Whole(progress, "compare", _costs(settings, names, data)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
         with Workers(budget) as workers:
@@ -175,6 +173,13 @@ def compare(
         roles=roles,
         curves={"few-bias": _curve(data, test)},
         by_k=made.by_k,
+        steered=steered(
+            test,
+            list(zip(work.methods, work.fitted, strict=True)),
+            best_first(rows, roles),
+            options=fitting.options,
+            few=data.classes.few,
+        ),
         left_out=tuple(made.left_out),
     )
 
@@ -367,6 +372,22 @@ class _Fitting:
         with self.whole.part(_with_k(k)) as progress:
             trials = self._trials(how, budget.watching(progress), _with_k(k))
             return self._seed_figures(trials)[settings.one_rho]
+
+    def options(self, method: Method) -> dict[str, Any] | None:
+        """The options of `alphafix train` that make a row again; None where there are none."""
+        settings, limits = self.settings, self.settings.limits
+        first = {"seed": settings.seed} if settings.seed else {}
+        if method.family in ("alphanet", "random"):
+            trials = {"rho": method.settings["rho"], "seeds": settings.seeds, **first}
+            pool = {"pool": WIDER_POOL} if "pool" in method.settings else {}
+            metric = {"metric": "random"} if method.family == "random" else {}
+            if not metric and self.neighbours.metric != "euclidean":
+                metric = {"metric": "euclidean"}
+            return {**trials, **pool, **metric, "device": "cpu"}
+        if method.linear and method.family in ("simple", "trained"):
+            drop = {"max_overall_drop": limits.max_overall_drop, "confidence": limits.confidence}
+            return {"method": method.name, **drop, **first}
+        return None
 
     def _trials(self, settings: FitSettings, progress: Progress, part: str) -> Trials:
         data = self.data

@@ -15,7 +15,7 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, MissingStageError, call, option
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
 from alphafix.progress import Progress, silent
-from alphafix.rivals import LINEAR_METHODS, alphanet, linear_rival
+from alphafix.rivals import AUTO_METHODS, alphanet, linear_rival
 from alphafix.rivals.auto import correction_of, fit_auto
 from alphafix.rivals.budget import Budget
 from alphafix.rivals.data import FitData, choose
@@ -31,7 +31,7 @@ def correct(
     given: Given,
     settings: FitSettings,
     *,
-    methods: Sequence[str] = ("alphanet", *LINEAR_METHODS),
+    methods: Sequence[str] = ("alphanet", *AUTO_METHODS),
     seconds: float | None = None,
     keep: Keep | None = None,
     finished: FinishedMethods | None = None,

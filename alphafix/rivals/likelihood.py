@@ -76,4 +76,5 @@ def _best_offsets(ahead: FloatArray64, share: FloatArray64, is_few: BoolArray) -
         expected = (0.5 + 0.5 * np.tanh((ahead + middle[:, None]) / 2)) @ share
         low = np.where(expected < wanted, middle, low)
         high = np.where(expected < wanted, high, middle)
-    return (low + high) / 2
+    found: FloatArray64 = (low + high) / 2
+    return found

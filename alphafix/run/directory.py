@@ -60,6 +60,7 @@ CORRECTION = Name("alphanet.safetensors", "train")
 METRICS = Name("metrics.jsonl", "train")
 REPORT = Name("report.json", "evaluate")
 COMPARISON = Name("compare.json", "compare")
+STEERED = Name("compare.safetensors", "compare")
 
 FEATURES = "features"
 """Folder of the features of all splits, one folder each."""
@@ -82,7 +83,7 @@ PAGE = "report"
 LOGS = "tensorboard"
 """Folder of TensorBoard's files, unless another one is asked for."""
 
-RESULTS = (CLASSES, HEAD, NEIGHBORS, CORRECTION, METRICS, REPORT, COMPARISON)
+RESULTS = (CLASSES, HEAD, NEIGHBORS, CORRECTION, METRICS, REPORT, COMPARISON, STEERED)
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
 

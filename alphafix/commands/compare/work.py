@@ -10,9 +10,10 @@ from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
-from alphafix.files import atomic_paths, digest, json_text
+from alphafix.files import atomic_paths, digest, json_text, tensors_as_bytes
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.limits import Limits
+from alphafix.metrics.margins import steered_tensors
 from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text
 from alphafix.rivals.comparing import CompareSettings, compare
@@ -25,6 +26,7 @@ from alphafix.run.directory import (
     FITTED,
     HEAD,
     NEIGHBORS,
+    STEERED,
     Provenance,
     Run,
 )
@@ -47,7 +49,7 @@ class CompareResult:
 def work(options: CompareOptions, watch: Watch) -> CompareResult:
     """Fit every method on the same features and measure all on the same samples.
 
-    Writes compare.json, compare.svg and compare.png.
+    Writes compare.json, compare.svg, compare.png and compare.safetensors.
 
     Raises:
         MissingStageError: If features, head or neighbours are not there yet.
@@ -83,12 +85,17 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         logger.warning("the time was up for: %s", ", ".join(found.left_out))
     comparison = replace(found, provenance=dict(artifact.plan))
     drawn = figure(comparison)
-    text = json_text(comparison.to_dict())
+    files = {
+        pictures[0]: svg_text(drawn).encode(),
+        pictures[1]: png_bytes(drawn),
+        run.path(STEERED): tensors_as_bytes(
+            *steered_tensors(comparison.steered, comparison.provenance)
+        ),
+        artifact.path: json_text(comparison.to_dict()).encode(),
+    }
     # Pictures that are there without a comparison are of one that was cut off.
-    with atomic_paths([*pictures, artifact.path], overwrite=True) as drafts:
-        for draft, data in zip(
-            drafts, (svg_text(drawn).encode(), png_bytes(drawn), text.encode()), strict=True
-        ):
+    with atomic_paths(list(files), overwrite=True) as drafts:
+        for draft, data in zip(drafts, files.values(), strict=True):
             draft.write_bytes(data)
     if not comparison.left_out:
         finished.clear()
