@@ -257,7 +257,7 @@ def test_patch__of_a_kept_base_model_says_so(work: Path) -> None:
     assert shown.exit_code == 0
     assert "model.safetensors: rows of the base model" in shown.stderr
     assert "rows that change" not in shown.stderr
-    kept = (
+    told = (
         "the base model is kept, nothing is corrected: nothing gained; the copy is the model as it"
     )
     assert told in " ".join(shown.stderr.split())
