@@ -15,7 +15,7 @@ from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import LINEAR_METHODS, RIVALS
-from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
+from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose_method, predictions
 from alphafix.values.correction import Chosen, Correction
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
@@ -31,8 +31,9 @@ class Tried:
         few_gain: Points that the few split gains on validation; None where no setting of it both
             gains something and keeps the limits.
         overall_drop: Points that all classes together lose.
-        worth: By what it is chosen: its few-split gain with about as much slack as is asked for
-            (see `alphafix.metrics.limits.worth_of`).
+        worth: Its few-split gain with about as much slack as is asked for (see
+            `alphafix.metrics.limits.worth_of`). Of methods that are about as good as the best in
+            this, the likeliest is chosen (`alphafix.rivals.data.choose_method`).
     """
 
     method: str
@@ -145,7 +146,7 @@ def fit_auto(
                 raise InputError(f"{name} is not a linear head", todo="leave it out of methods")
             with whole.part(name):
                 offered.append(RIVALS[name].offer(data))
-    outcome = choose(data, offered)
+    outcome = choose_method(data, offered)
     correction = correction_of(data, outcome.fitted, outcome, "auto")
     report = describe(data, outcome).to_dict()
     return replace(correction, chosen=replace(correction.chosen, auto=report))

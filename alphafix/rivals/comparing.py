@@ -25,7 +25,7 @@ from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import RIVALS, alphanet
-from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
@@ -241,7 +241,7 @@ class _Comparing:
         }
         for role, mine in families.items():
             offers = [offer for family, offer in self.offers if family in mine]
-            found = choose(self.data, offers).fitted if offers else None
+            found = choose_method(self.data, offers).fitted if offers else None
             if found is not None:
                 roles[role] = self._row_of(found)
         return roles
