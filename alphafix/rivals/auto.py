@@ -18,7 +18,7 @@ from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import AUTO_METHODS, RIVALS
 from alphafix.rivals.budget import OutOfTime
-from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
+from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose_method, predictions
 from alphafix.rivals.kept import FinishedMethods, offer
 from alphafix.rivals.workers import Workers
 from alphafix.values.correction import Chosen, Correction
@@ -41,8 +41,9 @@ class Tried:
         few_gain: Points that the few split gains on validation; None where no setting of it both
             gains something and keeps the limits.
         overall_drop: Points that all classes together lose.
-        worth: By what it is chosen: its few-split gain with about as much slack as is asked for
-            (see `alphafix.metrics.limits.worth_of`).
+        worth: Its few-split gain with about as much slack as is asked for (see
+            `alphafix.metrics.limits.worth_of`). Of methods that are about as good as the best in
+            this, the likeliest is chosen (`alphafix.rivals.data.choose_method`).
     """
 
     method: str
@@ -181,7 +182,7 @@ def fit_auto(
                     left_out.append(name)
     if left_out:
         logger.warning("the time was up for: %s", ", ".join(left_out))
-    outcome = choose(data, [*extra, *(offers[name] for name in methods if name in offers)])
+    outcome = choose_method(data, [*extra, *(offers[name] for name in methods if name in offers)])
     correction = correction_of(data, outcome.fitted, outcome, "auto")
     report = describe(data, outcome, left_out).to_dict()
     return replace(correction, chosen=replace(correction.chosen, auto=report))

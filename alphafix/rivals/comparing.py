@@ -28,7 +28,7 @@ from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
 from alphafix.rivals.budget import Budget, OutOfTime
-from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
 from alphafix.rivals.kept import FinishedMethods, offer
 from alphafix.rivals.steering import CHOICE, best_first, steered
 from alphafix.rivals.workers import Workers
@@ -466,7 +466,7 @@ class _Comparing:
         }
         for role, mine in families.items():
             offers = [offer for family, offer in self.offers if family in mine]
-            found = choose(self.data, offers).fitted if offers else None
+            found = choose_method(self.data, offers).fitted if offers else None
             if found is not None:
                 roles[role] = self._row_of(found)
         return roles

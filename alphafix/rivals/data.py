@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
 from alphafix.metrics.selection import Candidate, Choice, Promise, choose_within
 from alphafix.metrics.trade_off import Contest, Path, trade_off
 from alphafix.rivals.budget import Budget
+from alphafix.rivals.likelihood import SAMPLES, least_loss, terms
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Chosen, Correction
@@ -146,6 +147,17 @@ class FitData:
         """Accuracy by split of predictions on the validation samples."""
         return tier_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
 
+    def loss(self, scorer: Callable[[FloatArray], FloatArray]) -> float:
+        """How unlikely logits make validation (see `alphafix.rivals.likelihood`)."""
+        stride = -(-len(self.val_labels) // SAMPLES)
+        x, labels = self.val_features[::stride], self.val_labels[::stride]
+        few = self.classes.few
+        order = np.concatenate([few, self.classes.base])
+        scores = scorer(x)[:, order].astype(np.float32)
+        # Scores of another kind, cosines say, can be far from the head's in size.
+        scores *= np.float32(self.head.logits(x).std() / max(float(scores.std()), 1e-12))
+        return least_loss(terms(scores, len(few), np.argsort(order)[labels]), np.isin(labels, few))
+
     def contest(self, logits: FloatArray | FloatArray64) -> Contest:
         """Few-split against base classes in logits of the validation samples, n x C."""
         single = logits.astype(np.float32, copy=False)
@@ -208,11 +220,14 @@ class Offered:
         method: Its name.
         paths: One a setting.
         build: Gives the fitted method for the number of a setting and an offset.
+        again: What the method must be told to offer the same settings on other data, where it has
+            chosen among them itself.
     """
 
     method: str
     paths: Sequence[Path]
     build: Callable[[int, float], Fitted]
+    again: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: FitData, found: Sequence[Fitted]) -> Offered:
@@ -228,10 +243,12 @@ class Outcome:
     Attributes:
         offers: The methods.
         choice: What was chosen of their paths, one after another.
+        rest: Choices within other methods, which could have been this one.
     """
 
     offers: Sequence[Offered]
     choice: Choice
+    rest: Sequence[Outcome] = ()
 
     def build(self, candidate: Candidate) -> Fitted:
         """The fitted method of a candidate."""
@@ -261,6 +278,8 @@ class Outcome:
             start += len(offer.paths)
             known = [one for one in mine if one is not None]
             found[offer.method] = max(known, key=lambda one: one.key, default=None)
+        for other in self.rest:
+            found |= other.by_method()
         return found
 
 
@@ -272,6 +291,35 @@ def choose(data: FitData, offers: Sequence[Offered]) -> Outcome:
     """
     paths = [path for offer in offers for path in offer.paths]
     return Outcome(offers, choose_within(paths, data.samples))
+
+
+def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
+    """Choose the setting of each method as `choose` does, and then a method.
+
+    Methods whose few-split gain is not to be told from the largest, being less than one standard
+    error of so many samples below it, are chosen among by the likelihood of validation: the
+    largest count is that of the luckiest of many. Where no method gains anything within the limits,
+    the base model is the choice. What the limits' confidence takes is found for the choice of the
+    largest gain among all methods, which chases luck more than this one does.
+    """
+    margin = data.samples.margin([path for offer in offers for path in offer.paths])
+    outcomes = [
+        Outcome([offer], choose_within(offer.paths, data.samples, margin=margin))
+        for offer in offers
+    ]
+    gains = np.array([_worth(one) for one in outcomes])
+    if len(offers) == 1 or not (gains > -np.inf).any():
+        return choose(data, offers)
+    few = max(int(np.isin(data.val_labels, data.classes.few).sum()), 1)
+    near = np.flatnonzero(gains >= gains.max() - 50 / np.sqrt(few))
+    fitted = [outcomes[place].fitted for place in near]
+    losses = [np.inf if one is None else data.loss(one.logits) for one in fitted]
+    best: Outcome = outcomes[int(near[int(np.argmin(losses))])]
+    return replace(best, rest=tuple(one for one in outcomes if one is not best))
+
+
+def _worth(outcome: Outcome) -> float:
+    return -np.inf if outcome.choice.found is None else outcome.choice.found.worth
 
 
 def linear(

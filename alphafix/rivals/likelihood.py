@@ -17,6 +17,9 @@ from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Factors on all scores that are tried."""
 
+SAMPLES = 4096
+"""Samples that are enough."""
+
 # The offset that suits best lies between these; 40 halvings find it to 1e-10.
 FARTHEST = 60.0
 HALVINGS = 40
