@@ -444,6 +444,16 @@ def write_tensors(
     Unless it is not to be ``sealed`` (a model, whose rows a patch changes), the metadata holds a
     hash of both, by which `read_tensors` knows a changed byte.
     """
+    data = tensors_as_bytes(tensors, metadata, sealed=sealed)
+    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
+    with atomic_path(path, overwrite=overwrite, like=like) as temporary:
+        temporary.write_bytes(data)
+
+
+def tensors_as_bytes(
+    tensors: Mapping[str, Array], metadata: Mapping[str, Any], *, sealed: bool = True
+) -> bytes:
+    """The bytes of the file that `write_tensors` writes."""
     from safetensors.numpy import save
 
     # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
@@ -452,10 +462,7 @@ def write_tensors(
     }
     seal = {_CONTENT: _content(contiguous, metadata)} if sealed else {}
     text = json.dumps({**metadata, **seal}, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
-    data = save(contiguous, metadata={METADATA_KEY: text})
-    with atomic_path(path, overwrite=overwrite, like=like) as temporary:
-        temporary.write_bytes(data)
+    return bytes(save(contiguous, metadata={METADATA_KEY: text}))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -198,6 +198,7 @@ _METRICS: dict[str, Shapes] = {
             "right": numbers("{len(classes)}"),
             "samples": int64("{len(classes)}"),
         },
+        "class_mean_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "harmonic_means": {"tiers": float64("3 n"), "return": float64("n")},
     },
@@ -307,6 +308,12 @@ _METRICS: dict[str, Shapes] = {
         "Contest.of": {"logits": float32("n C"), "labels": int64("n"), "few": int64("F")},
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
         "Path.offsets": {"return": float64("P")},
+    },
+    "margins": {
+        "Margins.__init__": {"gap": float32("n"), "few": int64("n"), "other": int64("n")},
+        "Margins.of": {"logits": float32("n C"), "few": int64("F"), "other": int64("B")},
+        "Margins.predicted": {"return": int64("{len(self.gap)}")},
+        "margins": {"few": int64("F")},
     },
     "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }

@@ -11,6 +11,7 @@ from alphafix.alphanet.measure import trial_accuracies
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
+from alphafix.metrics.margins import Steered
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
 from alphafix.openset.evaluating import Evaluated
@@ -28,14 +29,14 @@ from alphafix.report.pictures import (
     flow_picture,
     setting_picture,
 )
-from alphafix.report.tradeoff import draw_trade_off
+from alphafix.report.tradeoff import trade_off_drawing
 from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
-    "few-base": "few-split classes, neighbours among the base classes",
-    "base-few": "base classes, neighbours among the few-split classes",
+    "few-base": "few-split classes, neighbours among the other classes",
+    "base-few": "medium and many classes, neighbours among the few-split classes",
     "all-all": "all classes, neighbours among all others",
 }
 _FLOW_FIGURES = {"few-base": "5a and 1a", "base-few": "5b", "all-all": "5c"}
@@ -50,12 +51,14 @@ class Evidence:
         neighbours: Class means and K.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
+        steered: Methods of the comparison with all their offsets.
     """
 
     found: Evaluated
     neighbours: Neighbours
     comparison: Comparison | None = None
     embedding: Embedding | None = None
+    steered: tuple[Steered, ...] = ()
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
@@ -117,14 +120,16 @@ def trade_off_picture(comparison: Comparison) -> Picture:
         for row in comparison.rows
     ]
     header = ["method", "family", "few", "overall", "within_limit", "dominated_by"]
+    drawing, values = trade_off_drawing(comparison)
     return Picture(
         "trade-off",
-        "The trade-off",
-        "Few-split against overall accuracy of every method; names are those of the base head, "
-        "of AlphaNet's rho, and of methods that no other one dominates (coloured).",
-        draw_trade_off(comparison),
+        "The trade-off of all methods",
+        "Few-split against overall accuracy of every method: up is better for rare classes, right "
+        "is better overall. Filled marks are of methods that no other one dominates.",
+        drawing,
         header,
         rows,
+        values,
     )
 
 
@@ -161,13 +166,13 @@ def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
     return [
         distance_picture(
             f"accuracy-distance-{pool.key}",
-            f"Base accuracy against neighbour distance: {words}",
+            f"Accuracy before against neighbour distance: {words}",
             f"One point a class (the paper's Figure 1c{', for all classes' if whole else ''}).",
             classes,
             pool.classes,
             pool.distances,
             results.base_accuracy[pool.classes],
-            "base accuracy in %",
+            "accuracy before in %",
         ),
         distance_picture(
             f"change-distance-{pool.key}",

@@ -16,8 +16,15 @@ import numpy as np
 from alphafix.alphanet.measure import trial_predictions
 from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import GROUPS, Pool, flows, linear_fit, prediction_groups
-from alphafix.report.pictures import Picture, bands, draw_fit, fit_text
-from alphafix.report.style import OVERALL, TIER_COLORS, canvas
+from alphafix.report.pictures import (
+    MOST_POINTS,
+    Picture,
+    bands,
+    draw_fit,
+    fit_text,
+    legend_above,
+)
+from alphafix.report.style import OVERALL, TIER_COLORS, TIER_MARKERS, canvas
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 
@@ -25,8 +32,8 @@ from alphafix.values.classes import TIERS, ClassTable
 DRAWS = 1000
 
 _POOLS = {
-    "few-base": ("few-split classes, neighbours among the base classes", "5a", "4"),
-    "base-few": ("base classes, neighbours among the few-split classes", "5b", ""),
+    "few-base": ("few-split classes, neighbours among the other classes", "5a", "4"),
+    "base-few": ("medium and many classes, neighbours among the few-split classes", "5b", ""),
     "all-all": ("all classes, neighbours among all others", "5c", "A10-A12"),
 }
 
@@ -144,15 +151,16 @@ def _flows(runs: Runs, pool: Pool) -> Picture:
         for group, (mean, low, high) in zip(GROUPS, after, strict=True)
     )
     with canvas(figsize=(6.4, 3.6)) as (made, axes):
-        bands(axes, counts.sum(axis=0))
+        values = bands(axes, counts.sum(axis=0))
     return Picture(
         f"runs-flows-{pool.key}",
         f"Predictions over all trials: {words}",
         f"Prediction groups before and after, summed over {runs.words} (the paper's Figure "
         f"{figure}). After, with 95% intervals over trials: {said}.",
         made,
-        ["base", "corrected", "samples", "mean_percent", "low", "high"],
+        ["before", "after", "samples", "mean_percent", "low", "high"],
         rows,
+        values,
     )
 
 
@@ -195,9 +203,8 @@ def _distance(
     mean, low, high = mean_over_trials(values[:, ids])
     fit = linear_fit(distances, mean)
     tiers = runs.classes.tiers[ids]
+    said: dict[str, list[str]] = {}
     with canvas() as (made, axes):
-        # As vectors, thousands of points load slowly.
-        many = len(ids) > 2000
         for tier, name_of_tier in enumerate(TIERS):
             own = tiers == tier
             if own.any():
@@ -205,19 +212,24 @@ def _distance(
                     distances[own],
                     mean[own],
                     np.stack([mean[own] - low[own], high[own] - mean[own]]),
-                    fmt=".",
-                    ms=4,
+                    fmt=TIER_MARKERS[name_of_tier],
+                    ms=3,
                     lw=0,
                     elinewidth=0.6,
                     color=TIER_COLORS[name_of_tier],
                     alpha=0.6,
                     label=name_of_tier,
-                    rasterized=many,
+                    gid=f"points-{name_of_tier}",
+                    rasterized=len(ids) > MOST_POINTS,
                 )
-        draw_fit(axes, fit)
+                said[f"points-{name_of_tier}"] = [
+                    f"{runs.classes.names[i]}: {v:.1f} at distance {d:.3g}"
+                    for i, d, v in zip(ids[own], distances[own], mean[own], strict=True)
+                ]
+        draw_fit(axes, fit, (0.0 if what.startswith("accuracy") else -100.0, 100.0))
         axes.set_xlabel("mean distance to the nearest neighbours")
         axes.set_ylabel(what)
-        axes.legend(fontsize=8)
+        legend_above(axes)
     found = "no linear fit" if fit is None else fit_text(fit)
     rows: list[list[Any]] = [
         [int(i), runs.classes.names[i], *map(float, numbers)]
@@ -231,6 +243,7 @@ def _distance(
         made,
         ["class", "name", "mean_distance", what, "low", "high"],
         rows,
+        said,
     )
 
 

@@ -52,7 +52,7 @@ from alphafix.commands.app import app
 from alphafix.commands.compare import work as compare_work
 from alphafix.commands.report import work as report_work
 from alphafix.features.verification import MEMORY
-from alphafix.report import content
+from alphafix.report import page
 from alphafix.rivals import comparing
 from tests.common import make_problem, write_run
 
@@ -165,7 +165,7 @@ def write_images(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
-def sketch(made: Figure) -> str:
+def sketch(made: Figure, title: str | None = None) -> str:
     """What tells a figure from one of other data, in much less time than drawing takes."""
     found = hashlib.sha256()
     for artist in made.findobj():
@@ -182,8 +182,9 @@ def hasten() -> None:
     # How long a fit took is told, and is no part of what is compared.
     comparing._timed = lambda work: (work(), 0.0)
     vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=5))
-    content.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
-    drawn = lambda made: sketch(made).encode()  # noqa: E731
+    page.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
+    page.inlined = lambda svg, *_: svg  # type: ignore[attr-defined]
+    drawn = lambda made, title=None: sketch(made).encode()  # noqa: E731
     report_work.png_bytes = compare_work.png_bytes = drawn  # type: ignore[attr-defined]
     for command in commands.COMMANDS.values():
         command._function("work", "work"), command._function("show", "show")

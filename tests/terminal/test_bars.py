@@ -13,6 +13,7 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.metrics.limits import Limits
 from alphafix.progress import Advance, Whole
 from alphafix.report.layout import lay_out, plain
+from alphafix.rivals import AUTO_METHODS
 from alphafix.rivals.correct import correct
 from tests.rivals.problems import small_data
 
@@ -51,16 +52,18 @@ def test_auto__is_one_bar_to_its_end() -> None:
     correct("auto", given, settings, progress=told)
     assert told.bars == ["auto"]
     assert (told.done, told.totals) == (Whole.UNITS, [Whole.UNITS])
-    assert [part.partition(" (")[0] for part in told.parts] == [
+    parts = [part.partition(" (")[0] for part in told.parts]
+    assert parts[:3] == [
         "AlphaNet, neighbors",
         "AlphaNet, neighbors+discriminant",
         "other methods",
     ]
+    assert sorted(parts[3:]) == sorted(AUTO_METHODS)
 
 
 def test_whole__a_part_moves_by_what_it_is_told_to_move_by() -> None:
     told = Told()
-    with Whole(told, "all", [3.0, 1.0]) as whole:
+    with Whole(told, "all", {"one": 3.0, "two": 1.0}) as whole:
         with whole.part("one", moved_by="steps") as within:
             for name in ("steps", "others"):
                 with within(name, 4) as advance:
