@@ -311,3 +311,17 @@ def test_run__says_at_the_end_that_the_base_model_is_kept(work: Path) -> None:
         assert last.startswith("train: the base model is kept, nothing is corrected: ")
         assert following.startswith("next: alphafix ")
     assert "train" in json.loads(run(work, "--json").stdout)["kept"]
+
+
+def test_run__finishes_what_a_killed_training_left(work: Path) -> None:
+    run(work)
+    results = work / "results"
+    metrics = (results / "metrics.jsonl").read_bytes()
+    (results / "metrics.jsonl").unlink()
+    (results / "unfinished-trials").mkdir()
+    assert states(work)["train"] == "to finish"
+    assert states(work)["patch"] == "up to date"
+    assert "train" in done(run(work))
+    assert (results / "metrics.jsonl").read_bytes() == metrics
+    assert not (results / "unfinished-trials").exists()
+    assert set(states(work).values()) == {"up to date"}

@@ -16,7 +16,6 @@ CASES = [
     ("features import", 50),
     ("features import, train", 50),
     ("features export", 30),
-    ("neighbors --csv", 30),
 ]
 
 
