@@ -168,6 +168,11 @@ _ALPHANET: dict[str, Shapes] = {
     },
     "training": {
         "Trial.__init__": {"neighbors": int64("F pool"), "samples": int64("E n")},
+        "Epoch.__init__": {
+            "alphas": floats("F *K"),
+            "biases": floats("F"),
+            "correct": maybe(bools("n")),
+        },
         # Before training there are no alphas, and the biases stand in their place.
         "TrainedTrial.__init__": {
             "alphas": floats("F *K"),
