@@ -145,6 +145,7 @@ class AlphafixError(Exception):
         expected: object = None,
         todo: str | None = None,
     ) -> None:
+        self.got = got
         parts = [what]
         parts += [f"  got:      {got}"] if got is not None else []
         parts += [f"  expected: {expected}"] if expected is not None else []

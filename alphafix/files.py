@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, zip_longest
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
+from alphafix.locks import all_locked
 from alphafix.reading.boundary import cannot_read, reading
 from alphafix.reading.schema import parse_json, typed
 
@@ -70,7 +71,9 @@ def atomic_paths(
     leaves nothing; elsewhere the next that writes the same path clears it away. It is flushed to
     the disk before it gets its name, and the folder after that, so that a crash leaves either the
     old file or the new one. The names are given in the order of ``paths``. Without ``overwrite``
-    they are taken exclusively: of two that write the same path, one fails.
+    they are taken exclusively: of two that write the same path, one fails. Several names are given
+    while no other command names anything in their folders (see `together`), so that they are of
+    one command even where each may replace the other's.
 
     Args:
         paths: The files to write.
@@ -98,17 +101,15 @@ def atomic_paths(
                 most = 0o777 if model is None else stat.S_IMODE(model.stat().st_mode)
                 os.fchmod(draft.descriptor, draft.usual & most)
                 os.fsync(draft.descriptor)
-            for path, draft in zip(paths, drafts, strict=True):
-                if check is not None and path is paths[-1]:
-                    check(draft.file)
-                _publish(draft, path, overwrite=overwrite)
-                named.append(path)
+            if len(paths) > 1:
+                stack.enter_context(together(paths))
+            with _undone(named) if not overwrite else contextlib.nullcontext():
+                for path, draft in zip(paths, drafts, strict=True):
+                    if check is not None and path is paths[-1]:
+                        check(draft.file)
+                    _publish(draft, path, overwrite=overwrite)
+                    named.append(path)
     except BaseException as error:
-        if not overwrite:  # these names were free: what has them is ours
-            for path in tuple(named):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
-                    named.remove(path)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something is in it
@@ -128,6 +129,57 @@ def atomic_paths(
             expected="a disk that keeps what it is told to",
             todo="check the disk; after a power cut the file may be gone",
         ) from error
+
+
+@contextlib.contextmanager
+def _undone(named: list[Path]) -> Iterator[None]:
+    """Take back names that were free, and so are ours, if not all can be had."""
+    try:
+        yield
+    except BaseException:
+        for path in tuple(named):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                named.remove(path)
+        raise
+
+
+# Seconds: others hold such a lock for as long as names take, or work in that run directory.
+_WAIT = 60.0
+
+
+@contextlib.contextmanager
+def together(paths: Iterable[Path]) -> Iterator[None]:
+    """Look at files and give them names while no other command does so in their folders.
+
+    Raises:
+        LockedError: If another command works in one of the folders for longer than a minute.
+    """
+    folders = {path.parent.resolve() for path in paths}
+    with all_locked((folder for folder in folders if folder.is_dir()), wait=_WAIT):
+        yield
+
+
+def write_files(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
+    """Write files that belong together, the one that matters last; see `atomic_paths`.
+
+    Those that are there already just so, as a killed command leaves them, stay.
+
+    Args:
+        files: Content by path.
+        overwrite: Whether others may be there.
+
+    Raises:
+        TargetExistsError: If another one is there and ``overwrite`` is false.
+        InputError: If a folder cannot be written or the disk is full.
+    """
+    with together(files):
+        todo = [path for path, data in files.items() if not holds(path, data)]
+        if not todo:
+            return
+        with atomic_paths(todo, overwrite=overwrite) as drafts:
+            for path, draft in zip(todo, drafts, strict=True):
+                draft.write_bytes(files[path])
 
 
 class UnconfirmedError(InputError):
@@ -253,8 +305,9 @@ def _publish(draft: _Draft, path: Path, *, overwrite: bool) -> None:
 def _link(draft: _Draft, path: Path) -> None:
     """Give a file one more name, which must be free."""
     folder = os.open(path.parent, os.O_RDONLY)
+    source = draft.file.absolute()  # or it would be looked for in that folder
     try:  # with a folder given, Python's link follows /proc/self/fd/N to the file itself
-        os.link(draft.file, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.link(source, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
     except OSError as error:
         if error.errno not in _NO_LINKS or not draft.named:
             raise
@@ -391,6 +444,16 @@ def write_tensors(
     Unless it is not to be ``sealed`` (a model, whose rows a patch changes), the metadata holds a
     hash of both, by which `read_tensors` knows a changed byte.
     """
+    data = tensors_as_bytes(tensors, metadata, sealed=sealed)
+    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
+    with atomic_path(path, overwrite=overwrite, like=like) as temporary:
+        temporary.write_bytes(data)
+
+
+def tensors_as_bytes(
+    tensors: Mapping[str, Array], metadata: Mapping[str, Any], *, sealed: bool = True
+) -> bytes:
+    """The bytes of the file that `write_tensors` writes."""
     from safetensors.numpy import save
 
     # NumPy makes numbers (no axes) into arrays of one axis; they must come back as they were.
@@ -399,10 +462,7 @@ def write_tensors(
     }
     seal = {_CONTENT: _content(contiguous, metadata)} if sealed else {}
     text = json.dumps({**metadata, **seal}, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # Not by save_file, which makes a temporary file of its own that a kill would leave behind.
-    data = save(contiguous, metadata={METADATA_KEY: text})
-    with atomic_path(path, overwrite=overwrite, like=like) as temporary:
-        temporary.write_bytes(data)
+    return bytes(save(contiguous, metadata={METADATA_KEY: text}))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,20 +24,24 @@ def silent(what: str, total: int | None) -> Iterator[Advance]:
 class Whole:
     """One bar for work of several parts, each of which takes a part of the time.
 
+    Parts may be done in any order, and side by side in threads.
+
     Args:
         progress: Who is told: of the whole by one call, of each part by a call within that.
         what: What is done.
-        costs: What each part takes of the time, in any unit.
+        costs: What each part takes of the time by its name, in any unit.
     """
 
     # Units of the bar, so that whatever moves within a part can be told in whole numbers.
     UNITS = 1000
 
-    def __init__(self, progress: Progress, what: str, costs: Sequence[float]) -> None:
-        self._progress, self._what, self._costs = progress, what, costs
+    def __init__(self, progress: Progress, what: str, costs: Mapping[str, float]) -> None:
+        self._progress, self._what, self._costs = progress, what, dict(costs)
+        self._done = dict.fromkeys(costs, 0.0)
         self._begun = 0
         self._told = 0
         self._advance: Advance | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Whole:
         """Begin."""
@@ -50,16 +55,14 @@ class Whole:
 
     @contextlib.contextmanager
     def part(self, what: str) -> Iterator[Progress]:
-        """Do the next part.
+        """Do a part.
 
         Args:
-            what: What it is called.
+            what: Its name.
 
         Yields:
             Who is told of the work within it: what of it is called "training" moves the bar.
         """
-        before, self._begun = sum(self._costs[: self._begun]), self._begun + 1
-        after, number = sum(self._costs[: self._begun]), self._begun
 
         @contextlib.contextmanager
         def within(name: str, total: int | None) -> Iterator[Advance]:
@@ -69,16 +72,21 @@ class Whole:
                 nonlocal done
                 done += count
                 if total and name == "training":
-                    self._reach(before + (after - before) * min(done / total, 1.0))
+                    self._reach(what, min(done / total, 1.0))
 
             yield advance
 
-        with self._progress(f"{what} ({number} of {len(self._costs)})", None):
-            yield within
-        self._reach(after)
+        with self._lock:
+            self._begun += 1
+            with self._progress(f"{what} ({self._begun} of {len(self._costs)})", None):
+                pass
+        yield within
+        self._reach(what, 1.0)
 
-    def _reach(self, cost: float) -> None:
-        wanted = int(self.UNITS * cost / sum(self._costs))
-        if self._advance is not None and wanted > self._told:
-            self._advance(wanted - self._told)
-            self._told = wanted
+    def _reach(self, part: str, share: float) -> None:
+        with self._lock:
+            self._done[part] = max(self._done[part], share * self._costs[part])
+            wanted = int(self.UNITS * sum(self._done.values()) / sum(self._costs.values()))
+            if self._advance is not None and wanted > self._told:
+                self._advance(wanted - self._told)
+                self._told = wanted

@@ -59,10 +59,16 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def write_run(folder: Path, problem: Problem, *, splits: tuple[str, ...] = ()) -> Run:
-    """Write what `alphafix extract` leaves: classes, head and features (all splits by default)."""
+def write_run(
+    folder: Path, problem: Problem, *, splits: tuple[str, ...] = (), data: str | None = None
+) -> Run:
+    """Write what `alphafix extract` leaves: classes, head and features (all splits by default).
+
+    ``data`` is where it says that the images are.
+    """
     run = Run(folder)
-    provenance = Provenance(stage="extract", options={}, inputs={}).to_dict()
+    options = {} if data is None else {"data": data}
+    provenance = Provenance(stage="extract", options=options, inputs={}).to_dict()
     problem.classes.save(run.path(CLASSES))
     problem.head.save(run.path(HEAD), provenance=provenance)
     for split in splits or tuple(problem.features):

@@ -74,6 +74,7 @@ _ALPHANET: dict[str, Shapes] = {
     },
     "measure": {
         "contest": {"neighbors": int64("F K"), "alphas": float32("F K"), "biases": float32("F")},
+        "trial_predictions": {"return": int64("{len(trials)} {len(store)}")},
     },
     "pool": {
         "discriminant_rows": {"return": float32("{len(classes.few)} {head.width}")},
@@ -307,6 +308,12 @@ _METRICS: dict[str, Shapes] = {
         "Contest.correct": {"return": boolean("{len(self.labels)}")},
         "Path.offsets": {"return": float64("P")},
     },
+    "margins": {
+        "Margins.__init__": {"gap": float32("n"), "few": int64("n"), "other": int64("n")},
+        "Margins.of": {"logits": float32("n C"), "few": int64("F"), "other": int64("B")},
+        "Margins.predicted": {"return": int64("{len(self.gap)}")},
+        "margins": {"few": int64("F")},
+    },
     "verdict": {"CommonDraws.__init__": {"labels": int64("N"), "correct": boolean("N M")}},
 }
 
@@ -419,7 +426,7 @@ _OLTR: dict[str, Shapes] = {
         "RideHead.forward": _DIRECT,
     },
     "routing": {
-        "Decision.forward": {
+        "Router.forward": {
             "feature": floats("B D"),
             "logits": floats("B C"),
             "return": floats("B"),

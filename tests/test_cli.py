@@ -126,3 +126,20 @@ def test_log__in_a_file_has_lines_of_their_own_length(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     logged = [line for line in done.stderr.splitlines() if "up to date" in line]
     assert logged == [f"{run.path(NEIGHBORS)} is up to date"]
+
+
+@pytest.mark.parametrize("splits", [(), ("train",), ("train", "test")])
+@pytest.mark.parametrize("command", ["neighbors", "train", "compare", "evaluate", "report"])
+def test_missing__names_no_flag_that_the_command_does_not_have(
+    command: str, splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What a run lacks is told in flags of the command itself, or in whole other commands."""
+    if splits:
+        write_run(tmp_path, make_problem(), splits=splits)
+        if command not in ("neighbors", "report"):
+            runner.invoke(app, ["neighbors", "-k", "3", "--run", str(tmp_path)])
+    words = [command, "--run", str(tmp_path), *(["--epochs", "1"] * (command == "train"))]
+    said = runner.invoke(app, words).stderr
+    known = set(re.findall(r"--[\w-]+", runner.invoke(app, [command, "--help"]).stdout))
+    named = set(re.findall(r"--[\w-]+", re.sub(r"alphafix [\w -]+", "", said.replace("\n", " "))))
+    assert named <= known, said

@@ -184,3 +184,13 @@ def test_atomic_path__without_nameless_files(
         (tmp_path / "c").write_text("first")
     assert (tmp_path / "c").read_text() == "first"
     assert names(tmp_path) == ["a.json", "c"]
+
+
+def test_atomic_path__without_nameless_files_named_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+    monkeypatch.chdir(tmp_path)
+    for overwrite in (False, True):
+        write_json(Path("in/a folder/a.json"), 1, overwrite=overwrite)
+    assert names(tmp_path / "in/a folder") == ["a.json"]

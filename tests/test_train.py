@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from alphafix.alphanet.fit import SweepPlan, fit
 from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.sources import hold_out
+from alphafix.commands.app import app
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
@@ -214,6 +216,16 @@ def test_train__without_validation_keeps_the_last_epoch(tmp_path: Path) -> None:
     assert correction.chosen.to_dict()["val"] is None
     with pytest.raises(MissingStageError, match="holdout=0"):
         train(options(run, rho=(0.5, 1.0), overwrite=True))
+
+
+def test_command__without_validation_says_what_can_be_measured_with(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", splits=("train",))
+    words = ["train", "--run", str(run.folder), "--rho", "0.5", "--seeds", "1", "--epochs", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    said = " ".join(done.stderr.split())
+    assert "nothing was measured. Hold training features out with --holdout 0.2" in said
+    assert "alphafix extract --val-fraction 0.2 --overwrite" in said
 
 
 def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -62,28 +65,75 @@ def trial_accuracies(
         classes: The class table.
         store: Features and labels, read once.
     """
-    own, count = trials.own, len(classes)
-    pools = np.maximum(trials.neighbors, 0)  # padding has alpha 0
-    coefficients = trials.alphas
-    if own is not None:
-        pools = np.stack([with_own(ids, count) for ids in pools])
-        coefficients = np.concatenate([own.alphas[:, :, None], coefficients], axis=2)
-    layout = ScoreLayout.of(count, classes.few, pools)
-    chunks = ((x, store.labels[start : start + len(x)]) for start, x in store.chunks())
-    device = torch.device("cpu")
-    scores = reduce_scores(
-        chunks,
-        len(store),
-        head,
-        layout,
-        own=None if own is None else own.rows,
-        device=device,
-        memory=1 << 30,
-        class_major=True,
-    )
+    reduced = _Reduced.of(trials, head, classes, store)
     found = []
-    for near, alphas, biases in zip(pools, coefficients, trials.biases, strict=True):
-        scaled = biases * np.float32(head.scale)
-        result = contest(scores, layout, near, alphas, scaled)
+    for near, alphas, biases in reduced.each():
+        result = contest(reduced.scores, reduced.layout, near, alphas, biases)
         found.append(tier_accuracy(result.correct(), result.labels, classes))
     return found
+
+
+def trial_predictions(trials: Trials, head: Head, classes: ClassTable, store: Features) -> IntArray:
+    """What each trial by itself takes the samples for, int64 of shape T x N.
+
+    Args:
+        trials: T trials.
+        head: The head that they correct.
+        classes: The class table.
+        store: Features and labels of N samples, read once.
+    """
+    reduced = _Reduced.of(trials, head, classes, store)
+    scores, few = reduced.scores, torch.from_numpy(classes.few)
+    found = np.empty((len(trials), len(store)), dtype=np.int64)
+    for row, (near, alphas, biases) in zip(found, reduced.each(), strict=True):
+        positions = torch.from_numpy(reduced.layout.positions(near))
+        numbers = (torch.from_numpy(np.ascontiguousarray(one)) for one in (alphas, biases))
+        for place, best, which in best_few(scores, positions, *numbers):
+            wins = best > scores.base_max[place]
+            row[place] = torch.where(wins, few[which], scores.base_argmax[place]).numpy()
+    return found
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """Samples as trials see them, and what the trials add: T of each.
+
+    Attributes:
+        scores: The samples, kept by class.
+        layout: Which column is which class.
+        pools: Class ids that are combined, the own row's first where there is one, T x F x K.
+        coefficients: Theirs, float32, T x F x K.
+        biases: Few-split biases times the logit scale, float32, T x F.
+    """
+
+    scores: Scores
+    layout: ScoreLayout
+    pools: IntArray
+    coefficients: FloatArray
+    biases: FloatArray
+
+    @classmethod
+    def of(cls, trials: Trials, head: Head, classes: ClassTable, store: Features) -> _Reduced:
+        own, count = trials.own, len(classes)
+        pools = np.maximum(trials.neighbors, 0)  # padding has alpha 0
+        coefficients = trials.alphas
+        if own is not None:
+            pools = np.stack([with_own(ids, count) for ids in pools])
+            coefficients = np.concatenate([own.alphas[:, :, None], coefficients], axis=2)
+        layout = ScoreLayout.of(count, classes.few, pools)
+        chunks = ((x, store.labels[start : start + len(x)]) for start, x in store.chunks())
+        scores = reduce_scores(
+            chunks,
+            len(store),
+            head,
+            layout,
+            own=None if own is None else own.rows,
+            device=torch.device("cpu"),
+            memory=1 << 30,
+            class_major=True,
+        )
+        return cls(scores, layout, pools, coefficients, trials.biases * np.float32(head.scale))
+
+    def each(self) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+        """Class ids, coefficients and biases of one trial after the other."""
+        return zip(self.pools, self.coefficients, self.biases, strict=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from alphafix.errors import AlphafixError, InputError
+from alphafix.locks import locked
 from alphafix.progress import Progress, silent
-from alphafix.run.lock import locked
 from alphafix.values.display import Part
 
 if TYPE_CHECKING:

@@ -192,6 +192,7 @@ GROUPS = {
         "overwrite",
         "csv",
         "card",
+        "base_model",
         "junit",
         "markdown",
         "logger",

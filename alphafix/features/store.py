@@ -63,6 +63,14 @@ def store_artifact(folder: Path, plan: Plan) -> Artifact:
     )
 
 
+def made_with(store: FeatureStore) -> dict[str, Any]:
+    """How features were made: the options in their manifest, and the hash of their statistics."""
+    with reading(store.folder / MANIFEST, "a feature manifest", todo="extract again"):
+        plan = typed(dict[str, Any], store.info.get("provenance") or {}, "provenance")
+        options = typed(dict[str, Any], plan.get("options") or {}, "options")
+    return {**options, "statistics_sha256": store.info.get("statistics_sha256")}
+
+
 @dataclass(frozen=True)
 class _Manifest:
     """What is read of a manifest, beside what it is only told."""
@@ -272,6 +280,14 @@ class FeatureStore(Features):
             metadata = {"made_from": made_from, "shrinkage": found.shrinkage}
             write_tensors(path, {"covariance": found.covariance}, metadata, overwrite=True)
         return found
+
+    def require_whole(self) -> None:
+        """Compare each shard that may have changed with the hash in the manifest.
+
+        Raises:
+            FileFormatError: If one differs.
+        """
+        verify_shards(self.folder, self.shards)
 
     def verify(self) -> None:
         """Compare each shard with the hash in the manifest, whether or not that was done before.

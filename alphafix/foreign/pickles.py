@@ -8,7 +8,6 @@ pointers, and no length that the file itself does not have.
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 from collections import OrderedDict
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alphafix.checkpoints.formats._skeleton import read_skeleton
+from alphafix.checkpoints.formats.torch_format import load_torch_bytes
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
 from alphafix.reading.unpickling import Unpickler, require_plain_keys
@@ -145,20 +144,11 @@ def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) ->
     return found
 
 
-# Before the numbers of an older torch file: mark, version, machine, what it holds, storages.
-_LEGACY_PICKLES = 5
-
-
 def _storage(data: object) -> Any:
     """What torch does to read a tensor's numbers, but with weights_only."""
-    import torch
-
     if not isinstance(data, bytes):
         raise _Refused("a tensor of something else")
-    file = io.BytesIO(data)
-    for _ in range(_LEGACY_PICKLES):  # torch takes what they ask for; too much goes no further
-        read_skeleton(file)
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return load_torch_bytes(data)
 
 
 _KNOWN: dict[tuple[str, str], Any] = {

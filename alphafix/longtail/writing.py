@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from alphafix.errors import InputError, TargetExistsError, option
-from alphafix.files import atomic_paths, holds, remove_temporary
+from alphafix.files import atomic_paths, holds, remove_temporary, together
 
 
 def refuse_filled(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
@@ -64,6 +64,13 @@ def write_folder(
         InputError: If the folder cannot be written.
         TargetExistsError: If another file of such a name is there and ``overwrite`` is false.
     """
+    with together([folder / last]):
+        _write(folder, files, last=last, stale=stale, overwrite=overwrite)
+
+
+def _write(
+    folder: Path, files: Mapping[str, bytes], *, last: str, stale: Collection[str], overwrite: bool
+) -> None:
     names = sorted(files, key=lambda name: name == last)
     todo = [name for name in names if not holds(folder / name, files[name])]
     gone = [name for name in stale if name not in files and (folder / name).exists()]

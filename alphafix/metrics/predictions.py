@@ -135,8 +135,7 @@ def predict_pair(
     Raises:
         InputError: If the correction belongs to a head of another shape.
     """
-    rows = correction.apply(head)
-    part = Head(rows.weight[correction.classes], rows.bias_or_zeros[correction.classes], head.scale)
+    part = _corrected_part(head, correction)
     before, after = _Collector(len(store)), _Collector(len(store))
     for start, features in _chunks(store, "evaluating", progress):
         logits = head.logits(features)
@@ -144,6 +143,28 @@ def predict_pair(
         logits[:, correction.classes] = part.logits(features)
         after.add(start, logits, store.labels)
     return BeforeAfter(store.labels, before.done(), after.done())
+
+
+def corrected_scorer(head: Head, correction: Correction) -> Scorer:
+    """Logits of the corrected head, the same numbers as `predict_pair` has.
+
+    Raises:
+        InputError: If the correction belongs to a head of another shape.
+    """
+    part = _corrected_part(head, correction)
+
+    def score(features: FloatArray) -> FloatArray:
+        logits = head.logits(features)
+        logits[:, correction.classes] = part.logits(features)
+        return logits
+
+    return score
+
+
+def _corrected_part(head: Head, correction: Correction) -> Head:
+    """The corrected rows alone, as a head."""
+    rows, mine = correction.apply(head), correction.classes
+    return Head(rows.weight[mine], rows.bias_or_zeros[mine], head.scale)
 
 
 def _chunks(store: Features, what: str, progress: Progress) -> Iterator[tuple[int, FloatArray]]:

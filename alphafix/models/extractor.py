@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from alphafix.devices import Placement, autocast
+from alphafix.models.backbone import backbone_sha256
 from alphafix.models.loading import prove
-from alphafix.models.model import Classifier, Variants
+from alphafix.models.model import Caught, Classifier, Variants
 from alphafix.models.preprocess import Preprocess
 from alphafix.models.proof import Reading
 from alphafix.values.arrays import FloatArray
@@ -24,6 +26,7 @@ class Extractor:
 
     Attributes:
         model: Maps N images to N x D features and N x C logits, on the device.
+        caught: The same with its head's tensors, not compiled.
         head: The head in effect, which gives the model's logits of these features.
         reading: How the logits follow from features and head.
         preprocess: What makes the model's input.
@@ -34,6 +37,7 @@ class Extractor:
     """
 
     model: Callable[..., tuple[Tensor, Tensor]]
+    caught: Caught
     head: Head
     reading: Reading
     preprocess: Preprocess
@@ -70,11 +74,12 @@ class Extractor:
         with torch.inference_mode():
             batch = _to_device(images, setting, classifier.preprocess)
             with autocast(setting.device, setting.precision):
-                model, found, reading = prove(
+                caught, found, reading = prove(
                     classifier, batch, precision=setting.precision, head=head
                 )
         return cls(
-            model=torch.compile(model) if compiled else model,
+            model=torch.compile(caught.model) if compiled else caught.model,
+            caught=caught,
             head=found,
             reading=reading,
             preprocess=classifier.preprocess,
@@ -86,12 +91,24 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map N images, as the transform gives them, to N x D features on the device."""
+        features, _ = self._run(images)
+        found: Tensor = self.reading.features(features)
+        return found
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Map N images, as the transform gives them, to the model's own N x C logits."""
+        return self._run(images)[1]
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
             batch = _to_device(images, self.setting, self.preprocess)
             with autocast(self.setting.device, self.setting.precision):
-                features, _ = self.model(batch)
-            found: Tensor = self.reading.features(features)
-            return found
+                return self.model(batch)
+
+    @cached_property
+    def backbone_sha256(self) -> str | None:
+        """Hash of the model's tensors without its head (see `alphafix.models.backbone`)."""
+        return backbone_sha256(self.caught)
 
     def of_variants(self, images: Tensor) -> Iterator[tuple[Mapping[str, Any], FloatArray]]:
         """Arguments that the weights fit, with N x C logits of N images (see `Variants`)."""

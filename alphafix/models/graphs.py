@@ -5,7 +5,6 @@ A graph shows the linear operation that makes its logits; its input becomes a se
 
 from __future__ import annotations
 
-import io
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alphafix.checkpoints.formats.torch_format import load_torch_bytes
 from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.models.model import Caught, Classifier, Wanted
 from alphafix.models.preprocess import described
@@ -151,11 +151,12 @@ def _refuse_pickles(path: Path) -> None:
             if not pickled and not last.startswith("custom_obj"):
                 continue
             try:
-                torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
-            except Exception as error:  # torch.load raises many types for what it refuses
+                load_torch_bytes(archive.read(name))
+            except AlphafixError as error:
                 raise FileFormatError(
-                    f"{path} is refused: a part of it could only be read by running code",
-                    got=f"{name}: {str(error).splitlines()[0][:200]}",
+                    f"{path} is refused: a part of it could only be read by running code, or asks "
+                    "for too much",
+                    got=f"{name}: {error.got}",
                     expected="tensors and plain values",
                     todo="save it again with torch.export.save, with tensors as example inputs",
                 ) from error

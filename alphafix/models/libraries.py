@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import itertools
 import logging
 import sys
@@ -338,11 +339,29 @@ def python_preprocess(wanted: Wanted) -> Preprocess:
     return _python_preprocess(_call(wanted), wanted)
 
 
-def _call(wanted: Wanted) -> nn.Module:
-    spec, (module, _, function) = wanted.spec, wanted.name.partition(":")
-    # As `python -m` does: the user's own files are found from the folder they work in.
+def code_of(name: str) -> tuple[Path, ...]:
+    """The file with the user's own function, as ``package.module:function`` names it.
+
+    What that file imports in its turn is not known here.
+    """
+    _work_from_here()
+    try:
+        found = importlib.util.find_spec(name.partition(":")[0])
+    except (ImportError, ValueError):  # which `python_classifier` tells
+        return ()
+    place = None if found is None else found.origin
+    return (Path(place),) if place and Path(place).is_file() else ()
+
+
+def _work_from_here() -> None:
+    """As `python -m` does: the user's own files are found from the folder they work in."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+
+
+def _call(wanted: Wanted) -> nn.Module:
+    spec, (module, _, function) = wanted.spec, wanted.name.partition(":")
+    _work_from_here()
     try:
         made = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

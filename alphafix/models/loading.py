@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.onnx_format import OnnxFormat
-from alphafix.checkpoints.formats.opening import find_file, format_of
+from alphafix.checkpoints.formats.opening import EXPORT, find_file, format_of
 from alphafix.checkpoints.formats.torchscript_format import TorchScriptFormat
 from alphafix.errors import InputError, option
 from alphafix.files import sha256_file
 from alphafix.models.graphs import export_classifier, torchscript_classifier
 from alphafix.models.hooked import HookedModel, find_head_module, linear_modules
 from alphafix.models.libraries import (
+    code_of,
     local_weights,
     python_classifier,
     python_preprocess,
@@ -34,9 +35,17 @@ from alphafix.models.oltr_models import oltr_classifier, oltr_preprocess
 from alphafix.models.onnx_models import onnx_classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop
 from alphafix.models.products import find_product
-from alphafix.models.proof import TOLERANCE, Reading, find_reading, relative_error
+from alphafix.models.proof import (
+    FEW,
+    TOLERANCE,
+    Reading,
+    find_reading,
+    relative_error,
+    require_steady,
+)
 from alphafix.models.timm_config import from_timm_config
 from alphafix.models.transformers_models import transformers_classifier, transformers_preprocess
+from alphafix.oltr.training.folder import CONFIG
 from alphafix.values.head import Head, HeadSource
 
 logger = logging.getLogger(__name__)
@@ -126,7 +135,7 @@ def load_classifier(
 def graph_kind(file: Path) -> str | None:
     """The kind of backbone that a model file is by itself; None if it holds weights alone."""
     file = find_file(file)
-    if file.suffix == ".pt2":
+    if file.suffix == EXPORT:
         return "export"
     kinds = {OnnxFormat.name: "onnx", TorchScriptFormat.name: "torchscript"}
     return kinds.get(format_of(file).name)
@@ -152,6 +161,12 @@ def _plain(record: Mapping[str, Any]) -> Any:
 # Kinds whose name is a file or a folder.
 _FILES = ("torchscript", "export", "onnx", "hf", "oltr")
 
+# What lies beside the weights in folders of each kind, and decides what they compute.
+_SETTINGS = {
+    "hf": ("config.json", "preprocessor_config.json", "processor_config.json"),
+    "oltr": (CONFIG,),
+}
+
 
 def own_file(spec: str) -> Path | None:
     """The file with the model's weights that a specification names itself, if it does.
@@ -165,10 +180,23 @@ def own_file(spec: str) -> Path | None:
     return find_file(Path(name)) if kind in _FILES else None
 
 
-def config_beside(spec: str, weights: Path | None) -> Path | None:
-    """The file beside the weights that decides how the model is made, if there is one."""
-    path = None if weights is None else weights.parent / "config.json"
-    return path if spec.startswith("timm:") and path is not None and path.is_file() else None
+def made_by(spec: str, weights: Path | None) -> tuple[Path, ...]:
+    """The files besides the weights that decide what a model computes, as far as they are there.
+
+    These are settings that lie beside the weights, and the code of the user's own function.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "python":
+        return code_of(name)
+    if kind == "timm" and name.startswith("local-dir:"):
+        beside = [Path(name.removeprefix("local-dir:")) / "config.json"]
+    elif kind == "timm" and weights is not None:
+        beside = [weights.parent / "config.json"]
+    elif kind in _SETTINGS:
+        beside = [Path(name) / file for file in _SETTINGS[kind]]
+    else:
+        beside = []
+    return tuple(file for file in beside if file.is_file())
 
 
 def without_folder(spec: str) -> str:
@@ -179,7 +207,7 @@ def without_folder(spec: str) -> str:
 
 def prove(
     classifier: Classifier, images: Tensor, *, precision: str, head: str | None = None
-) -> tuple[nn.Module, Head, Reading]:
+) -> tuple[Caught, Head, Reading]:
     """Find the head, and prove on a first batch that it gives the model's own logits.
 
     Args:
@@ -189,8 +217,8 @@ def prove(
         head: Name of the head module, if the user gave it.
 
     Returns:
-        A model of N images to N x D features and N x C logits, the head in effect, and how the
-        logits follow from features and head.
+        A model of N images to N x D features and N x C logits with its head's tensors, the head in
+        effect, and how the logits follow from features and head.
 
     Raises:
         InputError: If there is no such head, or its logits are not the model's.
@@ -204,15 +232,18 @@ def prove(
         )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
+    precision = max(precision, classifier.precision, key=list(TOLERANCE).index)
+    few = images[: max(1, min(FEW, len(images) // 2))]
+    require_steady(logits, caught.model(few)[1], precision=precision)
     reading = find_reading(
         features,
         logits,
         caught.weight,
         caught.bias,
-        precision=max(precision, classifier.precision, key=list(TOLERANCE).index),
+        precision=precision,
         lengths_count=lambda: caught.plain_rows or _lengths_count(caught, images, logits),
     )
-    return caught.model, _head(classifier, caught, reading), reading
+    return caught, _head(classifier, caught, reading), reading
 
 
 def _lengths_count(caught: Caught, images: Tensor, logits: Tensor) -> bool:
@@ -275,7 +306,7 @@ def _head(classifier: Classifier, caught: Caught, reading: Reading) -> Head:
 
 def _source(weights: Path, caught: Caught, reading: Reading) -> HeadSource:
     """Where the head is in the checkpoint, so that it can be patched there."""
-    if weights.suffix == ".pt2":  # named here, though its rows cannot be patched in place
+    if weights.suffix == EXPORT:  # named here, though its rows cannot be patched in place
         return HeadSource(weights.name, sha256_file(weights), weights=(caught.name,))
     classes, width = caught.weight.shape
     stored = find_head(

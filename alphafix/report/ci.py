@@ -53,6 +53,11 @@ def escape(text: str) -> str:
     return text
 
 
+# How they begin.
+JUNIT = '<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="alphafix evaluate"'
+MARKDOWN = "## alphafix evaluate\n"
+
+
 def junit_report(evaluation: Evaluation, results: Sequence[GateResult]) -> str:
     """Return the gates as JUnit XML, one test case each."""
     failures = str(sum(not result.met for result in results))

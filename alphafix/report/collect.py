@@ -11,29 +11,32 @@ from alphafix.alphanet.measure import trial_accuracies
 from alphafix.metrics.accuracy import COLUMNS, Accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.comparison import BySeeds, Comparison
+from alphafix.metrics.margins import Steered
 from alphafix.metrics.predictions import BeforeAfter
 from alphafix.oltr.training.embedding import Embedding
 from alphafix.openset.evaluating import Evaluated
 from alphafix.report.analysis import Pool, neighbour_pools
 from alphafix.report.memory_pictures import memory_pictures
 from alphafix.report.open_picture import open_curve_picture
+from alphafix.report.over_trials import over_trials
 from alphafix.report.pictures import (
     Picture,
     Series,
+    alpha_by_rho_picture,
     alpha_picture,
     class_change_picture,
     distance_picture,
     flow_picture,
     setting_picture,
 )
-from alphafix.report.tradeoff import draw_trade_off
+from alphafix.report.tradeoff import trade_off_drawing
 from alphafix.values.arrays import IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 
 _POOL_WORDS = {
-    "few-base": "few-split classes, neighbours among the base classes",
-    "base-few": "base classes, neighbours among the few-split classes",
+    "few-base": "few-split classes, neighbours among the other classes",
+    "base-few": "medium and many classes, neighbours among the few-split classes",
     "all-all": "all classes, neighbours among all others",
 }
 _FLOW_FIGURES = {"few-base": "5a and 1a", "base-few": "5b", "all-all": "5c"}
@@ -48,12 +51,14 @@ class Evidence:
         neighbours: Class means and K.
         comparison: The comparison with other methods, or None.
         embedding: What the base model's memory does, or None if it has none.
+        steered: Methods of the comparison with all their offsets.
     """
 
     found: Evaluated
     neighbours: Neighbours
     comparison: Comparison | None = None
     embedding: Embedding | None = None
+    steered: tuple[Steered, ...] = ()
 
 
 def pictures(evidence: Evidence) -> list[Picture]:
@@ -65,8 +70,8 @@ def pictures(evidence: Evidence) -> list[Picture]:
             f"flows-{pool.key}",
             f"Predictions on {_POOL_WORDS[pool.key]}",
             f"Samples by prediction group, before and after, and how they move; "
-            f"{evidence.neighbours.k} nearest neighbours by class means (the paper's Figure "
-            f"{_FLOW_FIGURES[pool.key]}).",
+            f"{evidence.neighbours.k} nearest neighbours by class means (as the paper's Figure "
+            f"{_FLOW_FIGURES[pool.key]}, of the correction in use).",
             shown,
             pool.alike,
         )
@@ -82,11 +87,21 @@ def pictures(evidence: Evidence) -> list[Picture]:
     found.append(class_change_picture(classes, evidence.found.evaluation.by_class))
     if evidence.found.evaluation.open_set is not None:
         found.append(open_curve_picture(evidence.found.evaluation.open_set))
-    if evidence.found.correction.trials is not None:
-        found.append(alpha_picture(evidence.found.correction.trials))
+    found += over_trials(evidence.found, pools)
+    found += _alphas(evidence.found.correction)
     if evidence.embedding is not None:
         found += memory_pictures(evidence.embedding, classes)
     return found
+
+
+def _alphas(correction: Correction) -> list[Picture]:
+    """Figures A2, at the chosen rho, and A13-A15, at the chosen K."""
+    trials, chosen = correction.trials, correction.chosen
+    if trials is None:
+        return []
+    by_k, by_rho = trials.of_setting(rho=chosen.rho), trials.of_setting(k=chosen.k)
+    several = len({record.rho for record in by_rho.records}) > 1
+    return [alpha_picture(by_k), *([alpha_by_rho_picture(by_rho)] if several else [])]
 
 
 def trade_off_picture(comparison: Comparison) -> Picture:
@@ -105,14 +120,16 @@ def trade_off_picture(comparison: Comparison) -> Picture:
         for row in comparison.rows
     ]
     header = ["method", "family", "few", "overall", "within_limit", "dominated_by"]
+    drawing, values = trade_off_drawing(comparison)
     return Picture(
         "trade-off",
-        "The trade-off",
-        "Few-split against overall accuracy of every method; names are those of the base head, "
-        "of AlphaNet's rho, and of methods that no other one dominates (coloured).",
-        draw_trade_off(comparison),
+        "The trade-off of all methods",
+        "Few-split against overall accuracy of every method: up is better for rare classes, right "
+        "is better overall. Filled marks are of methods that no other one dominates.",
+        drawing,
         header,
         rows,
+        values,
     )
 
 
@@ -149,18 +166,18 @@ def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
     return [
         distance_picture(
             f"accuracy-distance-{pool.key}",
-            f"Base accuracy against neighbour distance: {words}",
-            f"One point a class (the paper's Figure {'A10-A12' if whole else '1c'}).",
+            f"Accuracy before against neighbour distance: {words}",
+            f"One point a class (the paper's Figure 1c{', for all classes' if whole else ''}).",
             classes,
             pool.classes,
             pool.distances,
             results.base_accuracy[pool.classes],
-            "base accuracy in %",
+            "accuracy before in %",
         ),
         distance_picture(
             f"change-distance-{pool.key}",
             f"Change against neighbour distance: {words}",
-            f"One point a class (the paper's Figure {'A10-A12' if whole else '4'}).",
+            "One point a class (as the paper's Figure 4, of the correction in use).",
             classes,
             pool.classes,
             pool.distances,

@@ -1,53 +1,173 @@
-"""What the page says: verdict, tables, and the classes that changed most."""
+"""What the page says: result, verdict, who pays, tables, and the classes that changed most."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from alphafix.metrics.comparison import Comparison
-from alphafix.metrics.estimates import Paired
-from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
+from alphafix.metrics.comparison import BASE, Comparison
+from alphafix.metrics.margins import Steered, margins
+from alphafix.metrics.paired import SHOWN, Difference, differences
+from alphafix.metrics.predictions import corrected_scorer
 from alphafix.report.analysis import top_confusions
-from alphafix.report.cells import estimate
+from alphafix.report.cells import number
 from alphafix.report.collect import Evidence, pictures, trade_off_picture
-from alphafix.report.combinations import Learned, learned
+from alphafix.report.combinations import learned
 from alphafix.report.memory_pictures import infused_table
-from alphafix.report.page import Card, ClassColumns, Drawn, Frontier, Page
-from alphafix.report.style import svg_text
+from alphafix.report.page import Classes, Drawn, Frontier, Moved, Page, Tile
+from alphafix.report.payers import Pair, pairs
+from alphafix.report.sprite import Sprite, sprite
+from alphafix.report.steering import steering
 from alphafix.report.tables import heading, interval_note, legend, other_figures, table_of
-from alphafix.report.thumbnails import thumbnails
+from alphafix.report.tradeoff import frame_of
+from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS
 from alphafix.values.display import Table
 
-# Classes shown in full that gain most, and as many that lose most.
-MOST_CARDS = 9
+# Classes named that gain most, and as many that lose most; pairs of who pays in the text.
+MOST_MOVED, MOST_PAIRS = 8, 40
+
+# Points of the trade-off in figures.
+CURVE_POINTS = 9
+
+# Images of each neighbour beside those of a class.
+NEIGHBOUR_IMAGES = 4
 
 NO_COMPARISON = (
     "How simpler methods do on the same features is not known yet: run `alphafix compare`, then "
     "`alphafix report` again."
 )
 
+SHIPPED, FEW_BIAS = "in this run", "few-bias (the head as it was)"
 
-def page_of(evidence: Evidence) -> Page:
+
+@dataclass(frozen=True)
+class Settings:
+    """What a page is asked to hold.
+
+    Attributes:
+        run: The run directory, as the user names it.
+        images: Number of test images, at most.
+        room: Bytes of the whole page, at most.
+    """
+
+    run: str
+    images: int
+    room: int
+
+
+def page_of(evidence: Evidence, settings: Settings) -> Page:
     """The page with every figure of it."""
     evaluation, comparison = evidence.found.evaluation, evidence.comparison
-    gains, losses = (_Cards(evidence).of(gaining=gaining) for gaining in (True, False))
-    accuracy = replace(table_of(evaluation), title="Accuracy", notes=[interval_note(evaluation)])
+    frontier = _frontier(comparison)
+    steered = _Steered(evidence, settings)
+    drawn = [Drawn.of(picture) for picture in pictures(evidence)]
+    text = sum(len(one.inline) for one in drawn)
+    images = steered.images(settings.room - text)
     return Page(
         title="What the correction gains and costs",
         subtitle=heading(evaluation),
-        verdict=verdict(evaluation, comparison),
-        tables=[accuracy, other_figures(evaluation), *_memory_table(evidence)],
-        frontier=_frontier(comparison),
-        gains=gains,
-        losses=losses,
-        classes=_columns(evidence),
-        pictures=[Drawn(picture, svg_text(picture.drawing)) for picture in pictures(evidence)],
+        tiles=tiles(evidence),
+        verdict=verdict(evidence),
+        worst=_moved(evidence, gaining=False),
+        best=_moved(evidence, gaining=True),
+        curve=steered.curve(),
+        pays=_pays(evidence),
+        steering={**steered.data(images), "frame": _frame(frontier)},
+        methods=[str(one["name"]) for one in steered.steering.methods],
+        notes=steered.notes(images),
+        tables=[_accuracy(evidence), _other(evidence), *_memory_table(evidence)],
+        frontier=frontier,
+        classes=_classes(evidence),
+        pictures=drawn,
         provenance=evaluation.provenance,
     )
+
+
+def tiles(evidence: Evidence) -> list[Tile]:
+    """Rare, other and all classes: before, after, and whether that is more than noise."""
+    evaluation = evidence.found.evaluation
+    classes, found = evaluation.classes, _differences(evidence)
+    few, many = classes.thresholds.few, classes.thresholds.many
+    words = {
+        "few": ("Rare classes", f"{len(classes.few)} with fewer than {few} training images"),
+        "base": ("Other classes", f"{len(classes.base)} with {few} or more (many: above {many})"),
+        "overall": ("Overall", f"all {len(classes)} classes"),
+    }
+    return [
+        _tile(*words[tier], evaluation.tier(tier).figures["top1"], found.get(tier))
+        for tier in words
+    ]
+
+
+def _tile(title: str, note: str, figures: Any, found: Difference | None) -> Tile:
+    if found is None or figures.base is None or figures.corrected is None:
+        return Tile(title, note, "", "", "no samples", 0)
+    sure = found.sure >= SHOWN
+    low, high = found.estimate.low, found.estimate.high
+    told = f"{found.estimate.value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    before, after = (f"{one.value:.1f}%" for one in (figures.base, figures.corrected))
+    tone = (1 if found.better else -1) if sure else 0
+    return Tile(title, note, before, after, told if sure else f"{told}: within noise", tone)
+
+
+def _differences(evidence: Evidence) -> dict[str, Difference]:
+    both, classes = evidence.found.both, evidence.found.evaluation.classes
+    after, before = (one.predicted == both.labels for one in (both.after, both.before))
+    return differences(after, before, np.isin(both.labels, classes.few))
+
+
+def verdict(evidence: Evidence) -> str:
+    """One sentence: against other methods if there is a comparison, else against before."""
+    if evidence.comparison is not None:
+        return evidence.comparison.verdict[0]
+    found = [one for one in _differences(evidence).values() if one.sure >= SHOWN]
+    told = " and ".join(one.told for one in found)
+    return f"The corrected model is {told}." if told else "No difference could be shown."
+
+
+def _frontier(comparison: Comparison | None) -> Frontier:
+    if comparison is None:
+        return Frontier([NO_COMPARISON])
+    made = table_of(comparison)
+    rows = [[str(row[0]).replace(BASE, "before"), *row[1:]] for row in made.rows]
+    table = replace(made, title="Methods", rows=rows, notes=[". ".join(legend(comparison)) + "."])
+    return Frontier(comparison.verdict, table, Drawn.of(trade_off_picture(comparison)))
+
+
+def _frame(frontier: Frontier) -> dict[str, Any] | None:
+    """Where in the picture of the trade-off which accuracies are."""
+    return None if frontier.picture is None else vars(frame_of(frontier.picture.picture.drawing))
+
+
+def _accuracy(evidence: Evidence) -> Table:
+    evaluation = evidence.found.evaluation
+    made = table_of(evaluation)
+    words = {"base": "medium and many together", "few": "few (rare)", "many": "many (frequent)"}
+    rows = [[words.get(str(row[0]), row[0]), *row[1:]] for row in made.rows]
+    return replace(
+        made,
+        title="Accuracy",
+        header=_renamed(made.header),
+        rows=rows,
+        notes=[interval_note(evaluation)],
+    )
+
+
+def _other(evidence: Evidence) -> Table:
+    made = other_figures(evidence.found.evaluation)
+    rows = [[str(row[0]).replace(", base", ", medium and many"), *row[1:]] for row in made.rows]
+    return replace(made, header=_renamed(made.header), rows=rows)
+
+
+def _renamed(header: Sequence[str]) -> list[str]:
+    """Columns that say when, not which head: "base" is also what frequent classes are called."""
+    words = {"base": "before", "corrected": "after"}
+    return [words.get(name, name) for name in header]
 
 
 def _memory_table(evidence: Evidence) -> list[Table]:
@@ -57,121 +177,169 @@ def _memory_table(evidence: Evidence) -> list[Table]:
     return [infused_table(evidence.embedding.memory, evidence.found.evaluation.classes)]
 
 
-def verdict(evaluation: Evaluation, comparison: Comparison | None) -> list[str]:
-    """Three sentences: what rare classes gain, what it costs, and what else there is."""
-    few = evaluation.tier("few")
-    gain = f"On the {few.classes} few-split classes, {_moved(few.figures['top1'])}."
-    base, overall = (evaluation.tier(name).figures["top1"] for name in ("base", "overall"))
-    cost = f"On all other classes {_moved(base)}; over all classes {_moved(overall)}."
-    if comparison is None:
-        return [gain, cost, NO_COMPARISON]
-    # The first sentence of a comparison is for a person who decides.
-    return [gain, cost, comparison.verdict[0]]
+def _moved(evidence: Evidence, *, gaining: bool) -> list[Moved]:
+    """The classes that gain, or lose, most; those that do not change are left out."""
+    evaluation, both = evidence.found.evaluation, evidence.found.both
+    classes, results, moved = evaluation.classes, evaluation.by_class, evaluation.by_class.change
+    sign = 1 if gaining else -1
+    order = np.argsort(-sign * np.nan_to_num(moved), kind="stable").tolist()
+    before = top_confusions(both.before.predicted, both.labels, len(classes))
+    after = top_confusions(both.after.predicted, both.labels, len(classes))
 
+    def taken(found: list[tuple[int, int]]) -> str:
+        return ", ".join(f"{classes.names[other]} ({count})" for other, count in found) or "none"
 
-def _moved(change: Paired) -> str:
-    """How top-1 accuracy moved, and whether that is more than chance."""
-    if change.base is None or change.corrected is None or change.change is None:
-        return "accuracy could not be measured (no samples)"
-    found = change.change
-    if found.low <= 0 <= found.high:
-        word = "does not change measurably"
-    else:
-        word = "rises" if found.value > 0 else "falls"
-    return (
-        f"top-1 accuracy {word}: {change.base.value:.1f}% before, {change.corrected.value:.1f}% "
-        f"after, {estimate(found, sign=True)} points"
-    )
-
-
-def _frontier(comparison: Comparison | None) -> Frontier:
-    if comparison is None:
-        return Frontier([NO_COMPARISON])
-    picture = trade_off_picture(comparison)
-    table = replace(table_of(comparison), notes=[". ".join(legend(comparison)) + "."])
-    return Frontier(comparison.verdict, table, [Drawn(picture, svg_text(picture.drawing))])
-
-
-class _Cards:
-    """The classes that gain and lose most, with what was learned for them."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.found = evidence.found
-        self.change = self.found.evaluation.by_class.change
-        self.learned = learned(self.found.correction)
-        both, count = self.found.both, len(self.change)
-        self.before = top_confusions(both.before.predicted, both.labels, count)
-        self.after = top_confusions(both.after.predicted, both.labels, count)
-
-    def of(self, *, gaining: bool) -> list[Card]:
-        """The cards of one side; classes that do not change are left out.
-
-        Few-split classes come first among those that gain, as their rows are what changed.
-        """
-        order = np.argsort(-self.change if gaining else self.change, kind="stable")
-        moved = [i for i in order.tolist() if (self.change[i] > 0) == gaining and self.change[i]]
-        wanted = [i for i in moved if np.isfinite(self.change[i])][:MOST_CARDS]
-        images = thumbnails(self.found.store, self.found.evaluation.classes, wanted)
-        return [self._card(i, self.learned, images.get(i)) for i in wanted]
-
-    def _card(self, label: int, found: Learned | None, image: str | None) -> Card:
-        classes, results = self.found.evaluation.classes, self.found.evaluation.by_class
-        base, corrected = results.base_accuracy[label], results.corrected_accuracy[label]
-        lines = [
-            f"{classes.counts[label]} training samples; {base:.1f}% → {corrected:.1f}% of "
-            f"{results.samples[label]} ({self.change[label]:+.1f})",
-            f"before, taken for: {self._confusions(self.before.get(label, []))}",
-            f"after, taken for: {self._confusions(self.after.get(label, []))}",
-        ]
-        if found is not None and label in found.classes:
-            lines.insert(1, found.text(label, classes))
-        return Card(classes.names[label], lines, image)
-
-    def _confusions(self, found: list[tuple[int, int]]) -> str:
-        names = self.found.evaluation.classes.names
-        return ", ".join(f"{names[other]} ({count})" for other, count in found) or "none"
-
-
-def _columns(evidence: Evidence) -> ClassColumns:
-    """One row a class."""
-    evaluation = evidence.found.evaluation
-    classes, results = evaluation.classes, evaluation.by_class
-    both = evidence.found.both
-    after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
-    base, corrected = results.base_accuracy, results.corrected_accuracy
-    rows: list[list[Any]] = [
-        [
+    return [
+        Moved(
+            i,
             classes.names[i],
-            TIERS[classes.tiers[i]],
-            int(classes.counts[i]),
-            int(results.samples[i]),
-            _number(base[i]),
-            _number(corrected[i]),
-            _number(results.change[i]),
-            _number(results.low[i]),
-            _number(results.high[i]),
-            classes.names[after[i][0][0]] if i in after else "",
-        ]
-        for i in range(len(classes))
+            [
+                f"{TIERS[classes.tiers[i]]}, {classes.counts[i]} training samples: "
+                f"{results.base_accuracy[i]:.1f}% → {results.corrected_accuracy[i]:.1f}% of "
+                f"{results.samples[i]} ({moved[i]:+.1f})",
+                f"before, taken for: {taken(before.get(i, []))}",
+                f"after, taken for: {taken(after.get(i, []))}",
+            ],
+            sign,
+        )
+        for i in order[:MOST_MOVED]
+        if sign * moved[i] > 0
     ]
-    return ClassColumns(
-        header=(
-            "class",
-            "split",
-            "training",
-            "samples",
-            "base %",
-            "corrected %",
-            "change",
-            "from",
-            "to",
-            "most often taken for",
-        ),
-        kinds=("text", "word", "number", "number", "percent", "percent", *("change",) * 3, "text"),
-        rows=rows,
-        sort=6,
-    )
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
+def _pays(evidence: Evidence) -> Table:
+    """Who pays, the dearest first."""
+    classes = evidence.found.evaluation.classes
+    found = pairs(evidence.found.both, classes)
+
+    def row(one: Pair) -> list[object]:
+        return [
+            classes.names[one.rare],
+            classes.names[one.other],
+            TIERS[classes.tiers[one.other]],
+            one.lost,
+            one.won,
+        ]
+
+    left = len(found) - MOST_PAIRS
+    notes = [f"... and {left:,} more pairs"] if left > 0 else []
+    header = ["rare class that gains", "takes from", "split", "lost there", "won back"]
+    return Table("Who pays", header, [row(one) for one in found[:MOST_PAIRS]], notes)
+
+
+class _Steered:
+    """All that the slider and the look at a class need."""
+
+    def __init__(self, evidence: Evidence, settings: Settings) -> None:
+        self.evidence, self.settings, found = evidence, settings, evidence.found
+        self.classes = found.evaluation.classes
+        self.labels = found.both.labels
+        head, correction, few = found.head, found.correction, self.classes.few
+        scorers = [head.logits, corrected_scorer(head, correction)]
+        self.before, self.after = margins(found.store, scorers, few)
+        moves: dict[str, Any] | None = {} if correction.curve is not None else None
+        self.shipped = Steered(SHIPPED, self.after, correction.chosen.offset, moves)
+        plain = Steered(FEW_BIAS, self.before, 0.0, {"method": "few-bias"})
+        methods = [self.shipped, plain, *evidence.steered]
+        self.steering, self.known = steering(self.labels, self.before, methods, settings.run)
+
+    def data(self, images: Sprite) -> dict[str, Any]:
+        """What the page's script needs, as JSON data."""
+        made = learned(self.evidence.found.correction)
+        return {
+            "names": list(self.classes.names),
+            "tiers": self.classes.tiers.tolist(),
+            "counts": self.classes.counts.tolist(),
+            "arrays": list(self.steering.arrays),
+            "methods": list(self.steering.methods),
+            **self.known,
+            "sprite": {**vars(images), "samples": list(images.samples)},
+            "neighbours": {
+                int(few): ids.tolist() for few, ids in zip(self._few, self._ids, strict=True)
+            },
+            "learned": {}
+            if made is None
+            else {int(i): made.text(int(i), self.classes) for i in made.classes},
+        }
+
+    @property
+    def _few(self) -> IntArray:
+        return self.evidence.neighbours.few
+
+    @property
+    def _ids(self) -> IntArray:
+        return self.evidence.neighbours.ids
+
+    def curve(self) -> Table:
+        """Accuracy at some offsets, as the slider shows it."""
+        # Steps in which about as many rare samples change each time.
+        turned = (self.after.few == self.labels) & np.isin(self.labels, self.classes.few)
+        gap = self.after.gap[turned].astype(np.float64) if turned.any() else np.zeros(1)
+        steps = np.quantile(gap, np.linspace(0.6, 0.97, CURVE_POINTS))
+        middle, wanted = self.shipped.offset, np.unique(np.round(np.r_[steps, 0.0], 2))
+        rows: list[list[object]] = []
+        for shift in wanted.tolist():
+            right = self.after.predicted(shift) == self.labels
+            found = tier_accuracy(right, self.labels, self.classes)
+            mark = " (as in this run)" if shift == 0 else ""
+            rows.append(
+                [f"t = {middle + shift:+.2f}{mark}", *(number(found[name]) for name in COLUMNS)]
+            )
+        return Table(
+            "The same in figures, for the correction in this run", ["shift", *COLUMNS], rows
+        )
+
+    def images(self, room: int) -> Sprite:
+        """The images that there is room for: of samples that change, then that are wrong."""
+        evidence, both = self.evidence, self.evidence.found.both
+        right = [one.predicted == self.labels for one in (both.before, both.after)]
+        may = self.after.few == self.labels
+        rank = np.where(right[0] != right[1], 0, np.where(~right[1], 1, np.where(may, 2, 4)))
+        order = np.argsort(self.labels, kind="stable")
+        place = np.empty(len(order), dtype=np.int64)
+        sizes = np.bincount(self.labels, minlength=len(self.classes))
+        starts = np.cumsum(sizes) - sizes
+        place[order] = np.arange(len(order)) - starts[self.labels[order]]
+        near = np.zeros(len(self.classes), dtype=np.bool_)
+        near[self._ids.ravel()] = True
+        rank = np.where(near[self.labels] & (place < NEIGHBOUR_IMAGES), np.minimum(rank, 3), rank)
+        arrays = sum(len(one["data"]) for one in self.steering.arrays)
+        return sprite(
+            evidence.found.store,
+            self.classes,
+            np.lexsort((place, rank)),
+            most=self.settings.images,
+            room=max(room - arrays, 0),
+        )
+
+    def notes(self, images: Sprite) -> dict[str, str]:
+        """What was left out."""
+        left = self.steering.left_out
+        told = f"Left out, so that the page stays small: {', '.join(left)}." if left else ""
+        return {"methods": told, "images": images.note}
+
+
+def _classes(evidence: Evidence) -> Classes:
+    """One row a class."""
+    evaluation, both = evidence.found.evaluation, evidence.found.both
+    classes, results = evaluation.classes, evaluation.by_class
+    after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
+    taken = [classes.names[after[i][0][0]] if i in after else "" for i in range(len(classes))]
+    columns = {
+        "class": ("text", list(classes.names)),
+        "split": ("word", [TIERS[tier] for tier in classes.tiers]),
+        "training": ("number", classes.counts.tolist()),
+        "samples": ("number", results.samples.tolist()),
+        "before %": ("percent", _numbers(results.base_accuracy)),
+        "after %": ("percent", _numbers(results.corrected_accuracy)),
+        "change": ("change", _numbers(results.change)),
+        "from": ("change", _numbers(results.low)),
+        "to": ("change", _numbers(results.high)),
+        "most often taken for": ("text", taken),
+    }
+    kinds, cells = zip(*columns.values(), strict=True)
+    return Classes(list(columns), kinds, cells, sort=6)
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 4) for value in values]

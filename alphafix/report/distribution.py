@@ -32,5 +32,5 @@ def draw_distribution(classes: ClassTable) -> Figure:
         axes.set_ylim(bottom=0.8)
         axes.set_xlabel(f"{len(classes)} classes, sorted by their number of training images")
         axes.set_ylabel("training images")
-        axes.legend(fontsize=8)
+        axes.legend()
     return made

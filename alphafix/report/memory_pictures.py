@@ -8,6 +8,7 @@ from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
 from alphafix.report.style import TIER_COLORS, canvas
+from alphafix.shown import in_one_line
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Table
 
@@ -44,13 +45,13 @@ def embedding_picture(projection: Projection, split: str, classes: ClassTable) -
                     alpha=0.65,
                     lw=0,
                 )
-            panel.set_title(f"{words}\n{_silhouettes(projection, kind)}", fontsize=8)
+            panel.set_title(f"{words}\n{_silhouettes(projection, kind)}")
             panel.set_xticks([])
             panel.set_yticks([])
         for name, color in TIER_COLORS.items():
             if name in TIERS:
                 axes[0].scatter([], [], s=11, color=color, label=name)
-        axes[0].legend(fontsize=7)
+        axes[0].legend()
     rows = [
         [kind, int(label), classes.names[label], TIERS[tier_of[i]], float(x), float(y)]
         for kind in _PANELS
@@ -86,9 +87,9 @@ def activation_picture(memory: MemoryFigures, split: str, classes: ClassTable) -
             colors = [TIER_COLORS[TIERS[classes.tiers[i]]] for i in ids]
             panel.barh(np.arange(len(ids)), memory.mean[ids], color=colors)
             names = [_plain(classes.names[i]) for i in ids]
-            panel.set_yticks(np.arange(len(ids)), names, fontsize=7)
+            panel.set_yticks(np.arange(len(ids)), names)
             panel.invert_yaxis()
-            panel.set_title(f"{words} activated", fontsize=9)
+            panel.set_title(f"{words} activated")
             panel.set_xlabel("mean coefficient")
     order = np.argsort(-memory.mean, kind="stable")
     rows = [
@@ -124,8 +125,8 @@ def average_picture(memory: MemoryFigures, split: str, classes: ClassTable) -> P
                 panel.set_yticks([])
                 panel.grid(visible=False)
                 if row == 0:
-                    panel.set_title(_plain(classes.names[label])[:16], fontsize=7)
-            panels[row][0].set_ylabel(words, fontsize=8)
+                    panel.set_title(_plain(classes.names[label])[:16])
+            panels[row][0].set_ylabel(words)
     rows = [[int(label), classes.names[label], float(memory.mean[label])] for label in memory.shown]
     return Picture(
         "memory-images",
@@ -162,5 +163,5 @@ def infused_table(memory: MemoryFigures, classes: ClassTable) -> Table:
 
 
 def _plain(name: str) -> str:
-    """A class name that Matplotlib does not take for mathematics."""
-    return name.replace("$", r"\$")
+    """A class name that acts nowhere, and that Matplotlib does not take for mathematics."""
+    return in_one_line(name).replace("$", r"\$")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.curve import CURVES
 from alphafix.report.pictures import Picture
-from alphafix.report.style import FEW, GOLD, MANY, MEDIUM, NEUTRAL, OVERALL, canvas
+from alphafix.report.style import NEUTRAL, OVERALL, RIGHT, WRONG, canvas
 
 _DRAWN = {
-    "f_measure": ("F-measure", FEW, "-"),
-    "f_measure_old": ("F-measure, old form", GOLD, "--"),
-    "known_accepted": ("known accepted", MANY, "-"),
-    "unknown_accepted": ("unknown accepted", MEDIUM, "-"),
+    "f_measure": ("F-measure", OVERALL, "-"),
+    "f_measure_old": ("F-measure, old form", OVERALL, "--"),
+    "known_accepted": ("known accepted", RIGHT, "-"),
+    "unknown_accepted": ("unknown accepted", WRONG, "-."),
     "open_top1": ("top-1, rejected wrong", OVERALL, ":"),
 }
 
-_HEADS = {"base": "base head", "corrected": "corrected"}
+_HEADS = {"base": "before", "corrected": "after"}
 
 
 def open_curve_picture(found: OpenSet) -> Picture:
@@ -29,11 +29,12 @@ def open_curve_picture(found: OpenSet) -> Picture:
                 values = [float("nan") if v is None else v for v in head.figures[name]]
                 panel.plot(thresholds, values, style, color=color, label=words, lw=1.4)
             panel.axvline(found.threshold, color=NEUTRAL, lw=0.8)
-            panel.plot(head.best_threshold, head.best_f_measure, "o", color=FEW, ms=4)
-            panel.set_title(_HEADS[key], fontsize=9)
+            panel.plot(head.best_threshold, head.best_f_measure, "o", color=OVERALL, ms=4)
+            panel.set_title(_HEADS[key])
             panel.set_xlabel("threshold on the softmax confidence")
         axes[0].set_ylabel("%")
-        axes[0].legend(fontsize=7)
+        handles = axes[0].get_legend_handles_labels()
+        made.legend(*handles, loc="outside lower center", ncols=3)
     best = "; ".join(
         f"{_HEADS[key]}: largest F-measure {head.best_f_measure:.1f} at {head.best_threshold:.3f}"
         for key, head in heads.items()

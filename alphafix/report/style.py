@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,29 +11,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which keeps apart for the colour-blind.
-FEW = "#d55e00"
-MEDIUM = "#0072b2"
-MANY = "#009e73"
-OVERALL = "#555555"
+# One meaning a colour, over all figures and the page, told apart by the colour-blind: the hue of
+# few stands against greys, which differ in lightness and line; blue is right or better, orange
+# wrong or worse.
+FEW = "#9c1f7a"
+MEDIUM = "#5f5f6b"
+MANY = "#8b8b97"
+OVERALL = "#000000"
+RIGHT = "#0060a8"
+WRONG = "#b04a00"
 NEUTRAL = "#999999"
-ACCENT = "#cc79a7"
-GOLD = "#e69f00"
-SKY = "#56b4e9"
+MARK = "#00796b"
 
 TIER_COLORS = {"few": FEW, "medium": MEDIUM, "many": MANY, "overall": OVERALL}
+
+# Beside the colours: how lines and points of the splits look.
+TIER_LINES = {"few": "-", "medium": "--", "many": ":", "overall": "-."}
+TIER_MARKERS = {"few": "o", "medium": "s", "many": "^", "overall": "D"}
+
+# The page has each colour in a light and a dark form, under these names.
+ROLES = {
+    FEW: "few",
+    MEDIUM: "medium",
+    MANY: "many",
+    RIGHT: "gain",
+    WRONG: "loss",
+    NEUTRAL: "faint",
+    MARK: "mark",
+}
+
+# 9 points are 12 pixels: nothing that is read in a figure is smaller.
+TEXT = 9
 
 _SETTINGS: Any = {
     "figure.figsize": (6.4, 4.0),
     "figure.dpi": 100,
     "savefig.dpi": 150,
-    "font.size": 9,
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "legend.fontsize": TEXT,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.alpha": 0.25,
+    "grid.color": NEUTRAL,
+    "grid.alpha": 0.3,
     "legend.frameon": False,
     # Text stays text in SVG, so that it can be searched and read aloud.
     "svg.fonttype": "none",
@@ -57,21 +85,24 @@ def canvas(**arguments: Any) -> Iterator[tuple[Figure, Any]]:
         yield made, axes
 
 
-def svg_text(made: Figure) -> str:
-    """The figure as SVG; the same figure gives the same text."""
+def svg_text(made: Figure, title: str | None = None) -> str:
+    """The figure as SVG, which says its title; the same figure gives the same text."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
         out = io.StringIO()
-        made.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        named = {} if title is None else {"Title": title}
+        made.savefig(out, format="svg", metadata={"Date": None, "Creator": None, **named})
     return out.getvalue()
 
 
-def png_bytes(made: Figure) -> bytes:
-    """The figure as PNG."""
+def png_bytes(made: Figure, title: str | None = None) -> bytes:
+    """The figure as PNG, with its title above it."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
         out = io.BytesIO()
-        made.savefig(out, format="png", metadata={"Software": None})
+        if title is not None:
+            made.suptitle("\n".join(textwrap.wrap(title, 80)), fontsize=TEXT + 1)
+        made.savefig(out, format="png", facecolor="white", metadata={"Software": None})
     return out.getvalue()

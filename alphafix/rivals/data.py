@@ -16,6 +16,7 @@ from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
 from alphafix.metrics.selection import Candidate, Choice, Promise, choose_within
 from alphafix.metrics.trade_off import Contest, Path, trade_off
+from alphafix.rivals.budget import Budget
 from alphafix.rivals.likelihood import SAMPLES, least_loss, terms
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
@@ -61,6 +62,7 @@ class FitData:
         classes: The class table.
         limits: What a method with a knob between few and base classes may cost.
         seed: Seed of everything random.
+        budget: Asked at each step of training whether there is time left.
         trainings: Where trained heads are kept, for other validation samples; None: nowhere.
     """
 
@@ -70,6 +72,7 @@ class FitData:
     classes: ClassTable
     limits: Limits = DEFAULT_LIMITS
     seed: int = 0
+    budget: Budget = field(default_factory=Budget, compare=False)
     trainings: Trainings | None = field(default=None, repr=False, compare=False)
 
     def once(self, key: tuple[object, ...], train: Callable[[], T]) -> T:
@@ -347,14 +350,24 @@ def linear(
         biases=(biases / head.scale).astype(np.float32) if biased else None,
         method=method,
     )
-    logits = correction.apply(head).logits
+    return of_correction(data, correction, settings or {})
+
+
+def of_correction(data: FitData, correction: Correction, settings: dict[str, Any]) -> Fitted:
+    """A method of which the corrected rows are there already.
+
+    Args:
+        data: What it was fitted on.
+        correction: The rows.
+        settings: The hyper-parameters that were chosen.
+    """
+    logits = correction.apply(data.head).logits
     contest = data.contest_of(logits)
     val = tier_accuracy(contest.correct(), data.val_labels, data.classes)
-    chosen = Chosen({"method": method, **(settings or {})}, val, data.base)
+    chosen = Chosen({"method": correction.method, **settings}, val, data.base)
     curve = data.curve(contest, chosen.offset)
-    return Fitted(
-        method, logits, settings or {}, val, replace(correction, chosen=chosen, curve=curve)
-    )
+    found = replace(correction, chosen=chosen, curve=curve)
+    return Fitted(correction.method, logits, settings, val, found)
 
 
 def predictions(scorer: Callable[[FloatArray], FloatArray], features: FloatArray) -> IntArray:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alphafix.rivals.data import FitData, Fitted
-from alphafix.rivals.training import RATES, HeadTraining, base_parameters, sgd
+from alphafix.rivals.training import RATES, HeadTraining, base_parameters, sgd, side_by_side
 from alphafix.values.arrays import FloatArray
 
 RECIPE = HeadTraining(epochs=10, batch=256)
@@ -36,24 +36,28 @@ class DisAlign(torch.nn.Module):
     """The base head with its alignment; only s, t and the confidence v.x + u are trained.
 
     Initial values are the authors': s = 1, t = 0, v = 0.1, and PyTorch's default for u.
+
+    Args:
+        data: The base head, and the seed.
+        copies: R alignments of it side by side.
     """
 
-    def __init__(self, data: FitData) -> None:
+    def __init__(self, data: FitData, copies: int = 1) -> None:
         super().__init__()
         self.weight, self.bias = (p.detach() for p in base_parameters(data))
-        self.scale = torch.nn.Parameter(torch.ones(len(self.bias)))
-        self.shift = torch.nn.Parameter(torch.zeros(len(self.bias)))
-        self.direction = torch.nn.Parameter(torch.full((data.head.width,), 0.1))
-        bound, generator = data.head.width**-0.5, torch.Generator().manual_seed(data.seed)
-        self.level = torch.nn.Parameter(
-            torch.empty(()).uniform_(-bound, bound, generator=generator)
-        )
+        classes, width = self.weight.shape
+        self.scale = torch.nn.Parameter(torch.ones(copies, classes))
+        self.shift = torch.nn.Parameter(torch.zeros(copies, classes))
+        self.direction = torch.nn.Parameter(torch.full((copies, width), 0.1))
+        bound, generator = width**-0.5, torch.Generator().manual_seed(data.seed)
+        level = torch.empty(()).uniform_(-bound, bound, generator=generator)
+        self.level = torch.nn.Parameter(level.repeat(copies))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, n x C."""
-        confidence = torch.sigmoid(x @ self.direction + self.level)[:, None]
-        logits = functional.linear(x, self.weight, self.bias)
-        return aligned(logits, confidence, self.scale, self.shift)
+        """Logits, n x (R C)."""
+        confidence = torch.sigmoid(functional.linear(x, self.direction, self.level))[:, :, None]
+        logits = functional.linear(x, self.weight, self.bias)[:, None]
+        return aligned(logits, confidence, self.scale, self.shift).flatten(1)
 
     def logits(self, features: FloatArray) -> FloatArray:
         """Logits of NumPy features."""
@@ -66,21 +70,21 @@ def disalign(data: FitData) -> Fitted:
 
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
     """
-    weights = class_weights(torch.from_numpy(data.counts).float())
-
-    def train(rate: float) -> DisAlign:
-        model = DisAlign(data)
-
-        def loss(x: Tensor, y: Tensor) -> Tensor:
-            return functional.cross_entropy(model(x), y, weight=weights)
-
-        sgd(list(model.parameters()), loss, data, RECIPE, rate)
-        return model
-
+    model = data.once(("disalign",), partial(_trained, data))
     found = []
-    for rate in RATES:
-        model = data.once(("disalign", rate), partial(train, rate))
-        if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-            val = data.validate(model.logits)
-            found.append(Fitted("disalign", model.logits, {"lr": rate}, val))
+    for place, rate in enumerate(RATES):
+        one = DisAlign(data)
+        own = {name: values[place : place + 1] for name, values in model.state_dict().items()}
+        one.load_state_dict(own)
+        if all(bool(torch.isfinite(p).all()) for p in one.parameters()):
+            found.append(Fitted("disalign", one.logits, {"lr": rate}, data.validate(one.logits)))
     return max(found, key=lambda one: np.nan_to_num(one.val["overall"] or 0.0))
+
+
+def _trained(data: FitData) -> DisAlign:
+    """The alignments with all learning rates, side by side."""
+    weights = class_weights(torch.from_numpy(data.counts).float())
+    model = DisAlign(data, len(RATES))
+    loss = side_by_side(partial(functional.cross_entropy, weight=weights), len(RATES))
+    sgd(list(model.parameters()), lambda x, y: loss(model(x), y), data, RECIPE, RATES)
+    return model

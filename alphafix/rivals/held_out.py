@@ -29,7 +29,7 @@ from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted, Offered, choose_method
 from alphafix.rivals.retrained import train_new
-from alphafix.rivals.training import HeadArrays, best_rate
+from alphafix.rivals.training import HeadArrays, best_head, best_rate
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
@@ -59,7 +59,7 @@ def refitted(data: FitData, how: HeldOutHead) -> Head:
     if how == "ridge":
         (rows, biases), _ = best_rate(data, partial(_ridge, data), RIDGES)
     else:
-        (rows, biases), _ = best_rate(data, partial(train_new, data, how == "crt"))
+        (rows, biases), _ = best_head(data, train_new(data, balanced=how == "crt"))
     own = rows @ data.features.T + biases[:, None]
     given = data.head.logits(data.features).T
     own, given = (z.astype(np.float64) - z.mean(axis=0) for z in (own, given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def ldam_loss(
         delta: Margins, C.
         weights: Of the classes, C, or None: the mean is then weighted by them.
     """
-    lowered = cosines - delta[labels, None] * functional.one_hot(labels, cosines.shape[1])
+    lowered = cosines.scatter_add(1, labels[:, None], -delta[labels, None])
     return functional.cross_entropy(SCALE * lowered, labels, weight=weights)
 
 
@@ -68,8 +69,9 @@ def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMB
     shares = counts / counts.sum()
     log_r = torch.logsumexp(logits, dim=0) - math.log(len(labels))
     log_r = log_r - shares.log() - math.log(len(shares))
-    chosen = functional.one_hot(labels, len(shares)).to(logits.dtype)
-    own = (chosen * logits).sum(dim=0) / chosen.sum(dim=0).clamp_min(1)
+    chosen = logits.gather(1, labels[:, None])[:, 0]
+    own = torch.zeros_like(shares).index_add(0, labels, chosen)
+    own = own / labels.bincount(minlength=len(shares)).clamp_min(1)
     return (shares * (log_r + strength * log_r**2 - own)).sum()
 
 
@@ -85,9 +87,46 @@ def class_balanced_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tens
         labels: n class ids.
         weights: `class_balanced_weights`, C.
     """
-    truth = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    shares = logits.softmax(dim=1)
-    return functional.binary_cross_entropy(shares, truth, weight=weights[labels, None])
+    found: Tensor = _BinaryOfSoftmax.apply(logits, labels, weights)
+    return found
+
+
+# As in PyTorch's binary cross entropy: the least logarithm, and the least denominator.
+LEAST_LOG, LEAST_SHARE = -100.0, 1e-12
+
+
+class _BinaryOfSoftmax(torch.autograd.Function):
+    """The loss with its gradient worked out, which saves most of the time of a step.
+
+    With g_c = dL/dp_c the gradient is p_c (g_c - sum_k p_k g_k), and p_c g_c is p_c / (1 - p_c)
+    but for the label, where it is -1: no logarithm is in it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        shares = logits.softmax(dim=1)
+        rest = 1 - shares
+        label = labels[:, None]
+        own, other = shares.gather(1, label), rest.gather(1, label)
+        weight = weights[labels][:, None] / shares.numel()
+        terms = rest.log().clamp_min_(LEAST_LOG).sum(dim=1, keepdim=True)
+        terms += own.log().clamp_min_(LEAST_LOG) - other.log().clamp_min_(LEAST_LOG)
+        pulls = torch.div(shares, rest.clamp_min_(LEAST_SHARE), out=rest)
+        pulls.scatter_(1, label, -own * other / (own * other).clamp_min(LEAST_SHARE))
+        gradient = pulls.addcmul_(shares, pulls.sum(dim=1, keepdim=True), value=-1).mul_(weight)
+        ctx.save_for_backward(gradient)
+        return -(weight * terms).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[0] * gradient, None, None
+
+
+def inverse_weights(counts: Tensor) -> Tensor:
+    """1 / n_c, scaled to the mean 1: what makes a loss sensitive to the cost of rare classes."""
+    weights = 1 / counts.double()
+    return (weights / weights.mean()).float()
 
 
 def class_balanced_weights(counts: Tensor, beta: float = BETA) -> Tensor:

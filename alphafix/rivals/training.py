@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from alphafix.errors import InputError
 from alphafix.rivals.data import FitData
@@ -58,7 +60,7 @@ def sgd(
     loss: Loss,
     data: FitData,
     training: HeadTraining,
-    rate: float,
+    rate: float | Sequence[float],
     *,
     after_epoch: Callable[[], None] | None = None,
 ) -> None:
@@ -69,28 +71,98 @@ def sgd(
         loss: Mean loss of a batch.
         data: Training features and labels, and the seed.
         training: Epochs, sampler, batch size and decay.
-        rate: Learning rate at the start.
+        rate: Learning rate at the start; several for heads side by side, which then share the
+            first axis of each parameter evenly, one head after the other (see `side_by_side`).
         after_epoch: Called after each epoch (to project parameters, say).
+
+    Raises:
+        OutOfTime: If the budget of ``data`` is used up.
     """
     rng = np.random.default_rng(data.seed)
     features, labels = torch.from_numpy(data.features), torch.from_numpy(data.labels)
-    optimiser = torch.optim.SGD(
-        parameters, lr=rate, momentum=training.momentum, weight_decay=training.decay
-    )
+    rates = [_along(parameter, rate) for parameter in parameters]
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
     steps = training.steps(len(labels))
-    turns = training.epochs * (1 if training.by_epoch else steps)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, turns)
+    turns, turn = training.epochs * (1 if training.by_epoch else steps), 0
     for _ in range(training.epochs):
         for index in islice(batches(data.labels, training, rng), steps):
-            optimiser.zero_grad()
-            loss(features[index], labels[index]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            if not training.by_epoch:
-                schedule.step()
-        if training.by_epoch:
-            schedule.step()
+            data.budget.tick()
+            fraction = (1 + math.cos(math.pi * turn / turns)) / 2
+            gradients = torch.autograd.grad(loss(features[index], labels[index]), parameters)
+            with torch.no_grad():
+                for parameter, gradient, velocity, own in zip(
+                    parameters, gradients, velocities, rates, strict=True
+                ):
+                    velocity.mul_(training.momentum).add_(gradient)
+                    velocity.add_(parameter, alpha=training.decay)
+                    parameter.addcmul_(velocity, own, value=-fraction)
+            turn += not training.by_epoch
+        turn += training.by_epoch
         if after_epoch is not None:
             after_epoch()
+
+
+def _along(parameter: Tensor, rate: float | Sequence[float]) -> Tensor:
+    """The rate of each entry of the first axis of a parameter, or the one of all."""
+    if isinstance(rate, (int, float)):
+        return torch.tensor(float(rate))
+    found = torch.tensor(rate).repeat_interleave(len(parameter) // len(rate))
+    return found.view(-1, *[1] * (parameter.ndim - 1))
+
+
+class Adam:
+    """Adam with PyTorch's defaults (its own class first loads its compiler, more than a second).
+
+    Args:
+        parameters: What is trained.
+        rate: Learning rate.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], rate: float) -> None:
+        self._parameters, self._rate = list(parameters), rate
+        self._first, self._second = (
+            [torch.zeros_like(parameter) for parameter in self._parameters] for _ in range(2)
+        )
+        self._counts = [torch.zeros(()) for _ in self._parameters]
+
+    def step(self, loss: Tensor) -> None:
+        """Make one step down the gradient of a loss."""
+        gradients = torch.autograd.grad(loss, self._parameters)
+        adam(
+            [parameter.detach() for parameter in self._parameters],
+            [gradient.contiguous() for gradient in gradients],
+            self._first,
+            self._second,
+            [],
+            self._counts,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+def side_by_side(loss: Loss, heads: int, *, of_batch: bool = False) -> Loss:
+    """The loss of several heads whose logits stand side by side, n x (R C): the sum of theirs.
+
+    Heads that see the same batches share one product with the features and one update.
+
+    Args:
+        loss: The mean loss of one head's logits, n x C.
+        heads: R.
+        of_batch: Whether it is no mean over samples, so that more heads are not more samples.
+    """
+    if of_batch:
+        return lambda logits, labels: torch.stack(
+            [loss(own, labels) for own in logits.chunk(heads, dim=1)]
+        ).sum()
+    return lambda logits, labels: (
+        heads * loss(logits.reshape(heads * len(labels), -1), labels.repeat_interleave(heads))
+    )
 
 
 def batches(labels: IntArray, training: HeadTraining, rng: np.random.Generator) -> Iterator[Tensor]:
@@ -115,22 +187,27 @@ def balanced_order(labels: IntArray, rng: np.random.Generator) -> IntArray:
     return np.asarray(groups.order[starts[drawn] + within])
 
 
-def base_parameters(data: FitData) -> tuple[Tensor, Tensor]:
-    """The head's rows and biases in units of logits, to be trained further."""
+def base_parameters(data: FitData, heads: int = 1) -> tuple[Tensor, Tensor]:
+    """The head's rows and biases in units of logits, to be trained further.
+
+    Args:
+        data: The head.
+        heads: R, how many of it one after the other: (R C) x D and R C.
+    """
     head = data.head
-    weight = torch.from_numpy(head.weight * np.float32(head.scale)).clone().requires_grad_()
-    bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).clone().requires_grad_()
-    return weight, bias
+    weight = torch.from_numpy(head.weight * np.float32(head.scale)).repeat(heads, 1)
+    bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).repeat(heads)
+    return weight.requires_grad_(), bias.requires_grad_()
 
 
-def new_parameters(data: FitData) -> tuple[Tensor, Tensor]:
-    """A new head with PyTorch's default initialisation from the seed."""
+def new_parameters(data: FitData, heads: int = 1) -> tuple[Tensor, Tensor]:
+    """A new head with PyTorch's default initialisation from the seed (else as the base head's)."""
     generator = torch.Generator().manual_seed(data.seed)
     bound = data.head.width**-0.5  # nn.Linear.reset_parameters
     shape = (data.head.num_classes, data.head.width)
-    weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).requires_grad_()
-    bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator).requires_grad_()
-    return weight, bias
+    weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).repeat(heads, 1)
+    bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator).repeat(heads)
+    return weight.requires_grad_(), bias.requires_grad_()
 
 
 HeadArrays = tuple[FloatArray, FloatArray]
@@ -140,17 +217,23 @@ HeadArrays = tuple[FloatArray, FloatArray]
 def best_rate(
     data: FitData, train: Callable[[float], HeadArrays], rates: Sequence[float] = RATES
 ) -> tuple[HeadArrays, float]:
-    """Train with each learning rate; keep the head with the best mean class accuracy.
+    """Train with each learning rate; keep the best head (see `best_head`)."""
+    return best_head(data, [train(rate) for rate in rates], rates)
+
+
+def best_head(
+    data: FitData, heads: Sequence[HeadArrays], rates: Sequence[float] = RATES
+) -> tuple[HeadArrays, float]:
+    """The head with the best mean class accuracy, of one trained with each learning rate.
 
     The mean over classes of validation accuracy does not depend on how validation samples
     are distributed. Diverged heads (NaN) are never kept.
 
     Raises:
-        InputError: If training diverges with every rate.
+        InputError: If training has diverged with every rate.
     """
     kept: tuple[float, HeadArrays, float] | None = None
-    for rate in rates:
-        rows, biases = train(rate)
+    for (rows, biases), rate in zip(heads, rates, strict=True):
         if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
             continue
         value = _mean_class_accuracy(data, rows, biases)
@@ -177,3 +260,9 @@ def _mean_class_accuracy(data: FitData, rows: FloatArray, biases: FloatArray) ->
 def as_arrays(weight: Tensor, bias: Tensor) -> HeadArrays:
     """Trained tensors as arrays."""
     return weight.detach().numpy().copy(), bias.detach().numpy().copy()
+
+
+def apart(heads: HeadArrays, count: int) -> list[HeadArrays]:
+    """Heads side by side, (R C) x D and R C, as the arrays of each."""
+    rows, biases = heads
+    return list(zip(np.split(rows, count), np.split(biases, count), strict=True))

@@ -28,6 +28,7 @@ from alphafix.files import (
     read_object,
     remove_temporary,
     settle,
+    together,
     write_json,
 )
 from alphafix.reading.boundary import reading
@@ -43,6 +44,7 @@ class State(Enum):
     """Whether a result is there as a command would make it."""
 
     CURRENT = "up to date"
+    UNFINISHED = "to finish"  # up to date, but what goes with it is not there, or left over
     MISSING = "to do"
     OTHER = "made otherwise"
 
@@ -99,12 +101,13 @@ class Artifact:
             return State.OTHER
         return State.CURRENT if _as_recorded(self.path) else State.MISSING
 
-    def check(self, *, overwrite: bool, where: str = "run") -> bool:
+    def check(self, *, overwrite: bool, where: str = "run", todo: str | None = None) -> bool:
         """Whether there is nothing to do; otherwise make sure that there may be.
 
         Args:
             overwrite: Whether what was made otherwise may be replaced.
             where: The option that names another place, for the message.
+            todo: What to do where the result was made otherwise, if that is something else.
 
         Raises:
             TargetExistsError: If the result, or a part of it, was made otherwise and
@@ -125,7 +128,8 @@ class Artifact:
                     "from other inputs",
                     got=difference(earlier, self.plan),
                     expected="no result yet, or one that is up to date",
-                    todo=f"give {option('overwrite', True)} to replace it, or {option(where)} for "
+                    todo=todo
+                    or f"give {option('overwrite', True)} to replace it, or {option(where)} for "
                     "another place",
                 )
         return False
@@ -223,9 +227,10 @@ class Artifact:
         if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
             return
         places = {file.resolve() for file in files}
-        for file, known in read_outputs(self.path).items():
-            if file.resolve() in places and file.is_file() and fingerprint(file) == known:
-                file.unlink()
+        with together(files):
+            for file, known in read_outputs(self.path).items():
+                if file.resolve() in places and file.is_file() and fingerprint(file) == known:
+                    file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
         """The plan that was begun here, or None."""

@@ -143,15 +143,27 @@ class Trials:
     def largest_k(self) -> Trials:
         """The trials with the largest K, whose coefficients have no padding."""
         ks = np.array([record.k for record in self.records])
-        mine = np.flatnonzero(ks == ks.max())
-        k = int(ks.max())
+        return self.select(np.flatnonzero(ks == ks.max()))
+
+    def of_setting(self, rho: float | None = None, k: int | None = None) -> Trials:
+        """The trials of one rho, one K, or both; there may be none."""
+        kept = [
+            (rho is None or record.rho == rho) and (k is None or record.k == k)
+            for record in self.records
+        ]
+        return self.select(np.flatnonzero(kept))
+
+    def select(self, trials: IntArray) -> Trials:
+        """The trials of these numbers, padded no further than to the largest K among them."""
+        records = tuple(self.records[i] for i in trials)
+        k = max((record.k for record in records), default=0)
         return replace(
             self,
-            records=tuple(self.records[i] for i in mine),
-            neighbors=self.neighbors[mine][:, :, :k],
-            alphas=self.alphas[mine][:, :, :k],
-            biases=self.biases[mine],
-            own=None if self.own is None else self.own.only(mine),
+            records=records,
+            neighbors=self.neighbors[trials][:, :, :k],
+            alphas=self.alphas[trials][:, :, :k],
+            biases=self.biases[trials],
+            own=None if self.own is None else self.own.only(trials),
         )
 
     def tensors(self) -> dict[str, Array]:

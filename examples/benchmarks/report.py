@@ -1,10 +1,12 @@
-"""How fast `alphafix report` is, and how fast a browser shows its page.
+"""How fast `alphafix report` is, how large its page, and how fast a browser shows and steers it.
 
     python examples/benchmarks/report.py [--json]
 
 The report is of ImageNet-LT's size (1,000 classes, 50,000 test samples of width 2,048, ten
 trials), the page of iNaturalist's (8,142 classes, 24,426 samples). Features are random, in a
-temporary folder of half a gigabyte. The page is opened in headless Chromium through Selenium.
+temporary folder of half a gigabyte; eight methods of a comparison are steered beside the
+correction, as far as there is room for them. The page is opened in headless Chromium through
+Selenium, and its slider moved through all it has.
 
 Which class is a neighbour of which is asked for 20,000 classes, and beside it in the way of
 before, of a matrix of all pairs.
@@ -29,9 +31,26 @@ import numpy as np
 from alphafix.commands.command import Watch
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.report.work import work as report
+from alphafix.features.store import FeatureStore
 from alphafix.features.writer import FeatureWriter
+from alphafix.files import write_tensors
+from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.alike import Alike
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, NEIGHBORS, Provenance, Run
+from alphafix.metrics.bootstrap import Resampling
+from alphafix.metrics.comparison import BASE, Comparison, Method, Row
+from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.limits import Limits
+from alphafix.metrics.margins import Margins, Steered, steered_tensors
+from alphafix.run.directory import (
+    CLASSES,
+    COMPARISON,
+    CORRECTION,
+    HEAD,
+    NEIGHBORS,
+    STEERED,
+    Provenance,
+    Run,
+)
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
@@ -39,7 +58,10 @@ from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import TrialRecord, Trials
 
 SEEDS, K = 10, 5
-REPORT_SECONDS, BROWSER_SECONDS = 30.0, 2.0
+REPORT_SECONDS, BROWSER_SECONDS, SLIDER_SECONDS, MEGABYTES = 30.0, 2.0, 0.05, 5.0
+
+# Methods beside the correction, and points that the slider is moved to.
+METHODS, POINTS = 8, 40
 
 # Classes whose matrix of pairs (400 MB) can still be held, and how much of it may be needed.
 MANY, MEMORY_RATIO = 20_000, 0.05
@@ -88,6 +110,7 @@ def _write_results(
 ) -> None:
     few = classes.few
     provenance = Provenance("benchmark", {}, run.hashes(CLASSES, HEAD)).to_dict()
+    _write_comparison(run, classes, provenance, rng)
     ids = np.stack([rng.choice(classes.base, size=K, replace=False) for _ in few])
     distances = rng.random(ids.shape, dtype=np.float32)
     Neighbours(few, ids, distances, means, "euclidean", provenance).save(run.path(NEIGHBORS))
@@ -109,6 +132,46 @@ def _write_results(
     ).save(run.path(CORRECTION))
 
 
+def _write_comparison(
+    run: Run, classes: ClassTable, provenance: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """A comparison of random methods, with what the slider needs of them."""
+    samples = len(FeatureStore.open(run.features("test")))
+
+    def row(name: str, family: str) -> Row:
+        few, overall = rng.uniform(40, 60, 2)
+        figures = {
+            tier: Estimate(x, x - 1, x + 1)
+            for tier, x in zip(COLUMNS, [few, *[overall] * 3], strict=True)
+        }
+        return Row(Method(name, family, True, {}, {}), figures, figures)
+
+    methods = [
+        Steered(
+            f"method {place}",
+            Margins(
+                rng.normal(1, 3, samples).astype(np.float32),
+                rng.choice(classes.few, samples),
+                rng.choice(classes.base, samples),
+            ),
+            train={"method": "lda"},
+        )
+        for place in range(METHODS)
+    ]
+    Comparison(
+        classes=classes,
+        on="test",
+        samples=samples,
+        limits=Limits(max_overall_drop=2.0),
+        rows=(row(BASE, "base"), *(row(one.name, "simple") for one in methods)),
+        verdict=("random methods",),
+        resampling=Resampling(),
+        curves={"few-bias": {"few": [50.0], "overall": [50.0]}},
+        provenance=provenance,
+    ).save(run.path(COMPARISON))
+    write_tensors(run.path(STEERED), *steered_tensors(methods, provenance))
+
+
 def report_seconds(run: Run) -> tuple[float, Path]:
     """Time of one report, and its page."""
     start = time.perf_counter()
@@ -116,8 +179,13 @@ def report_seconds(run: Run) -> tuple[float, Path]:
     return time.perf_counter() - start, page
 
 
-def browser_seconds(page: Path) -> float | None:
-    """Median time from the start of loading until the page is loaded and its table drawn."""
+def browser_seconds(page: Path) -> tuple[float, float] | None:
+    """How long it takes to load the page and draw it, and its slider to answer, at the most.
+
+    The first is the median of some times; the second the longest of all points and methods until
+    everything is in the document and laid out, each point at its best of three times, as
+    other work on the machine counts for none.
+    """
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         return None
@@ -130,7 +198,8 @@ def browser_seconds(page: Path) -> float | None:
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:
-        return statistics.median(_open(browser, page) for _ in range(OPENED))
+        loaded = statistics.median(_open(browser, page) for _ in range(OPENED))
+        return loaded, max(_steer(browser))
     finally:
         browser.quit()
 
@@ -141,6 +210,28 @@ def _open(browser: Any, page: Path) -> float:
         raise RuntimeError("the page shows no classes")
     script = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd / 1000"
     return float(browser.execute_script(script))
+
+
+def _steer(browser: Any) -> list[float]:
+    script = """
+    const select = document.getElementById("method"), slider = document.getElementById("shift");
+    const took = [];
+    for (const option of select.options) {
+      select.value = option.value;
+      select.dispatchEvent(new Event("change"));
+      for (let i = 0; i <= arguments[0]; i++) {
+        slider.value = Number(slider.min) + (i / arguments[0]) * (slider.max - slider.min);
+        took.push(Math.min(...[0, 1, 2].map(() => {
+          const start = performance.now();
+          slider.dispatchEvent(new Event("input"));
+          document.body.getBoundingClientRect();
+          return (performance.now() - start) / 1000;
+        })));
+      }
+    }
+    return took;
+    """
+    return [float(one) for one in browser.execute_script(script, POINTS)]
 
 
 def likeness_rows() -> list[dict[str, Any]]:
@@ -188,17 +279,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        large, _ = report_seconds(write_run(Path(folder) / "imagenet-lt", IMAGENET_LT))
+        large, heavy = report_seconds(write_run(Path(folder) / "imagenet-lt", IMAGENET_LT))
+        heavy_megabytes = heavy.stat().st_size / 1e6
         many, page = report_seconds(write_run(Path(folder) / "inaturalist", INATURALIST))
-        megabytes = page.stat().st_size / 2**20
+        megabytes = page.stat().st_size / 1e6
         shown = browser_seconds(page)
     rows = [
         _row("report, 1,000 classes, 50,000 samples", large, "s", REPORT_SECONDS),
+        _row("  its page, without images", heavy_megabytes, "MB", MEGABYTES),
         _row("report, 8,142 classes, 24,426 samples", many, "s", None),
-        _row("its page", megabytes, "MB", None),
+        _row("  its page", megabytes, "MB", None),
     ]
     if shown is not None:
-        rows.append(_row("browser shows it", shown, "s", BROWSER_SECONDS))
+        rows.append(_row("  browser shows it", shown[0], "s", BROWSER_SECONDS))
+        rows.append(_row("  slider answers", shown[1], "s", SLIDER_SECONDS))
     rows += likeness_rows()
     if arguments.json:
         print(json.dumps(rows, indent=2))

@@ -120,6 +120,48 @@ def torch_case(folder: Path) -> Case:
     return Case({"backbone": "python:tests.extract.models:small_net", "weights": path}, path, read)
 
 
+def torchvision_case(folder: Path) -> Case:
+    """A file that torch wrote before it wrote zip archives, from a model under DDP."""
+    from torchvision import models
+
+    animal = zoo.torchvision_model(folder)
+    path = animal.options["weights"]
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+
+    def read(file: Path) -> Logits:
+        model = models.get_model("shufflenet_v2_x0_5", num_classes=NUM_CLASSES)
+        state = torch.load(file, weights_only=True)["state_dict"]
+        model.load_state_dict({name.removeprefix("module."): t for name, t in state.items()})
+        return _answer(model, zoo.torchvision_transform())
+
+    return Case(animal.options, path, read)
+
+
+def local_dir_case(folder: Path) -> Case:
+    """A folder as timm's `save_for_hf` writes it; the copy takes the file's place in another."""
+    import timm
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+    from timm.models._hub import save_for_hf
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=NUM_CLASSES, global_pool="max")
+    save_for_hf(
+        model, str(folder / "hub"), model_args={"global_pool": "max"}, safe_serialization=True
+    )
+
+    def read(file: Path) -> Logits:
+        again = folder / "again"
+        shutil.copytree(folder / "hub", again)
+        shutil.copyfile(file, again / "model.safetensors")
+        loaded: Any = timm.create_model(f"local-dir:{again}", pretrained=True)
+        resolve: Any = resolve_data_config
+        return _answer(loaded, create_transform(**resolve({}, model=loaded)))
+
+    options = {"backbone": f"timm:local-dir:{folder / 'hub'}"}
+    return Case(options, folder / "hub" / "model.safetensors", read)
+
+
 def _transformers_answer(folder: Path) -> Logits:
     import transformers
 
@@ -142,6 +184,19 @@ def transformers_case(folder: Path) -> Case:
         return _transformers_answer(again)
 
     return Case(animal.options, folder / "hf" / "model.safetensors", read)
+
+
+def transformers_bin_case(folder: Path) -> Case:
+    """A folder of the time before safetensors: pytorch_model.bin."""
+    animal, path = zoo.transformers_model(folder), folder / "hf"
+    torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+
+    def read(file: Path) -> Logits:
+        shutil.copyfile(file, path / "pytorch_model.bin")
+        return _transformers_answer(path)
+
+    return Case(animal.options, path / "pytorch_model.bin", read)
 
 
 def sharded_case(folder: Path) -> Case:
@@ -182,6 +237,22 @@ def _onnx_answer(file: Path, transform: Callable[[Image.Image], torch.Tensor]) -
 def onnx_case(folder: Path) -> Case:
     animal = zoo.onnx_model(folder)
     return Case(animal.options, folder / "model.onnx", lambda file: _onnx_answer(file, Small()))
+
+
+def external_case(folder: Path) -> Case:
+    """An ONNX file whose weights are in another file beside it."""
+    animal, path = zoo.onnx_model(folder), folder / "big.onnx"
+    import onnx
+
+    onnx.save_model(
+        onnx.load(folder / "model.onnx"),
+        path,
+        save_as_external_data=True,
+        location="big.onnx.data",
+        size_threshold=64,  # onnxruntime wants axes in the graph
+    )
+    options = {**animal.options, "backbone": f"onnx:{path}"}
+    return Case(options, path, lambda file: _onnx_answer(file, Small()), output=folder / "copy")
 
 
 def _script(model: torch.nn.Module, path: Path) -> Path:
@@ -233,9 +304,13 @@ CASES = {
     "safetensors": timm_case,
     "torch": torch_case,
     "transformers": transformers_case,
+    "torch, before zip archives": torchvision_case,
+    "timm, a folder": local_dir_case,
     "transformers, sharded": sharded_case,
+    "transformers, bin": transformers_bin_case,
     "torchscript": torchscript_case,
     "onnx": onnx_case,
+    "onnx, external data": external_case,
     "onnx of weights": exported_case,
     "torchscript of weights": scripted_case,
 }
@@ -271,6 +346,32 @@ def test_evaluate__takes_what_patch_has_written(
 
     expected = made.read(target)([Image.open(file).convert("RGB") for file in files])
     np.testing.assert_array_equal(found, expected.argmax(axis=1))
+
+
+def test_evaluate__takes_what_is_exported_again_from_a_patched_file(tmp_path: Path) -> None:
+    """A .pt2 file cannot be patched: its weights are, and it is exported anew."""
+    files = write_images(tmp_path / "data")
+    (tmp_path / "model").mkdir()
+    made, run = torch_case(tmp_path / "model"), Run(tmp_path / "run")
+    extract(ExtractOptions(run=run.folder, data=str(tmp_path / "data"), workers=0, **made.options))
+    corrected(run)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+
+    def export(weights: Path, path: Path) -> Path:
+        model = SmallNet()
+        model.load_state_dict(torch.load(weights, weights_only=True)["model_state_dict"])
+        inputs = (torch.zeros(2, 3, SIZE, SIZE),)
+        program = torch.export.export(model.eval(), inputs, dynamic_shapes=({0: batch},))
+        torch.export.save(program, path)
+        return path
+
+    before = export(made.file, tmp_path / "before.pt2")
+    with pytest.raises(InputError, match="patch the weights, and export the model again"):
+        patch(PatchOptions(run=run.folder, file=before))
+    target = patch(PatchOptions(run=run.folder, file=made.file)).target
+    found = predicted(run.folder, export(target, tmp_path / "after.pt2"), trust_run=True)
+    answers = made.read(target)([Image.open(file).convert("RGB") for file in files])
+    np.testing.assert_array_equal(found, answers.argmax(axis=1))
 
 
 def test_evaluate__graph_of_another_kind_than_the_features(tmp_path: Path) -> None:

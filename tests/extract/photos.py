@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def make_photos(seed: int = 0) -> Photos:
     }
 
 
-def write_folders(folder: Path, photos: Photos) -> str:
+def write_folders(folder: Path, photos: Photos, names: Sequence[str] = CLASSES) -> str:
     """DIR/SPLIT/CLASS/00.png."""
     for split, items in photos.items():
         for number, (image, label) in enumerate(items):
-            path = folder / split / CLASSES[label] / f"{number:02d}.png"
+            path = folder / split / names[label] / f"{number:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
     return str(folder)

@@ -22,11 +22,13 @@ from alphafix.commands.app import app
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.mcnemar import mcnemar
 from alphafix.models.arguments import arguments, written
 from alphafix.models.libraries import torchvision_classifier
 from alphafix.models.loading import load_classifier
 from alphafix.models.model import Wanted
 from alphafix.models.preprocess import Overrides
+from alphafix.models.variants import Tried, _beyond_doubt
 from alphafix.values.arrays import FloatArray
 from tests.extract import models
 from tests.extract.models import NUM_CLASSES, Small
@@ -52,10 +54,10 @@ def test_arguments__are_read_as_python_or_json_writes_them() -> None:
             arguments(wrong)
 
 
-def made(path: Path, name: str, **args: Any) -> nn.Module:
+def made(path: Path, name: str, classes: int = NUM_CLASSES, **args: Any) -> nn.Module:
     """A timm model in evaluation mode, with its weights saved."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(name, num_classes=NUM_CLASSES, **args)
+    model: nn.Module = timm.create_model(name, num_classes=classes, **args)
     save_file(model.state_dict(), path)
     return model.eval()
 
@@ -312,7 +314,7 @@ def teach(path: Path, photos: Photos, name: str, **args: Any) -> None:
     labels = torch.tensor([label for _, label in photos["train"]])
     with torch.inference_mode():
         features = net.forward_head(net.forward_features(images / 255), pre_logits=True).double()
-        target = torch.nn.functional.one_hot(labels, NUM_CLASSES).double()
+        target = torch.nn.functional.one_hot(labels, len(net.get_classifier().weight)).double()
         rows = torch.cat([features, torch.ones(len(features), 1)], dim=1)
         found = torch.linalg.lstsq(rows, target, driver="gelsd").solution.float()
         net.get_classifier().weight.copy_(found[:-1].T)
@@ -324,19 +326,19 @@ def teach(path: Path, photos: Photos, name: str, **args: Any) -> None:
 def trained(tmp_path: Path) -> Callable[..., ExtractOptions]:
     """Options of an extraction with a model that is right on its training images."""
 
-    def options(name: str, **args: Any) -> ExtractOptions:
+    def options(name: str, classes: int = NUM_CLASSES, **args: Any) -> ExtractOptions:
         rng = np.random.default_rng(0)
         photos: Photos = {
             "train": [
                 (
                     Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
-                    n % NUM_CLASSES,
+                    n % classes,
                 )
                 for n in range(48)
             ]
         }
-        write_folders(tmp_path / "data", photos)
-        teach(tmp_path / "model.safetensors", photos, name, **args)
+        write_folders(tmp_path / "data", photos, [f"class {n:02d}" for n in range(classes)])
+        teach(tmp_path / "model.safetensors", photos, name, classes=classes, **args)
         return ExtractOptions(
             run=tmp_path / "run",
             backbone=f"timm:{name}",
@@ -380,6 +382,37 @@ def test_timm__a_model_that_is_far_better_otherwise_is_a_warning_with_figures(
     again = {"model_arg": said, "overwrite": True}
     found = extract(options.model_copy(update=again))
     assert found.base["train"].accuracy == 1
+
+
+def test_timm__beyond_doubt_another_model_is_refused_until_it_is_said(
+    trained: Callable[..., ExtractOptions],
+) -> None:
+    options = trained("test_resnet", classes=48, global_pool="max")
+    with pytest.raises(InputError, match="with other arguments than the library's") as raised:
+        extract(options)
+    assert "global_pool=max 100.0%" in str(raised.value)
+    assert not options.run.exists()
+    for pool, right in (("max", True), ("avg", False)):  # which is the user's word
+        said = {"run": options.run.with_name(pool), "model_arg": (f"global_pool={pool}",)}
+        assert (extract(options.model_copy(update=said)).base["train"].accuracy == 1) is right
+
+
+def test_timm__classes_count_and_not_their_images() -> None:
+    """Images of a class are alike: a head that is not good yet is right on all of them by luck."""
+
+    def tried(right: list[bool], images: int) -> Tried:
+        labels = np.repeat(np.arange(len(right)), images)
+        return Tried({}, np.repeat(np.array(right), images), labels)
+
+    few = tried([False] * 12, 20), tried([True] * 12, 20)
+    many = tried([False] * 40, 1), tried([True] * 40, 1)
+    assert mcnemar(few[0].right, few[1].right).p < 1e-70
+    assert not _beyond_doubt(*few)
+    assert _beyond_doubt(*many)
+    poor = tried([False] * 60, 1), tried([True] * 40 + [False] * 20, 1)
+    assert not _beyond_doubt(*poor)  # it is not good as that either
+    half = tried([True] * 30 + [False] * 30, 1), tried([False] * 10 + [True] * 50, 1)
+    assert not _beyond_doubt(*half)
 
 
 def test_timm__said_or_plain_it_is_taken_as_it_is(

@@ -60,15 +60,23 @@ def timm_model(folder: Path) -> Animal:
 
 
 def torchvision_model(folder: Path) -> Animal:
-    from torchvision import models, transforms
+    from torchvision import models
 
     model = models.get_model("shufflenet_v2_x0_5", num_classes=NUM_CLASSES)
     # Saved as a training script does, from a wrapped model.
     weights = folder / "torchvision.pth"
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, weights)
+    options = {"backbone": "torchvision:shufflenet_v2_x0_5", "weights": weights, "image_size": 32}
+    return Animal(options, _answer(model, torchvision_transform()))
+
+
+def torchvision_transform() -> Any:
+    """That of the model's published weights, for 32 x 32."""
+    from torchvision import models, transforms
+
     preset = models.get_model_weights("shufflenet_v2_x0_5").DEFAULT.transforms()
-    transform = transforms.Compose(
+    return transforms.Compose(
         [
             transforms.Resize(int(32 / (224 / 256))),
             transforms.CenterCrop(32),
@@ -76,8 +84,6 @@ def torchvision_model(folder: Path) -> Animal:
             transforms.Normalize(preset.mean, preset.std),
         ]
     )
-    options = {"backbone": "torchvision:shufflenet_v2_x0_5", "weights": weights, "image_size": 32}
-    return Animal(options, _answer(model, transform))
 
 
 def python_model(folder: Path) -> Animal:

@@ -19,8 +19,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-# An input that no signal of Python's can stop ends its process after so many seconds.
+# An input that no signal of Python's can stop ends its process after so many seconds of processor
+# time (a busy machine gives it little), or if it waits for ever.
 PATIENCE = 60
+LONGEST = 1200
 # Inputs between two notes of how many there were.
 STEP = 50
 
@@ -100,16 +102,27 @@ def _fuzz(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _watch(child: subprocess.Popen[bytes], done: Path) -> None:
     """Wait for a child while it moves on."""
+    moved, since, used = 0, time.monotonic(), 0.0
     while True:
-        before = done.stat().st_mtime_ns
         try:
-            child.wait(PATIENCE)
+            child.wait(5)
             return
         except subprocess.TimeoutExpired:
-            if done.stat().st_mtime_ns == before:
+            now, cpu = done.stat().st_mtime_ns, _used(child.pid)
+            if now != moved:
+                moved, since, used = now, time.monotonic(), cpu
+            elif cpu - used > PATIENCE or time.monotonic() - since > LONGEST:
                 child.kill()
                 child.wait()
                 return
+
+
+def _used(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _keep(folder: Path | None, reader: str, what: str, *files: Path) -> None:

@@ -30,7 +30,7 @@ from alphafix.features.exchange import read_features
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.shards import Shard
 from alphafix.features.store import FeatureStore
-from alphafix.files import METADATA_KEY, read_tensors
+from alphafix.files import METADATA_KEY, read_tensors, tensors_as_bytes
 from alphafix.foreign import alphanet, arrays
 from alphafix.foreign.pickles import read_pickled_features
 from alphafix.images.archives import index_archive
@@ -45,6 +45,7 @@ from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.groups import read_groups
 from alphafix.metrics.limits import Limits
+from alphafix.metrics.margins import Margins, Steered, load_steered, steered_tensors
 from alphafix.models.graphs import _refuse_pickles
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.oltr.models.transform import ImageTransform
@@ -326,6 +327,12 @@ def report(folder: Path) -> list[bytes]:
     return [(folder / "a.json").read_bytes()]
 
 
+def margins(folder: Path) -> list[bytes]:
+    found = Margins(np.ones(4, np.float32), np.array([2, 2, 2, 2]), np.array([0, 1, 0, 1]))
+    method = Steered("lda", found, 0.5, {"method": "lda", "max_overall_drop": 2.0})
+    return [tensors_as_bytes(*steered_tensors([method], {"stage": "compare"}))]
+
+
 def comparison() -> Comparison:
     one = {"overall": Estimate(1.0, 0.0, 2.0), "few": None}
     seeds = {"overall": OverSeeds((1.0, 2.0), 1.5, 0.5), "few": None}
@@ -432,6 +439,12 @@ ALL = (
     Reader("report", "a.json", report, lambda path: Evaluation.load(path).to_dict()),
     Reader(
         "comparison", "a.json", saved(comparison()), lambda path: Comparison.load(path).to_dict()
+    ),
+    Reader(
+        "margins",
+        "a.safetensors",
+        margins,
+        lambda path: load_steered(path, samples=4, classes=3),
     ),
     Reader("manifest", "manifest.json", manifest, stored, around=shard),
     Reader(

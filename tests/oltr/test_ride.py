@@ -18,7 +18,7 @@ from alphafix.oltr.models.export import export
 from alphafix.oltr.models.heads import Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.ride import RideHead, RideNetwork, build_ride, split_body
-from alphafix.oltr.models.routing import Decision, RoutedRide, needed_later
+from alphafix.oltr.models.routing import RoutedRide, Router, needed_later
 from alphafix.oltr.models.spec import ModelSpec
 from alphafix.oltr.training.methods import METHODS
 
@@ -41,8 +41,8 @@ def step(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.step()
 
 
-def decisions(model: RoutedRide) -> list[Decision]:
-    return [one for one in model.router if isinstance(one, Decision)]
+def hidden_layers(router: Router) -> list[nn.Linear]:
+    return [layer for layer in router.hidden if isinstance(layer, nn.Linear)]
 
 
 def test_head__is_one_linear_layer_of_normalised_parts() -> None:
@@ -214,10 +214,46 @@ def test_ride__reweights_in_the_last_fifth_of_the_training() -> None:
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_router__is_that_of_the_code() -> None:
+    """Against numbers of pred_expert_help and forward of RIDE's ea_resnet_cifar.py.
+
+    github.com/frank-xwang/RIDE-LongTailRecognition: ReLU(W_k f + b_k) of the normalised feature
+    beside the largest mean logits in one linear layer for all experts; binary cross-entropy,
+    positive samples by 100 (config_*_ride_ea.json), its mean over the experts but the last. The
+    numbers were worked out in float64 from these equations.
+    """
+    router = Router(2, 3, 3)
+    unit = torch.arange(16.0)
+    with torch.no_grad():
+        for k, layer in enumerate(hidden_layers(router)):
+            layer.weight.copy_(torch.stack([(unit - 8) / 10 * (k + 1), 0.5 - unit / 20], dim=1))
+            layer.bias.copy_(unit / 40)
+        alternating = torch.where(unit % 2 == 0, 1.0, -1.0) / (unit + 1)
+        router.score.weight.copy_(torch.cat([torch.tensor([0.3, -0.2, 0.1]), alternating])[None])
+        router.score.bias.fill_(0.05)
+    features = torch.tensor([[[0.6, 0.8], [1.0, 0.0]], [[0.0, -1.0], [-0.8, 0.6]]])
+    logits = torch.tensor(
+        [[[1.0, 2.0, 0.5], [3.0, 1.0, 0.0]], [[2.0, 0.0, 0.5], [0.0, 1.0, 4.0]], 2 * [[0.0] * 3]]
+    )
+    scores = torch.stack(
+        [router(0, features[0], logits[0]), router(1, features[1], logits[:2].mean(dim=0))]
+    )
+    torch.testing.assert_close(
+        scores, torch.tensor([[0.4796410, 0.7144031], [0.3305749, 1.5766329]]), atol=1e-6, rtol=0
+    )
+
+    objective = Routing(router)
+    # The last expert's features are not looked at.
+    side_by_side = torch.cat([*features, torch.zeros(2, 2)], dim=1)
+    output = Output(logits.mean(dim=0), side_by_side, side_by_side, expert_logits=logits)
+    loss = objective(output, torch.tensor([0, 2]))
+    assert loss.item() == pytest.approx(22.6651827, abs=1e-4)
+
+
 def test_router__learns_alone() -> None:
     model = routed().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    objective = Routing(model, positive_weight=2.0)
+    objective = Routing(model.router, positive_weight=2.0)
     images, labels = some_images(32), torch.arange(32) % CLASSES
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(learned, lr=0.1)
@@ -235,8 +271,7 @@ def test_router__learns_alone() -> None:
 @pytest.mark.parametrize(("bias", "used"), [(-1e3, 1), (1e3, EXPERTS)])
 def test_router__stops_at_once_or_asks_all(bias: float, used: int) -> None:
     model = routed()
-    for decision in decisions(model):
-        nn.init.constant_(decision.score.bias, bias)
+    nn.init.constant_(model.router.score.bias, bias)
     images = some_images()
     everyone, found = model.train()(images), model.eval()(images)
     assert everyone.expert_logits is not None
@@ -248,11 +283,13 @@ def half_routed() -> tuple[RoutedRide, Tensor]:
     """A router that asks a second expert for half of these images, and never a third."""
     model, images = routed(), some_images(16)
     output = model.train()(images)
+    router = model.router
+    for layer, bias in zip(hidden_layers(router), (0.0, 1e3), strict=True):
+        nn.init.zeros_(layer.weight)
+        nn.init.constant_(layer.bias, bias)
+    nn.init.constant_(router.score.weight[:, router.top :], -1.0)
     with torch.no_grad():
-        first, second = decisions(model)
-        scores = first(output.features[:, :96], output.expert_logits[0])
-        first.score.bias.sub_(scores.median())
-    nn.init.constant_(second.score.bias, -1e3)
+        router.score.bias.sub_(router(0, output.features[:, :96], output.expert_logits[0]).median())
     return model, images
 
 

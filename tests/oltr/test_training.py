@@ -216,9 +216,10 @@ def test_rates__fall_by_steps_along_a_cosine_and_after_a_warm_up() -> None:
     at = StageRecipe(epochs=200, drops=(160, 180), drop=0.01)
     assert [at.factor(e) for e in (0, 159.9, 160, 180)] == pytest.approx([1, 1, 0.01, 1e-4])
     cosine = StageRecipe(epochs=10, schedule="cosine")
-    assert [cosine.factor(e) for e in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
-    warm = StageRecipe(epochs=10, warmup=3)
-    assert [warm.factor(e) for e in (0, 1, 2, 3)] == pytest.approx([0.25, 0.5, 0.75, 1])
+    assert [cosine.factor(e) for e in (0, 5.9, 10)] == pytest.approx([1, 0.5, 0])
+    # Cao et al. 2019, adjust_learning_rate; RIDE, train.py: (1 + epoch) / warmup, epochs from 0.
+    warm = StageRecipe(epochs=10, warmup=5)
+    assert [warm.factor(e) for e in (0, 0.9, 1, 4, 5)] == pytest.approx([0.2, 0.2, 0.4, 1, 1])
 
 
 def test_frozen__parts_stay_as_they_are_with_their_statistics(data: TrainingData) -> None:

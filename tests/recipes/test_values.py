@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from alphafix.commands.train.options import TrainOptions
-from alphafix.oltr.training.recipes import BUILT_IN, built_in
+from alphafix.oltr.training.recipes import BUILT_IN, built_in, of_method, retimed
 from alphafix.recipes.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
@@ -30,6 +30,7 @@ STAGE: dict[str, Any] = {
     "warmup": 0,
     "batch": 128,
     "momentum": 0.9,
+    "nesterov": False,
     "decay": 5e-4,
     "per_class": 4,
     "frozen": (),
@@ -120,6 +121,39 @@ PAPER = {
 def test_training_recipe__is_the_whole_list(name: str, preset: str) -> None:
     expected = {"official": OFFICIAL, "paper": PAPER}[preset][name]
     assert asdict(built_in(name, preset)) == expected
+
+
+# RIDE: config_imbalance_cifar100_ride.json, config_imagenet_lt_resnet10_ride.json, and the router's
+# config_*_ride_ea.json, with batches in which every class comes once in turn ("balanced").
+EXPERTS = STAGE | {"lr": 0.1, "warmup": 5, "nesterov": True}
+ROUTER = STAGE | {
+    "epochs": 5,
+    "lr": 0.01,
+    "schedule": "cosine",
+    "batch": 512,
+    "nesterov": True,
+    "per_class": 1,
+}
+RIDE = {
+    "cifar100-lt": EXPERTS | {"epochs": 200, "drops": (160, 180), "drop": 0.01},
+    "imagenet-lt": EXPERTS | {"epochs": 100, "drops": (60, 80), "batch": 256, "decay": 2e-4},
+}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("preset", ["official", "paper"])
+@pytest.mark.parametrize("method", ["ride", "ride-routing", "oltr"])
+def test_training_recipe__of_ride_is_its_authors(name: str, preset: str, method: str) -> None:
+    recipe = built_in(name, preset)
+    expected = asdict(recipe)
+    if method != "oltr" and name in RIDE:
+        expected["stages"] = (RIDE[name], ROUTER)
+    assert asdict(of_method(recipe, method)) == expected
+
+
+def test_training_recipe__of_ones_own_stays_as_it_is() -> None:
+    own = retimed(built_in("cifar100-lt"), epochs=(3,))
+    assert of_method(own, "ride") is own
 
 
 # AlphaNet, section 4.1 and train.py: 25 epochs, chosen from the 5th on, batches of 64, AdamW at

@@ -44,7 +44,7 @@ def test_picture__says_where_the_best_threshold_is_from() -> None:
     picture = open_curve_picture(open_set())
     assert "chosen on these very samples" in picture.caption
     text = svg_text(picture.drawing)
-    for words in ("known accepted", "F-measure, old form", "base head"):
+    for words in ("known accepted", "F-measure, old form", "before"):
         assert words in text
 
 

@@ -5,60 +5,44 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from alphafix.commands.app import app
-from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.report.options import ReportOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import StaleInputError, TargetExistsError
-from alphafix.report.page import PAGE_ROWS, Card, ClassColumns, Frontier, Page, render
+from alphafix.metrics.margins import Margins, Steered
+from alphafix.report.page import (
+    PAGE_ROWS,
+    Classes,
+    Drawn,
+    Frontier,
+    Moved,
+    Page,
+    Tile,
+    render,
+)
+from alphafix.report.pictures import Picture
+from alphafix.report.sprite import Sprite
+from alphafix.report.steering import steering
+from alphafix.report.style import canvas
 from alphafix.run.directory import CORRECTION, HEAD, Run
 from alphafix.shown import in_one_line
 from alphafix.values.correction import Correction
 from alphafix.values.display import Table
-from tests.common import Problem, make_problem, write_run
+from tests.common import make_problem, write_run
 from tests.evaluation.problems import corrected_run
-from tests.stages import compare, find_neighbors, report, train
-
-EVIL = "<script>alert(1)</script>"
-
-
-def evil_problem() -> Problem:
-    """Sixty classes, one of them with a name that wants to be a script."""
-    problem = make_problem(num_classes=60, spread=1.5)
-    names = list(problem.classes.names)
-    names[59], names[58] = EVIL, "$x_1$ & </td> \u2028 'quoted' \"twice\""
-    return replace(problem, classes=replace(problem.classes, names=tuple(names)))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with AlphaNet and a comparison."""
-    folder = tmp_path_factory.mktemp("report")
-    run = write_run(folder / "run", evil_problem())
-    find_neighbors(NeighborsOptions(run=run.folder, k=3))
-    train(TrainOptions(run=run.folder, seeds=2, rho=(0.5, 1.0), epochs=6))
-    options = CompareOptions(
-        run=run.folder, methods=("few-bias",), rho=(0.5,), seeds=2, k=(2, 3), on_top=False
-    )
-    compare(options)
-    return run
-
-
-@pytest.fixture(scope="module")
-def page(run: Run) -> Path:
-    return report(ReportOptions(run=run.folder, bootstraps=100))
+from tests.report.problems import EVIL, evil_problem, open_page, set_media
+from tests.stages import find_neighbors, report, train
 
 
 def test_report__every_figure_as_svg_png_and_csv(page: Path) -> None:
@@ -75,7 +59,16 @@ def test_report__every_figure_as_svg_png_and_csv(page: Path) -> None:
         "rho",
         "k",
         "class-change",
+        "runs-flows-few-base",
+        "runs-flows-base-few",
+        "runs-flows-all-all",
+        "runs-accuracy-distance-few-base",
+        "runs-change-distance-few-base",
+        "runs-accuracy-distance-all-all",
+        "runs-change-distance-all-all",
+        "runs-class-change",
         "alphas",
+        "alphas-rho",
     }
     for name in names:
         base = page.parent / "figures" / name
@@ -169,37 +162,6 @@ def test_report__after_another_training_names_the_page_and_short_hashes(tmp_path
     assert not re.search(r"[0-9a-f]{13}", str(raised.value))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium that keeps the console's messages."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service(driver))
-    yield made
-    made.quit()
-
-
-def set_width(browser: Any, width: int) -> None:
-    """Set the page's width itself; a window cannot be as narrow as a phone."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-
-def open_page(browser: Any, path: Path, width: int) -> None:
-    set_width(browser, width)
-    browser.get(path.as_uri())
-
-
 def cells(browser: Any, column: int) -> list[str]:
     script = (
         "return [...document.querySelectorAll('#classes tbody tr')]"
@@ -214,8 +176,7 @@ def cells(browser: Any, column: int) -> list[str]:
 def test_browser__no_errors_and_nothing_overflows(
     browser: Any, page: Path, width: int, scheme: str
 ) -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    set_media(browser, scheme)
     open_page(browser, page, width)
     assert browser.get_log("browser") == []
     script = "return [document.documentElement.scrollWidth, window.innerWidth]"
@@ -230,17 +191,6 @@ def test_browser__no_errors_and_nothing_overflows(
     assert wide == []
     dark = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
-
-
-def test_browser__all_images_show(browser: Any, page: Path) -> None:
-    open_page(browser, page, 1440)
-    script = (
-        "const all = [...document.images]; all.forEach(i => { i.loading = 'eager'; });"
-        "return Promise.all(all.map(i => i.decode().then(() => i.naturalWidth)))"
-    )
-    widths = browser.execute_script(script)
-    assert len(widths) >= 12
-    assert min(widths) > 0
 
 
 def test_browser__sorts_and_searches(browser: Any, page: Path) -> None:
@@ -278,31 +228,53 @@ def test_browser__pages_through_all_classes(browser: Any, page: Path) -> None:
     assert len(cells(browser, 0)) == 60
 
 
-def test_browser__prints_without_controls(browser: Any, page: Path) -> None:
-    open_page(browser, page, 1440)
-    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
-    assert len(printed["data"]) > 50_000
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
-    controls = browser.find_element("class name", "controls")
-    assert not controls.is_displayed()
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+def evil_picture(evil: str) -> Picture:
+    """A figure with such names in each of its texts."""
+    with canvas() as (made, axes):
+        axes.plot([0, 1], [0, 1], "o", gid="points", label=evil)
+        axes.set_title(evil)
+        axes.legend()
+    return Picture("evil", evil, evil, made, [evil], [[evil]], {"points": [evil, evil]})
 
 
 def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> None:
     """Every place that text from outside can reach, all at once."""
     evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
-    columns = ClassColumns((evil,), ("text",), [[evil], ["</script><script>alert(3)"]], 0)
+    columns = Classes((evil,), ("text",), [[evil, "</script><script>alert(3)"]], 0)
+    moved = [Moved(0, evil, [evil], 1)]
+    table = Table(evil, [evil], [[evil]], [evil])
+    ids = np.zeros(2, dtype=np.int64)
+    margins = Margins(np.zeros(2, dtype=np.float32), ids, ids)
+    steered, known = steering(ids, margins, [Steered(evil, margins, 0.0, {evil: evil})], evil)
+    samples = Sprite("data:,", 16, 64, [0, 1], evil)
     text = render(
         Page(
             title=evil,
             subtitle=[evil],
-            verdict=[evil],
-            tables=[Table(evil, [evil], [[evil]], [evil])],
-            frontier=Frontier([evil]),
-            gains=[Card(evil, [evil])],
-            losses=[],
+            tiles=[Tile(evil, evil, evil, evil, evil, 1)],
+            verdict=evil,
+            worst=moved,
+            best=moved,
+            curve=table,
+            pays=table,
+            steering={
+                **known,
+                "names": [evil],
+                "tiers": [0],
+                "counts": [1],
+                "arrays": steered.arrays,
+                "methods": steered.methods,
+                "sprite": vars(samples),
+                "neighbours": {0: [0]},
+                "learned": {0: evil},
+                "frame": None,
+            },
+            methods=[evil],
+            notes={"methods": evil, "images": evil},
+            tables=[table],
+            frontier=Frontier([evil], table),
             classes=columns,
-            pictures=[],
+            pictures=[Drawn.of(evil_picture(evil))],
             provenance={evil: evil},
         )
     )
@@ -312,4 +284,9 @@ def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> N
     assert browser.get_log("browser") == []
     assert browser.title == evil
     assert len(browser.find_elements("tag name", "img")) == 0
-    assert sorted(cells(browser, 0)) == sorted(row[0] for row in columns.rows)
+    assert sorted(cells(browser, 0)) == sorted(columns.columns[0])
+    # What is shown when a class is chosen is made by the script.
+    browser.execute_script("document.querySelector('#classes .name').click()")
+    assert browser.find_element("id", "looked").text == evil
+    assert len(browser.find_elements("tag name", "img")) == 0
+    assert browser.get_log("browser") == []

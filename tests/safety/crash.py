@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_model
 
 import alphafix
 from alphafix.checkpoints import find_head
@@ -34,6 +35,7 @@ from alphafix.commands.command import Watch
 from alphafix.errors import AlphafixError
 from tests.checkpoints.models import Trunk, export_onnx, make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.safety import races
 from tests.safety.disk import WRITES, Fails, State, Watched, after_power_cuts, state_of
 
 Prepare = Callable[[Path], None]
@@ -133,6 +135,17 @@ def features(folder: Path) -> None:
     NEIGHBORS.run(folder)
 
 
+def features_alone(folder: Path) -> None:
+    """A run without neighbours."""
+    write_run(folder / "run", make_problem())
+
+
+def whole(folder: Path) -> None:
+    """A model and its images."""
+    races.write_images(folder)
+    save_model(races.network().state_dict(), folder / MODEL)
+
+
 def exported(folder: Path) -> None:
     """A run without features of val, and these in a file."""
     problem = make_problem()
@@ -161,10 +174,67 @@ def images(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / "data" / split / name / "0.png")
 
 
+RECIPE = """
+run: run
+stages:
+  - train: {seeds: 1, epochs: 1, rho: 0.5}
+  - patch: {file: model.safetensors PATCH}
+  - evaluate: {bootstraps: 100}
+"""
+
+
+def _recipe(folder: Path, patch: str) -> None:
+    features(folder)
+    head = make_problem().head
+    save_file({"fc.weight": head.weight, "fc.bias": head.bias_or_zeros}, folder / MODEL)
+    (folder / "recipe.yaml").write_text(RECIPE.replace(" PATCH", patch))
+
+
+def recipe(folder: Path) -> None:
+    """A recipe that trains, patches a copy and measures it."""
+    _recipe(folder, "")
+
+
+def recipe_in_place(folder: Path) -> None:
+    """A recipe that patches the model itself."""
+    _recipe(folder, ", in_place: true")
+
+
+def trained(folder: Path) -> None:
+    """A run with a correction."""
+    features(folder)
+    TRAIN.run(folder)
+
+
+def foreign(folder: Path) -> None:
+    """Features and a head in files, and no run."""
+    problem = make_problem()
+    arrays: dict[str, Any] = {}
+    for split in ("train", "val"):
+        arrays[f"{split}_features"] = problem.features[split]
+        arrays[f"{split}_labels"] = problem.labels[split]
+    np.savez(folder / "all.npz", **arrays)
+    np.savez(folder / "head.npz", weight=problem.head.weight, bias=problem.head.bias_or_zeros)
+
+
 RUN = {"run": "FOLDER/run", "wait": 0.0}
 MODEL = "model.safetensors"
 NEIGHBORS = Case("neighbors", {**RUN, "k": 3}, lambda folder: None)
+TRAIN = Case("train", {**RUN, "seeds": 2, "epochs": 2, "rho": (0.5,)}, features)
 patch_in_place = Case("patch", {**RUN, "file": f"FOLDER/{MODEL}", "in_place": True}, single, MODEL)
+
+
+FIX = (
+    "extract.workers=0",
+    "extract.image_size=8",
+    "extract.mean=0.5,0.5,0.5",
+    "extract.std=0.5,0.5,0.5",
+    "extract.few_below=2",
+    "extract.many_above=2",
+    "train.method=few-bias",
+    "report.bootstraps=100",
+    "evaluate.bootstraps=100",
+)
 
 
 def _patch(prepare: Prepare, file: str, **options: Any) -> Case:
@@ -183,7 +253,7 @@ CASES = {
     "patch --revert": Case(
         "patch", {**RUN, "file": f"FOLDER/{MODEL}", "revert": True}, patched, MODEL
     ),
-    "train": Case("train", {**RUN, "seeds": 2, "epochs": 2, "rho": (0.5,)}, features),
+    "train": TRAIN,
     "features import": Case(
         "features import", {"run": "FOLDER/run", "file": "FOLDER/val.npz", "split": "val"}, exported
     ),
@@ -206,6 +276,47 @@ CASES = {
             "workers": 0,
         },
         images,
+    ),
+    "import": Case(
+        "import",
+        {
+            "run": "FOLDER/run",
+            "kind": "features",
+            "source": "FOLDER/all.npz",
+            "head": "FOLDER/head.npz",
+        },
+        foreign,
+    ),
+    "run": Case("run", {"file": "FOLDER/recipe.yaml"}, recipe),
+    "run, in place": Case("run", {"file": "FOLDER/recipe.yaml"}, recipe_in_place, MODEL),
+    "neighbors --csv": Case("neighbors", {**RUN, "k": 2, "csv": "FOLDER/near.csv"}, features_alone),
+    "evaluate --junit": Case(
+        "evaluate",
+        {**RUN, "bootstraps": 100, "junit": "FOLDER/j.xml", "markdown": "FOLDER/m.md"},
+        trained,
+    ),
+    "make-lt": Case(
+        "make-lt",
+        {"data": "FOLDER/data", "output": "FOLDER/lists", "min_images": 1, "val": 0, "test": 0},
+        images,
+    ),
+    "report": Case("report", {**RUN, "bootstraps": 100, "output": "FOLDER/page"}, trained),
+    "compare": Case(
+        "compare",
+        {**RUN, "bootstraps": 100, "methods": ("tau-norm",), "rho": (0.5,), "seeds": 1, "k": (2,)},
+        trained,
+    ),
+    "fix": Case(
+        "fix",
+        {
+            "file": f"FOLDER/{MODEL}",
+            "backbone": "python:tests.safety.races:network",
+            "data": "FOLDER/data",
+            "run": "FOLDER/run",
+            "max_overall_drop": 99.0,
+            "settings": FIX,
+        },
+        whole,
     ),
 }
 
@@ -398,7 +509,7 @@ def _fails(at: int, number: int, lasting: bool, n: int, name: str) -> int | None
 def main() -> None:
     """Examine the cases that are named on the command line."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+    races.hasten()
     for module in pkgutil.walk_packages(alphafix.__path__, "alphafix."):
         if module.name != "alphafix.__main__":
             importlib.import_module(module.name)

@@ -52,7 +52,7 @@ from alphafix.commands.app import app
 from alphafix.commands.compare import work as compare_work
 from alphafix.commands.report import work as report_work
 from alphafix.features.verification import MEMORY
-from alphafix.report import content
+from alphafix.report import page
 from alphafix.rivals import comparing
 from tests.common import make_problem, write_run
 
@@ -144,13 +144,7 @@ def prepare(folder: Path) -> None:
     save_file(tensors, folder / MODEL)
     np.savez(folder / "head.npz", weight=tensors["fc.weight"], bias=tensors["fc.bias"])
     save_model(network().state_dict(), folder / "net.safetensors")
-    rng = np.random.default_rng(0)
-    for split, number, image in itertools.product(SPLITS, range(12), range(3)):
-        if split == "train" and number > 8 and image:
-            continue  # the rare classes
-        path = folder / "data" / split / f"class {number:02}" / f"{image}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    write_images(folder)
     np.savez(folder / "val.npz", features=-problem.features["val"], labels=problem.labels["val"])
     both: dict[str, Any] = {}
     for split in ("train", "val"):
@@ -160,7 +154,18 @@ def prepare(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
 
 
-def sketch(made: Figure) -> str:
+def write_images(folder: Path) -> None:
+    """Images of 12 classes, 3 of them rare, in ``folder``/data."""
+    rng = np.random.default_rng(0)
+    for split, number, image in itertools.product(SPLITS, range(12), range(3)):
+        if split == "train" and number > 8 and image:
+            continue
+        path = folder / "data" / split / f"class {number:02}" / f"{image}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+def sketch(made: Figure, title: str | None = None) -> str:
     """What tells a figure from one of other data, in much less time than drawing takes."""
     found = hashlib.sha256()
     for artist in made.findobj():
@@ -177,8 +182,9 @@ def hasten() -> None:
     # How long a fit took is told, and is no part of what is compared.
     comparing._timed = lambda work: (work(), 0.0)
     vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=5))
-    content.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
-    drawn = lambda made: sketch(made).encode()  # noqa: E731
+    page.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
+    page.inlined = lambda svg, *_: svg  # type: ignore[attr-defined]
+    drawn = lambda made, title=None: sketch(made).encode()  # noqa: E731
     report_work.png_bytes = compare_work.png_bytes = drawn  # type: ignore[attr-defined]
     for command in commands.COMMANDS.values():
         command._function("work", "work"), command._function("show", "show")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 import resource
 import signal
 import warnings
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 
 from alphafix.checkpoints.formats.opening import open_checkpoint
+from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.documents import read_document
 from alphafix.errors import AlphafixError
 from alphafix.features.exchange import read_features
 from alphafix.features.store import FeatureStore
 from alphafix.foreign.pickles import read_pickled_features
 from alphafix.images.archives import index_archive
+from alphafix.models.graphs import _refuse_pickles
+from alphafix.oltr.training.checkpoints import read_checkpoint
 from alphafix.run.directory import CLASSES, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -83,6 +87,30 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
     "torch: bytes of a length": ("a.pth", hostile.torch_zip(hostile.ZEROS), open_checkpoint),
     "torch: long buffer": ("a.pth", hostile.torch_zip(hostile.BYTEARRAY), open_checkpoint),
     "torch: memo index, legacy": ("a.pth", hostile.data(hostile.MEMO), open_checkpoint),
+    "torch: tensor of a length": ("a.pth", hostile.torch_zip(hostile.LENGTH), load_torch),
+    "torch: tensor of a shape": ("a.pth", hostile.torch_zip(hostile.SHAPE), load_torch),
+    "torch: tensor of a type": ("a.pth", hostile.torch_zip(hostile.TYPED), load_torch),
+    "torch: tensor beyond its numbers": ("a.pth", hostile.larger, load_torch),
+    "torch: shared lists, loaded": ("a.pth", hostile.torch_zip(hostile.LISTS), load_torch),
+    "train-oltr: bytes of a length": ("a.pt", hostile.torch_zip(hostile.ZEROS), read_checkpoint),
+    "export: code": ("a.pt2", hostile.exported(pickle.dumps(print)), _refuse_pickles),
+    "export: memo index": ("a.pt2", hostile.exported(hostile.MEMO), _refuse_pickles),
+    "export: memo index, legacy": (
+        "a.pt2",
+        hostile.exported(hostile.MEMO, legacy=True),
+        _refuse_pickles,
+    ),
+    "export: bytes of a length": ("a.pt2", hostile.exported(hostile.ZEROS), _refuse_pickles),
+    "export: list of a length": ("a.pt2", hostile.exported(hostile.GREEDY_LIST), _refuse_pickles),
+    "export: tensor of a length": ("a.pt2", hostile.exported(hostile.LENGTH), _refuse_pickles),
+    "export: long buffer": ("a.pt2", hostile.exported(hostile.BYTEARRAY), _refuse_pickles),
+    "export: shared lists": ("a.pt2", hostile.exported(hostile.LISTS), _refuse_pickles),
+    "export: name of tuples": ("a.pt2", hostile.exported(hostile.NAMES), _refuse_pickles),
+    "export: compressed": (
+        "a.pt2",
+        hostile.exported(bytes(1 << 24), compressed=True),
+        _refuse_pickles,
+    ),
     "torchscript: code": ("a.pt", hostile.scripted, open_checkpoint),
     "joblib: code": ("a.joblib", hostile.pickled, open_checkpoint),
     "pickle: code": ("a.pkl", hostile.pickled, unpickled),
@@ -131,6 +159,11 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
     "npz: objects": ("a.npz", hostile.npz(hostile.npy("(2,)", "|O")), values),
     "npz: 300 MB in 1.4 MB": ("a.npz", hostile.zip_bomb, values),
     "parquet: 40 million values": ("a.parquet", hostile.repeated, values),
+    "parquet: 2^30 values": ("a.parquet", hostile.MANY_VALUES, values),
+    "parquet: 2^30 values, and 9 are said": ("a.parquet", hostile.DENIED_VALUES, values),
+    "parquet: one id of a MB for all": ("a.parquet", hostile.long_ids, values),
+    "parquet: columns within columns": ("a.parquet", hostile.DEEP_COLUMNS, values),
+    "parquet: pages of nothing": ("a.parquet", hostile.MANY_PAGES, values),
     "parquet: lists of several lengths": (
         "a.parquet",
         hostile.parquet(features=[[1.0], [1.0, 2.0, 3.0]], label=[0, 1]),
@@ -206,8 +239,8 @@ CASES: dict[str, tuple[str, Make, Callable[[Path], object]]] = {
 }
 
 
-# What is hostile in it is never looked at: it is an empty model.
-HARMLESS = ("torchscript: code",)
+# What is hostile in it is never looked at, or harms nobody: an empty model, an empty dictionary.
+HARMLESS = ("torchscript: code", "export: memo index")
 
 
 def _child(read: Callable[[Path], object], path: Path, said: Connection) -> None:

@@ -19,7 +19,7 @@ from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import work as run_recipe
 from alphafix.errors import MissingStageError
-from alphafix.run.lock import LockedError, locked
+from alphafix.locks import LockedError, locked
 from alphafix.values.display import Part
 from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
@@ -28,7 +28,7 @@ from tests.stages import patch
 HOLD = """
 import sys, time
 from pathlib import Path
-from alphafix.run.lock import locked
+from alphafix.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -75,7 +75,7 @@ def test_locked__is_waited_for(holder: subprocess.Popen[str], tmp_path: Path) ->
 def test_locked__twice_in_one_process_and_shared_among_readers(tmp_path: Path) -> None:
     with locked(tmp_path), locked(tmp_path):
         pass
-    lines = ("from pathlib import Path", "from alphafix.run.lock import locked")
+    lines = ("from pathlib import Path", "from alphafix.locks import locked")
     read = "\n".join([*lines, f"with locked(Path({str(tmp_path)!r}), shared=True): pass"])
     with locked(tmp_path, shared=True):
         subprocess.run([sys.executable, "-c", read], check=True)
@@ -207,7 +207,7 @@ def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:
     write_run(tmp_path / "results", make_problem())
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("run: results\nstages:\n- neighbors: {k: 3}\n- evaluate\n")
-    lines = ("from pathlib import Path", "from alphafix.run.lock import locked")
+    lines = ("from pathlib import Path", "from alphafix.locks import locked")
     take = "\n".join([*lines, f"with locked(Path({str(tmp_path / 'results')!r})): pass"])
     refused: list[int] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import alphafix
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.checkpoints.sklearn_models import head_of
 from alphafix.commands.app import app
-from alphafix.errors import AlphafixError, FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError
 from alphafix.features.exchange import read_features
 from alphafix.features.features import Features
 from alphafix.foreign.arrays import read_head
@@ -186,19 +187,55 @@ def test_gate__a_gain_is_not_called_a_negative_drop(tmp_path: Path) -> None:
     assert all("-" not in one.line.replace("few-split", "") for one in gates)
 
 
-def test_parquet__of_lists_of_unequal_length_or_with_nulls_is_refused(tmp_path: Path) -> None:
+ROWS = [[float(10 * row + column) for column in range(3)] for row in range(7)]
+LISTS = ("list_", "large_list", "fixed", "list_view", "large_list_view")
+
+
+def list_type(kind: str, width: int) -> Any:
+    """One of pyarrow's types of lists of float32."""
+    import pyarrow
+
+    if kind == "fixed":
+        return pyarrow.list_(pyarrow.float32(), width)
+    return getattr(pyarrow, kind)(pyarrow.float32())
+
+
+def write_parquet(path: Path, kind: str, rows: list[Any], labels: list[Any]) -> Any:
+    """A file of groups of two rows; its features as pyarrow gives them back."""
     import pyarrow
     import pyarrow.parquet
 
-    good = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
-    for name, features, labels in (
-        ("lengths", [[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]], [0, 1, 0]),
-        ("null list", [[1.0, 2.0], None, [5.0, 6.0]], [0, 1, 0]),
-        ("null number", [[1.0, None], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0]),
-        ("null label", good, [0, None, 0]),
-    ):
-        path = tmp_path / f"{name}.parquet"
-        table = pyarrow.table({"features": features, "label": labels})
-        pyarrow.parquet.write_table(table, path)
-        with pytest.raises(AlphafixError):
-            read_features(path, split="train")
+    features = pyarrow.array(rows, list_type(kind, 3))
+    table = pyarrow.table({"features": features, "label": labels})
+    pyarrow.parquet.write_table(table, path, row_group_size=2)
+    return pyarrow.parquet.read_table(path).column("features").to_pylist()
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_parquet__every_kind_of_list_is_read_as_pyarrow_reads_it(kind: str, tmp_path: Path) -> None:
+    expected = write_parquet(tmp_path / "f.parquet", kind, ROWS, [0, 1, 0, 1, 2, 2, 0])
+    found = read_features(tmp_path / "f.parquet", split="train")
+    np.testing.assert_array_equal(found.array(), np.array(expected, np.float32))
+    assert found.labels.tolist() == [0, 1, 0, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize(
+    ("case", "changed"),
+    [
+        ("several lengths", {3: [1.0, 2.0], 4: [1.0, 2.0, 3.0, 4.0]}),  # 21 numbers, as expected
+        ("empty cells", {3: None}),
+        ("empty cells", {3: [1.0, None, 2.0]}),
+        ("a label is empty", {}),
+    ],
+)
+def test_parquet__of_lists_of_unequal_length_or_with_nulls_is_refused(
+    kind: str, case: str, changed: dict[int, Any], tmp_path: Path
+) -> None:
+    if kind == "fixed" and case == "several lengths":
+        return  # they cannot be made
+    rows = [changed.get(number, row) for number, row in enumerate(ROWS)]
+    labels = [0, None, 0, 1, 2, 2, 0] if not changed else [0] * 7
+    write_parquet(tmp_path / "f.parquet", kind, rows, labels)
+    with pytest.raises(FileFormatError, match=r"empty cells|several lengths"):
+        read_features(tmp_path / "f.parquet", split="train")

@@ -173,6 +173,11 @@ def _first(value: Any, *rest: Any) -> Any:
     return value
 
 
+def _of_type(made_by: Any, kind: Any, args: Any, *state: Any) -> Any:
+    """A tensor of another type, or one with attributes: made as any other, which is kept."""
+    return made_by(*args)
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): _view,
     ("torch._utils", "_rebuild_tensor_v2"): _view,
@@ -180,6 +185,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_qtensor"): _view,  # its integers, so that they are not missed
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
     ("collections", "OrderedDict"): _StateDict,
     ("builtins", "set"): _set,
     ("torch", "Size"): _size,
@@ -187,6 +193,20 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("builtins", "bytearray"): _bytes,
     ("_codecs", "encode"): _bytes,
 }
+
+
+class _Tensors(Inert):
+    """Stands for a class of tensors, which torch would make of a mere length or shape."""
+
+    def __new__(cls, *args: Any, **options: Any) -> _Tensors:
+        """Take nothing but what stands for tensors and numbers of the file.
+
+        Raises:
+            pickle.UnpicklingError: If it is to be made of something else.
+        """
+        if not all(isinstance(arg, (View, Storage, Inert)) for arg in args):
+            raise pickle.UnpicklingError("a tensor made of a length")
+        return object.__new__(cls)
 
 
 class _Reader(Unpickler):
@@ -204,7 +224,8 @@ class _Reader(Unpickler):
         if module == "torch" and name in BITS:
             return _Type(name)
         self.passed_over.add(f"{module}.{name}")
-        return type("Inert", (Inert,), {"named": f"{module}.{name}"})
+        tensors = module.partition(".")[0] == "torch" and name.endswith("Tensor")
+        return type("Inert", (_Tensors if tensors else Inert,), {"named": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the storage, or the class with its source, that a persistent id describes."""

@@ -14,6 +14,7 @@ from alphafix.checkpoints.formats.sharded_format import ShardedFormat
 from alphafix.checkpoints.formats.torch_format import TorchFormat
 from alphafix.checkpoints.formats.torchscript_format import TorchScriptFormat
 from alphafix.errors import FileFormatError, InputError
+from alphafix.files import sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,9 @@ FORMATS: tuple[Format, ...] = (
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 TORCH = "pytorch_model.bin"
+
+# Archives of torch.export, which the reader of models runs and nothing here opens.
+EXPORT = ".pt2"
 
 # What makes a folder's model another one than its weights say: transformers adds them.
 ADAPTER = "adapter_config.json"
@@ -89,8 +93,18 @@ def format_of(path: Path) -> Format:
     """Tell a file's format.
 
     Raises:
+        InputError: If it is a program of torch.export, of which no tensor can be changed.
         FileFormatError: If it is none of `FORMATS`.
     """
+    if path.suffix == EXPORT:
+        raise InputError(
+            f"{path} is a program that torch.export saved, which features can be extracted with "
+            "but whose rows cannot be changed",
+            got=f"a {EXPORT} file",
+            expected="the weights that it was exported from (safetensors, torch), or an export as "
+            "ONNX or TorchScript",
+            todo="patch the weights, and export the model again",
+        )
     with path.open("rb") as file:
         front = file.read(9)
     for known in FORMATS:
@@ -124,6 +138,17 @@ def open_checkpoint(path: Path, *, section: str = "") -> Checkpoint:
     """
     path = find_file(path)
     return format_of(path).open(path, section=section)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a model file, or of all files that it consists of (see `Checkpoint.sha256`).
+
+    Raises:
+        InputError: If there is no such file.
+        FileFormatError: If it is damaged, or of no known format.
+    """
+    path = find_file(path)
+    return sha256_file(path) if path.suffix == EXPORT else open_checkpoint(path).sha256()
 
 
 def load_state_dict(path: Path, *, section: str = "") -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,12 +49,19 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 def load_torch(path: Path) -> Any:
     """Load a torch file with weights_only, memory-mapped where the format allows it.
 
+    Torch takes what a file asks for: so this is the one place where a file is given to it, and
+    only after a look at what the file asks for.
+
     Raises:
-        FileFormatError: If it is damaged, or holds more than tensors and plain data.
+        FileFormatError: If it is damaged, holds more than tensors and plain data, or asks for more
+            memory than it has bytes.
     """
     import torch
 
-    read_torch(path)  # torch takes what a file asks for; what asks for too much goes no further
+    found, places = read_torch(path)
+    with reading(path, _WHOLE):
+        views = list(walk(found.data))
+    place_views(path, views, places)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
@@ -66,6 +74,14 @@ def load_torch(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch.load raises many types for damaged files
         _refuse(path, "it is damaged", _first_line(error), "a whole torch file")
+
+
+def load_torch_bytes(data: bytes) -> Any:
+    """Load a torch file that is a part of another file (see `load_torch`)."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return load_torch(Path(file.name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,19 +10,23 @@ from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
-from alphafix.files import atomic_paths, json_text
+from alphafix.files import atomic_paths, digest, json_text, tensors_as_bytes
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.limits import Limits
+from alphafix.metrics.margins import steered_tensors
 from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text
 from alphafix.rivals.comparing import CompareSettings, compare
+from alphafix.rivals.kept import FinishedMethods
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
     CORRECTION,
+    FITTED,
     HEAD,
     NEIGHBORS,
+    STEERED,
     Provenance,
     Run,
 )
@@ -45,7 +49,7 @@ class CompareResult:
 def work(options: CompareOptions, watch: Watch) -> CompareResult:
     """Fit every method on the same features and measure all on the same samples.
 
-    Writes compare.json, compare.svg and compare.png.
+    Writes compare.json, compare.svg, compare.png and compare.safetensors.
 
     Raises:
         MissingStageError: If features, head or neighbours are not there yet.
@@ -58,22 +62,43 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     artifact = _artifact(options)
     pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
     if artifact.check(overwrite=options.overwrite):
-        logger.info("%s is up to date", artifact.path)
-        return CompareResult(Comparison.load(artifact.path))
+        there = Comparison.load(artifact.path)
+        if not there.left_out:
+            logger.info("%s is up to date", artifact.path)
+            return CompareResult(there)
     test = FeatureStore.open(run.features(options.on), verify=options.verify)
     given = given_in(run, verify=options.verify)
+    # Neither the test samples nor what ships has a part in the methods.
+    inputs = run.hashes(*map(run.manifest, ("train", "val")), CLASSES, HEAD, NEIGHBORS)
+    made_from = digest([inputs, artifact.plan["versions"]])
+    finished = FinishedMethods(run.path(FITTED) / "compare", made_from, like=run.path(HEAD))
     found = compare(
-        given, test, settings, on=options.on, shipped=_shipped(run), progress=watch.progress
+        given,
+        test,
+        settings,
+        on=options.on,
+        shipped=_shipped(run),
+        finished=finished,
+        progress=watch.progress,
     )
+    if found.left_out:
+        logger.warning("the time was up for: %s", ", ".join(found.left_out))
     comparison = replace(found, provenance=dict(artifact.plan))
     drawn = figure(comparison)
-    text = json_text(comparison.to_dict())
+    files = {
+        pictures[0]: svg_text(drawn).encode(),
+        pictures[1]: png_bytes(drawn),
+        run.path(STEERED): tensors_as_bytes(
+            *steered_tensors(comparison.steered, comparison.provenance)
+        ),
+        artifact.path: json_text(comparison.to_dict()).encode(),
+    }
     # Pictures that are there without a comparison are of one that was cut off.
-    with atomic_paths([*pictures, artifact.path], overwrite=True) as drafts:
-        for draft, data in zip(
-            drafts, (svg_text(drawn).encode(), png_bytes(drawn), text.encode()), strict=True
-        ):
+    with atomic_paths(list(files), overwrite=True) as drafts:
+        for draft, data in zip(drafts, files.values(), strict=True):
             draft.write_bytes(data)
+    if not comparison.left_out:
+        finished.clear()
     return CompareResult(comparison)
 
 
@@ -108,4 +133,5 @@ def settings_of(options: CompareOptions) -> CompareSettings:
         limits=Limits(max_overall_drop=options.max_overall_drop, confidence=options.confidence),
         draws=options.bootstraps,
         seed=options.seed,
+        seconds=options.time,
     )

@@ -14,7 +14,7 @@ from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.records import placed
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
-from alphafix.files import write_text
+from alphafix.files import together, write_text
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.evaluation import Evaluation
@@ -23,7 +23,7 @@ from alphafix.metrics.groups import read_groups
 from alphafix.metrics.measure import Asked
 from alphafix.openset.evaluating import Evaluated, Unknown, evaluate
 from alphafix.progress import Progress, silent
-from alphafix.report.ci import junit_report, markdown_report
+from alphafix.report.ci import JUNIT, MARKDOWN, junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
 from alphafix.values.classes import ClassTable
@@ -155,9 +155,9 @@ def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
     if run is not None:
         recorded = placed(run, options, recorded)
     if options.model is not None:
-        from alphafix.checkpoints import open_checkpoint
+        from alphafix.checkpoints.formats.opening import sha256_of
 
-        recorded["model_sha256"] = open_checkpoint(options.model).sha256()
+        recorded["model_sha256"] = sha256_of(options.model)
     return Provenance("evaluate", recorded, inputs)
 
 
@@ -170,21 +170,22 @@ def write_outputs(
         TargetExistsError: If a file of another kind is there and may not be replaced.
     """
     if options.junit is not None:
-        _replace(options.junit, junit_report(evaluation, outcomes), options.overwrite)
+        text = junit_report(evaluation, outcomes)
+        _replace(options.junit, text, JUNIT, options.overwrite)
     if options.markdown is not None:
         text = markdown_report(evaluation, outcomes)
         if str(options.markdown) == os.environ.get("GITHUB_STEP_SUMMARY"):
             with options.markdown.open("a", encoding="utf-8") as summary:  # others write there too
                 summary.write(text)
         else:
-            _replace(options.markdown, text, options.overwrite)
+            _replace(options.markdown, text, MARKDOWN, options.overwrite)
 
 
-def _replace(path: Path, text: str, overwrite: bool) -> None:
+def _replace(path: Path, text: str, begin: str, overwrite: bool) -> None:
     """Write a report, over an earlier one (which begins alike) but over nothing else."""
-    begin = text[:20].encode()
-    ours = path.is_file() and path.read_bytes()[: len(begin)] == begin
-    write_text(path, text, overwrite=overwrite or ours)
+    with together([path]):
+        ours = path.is_file() and path.read_bytes().startswith(begin.encode())
+        write_text(path, text, overwrite=overwrite or ours)
 
 
 def gates_of(options: EvaluateOptions) -> Gates:

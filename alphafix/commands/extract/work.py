@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -15,14 +16,17 @@ from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
 from alphafix.commands.command import Watch
 from alphafix.commands.extract.allocator import kept_memory
+from alphafix.commands.extract.broken import broken_results
+from alphafix.commands.extract.kept import kept_features
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
 from alphafix.errors import InputError, Words, on_command_line, option, spelt
 from alphafix.features.extraction import Job, extracted
+from alphafix.features.reuse import advice, only_weights_differ, take_over
 from alphafix.features.split import extract_split, of_the_model, require_one_model
-from alphafix.features.store import FeatureStore, store_artifact
-from alphafix.files import atomic_path, remove_temporary, sha256_file
+from alphafix.features.store import FeatureStore, made_with, store_artifact
+from alphafix.files import atomic_path, digest, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
 from alphafix.images.labels import KINDS, Known
@@ -31,10 +35,11 @@ from alphafix.images.spec import Details, open_data, resolved
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
 from alphafix.metrics.doubts import Hits, doubts
+from alphafix.metrics.samples import hits_of, sample_doubts
 from alphafix.models.arguments import arguments
 from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
-from alphafix.models.loading import config_beside, load_classifier, own_file, without_folder
+from alphafix.models.loading import load_classifier, made_by, own_file, without_folder
 from alphafix.models.model import AmbiguousModelError
 from alphafix.models.preprocess import Overrides
 from alphafix.models.variants import tell_best, with_figures
@@ -118,8 +123,9 @@ class ExtractResult:
 def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
     """Extract features and the head into a run directory.
 
-    What an interrupted command left is used; what is finished is left as it is. Under
-    `torchrun` each process extracts its part.
+    What an interrupted command left is used; what is finished is left as it is, and features
+    whose model has another head stay (see `kept_features`). Under `torchrun` each process extracts
+    its part.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
@@ -130,32 +136,53 @@ def work(options: ExtractOptions, watch: Watch) -> ExtractResult:
         images = _open_images(options, _known(run, options))
         images.warn()
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        stores = _stores(run, options, images, setting, ranks)
-        todo = {s: store for s, store in stores.items() if store.state is not State.CURRENT}
-        needed = bool(todo) or not run.has(HEAD)
+        broken = _broken(run, options, images, ranks)
+        stores = _stores(run, options, images, setting, ranks, broken)
+        todo = {
+            split: store
+            for split, store in stores.items()
+            if split in broken or store.state is not State.CURRENT
+        }
+        needed = bool(todo) or HEAD in broken or not run.has(HEAD)
         if needed:
-            for store in todo.values():
-                store.check(overwrite=options.overwrite)
+            others = {
+                split: store
+                for split, store in todo.items()
+                if split not in broken and only_weights_differ(store)
+            }
+            for split, store in todo.items():
+                more = advice() if split in others else None
+                store.check(overwrite=options.overwrite, todo=more)
             require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
         if needed or options.check is not None:
             extractor, images = _load(options, images, next(iter(todo or stores)), setting)
             checked = _check(options, images, extractor, watch.progress)
         if needed:
             ranks.wait()  # nobody writes before everybody has checked
+            kept = {}
             if ranks.first:
-                _save_head(run, extractor.head, next(iter(stores.values())), options)
-                for store in todo.values():
-                    store.begin()
+                alone = functools.partial(_job, options, extractor=extractor, ranks=Ranks())
+                kept = kept_features(others, images, extractor, alone)
+                plan = next(iter(stores.values())).plan
+                _save_head(run, extractor.head, plan, options, anew=HEAD in broken)
+            anew = ranks.of_first(tuple(split for split in todo if split not in kept))
+            for split in anew if ranks.first else ():
+                todo[split].begin()
             ranks.wait()
             for split, store in todo.items():
                 job, info = _job(options, split, images.sources[split], extractor, ranks)
                 info |= {"labels": images.record(split), "check": checked}
-                extract_split(job, ranks, store, info, watch.progress)
+                info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
+                if split in anew:
+                    extract_split(job, ranks, store, info, watch.progress)
+                elif ranks.first:
+                    take_over(kept[split], store, extractor.head, info)
+            ranks.wait()
         else:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
             _tidy(run, stores.values())
-            _save_classes(run, images, options)
+            _save_classes(run, images, options, anew=CLASSES in broken)
             _keep_embedding(run, options.backbone)
         ranks.wait()
         if ranks.world > 1 and "train" in stores:
@@ -177,8 +204,22 @@ def state(options: ExtractOptions) -> State:
     return State.OTHER if State.OTHER in found else State.MISSING
 
 
+def _broken(
+    run: Run, options: ExtractOptions, images: SplitSources, ranks: Ranks
+) -> frozenset[str]:
+    """What is damaged and may be made anew."""
+    if not options.overwrite:
+        return frozenset()
+    return ranks.of_first(broken_results(run, images.sources) if ranks.first else frozenset())
+
+
 def _stores(
-    run: Run, options: ExtractOptions, images: SplitSources, setting: Placement, ranks: Ranks
+    run: Run,
+    options: ExtractOptions,
+    images: SplitSources,
+    setting: Placement,
+    ranks: Ranks,
+    broken: frozenset[str] = frozenset(),
 ) -> dict[str, Artifact]:
     """The store of each split, as it would be made now; the first process looks at the data."""
     sources = images.sources if ranks.first else {}
@@ -191,7 +232,7 @@ def _stores(
         "backbone": without_folder(options.backbone),
         "model_sha256": _hash(own_file(options.backbone)),
         "weights_sha256": _hash(options.weights),
-        "config_sha256": _hash(config_beside(options.backbone, options.weights)),
+        "config_sha256": _hash_all(made_by(options.backbone, options.weights)),
     }
     found = {}
     for split in images.sources:
@@ -204,7 +245,8 @@ def _stores(
         }
         plan = Provenance(stage="extract", options=recorded, inputs={}).to_dict()
         store = store_artifact(run.features(split), plan)
-        found[split] = replace(store, plan=_spelt_as_before(plan, store.recorded(), store.begun()))
+        earlier = () if split in broken else (store.recorded(), store.begun())
+        found[split] = replace(store, plan=_spelt_as_before(plan, *earlier))
     return found
 
 
@@ -228,6 +270,12 @@ def _hash(file: Path | None) -> str | None:
     if file.suffix == ".json" and file.name != "config.json":
         return open_checkpoint(file).sha256()
     return sha256_file(file)
+
+
+def _hash_all(files: tuple[Path, ...]) -> str | None:
+    """Hash of what decides how a model is made, if there is such a file."""
+    hashes = {file.name: sha256_file(file) for file in files}
+    return digest(hashes) if hashes else None
 
 
 def _known(run: Run, options: ExtractOptions) -> Known | None:
@@ -352,9 +400,9 @@ def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
         ) from error
 
 
-def _save_head(run: Run, head: Head, store: Artifact, options: ExtractOptions) -> None:
-    provenance = {**store.plan, "options": of_the_model(store.plan)}
-    if not run.has(HEAD) or run.provenance(HEAD) != provenance:
+def _save_head(run: Run, head: Head, plan: Plan, options: ExtractOptions, *, anew: bool) -> None:
+    provenance = {**plan, "options": of_the_model(plan)}
+    if anew or not run.has(HEAD) or run.provenance(HEAD) != provenance:
         file = options.weights or own_file(options.backbone)
         head.save(
             run.path(HEAD),
@@ -422,9 +470,9 @@ def _tidy(run: Run, stores: Iterable[Artifact]) -> None:
         remove_temporary(store.path.parent)
 
 
-def _save_classes(run: Run, images: SplitSources, options: ExtractOptions) -> None:
+def _save_classes(run: Run, images: SplitSources, options: ExtractOptions, *, anew: bool) -> None:
     """Write classes.json if anything of it has changed."""
-    earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) else None
+    earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) and not anew else None
     num_classes = Head.load(run.path(HEAD)).num_classes
     if run.has(run.manifest("train")):
         counts = FeatureStore.open(run.features("train")).class_counts()
@@ -467,11 +515,7 @@ def _keep_embedding(run: Run, backbone: str) -> None:
 def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
     stores = {split: FeatureStore.open(run.features(split)) for split in splits}
     classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
-    base = {
-        split: Hits(hits, store.class_counts())
-        for split, store in stores.items()
-        if split != "open" and (hits := store.class_hits()) is not None
-    }
+    base = hits_of(stores)
     means = stores[next(iter(base))].class_means() if base else None
     return ExtractResult(
         classes=classes,
@@ -480,7 +524,10 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
         labels={split: store.info.get("labels", {}) for split, store in stores.items()},
         transform=next(iter(stores.values())).info["transform"],
         cut={split: int(store.info.get("cut", 0)) for split, store in stores.items()},
-        doubts=[] if means is None else doubts(head, classes.names, base, means),
+        doubts=[
+            *([] if means is None else doubts(head, classes.names, base, means)),
+            *sample_doubts({split: made_with(store) for split, store in stores.items()}, base),
+        ],
         samples={split: len(store) for split, store in stores.items()},
         skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
         counts={split: store.class_counts() for split, store in stores.items()},

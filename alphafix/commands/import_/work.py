@@ -20,7 +20,7 @@ from alphafix.errors import InputError, call, option
 from alphafix.features.exchange import read_features
 from alphafix.features.features import FeatureArrays
 from alphafix.features.store import FeatureStore
-from alphafix.files import METADATA_KEY, atomic_path, read_object, sha256_file, write_json
+from alphafix.files import METADATA_KEY, json_text, read_object, sha256_file, write_files
 from alphafix.foreign import alphanet
 from alphafix.foreign.arrays import Given, read_head, read_names, split_files
 from alphafix.foreign.checkpoints import FINAL, Converted, classifier_balancing, ride
@@ -208,7 +208,8 @@ def _checkpoint(
         head = _converted_head(target, convert(source).head if options.features else None)
     else:
         converted = convert(source)
-        _write_model(target, converted.tensors, artifact.plan)
+        model = _model(converted.tensors, artifact.plan)
+        write_files({target: model}, overwrite=options.overwrite)
         head = _converted_head(target, converted.head)
     if head is None or not options.features:
         return ImportResult(options.kind, model=target)
@@ -228,7 +229,8 @@ def _converted_head(target: Path, source: Any) -> Head | None:
     return effective(read_stored(checkpoint, placed), placed)
 
 
-def _write_model(path: Path, tensors: Mapping[str, Tensor], plan: Plan) -> None:
+def _model(tensors: Mapping[str, Tensor], plan: Plan) -> bytes:
+    """A model in plain form."""
     import json
 
     from safetensors.torch import save
@@ -236,9 +238,7 @@ def _write_model(path: Path, tensors: Mapping[str, Tensor], plan: Plan) -> None:
     # Tensors that share memory in the source are written each for itself.
     plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     note = json.dumps({"value": "model", "provenance": plan}, sort_keys=True)
-    data = save(plain, metadata={METADATA_KEY: note})
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_bytes(data)
+    return save(plain, metadata={METADATA_KEY: note})
 
 
 def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
@@ -259,10 +259,12 @@ def _oltr(options: ForeignOptions, progress: Progress) -> ImportResult:
         return made
     names = None if options.class_names is None else tuple(read_names(options.class_names))
     found = official_oltr(_checkpoint_of(options), names)
-    artifact.clear()
+    config = json_text({**found.config.to_dict(), "provenance": artifact.plan}).encode()
+    if options.overwrite:
+        artifact.clear()
     # The config makes the folder a model, so it goes last.
-    _write_model(model, found.model.state_dict(), artifact.plan)
-    write_json(artifact.path, {**found.config.to_dict(), "provenance": artifact.plan})
+    weights = _model(found.model.state_dict(), artifact.plan)
+    write_files({model: weights, artifact.path: config}, overwrite=options.overwrite)
     return made
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.errors import Words
 from alphafix.features.store import FeatureStore
-from alphafix.files import refuse_existing, write_text
-from alphafix.metrics.doubts import Hits, chance_doubts
+from alphafix.files import refuse_existing, write_files
+from alphafix.metrics.samples import stored_doubts
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.shown import csv_text
@@ -64,9 +65,8 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
     classes = earlier.with_thresholds(options.few_below, options.many_above)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
-    if (hits := store.class_hits()) is not None:
-        for doubt in chance_doubts({"train": Hits(hits, earlier.counts)}):
-            logger.warning("%s", doubt)
+    for doubt in stored_doubts(run, ("train", "val", "test")):
+        logger.warning("%s", Words(doubt))
     changed = classes.thresholds != earlier.thresholds
     artifact = _artifact(run, options)
     if changed:
@@ -85,7 +85,8 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
         found = replace(found, provenance=dict(_artifact(run, options).plan))
         found.save(artifact.path, overwrite=options.overwrite)
     if options.csv is not None:
-        _write_csv(options.csv, table_csv(classes, found), overwrite=options.overwrite)
+        text = table_csv(classes, found).encode()
+        write_files({options.csv: text}, overwrite=options.overwrite)
     return NeighborsResult(classes, found, artifact.path, options.csv)
 
 
@@ -104,17 +105,16 @@ def state(options: NeighborsOptions) -> State:
         classes.with_thresholds(options.few_below, options.many_above).thresholds
         == classes.thresholds
     )
-    return _artifact(run, options).state if same else State.OTHER
+    if not same:
+        return State.OTHER
+    found = _artifact(run, options).state
+    lacking = options.csv is not None and not options.csv.exists()
+    return State.UNFINISHED if found is State.CURRENT and lacking else found
 
 
 def _artifact(run: Run, options: NeighborsOptions) -> Artifact:
     inputs = run.hashes(CLASSES, HEAD, run.manifest("train"))
     return run.artifact(NEIGHBORS, Provenance("neighbors", options.recorded(), inputs))
-
-
-def _write_csv(path: Path, text: str, *, overwrite: bool) -> None:
-    same = path.is_file() and path.read_bytes() == text.encode()
-    write_text(path, text, overwrite=overwrite or same)
 
 
 def table_csv(classes: ClassTable, found: Neighbours) -> str:

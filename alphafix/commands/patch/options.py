@@ -49,9 +49,16 @@ class PatchOptions(StageOptions):
     )
     card: Path | None = flag(
         None,
-        help="Write a model card: what changed, how, and the accuracy both ways.",
+        help="Write a model card for Hugging Face: what changed, how, the accuracy both ways, and "
+        "the classes that pay, on test images if `alphafix evaluate` came before.",
         metavar="README.md",
         writes=True,
+    )
+    base_model: str | None = flag(
+        None,
+        help="The original model's name on Hugging Face, for the card  [what the backbone names, "
+        "or the file's name].",
+        metavar="ORG/NAME",
     )
     dry_run: bool = flag(False, help="Show what would change; write nothing.")
     direction_only: bool = flag(

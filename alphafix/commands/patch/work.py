@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import files_of, find_file
-from alphafix.checkpoints.patch.card import model_card
 from alphafix.checkpoints.patch.delta import load_delta
 from alphafix.checkpoints.patch.inplace import (
     condition,
@@ -25,15 +23,16 @@ from alphafix.checkpoints.patch.inplace import (
 from alphafix.checkpoints.patch.patching import Action, Way, carry_out
 from alphafix.checkpoints.patch.planning import PatchPlan, make_plan
 from alphafix.commands.command import Watch
+from alphafix.commands.patch.card import card_of
 from alphafix.commands.patch.effect import Effect, measure_effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.records import record_of
 from alphafix.errors import Interruption, StaleInputError, call, option
-from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_text
+from alphafix.files import digest, flush, holds, refuse_existing, sha256_file, write_files
+from alphafix.locks import all_locked
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, State, read_outputs
-from alphafix.run.directory import CORRECTION, FEATURES, HEAD, Run, versions
-from alphafix.run.lock import all_locked
+from alphafix.run.directory import CORRECTION, FEATURES, HEAD, REPORT, Run, versions
 from alphafix.values.arrays import FloatArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -103,14 +102,10 @@ def work(options: PatchOptions, watch: Watch) -> PatchResult:
             Run(options.run).require(HEAD)
             Run(options.run).require_fresh(CORRECTION)
         if not options.overwrite and not options.dry_run and state(options) is State.CURRENT:
-            return _up_to_date(options)
+            return _up_to_date(options, watch)
         made_by = digest(_record(options).plan)
         _require_original(options, files, made_by)
-        if options.apply is not None:
-            plan, provenance = load_delta(options.apply, options.file)
-            effect = None
-        else:
-            plan, provenance, effect = _from_run(options, watch.progress)
+        plan, provenance, effect = _planned(options, watch)
         result = _carried_out(options, plan, provenance, effect, made_by, watch)
         result = replace(result, kept_because=_kept_because(provenance))
         if options.run.is_dir() and result.plan is not None and not options.dry_run:
@@ -188,9 +183,11 @@ def _carried_out(
 ) -> PatchResult:
     target, run = _way(options).target(options.file), Run(options.run)
     read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
-    card = model_card(plan, target.name, provenance or {}, _command(options)).encode()
-    if options.card is not None and not holds(options.card, card):
-        refuse_existing(options.card, overwrite=options.overwrite)
+    card = ""
+    if options.card is not None:
+        card = card_of(options, plan, target.name, provenance or {}, watch.progress)
+        if not holds(options.card, card.encode()):
+            refuse_existing(options.card, overwrite=options.overwrite)
     files = carry_out(
         plan,
         _way(options),
@@ -203,8 +200,7 @@ def _carried_out(
     if options.dry_run:
         return PatchResult("dry run", target, plan, effect, files)
     if options.card is not None:
-        if not holds(options.card, card):
-            write_text(options.card, card.decode(), overwrite=options.overwrite)
+        write_files({options.card: card.encode()}, overwrite=options.overwrite)
         files = (*files, options.card)
     return PatchResult(_way(options).action, target, plan, effect, files)
 
@@ -256,11 +252,36 @@ def _record(options: PatchOptions) -> Artifact:
     )
 
 
-def _up_to_date(options: PatchOptions) -> PatchResult:
+def _up_to_date(options: PatchOptions, watch: Watch) -> PatchResult:
     target = _way(options).target(options.file)
     logger.info("%s is up to date", target)
     files = tuple(read_outputs(_recorded_at(options)))
+    _renew_card(options, target, files, watch)
     return PatchResult("up to date", target, files=files)
+
+
+def _renew_card(options: PatchOptions, target: Path, files: Sequence[Path], watch: Watch) -> None:
+    """Write a card again that is ours, if the correction was evaluated since.
+
+    What a file that is patched in place was like before cannot be read any more.
+    """
+    if options.card is None or options.in_place or not Run(options.run).has(REPORT):
+        return
+    plan, provenance, _ = _planned(options, watch)
+    card = card_of(options, plan, target.name, provenance or {}, watch.progress)
+    if not holds(options.card, card.encode()):
+        write_files({options.card: card.encode()}, overwrite=True)
+        _record(options).record(files)
+        logger.info("%s is written anew: the correction was evaluated since", options.card)
+
+
+def _planned(
+    options: PatchOptions, watch: Watch
+) -> tuple[PatchPlan, dict[str, Any] | None, Effect | None]:
+    """What changes, how it was made, and what it does to accuracy if that is measured."""
+    if options.apply is not None:
+        return *load_delta(options.apply, options.file), None
+    return _from_run(options, watch.progress)
 
 
 def _from_run(
@@ -337,21 +358,3 @@ def _revert(options: PatchOptions, files: Sequence[Path]) -> PatchResult:
         flush(recorded.parent)
     restored = tuple(revert(files))
     return PatchResult("revert", find_file(options.file), files=restored)
-
-
-def _command(options: PatchOptions) -> str:
-    """The command line of these options."""
-    words = ["alphafix", "patch", options.file.name]
-    for name, value in options.model_dump(mode="json", exclude_defaults=True).items():
-        flag = "--" + name.replace("_", "-")
-        if value is True:
-            words.append(flag)
-        elif value is False:
-            words.append(f"--no-{flag[2:]}")
-        elif name != "file":
-            words += [flag, Path(value).name if name in _PATHS else str(value)]
-    return shlex.join(words)
-
-
-# A card is published: it names files, not the folders of the machine that made it.
-_PATHS = ("output", "correction", "apply", "card", "run")

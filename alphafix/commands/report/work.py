@@ -16,11 +16,12 @@ from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
 from alphafix.files import refuse_existing
 from alphafix.metrics.comparison import Comparison
+from alphafix.metrics.margins import Steered, load_steered
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.openset.evaluating import Evaluated
 from alphafix.progress import Progress
 from alphafix.report.collect import Evidence
-from alphafix.report.content import page_of
+from alphafix.report.content import Settings, page_of
 from alphafix.report.page import Drawn, render
 from alphafix.report.style import png_bytes
 from alphafix.run.artifact import Artifact, State
@@ -33,6 +34,7 @@ from alphafix.run.directory import (
     NEIGHBORS,
     PAGE,
     REPORT,
+    STEERED,
     Run,
 )
 from alphafix.values.neighbors import Neighbours
@@ -84,15 +86,18 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     )
     found = measure(evaluation, progress=watch.progress)
     neighbours = Neighbours.load(run.path(NEIGHBORS))
-    content = page_of(
-        Evidence(found, neighbours, _comparison(run, options), _embedding(run, found))
+    comparison = _comparison(run, options)
+    evidence = Evidence(
+        found, neighbours, comparison, _embedding(run, found), _steered(run, comparison, found)
     )
+    settings = Settings(run=str(options.run), images=options.images, room=options.room)
+    content = page_of(evidence, settings)
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
     figures = _figures(content.drawn, watch.progress)
     files = {page.parent / "figures" / name: data for name, data in figures.items()}
     files[page] = render(content).encode()
-    with record.writing(list(files), overwrite=True) as drafts:
+    with record.writing(list(files), overwrite=options.overwrite) as drafts:
         for draft, data in zip(drafts, files.values(), strict=True):
             draft.write_bytes(data)
     return ReportResult(page)
@@ -108,7 +113,7 @@ def _page(options: ReportOptions) -> Path:
 
 
 def _record(options: ReportOptions) -> Artifact:
-    inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, EMBEDDING)
+    inputs = (FEATURES, CLASSES, HEAD, NEIGHBORS, CORRECTION, COMPARISON, STEERED, EMBEDDING)
     run, page = Run(options.run), _page(options)
     return record_of(run, "report", options, *inputs, what=run.place_of(page), of=page)
 
@@ -134,6 +139,18 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
     return comparison
 
 
+def _steered(run: Run, comparison: Comparison | None, found: Evaluated) -> tuple[Steered, ...]:
+    """The comparison's methods with all their offsets, if it has left them."""
+    if comparison is None or not run.has(STEERED):
+        return ()
+    samples, classes = len(found.store), len(found.evaluation.classes)
+    methods, plan = load_steered(run.path(STEERED), samples=samples, classes=classes)
+    if plan != dict(comparison.provenance):
+        logger.warning("%s is of another comparison and left out", run.path(STEERED))
+        return ()
+    return methods
+
+
 def _embedding(run: Run, found: Evaluated) -> Embedding | None:
     """What the memory of the base model does, if train-oltr made that model and it has one."""
     if not run.has(EMBEDDING):
@@ -157,7 +174,7 @@ def _figures(drawn: Sequence[Drawn], progress: Progress) -> dict[str, bytes]:
         for one in drawn:
             name = one.picture.name
             found[f"{name}.svg"] = one.svg.encode()
-            found[f"{name}.png"] = png_bytes(one.picture.drawing)
+            found[f"{name}.png"] = png_bytes(one.picture.drawing, one.picture.title)
             found[f"{name}.csv"] = one.picture.csv().encode()
             advance(1)
     return found

@@ -272,7 +272,8 @@ def plan(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     behind = False
     for task in tasks:
         known = _behind(task) if behind else _with_state(task)
-        behind = behind or (task.command.feeds and known.state is not State.CURRENT)
+        whole = known.state in (State.CURRENT, State.UNFINISHED)
+        behind = behind or (task.command.feeds and not whole)
         found.append(known)
     return tuple(found)
 

@@ -26,9 +26,15 @@ from alphafix.oltr.losses.diversity import (
 from alphafix.oltr.losses.pairs import lifted_loss, range_loss
 from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
-from alphafix.oltr.models.routing import RoutedRide, needed_later
+from alphafix.oltr.models.routing import RoutedRide, Router, needed_later
 from alphafix.oltr.models.spec import ModelSpec
-from alphafix.rivals.losses import GAMMA, class_balanced_weights, focal_loss, margins
+from alphafix.rivals.losses import (
+    GAMMA,
+    class_balanced_weights,
+    focal_loss,
+    inverse_weights,
+    margins,
+)
 
 # The official code's optimiser of the centroids, SGD.
 CENTROID_SETTINGS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
@@ -89,6 +95,23 @@ class Objective(nn.Module):
         They may be parameters of the model; then leave them out of the model's own groups.
         """
         return []
+
+
+class CostSensitive(Objective):
+    """Cross-entropy with classes weighed by their inverse frequency (OLTR, Table 4 right).
+
+    Args:
+        counts: Training samples of each class, int64 of shape C.
+    """
+
+    def __init__(self, counts: Tensor) -> None:
+        super().__init__()
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", inverse_weights(counts))
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples, a scalar."""
+        return functional.cross_entropy(output.logits.float(), labels, self.class_weights)
 
 
 class OLTRObjective(Objective):
@@ -180,18 +203,18 @@ class Routing(Objective):
     """Whether another expert is needed, learned by the router (Wang et al. 2021, section 3.3).
 
     Args:
-        model: Whose router learns.
-        positive_weight: Weight of samples that need one (100 in the paper).
+        router: It learns.
+        positive_weight: Weight of samples that need one (100 in the paper and its configurations).
         alone: See `alphafix.oltr.models.routing.needed_later`.
     """
 
     def __init__(
-        self, model: RoutedRide, positive_weight: float = 100.0, *, alone: bool = False
+        self, router: Router, positive_weight: float = 100.0, *, alone: bool = False
     ) -> None:
         super().__init__()
         self.positive_weight, self.alone = positive_weight, alone
         # In a tuple, which torch does not look into: the router is a part of the model.
-        self._router = (model.router,)
+        self._router = (router,)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Loss of B samples, a scalar.
@@ -203,7 +226,7 @@ class Routing(Objective):
         (router,) = self._router
         features = output.features.detach().chunk(len(logits), dim=1)
         so_far = logits.cumsum(dim=0)
-        scores = [decide(features[k], so_far[k] / (k + 1)) for k, decide in enumerate(router)]
+        scores = [router(k, features[k], so_far[k] / (k + 1)) for k in range(len(router))]
         needed = needed_later(logits, labels, alone=self.alone)
         return routing_loss(torch.stack(scores), needed, self.positive_weight)
 
@@ -220,9 +243,11 @@ LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {
 def build_objective(name: str, model: LongTailModel, spec: ModelSpec) -> Objective:
     """Build the objective of that name for a model that `alphafix.oltr.models.building` made."""
     if isinstance(model, RoutedRide):
-        return Routing(model, alone=spec.preset == "paper")
+        return Routing(model.router, alone=spec.preset == "paper")
     if name == "oltr" and isinstance(model.head, OLTRHead):
         return OLTRObjective(model.head)
+    if name == "cost-sensitive":
+        return CostSensitive(torch.from_numpy(spec.counts))
     if name == "ride":
         return Ride(torch.from_numpy(spec.counts), spec.diversity, spec.spread)
     return Objective(LOSSES[name])

@@ -14,28 +14,46 @@ from alphafix.oltr.models.heads import Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.ride import RideHead, RideNetwork
 
-# Sizes of the router's two inputs: projected features, and the largest logits so far.
+# The authors' configurations (config_*_ride_ea.json): size of the projected feature, and how many
+# of the largest logits are seen.
 HIDDEN = 16
-TOP = 5
+TOP = 30
 
 
-class Decision(nn.Module):
+class Router(nn.Module):
     """Whether the next expert is needed, after k of them.
 
-    r = w·[W f/‖W f‖, the largest logits, descending] + b, with f the feature of the k-th expert
-    and the logits the mean of the first k.
+    r = w·[the largest logits, descending; ReLU(W_k f + b_k)] + b, with f the normalised feature of
+    the k-th expert and the logits the mean of the first k. w and b are common to all k, as in the
+    authors' code (ea_resnet_cifar.py, which begins with He's normal distribution).
+
+    Args:
+        width: D.
+        classes: C.
+        experts: E.
     """
 
-    def __init__(self, width: int, top: int) -> None:
+    def __init__(self, width: int, classes: int, experts: int) -> None:
         super().__init__()
-        self.top = top
-        self.project = nn.Linear(width, HIDDEN, bias=False)
-        self.score = nn.Linear(HIDDEN + top, 1)
+        self.top = min(TOP, classes)
+        self.hidden = nn.ModuleList(nn.Linear(width, HIDDEN) for _ in range(experts - 1))
+        self.score = nn.Linear(self.top + HIDDEN, 1)
+        for layer in (*self.hidden, self.score):
+            nn.init.kaiming_normal_(layer.weight)
 
-    def forward(self, feature: Tensor, logits: Tensor) -> Tensor:
-        """Logit of "needed" of shape B, from B x D features and B x C logits."""
-        hidden = functional.normalize(self.project(feature), dim=1)
-        seen = torch.cat([hidden, logits.topk(self.top, dim=1).values], dim=1)
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def forward(self, after: int, feature: Tensor, logits: Tensor) -> Tensor:
+        """Logit of "needed" of shape B.
+
+        Args:
+            after: Number of the last expert asked, from 0.
+            feature: Its normalised features, B x D.
+            logits: Mean logits of the experts asked, B x C.
+        """
+        hidden = functional.relu(self.hidden[after](feature))
+        seen = torch.cat([logits.topk(self.top, dim=1).values, hidden], dim=1)
         score: Tensor = self.score(seen)
         return score.squeeze(1)
 
@@ -63,9 +81,7 @@ class RoutedRide(LongTailModel):
         self.requires_grad_(False)
         rows = torch.stack([classifier.folded() for classifier in head.classifiers])
         self.register_buffer("rows", rows)
-        self.router = nn.ModuleList(
-            Decision(rows.shape[2], min(TOP, rows.shape[1])) for _ in range(len(rows) - 1)
-        )
+        self.router = Router(rows.shape[2], rows.shape[1], len(rows))
 
     def train(self, mode: bool = True) -> RoutedRide:
         """The experts' normalisation layers stay as they were trained."""
@@ -92,7 +108,7 @@ class RoutedRide(LongTailModel):
             sums = sums.index_add(0, places, functional.linear(feature, rows).float())
             used[places] = k + 1
             if k < len(self.router):
-                needed = self.router[k](feature, sums[places] / (k + 1)) > 0
+                needed = self.router(k, feature, sums[places] / (k + 1)) > 0
                 places = places[needed]
             if len(places) == 0:
                 break

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from alphafix.checkpoints import load_state_dict
+from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.checkpoints.weights import load_strictly
-from alphafix.errors import FileFormatError, InputError, option
+from alphafix.errors import AlphafixError, FileFormatError, InputError, option
 from alphafix.files import atomic_path, read_object
 from alphafix.oltr.models.backbones import Backbone
 from alphafix.oltr.models.network import LongTailModel
@@ -94,13 +95,12 @@ def read_checkpoint(path: Path) -> StageState:
         FileFormatError: If it is damaged.
     """
     try:
-        state: StageState = torch.load(path, map_location="cpu", weights_only=True)
+        state: StageState = load_torch(path)
         return state
-    # torch.load raises many types for damaged files.
-    except Exception as error:
+    except AlphafixError as error:
         raise FileFormatError(
             f"the checkpoint {path} is damaged",
-            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            got=error.got,
             expected="a file that train-oltr wrote",
             todo=f"give {option('overwrite', True)} to begin again",
         ) from error

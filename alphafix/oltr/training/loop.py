@@ -211,6 +211,7 @@ class _Training:
             lr=stage.lr,
             momentum=stage.momentum,
             weight_decay=stage.decay,
+            nesterov=stage.nesterov and stage.momentum > 0,
         )
         self.scaler = torch.amp.GradScaler(
             running.device.type, enabled=running.placement.precision == "fp16"

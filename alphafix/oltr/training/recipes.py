@@ -34,13 +34,15 @@ class StageRecipe:
         epochs: Passes over as many samples as there are.
         lr: Learning rate of the head at the start.
         feature_lr: Learning rate of everything before the head; None for the same.
-        schedule: "step" (times ``drop`` every ``drop_every`` epochs) or "cosine" (to zero).
+        schedule: "step" (times ``drop`` every ``drop_every`` epochs) or "cosine" (to zero, epoch by
+            epoch).
         drop_every: Epochs between two drops.
         drops: Epochs after which it drops, in place of ``drop_every``.
         drop: Factor of a drop.
-        warmup: Epochs at the start over which the rate rises.
+        warmup: Epochs at the start over which the rate rises, epoch by epoch.
         batch: Samples a step, over all processes together.
         momentum: SGD's momentum.
+        nesterov: Whether it is Nesterov's.
         decay: Weight decay.
         per_class: Samples of a class in a row, where the sampler is class-aware.
         frozen: Parts of the model (beginnings of parameter names) that stay as they are.
@@ -59,6 +61,7 @@ class StageRecipe:
     warmup: Annotated[int, Field(ge=0)] = 0
     batch: Count = 128
     momentum: Rate = 0.9
+    nesterov: bool = False
     decay: Rate = 5e-4
     per_class: Count = 4
     frozen: tuple[str, ...] = ()
@@ -67,13 +70,13 @@ class StageRecipe:
     def factor(self, progress: float) -> float:
         """What learning rates are multiplied with after ``progress`` epochs."""
         if progress < self.warmup:
-            return (progress + 1) / (self.warmup + 1)
+            return (int(progress) + 1) / self.warmup
         if self.schedule == "step":
             done = sum(progress >= epoch for epoch in self.drops)
             return float(self.drop ** (done if self.drops else int(progress) // self.drop_every))
         from math import cos, pi
 
-        return 0.5 * (1 + cos(pi * progress / self.epochs))
+        return 0.5 * (1 + cos(pi * int(progress) / self.epochs))
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,22 @@ _PAPER = {
     "places-lt": {"stages": _table_8(0.01, frozen=_FROZEN)},
 }
 
+
+def _ride(**values: Any) -> tuple[StageRecipe, StageRecipe]:
+    """RIDE's two stages: experts, and the router (config_*_ride.json and config_*_ride_ea.json)."""
+    return (
+        StageRecipe(lr=0.1, nesterov=True, warmup=5, **values),
+        # Their balanced batches hold one sample of a class at a time.
+        StageRecipe(epochs=5, lr=0.01, schedule="cosine", batch=512, nesterov=True, per_class=1),
+    )
+
+
+# What RIDE's authors train otherwise than those of the recipe.
+_RIDE = {
+    "cifar100-lt": _ride(epochs=200, drops=(160, 180), drop=0.01),
+    "imagenet-lt": _ride(epochs=100, drops=(60, 80), batch=256, decay=2e-4),
+}
+
 BUILT_IN = tuple(_OFFICIAL)
 """Names of the built-in recipes."""
 
@@ -217,6 +236,19 @@ def built_in(name: str, preset: str = "official") -> TrainingRecipe:
     if name != "ms1m-lt":
         recipe = replace(recipe, few_below=20, many_above=100)
     return recipe.changed(**_PAPER.get(name, {}))
+
+
+def of_method(recipe: TrainingRecipe, method: str) -> TrainingRecipe:
+    """The recipe with the schedule of the method's authors, where they have one of their own.
+
+    Args:
+        recipe: As `read_recipe` gives it; a recipe from a file stays as it is.
+        method: A method of `train-oltr`.
+    """
+    stages = _RIDE.get(recipe.name) if method in ("ride", "ride-routing") else None
+    if stages is None or recipe not in (built_in(recipe.name), built_in(recipe.name, "paper")):
+        return recipe
+    return replace(recipe, stages=stages)
 
 
 def read_recipe(spec: str, preset: str = "official") -> TrainingRecipe:

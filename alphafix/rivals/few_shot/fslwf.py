@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from alphafix.rivals.data import FitData, Fitted, linear
-from alphafix.rivals.few_shot.shots import Shots
-from alphafix.values.arrays import FloatArray, IntArray
+from alphafix.rivals.few_shot.shots import draw_each
+from alphafix.rivals.training import Adam
+from alphafix.values.arrays import FloatArray
+from alphafix.values.labels import ByClass
 
 STEPS = 600
 RATES = (1e-3, 1e-2)
@@ -22,7 +25,7 @@ QUERIES = 256
 
 
 class Generator(torch.nn.Module):
-    """Makes a row from the samples of a class (Gidaris and Komodakis 2018, section 3.2).
+    """Makes the row of a class from its samples (Gidaris and Komodakis 2018, section 3.2).
 
     w = phi_avg * w_avg + phi_att * w_att with w_avg the mean of the normalised features and
     w_att = mean_i sum_b Att(phi_q z_i, k_b) w_b, Att the softmax over base classes of
@@ -44,21 +47,20 @@ class Generator(torch.nn.Module):
         self.tau = torch.nn.Parameter(torch.tensor(10.0))
 
     def forward(self, support: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """The row of a class, D, from its features, S x D.
+        """The row of a class, D, from its features, S x D (or of R classes, from R x S x D).
 
         Args:
             support: The class's features.
             hidden: Base classes that attention must not see (those that play few-split
                 classes in an episode), positions among the B.
         """
-        z = functional.normalize(support)
-        scores = (
-            self.gamma * functional.normalize(z @ self.phi_q.T) @ functional.normalize(self.keys).T
-        )
+        z = functional.normalize(support, dim=-1)
+        queries = functional.normalize(z @ self.phi_q.T, dim=-1)
+        scores = self.gamma * queries @ functional.normalize(self.keys).T
         if hidden is not None:
-            scores = scores.index_fill(1, hidden, -torch.inf)
-        attended = (scores.softmax(dim=1) @ functional.normalize(self.base_rows)).mean(dim=0)
-        return self.phi_avg * z.mean(dim=0) + self.phi_att * attended
+            scores = scores.index_fill(-1, hidden, -torch.inf)
+        attended = (scores.softmax(dim=-1) @ functional.normalize(self.base_rows)).mean(dim=-2)
+        return self.phi_avg * z.mean(dim=-2) + self.phi_att * attended
 
     def logits(self, features: Tensor, rows: Tensor) -> Tensor:
         """Tau cos(x, w): n x R logits."""
@@ -72,53 +74,75 @@ def fslwf(data: FitData, steps: int = STEPS) -> Fitted:
     paper; its stage 1 trains the backbone). The length of a feature is common to all classes,
     so that normalised rows rank as the cosine classifier does: a linear head without bias.
     """
-    found = []
-    for rate in RATES:
-        rows = data.once(("fslwf", rate, steps), partial(_rows, data, rate, steps))
-        settings = {"lr": rate}
-        found.append(linear("fslwf", data, rows, np.zeros(len(rows)), settings=settings))
+    rows = data.once(("fslwf", steps), partial(_rows, data, steps))
+    found = [
+        linear("fslwf", data, one, np.zeros(len(one)), settings={"lr": rate})
+        for one, rate in zip(rows, RATES, strict=True)
+    ]
     return max(found, key=lambda one: one.val["overall"] or 0.0)
 
 
-def _rows(data: FitData, rate: float, steps: int) -> FloatArray:
-    """Train, and return all rows."""
-    shots = Shots.of(data)
-    base, few = data.classes.base, data.classes.few
-    model = Generator(torch.from_numpy(data.head.weight[base]))
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    rng = np.random.default_rng(data.seed)
+def _rows(data: FitData, steps: int) -> list[FloatArray]:
+    """All rows, with each of `RATES`."""
+    base, rng = data.classes.base, np.random.default_rng(data.seed)
+    groups = ByClass.of(data.labels, len(data.classes))
+    models = [Generator(torch.from_numpy(data.head.weight[base])) for _ in RATES]
+    optimisers = [Adam(model.parameters(), rate) for model, rate in zip(models, RATES, strict=True)]
     for _ in range(steps):
-        loss = _episode(model, data, shots, rng)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        data.budget.tick()
+        episode = Episode.drawn(data, groups, rng)
+        for model, optimiser in zip(models, optimisers, strict=True):
+            optimiser.step(episode.loss(model))
+    return [_made(model, data, groups) for model in models]
+
+
+def _made(model: Generator, data: FitData, groups: ByClass) -> FloatArray:
+    """The rows of all classes that a trained generator makes, C x D."""
     rows = torch.zeros(len(data.classes), data.head.width)
     with torch.no_grad():
-        rows[base] = model.base_rows
-        for label in few.tolist():
-            rows[label] = model(torch.from_numpy(data.features[shots.groups.samples(label)]))
+        rows[data.classes.base] = model.base_rows
+        for label in data.classes.few.tolist():
+            rows[label] = model(torch.from_numpy(data.features[groups.samples(label)]))
         made: FloatArray = (model.tau * functional.normalize(rows)).numpy()
     return made
 
 
-def _episode(model: Generator, data: FitData, shots: Shots, rng: np.random.Generator) -> Tensor:
-    """Loss of one episode: base classes, some of them known by few samples only."""
-    base, few = data.classes.base, data.classes.few
-    novel = rng.choice(len(base), size=max(1, min(NOVEL, len(base) // 2)), replace=False)
-    hidden = torch.from_numpy(novel)
-    count = int(rng.choice(data.counts[few]))
-    made = [_draw(data, shots, int(base[p]), count, rng) for p in novel]
-    rows = model.base_rows.index_copy(
-        0, hidden, torch.stack([model(support, hidden) for support in made])
-    )
-    # Half of the samples are of the classes that play few-split ones.
-    others = rng.integers(len(base), size=QUERIES // 2)
-    places = np.concatenate([rng.choice(novel, size=QUERIES - len(others)), others])
-    index = np.array([shots.draw(int(base[p]), 1, rng)[0] for p in places])
-    logits = model.logits(torch.from_numpy(data.features[index]), rows)
-    return functional.cross_entropy(logits, torch.from_numpy(places))
+@dataclass(frozen=True)
+class Episode:
+    """Base classes, some of them known by few samples only.
 
+    Attributes:
+        novel: Those that play few-split classes, positions among the B, int64 of shape R.
+        support: Their samples, float32 of shape R x S x D.
+        queries: Samples to classify, float32 of shape n x D.
+        labels: Their classes, positions among the B, int64 of shape n.
+    """
 
-def _draw(data: FitData, shots: Shots, label: int, count: int, rng: np.random.Generator) -> Tensor:
-    index: IntArray = shots.draw(label, count, rng)
-    return torch.from_numpy(data.features[index])
+    novel: Tensor
+    support: Tensor
+    queries: Tensor
+    labels: Tensor
+
+    @classmethod
+    def drawn(cls, data: FitData, groups: ByClass, rng: np.random.Generator) -> Episode:
+        """Draw the next one."""
+        base, few = data.classes.base, data.classes.few
+        novel = rng.choice(len(base), size=max(1, min(NOVEL, len(base) // 2)), replace=False)
+        count = int(rng.choice(data.counts[few]))
+        support = draw_each(groups, base[novel], count, rng)
+        # Half of the samples are of the classes that play few-split ones.
+        others = rng.integers(len(base), size=QUERIES // 2)
+        places = np.concatenate([rng.choice(novel, size=QUERIES - len(others)), others])
+        queries = draw_each(groups, base[places], 1, rng)[:, 0]
+        return cls(
+            torch.from_numpy(novel),
+            torch.from_numpy(data.features[support]),
+            torch.from_numpy(data.features[queries]),
+            torch.from_numpy(places),
+        )
+
+    def loss(self, model: Generator) -> Tensor:
+        """Cross-entropy of the queries with the rows that the generator makes."""
+        made = model(self.support, self.novel)
+        rows = model.base_rows.index_copy(0, self.novel, made)
+        return functional.cross_entropy(model.logits(self.queries, rows), self.labels)

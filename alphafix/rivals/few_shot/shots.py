@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,12 +64,17 @@ class Shots:
 
     def standard(self, rows: Tensor) -> Tensor:
         """Rows in units in which the target rows have mean 0 and deviation 1 on every axis."""
-        return (rows - self.targets.mean(dim=0)) / self._spread()
+        return (rows - self._middle) / self._spread
 
     def original(self, rows: Tensor) -> Tensor:
         """The inverse of `standard`."""
-        return rows * self._spread() + self.targets.mean(dim=0)
+        return rows * self._spread + self._middle
 
+    @cached_property
+    def _middle(self) -> Tensor:
+        return self.targets.mean(dim=0)
+
+    @cached_property
     def _spread(self) -> Tensor:
         spread = self.targets.std(dim=0)
         # The biases of a head without any are all zero, and stay so.
@@ -80,33 +86,67 @@ class Shots:
 
     def drawn_rows(self, classes: IntArray, shots: int, rng: np.random.Generator) -> Tensor:
         """Rows of these classes from ``shots`` random samples each, R x (D + 1)."""
-        means = [
-            self.data.features[self.draw(c, shots, rng)].mean(axis=0) for c in classes.tolist()
-        ]
-        return self._as_rows(np.stack(means).astype(np.float64))
+        drawn = self.data.features[draw_each(self.groups, classes, shots, rng)]
+        return self._as_rows(drawn.mean(axis=1).astype(np.float64))
 
     def draw(self, label: int, count: int, rng: np.random.Generator) -> IntArray:
         """Random samples of one class, without repeats where it has enough."""
-        mine = self.groups.samples(label)
-        return np.asarray(rng.choice(mine, size=count, replace=len(mine) < count))
+        return draw(self.groups, label, count, rng)
+
+    @cached_property
+    def _center(self) -> FloatArray64:
+        return np.asarray(self.data.means.mean(axis=0))
 
     def _as_rows(self, means: FloatArray64) -> Tensor:
-        center = self.data.means.mean(axis=0)
+        center = self._center
         rows = (means - center) @ self.precision
         found = np.c_[rows, -0.5 * (rows * (means + center)).sum(axis=1)]
-        return self.targets.mean(dim=0) + torch.from_numpy((self.scale * found).astype(np.float32))
+        return self._middle + torch.from_numpy((self.scale * found).astype(np.float32))
 
     def task_loss(self, rows: Tensor, places: IntArray, rng: np.random.Generator) -> Tensor:
         """Cross-entropy of samples of the regressed classes when these rows are used.
 
         Args:
-            rows: Regressed rows, R x (D + 1).
+            rows: Regressed rows, R x (D + 1), or those of several mappings, M x R x (D + 1).
             places: Which base classes they are of (positions among the B), int64 of shape R.
             rng: Draws the samples.
+
+        Returns:
+            A scalar, or the losses of the mappings, M.
         """
         base = self.data.classes.base
-        index = np.concatenate([self.draw(int(base[p]), PER_CLASS, rng) for p in places])
-        x = torch.from_numpy(self.data.features[index])
-        x = functional.pad(x, (0, 1), value=1.0)
-        logits = (x @ self.targets.T).index_copy(1, torch.from_numpy(places), x @ rows.T)
-        return functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, PER_CLASS)))
+        index = draw_each(self.groups, base[places], PER_CLASS, rng).ravel()
+        labels = torch.from_numpy(np.repeat(places, PER_CLASS))
+        x = functional.pad(torch.from_numpy(self.data.features[index]), (0, 1), value=1.0)
+        given = (x @ self.targets.T).expand(*rows.shape[:-2], -1, -1)
+        logits = given.index_copy(-1, torch.from_numpy(places), x @ rows.transpose(-1, -2))
+        every = labels.repeat(logits[..., 0].numel() // len(labels))
+        losses = functional.cross_entropy(logits.flatten(0, -2), every, reduction="none")
+        return losses.view(logits.shape[:-1]).mean(dim=-1)
+
+
+def draw(groups: ByClass, label: int, count: int, rng: np.random.Generator) -> IntArray:
+    """Random samples of one class, without repeats where it has enough."""
+    mine = groups.samples(label)
+    return np.asarray(rng.choice(mine, size=count, replace=len(mine) < count))
+
+
+def draw_each(groups: ByClass, classes: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+    """The same for many classes at once, int64 of shape R x count.
+
+    Where all have enough this is Floyd's algorithm as `numpy.random.Generator.choice` has it, for
+    all classes together: the i-th number is at most n - count + i, and is that if it was drawn
+    before. The draws are those of `draw` class after class, in another order within each (the
+    numbers that would shuffle them are drawn, and not used).
+    """
+    sizes, place = groups.sizes[classes], np.arange(count)
+    if (sizes < count).any():
+        return np.stack([draw(groups, label, count, rng) for label in classes.tolist()])
+    last = sizes[:, None] - count + place
+    shuffling = np.broadcast_to(place[:0:-1], (len(classes), count - 1))
+    drawn = rng.integers(np.concatenate([last, shuffling], axis=1), endpoint=True)[:, :count]
+    for i in range(1, count):
+        again = (drawn[:, :i] == drawn[:, i : i + 1]).any(axis=1)
+        drawn[again, i] = last[again, i]
+    found: IntArray = groups.order[groups.starts[classes][:, None] + drawn]
+    return found
