@@ -54,14 +54,15 @@ class Whole:
         self._stack.close()
 
     @contextlib.contextmanager
-    def part(self, what: str) -> Iterator[Progress]:
+    def part(self, what: str, *, moved_by: str = "training") -> Iterator[Progress]:
         """Do a part.
 
         Args:
             what: Its name.
+            moved_by: Which work within it moves the bar.
 
         Yields:
-            Who is told of the work within it: what of it is called "training" moves the bar.
+            Who is told of the work within it.
         """
 
         @contextlib.contextmanager
@@ -71,17 +72,22 @@ class Whole:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                if total and name == "training":
+                if total and name == moved_by:
                     self._reach(what, min(done / total, 1.0))
 
+            if total is None:  # a part of the work within
+                self._tell(name)
             yield advance
 
         with self._lock:
             self._begun += 1
-            with self._progress(f"{what} ({self._begun} of {len(self._costs)})", None):
-                pass
+            self._tell(f"{what} ({self._begun} of {len(self._costs)})")
         yield within
         self._reach(what, 1.0)
+
+    def _tell(self, what: str) -> None:
+        with self._progress(what, None):
+            pass
 
     def _reach(self, part: str, share: float) -> None:
         with self._lock:

@@ -198,6 +198,7 @@ _METRICS: dict[str, Shapes] = {
             "right": numbers("{len(classes)}"),
             "samples": int64("{len(classes)}"),
         },
+        "class_mean_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "harmonic_means": {"tiers": float64("3 n"), "return": float64("n")},
     },

@@ -76,8 +76,8 @@ that are up to date are left out. What does not keep the limit is not written (e
         "CompareOptions",
         """Compare AlphaNet, its control and the simpler methods on the same features and split.
 
-Writes compare.json and the picture of the trade-off, compare.svg and compare.png, into
-the run directory.
+Writes compare.json, the picture of the trade-off, compare.svg and compare.png, and what the
+slider of the report needs, compare.safetensors, into the run directory.
 """,
         example="alphafix compare --methods few-bias,logit-adjustment --rho 0.25,0.5,1",
         feeds=False,
@@ -85,7 +85,7 @@ the run directory.
     Command(
         "report",
         "ReportOptions",
-        """Write a page with the verdict, the trade-off, every class and all figures.
+        """Write a page with the verdict, the trade-off to steer, every class and all figures.
 
 The page needs no network: open it in any browser. Each figure is also written as SVG and
 PNG, and its data as CSV.

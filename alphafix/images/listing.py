@@ -51,7 +51,7 @@ class FileListing(ImageSource):
         return self.remarks
 
     @property
-    def files(self) -> Iterable[str]:
+    def file_paths(self) -> Iterable[str]:
         """Paths of the images of a list."""
         return map(os.path.normpath, self._files(range(len(self.paths)))) if self.listed else ()
 

@@ -64,9 +64,9 @@ class Limited(ImageSource):
         return self._source.notes
 
     @property
-    def files(self) -> Iterable[str]:
+    def file_paths(self) -> Iterable[str]:
         """Those of the other source, beyond the limit too."""
-        return self._source.files
+        return self._source.file_paths
 
     def fingerprint(self) -> Fingerprint:
         """That of the other source."""

@@ -80,7 +80,7 @@ class ImageSource(ABC):
         return ()
 
     @property
-    def files(self) -> Iterable[str]:
+    def file_paths(self) -> Iterable[str]:
         """Paths of the images, in order, where other splits may name the same files."""
         return ()
 

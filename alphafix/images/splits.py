@@ -173,8 +173,10 @@ class SplitSources:
     def _shared(self) -> Iterator[tuple[str, str, list[str]]]:
         """Pairs of splits and the files that both list, in the order of the second."""
         for one, other in itertools.combinations(self.sources, 2):
-            later = dict.fromkeys(self.sources[other].files)  # the smaller one, as a rule
-            both = {path for path in self.sources[one].files if path in later} if later else set()
+            later = dict.fromkeys(self.sources[other].file_paths)  # the smaller one, as a rule
+            both = (
+                {path for path in self.sources[one].file_paths if path in later} if later else set()
+            )
             if both:
                 yield one, other, [path for path in later if path in both]
 

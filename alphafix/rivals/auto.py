@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
 
+# What the work of `fit_auto` is called.
+FITTING = "fitting methods"
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -124,6 +127,11 @@ def describe(data: FitData, outcome: Outcome, left_out: Sequence[str] = ()) -> A
     )
 
 
+def costs(methods: Sequence[str]) -> dict[str, float]:
+    """What fitting each takes, in times of one trial of AlphaNet."""
+    return {name: RIVALS[name].cost for name in methods}
+
+
 def fit_auto(
     data: FitData,
     *,
@@ -159,7 +167,7 @@ def fit_auto(
     offers: dict[str, Offered] = {}
     left_out: list[str] = []
     data.budget.begin()
-    with Whole(progress, "fitting methods", {name: RIVALS[name].cost for name in methods}) as whole:
+    with Whole(progress, FITTING, costs(methods)) as whole:
 
         def fitted(name: str) -> Offered:
             with whole.part(name):

@@ -14,9 +14,9 @@ from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, MissingStageError, call, option
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
-from alphafix.progress import Progress, silent
+from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import AUTO_METHODS, alphanet, linear_rival
-from alphafix.rivals.auto import correction_of, fit_auto
+from alphafix.rivals.auto import FITTING, correction_of, costs, fit_auto
 from alphafix.rivals.budget import Budget
 from alphafix.rivals.data import FitData, choose
 from alphafix.rivals.held_out import TRAINED_ON, alphanet_on_refitted, choose_on_refitted
@@ -24,6 +24,8 @@ from alphafix.rivals.kept import FinishedMethods
 from alphafix.values.correction import Correction
 
 logger = logging.getLogger(__name__)
+
+OTHERS = "other methods"
 
 
 def correct(
@@ -81,14 +83,19 @@ def correct(
     if method == "auto":
         biased = given.head.bias is not None
         wider = replace(settings, pool=WIDER_POOL)
-        ours = [
-            train_trials(given, one, keep=keep, progress=progress)
-            for one in ([settings] if settings.pool == WIDER_POOL else [settings, wider])
-            if "alphanet" in methods
-        ]
-        extra = [alphanet.offer(data, trials, calibrated=biased) for trials in ours]
+        pools = [settings] if settings.pool == WIDER_POOL else [settings, wider]
+        pools = pools if "alphanet" in methods else []
         rivals = [name for name in methods if name != "alphanet"]
-        return fit_auto(data, extra=extra, methods=rivals, finished=finished, progress=progress)
+        trials = float(len(settings.rhos) * len(settings.seeds))
+        parts = {f"AlphaNet, {one.pool}": trials for one in pools}
+        extra = []
+        with Whole(progress, "auto", {**parts, OTHERS: sum(costs(rivals).values())}) as whole:
+            for part, one in zip(parts, pools, strict=True):
+                with whole.part(part) as told:
+                    ours = train_trials(given, one, keep=keep, progress=told)
+                extra.append(alphanet.offer(data, ours, calibrated=biased))
+            with whole.part(OTHERS, moved_by=FITTING) as told:
+                return fit_auto(data, extra=extra, methods=rivals, finished=finished, progress=told)
     with progress(method, 1) as advance:
         outcome = choose(data, [linear_rival(method).offer(data)])
         advance(1)

@@ -152,6 +152,10 @@ def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
         ({"weights": Path("nowhere.safetensors")}, "is not there"),
         ({"image_size": 32}, "cannot be changed by flags"),
         ({"mean": "a,b,c"}, "mean= is not understood"),
+        ({"mean": "123.7,116.3,103.5"}, r"mean= is not of values(.|\n)*by 255"),
+        ({"mean": "0.5,nan,0.5"}, "mean= is not of values from 0 to 1"),
+        ({"std": "58.4,57.1,57.4"}, "std= is not of values from 0 to 1"),
+        ({"std": "0,1,1"}, "none of them 0"),
         ({"prefix_map": ("a",)}, "prefix_map= is not understood"),
     ],
 )

@@ -210,7 +210,7 @@ def test_folders__endings_and_what_is_left_out(tmp_path: Path) -> None:
         "1 files without ending left out, the first ant/x6",
     )
     notes = "\n".join(found.sources["train"].notes)
-    assert "1 files .gif are read, which torchvision's ImageFolder leaves out" in notes
+    assert "files .gif (1) are read, which torchvision's ImageFolder leaves out" in notes
     chosen = opened(tmp_path, details=Details.of({"endings": "png, .JPG"}))
     assert chosen.sources["train"].known_size == 5
     with pytest.raises(InputError, match=r"ant holds no images\n.*only files .png"):

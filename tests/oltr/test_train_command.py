@@ -163,6 +163,7 @@ def test_no_reachability__the_exported_model_scales_nothing(train: Command, tmp_
         assert same is not scaled
 
 
+@pytest.mark.slow
 def test_ride_routing__evaluates_as_many_experts_as_an_image_needs(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_official_head__has_rows_of_length_16(train: Command, tmp_path: Path) ->
     np.testing.assert_allclose(np.linalg.norm(weight, axis=1), 16, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_head_only__is_the_rival_on_the_first_stage_s_features(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
@@ -274,6 +276,7 @@ def _classes(folder: Path) -> Any:
     return ClassTable.from_dict(read_json(folder / "config.json")["classes"])
 
 
+@pytest.mark.slow
 def test_first_stage__of_another_run_gives_the_same_second_stage(
     train: Command, tmp_path: Path
 ) -> None:

@@ -88,9 +88,9 @@ def test_flows__are_summed_over_the_trials(run: Run, found: Evaluated) -> None:
     runs, labels = Runs.of(found), found.both.labels
     assert runs is not None
     assert sum(int(row["samples"]) for row in rows) == 3 * len(labels)
-    kept = sum(int(row["samples"]) for row in rows if row["corrected"] == "correct")
+    kept = sum(int(row["samples"]) for row in rows if row["after"] == "correct")
     assert kept == (runs.predicted == labels).sum()
-    share = sum(float(row["mean_percent"]) for row in rows if row["corrected"] == "correct")
+    share = sum(float(row["mean_percent"]) for row in rows if row["after"] == "correct")
     assert share == pytest.approx(100 * kept / (3 * len(labels)))
     assert all(float(r["low"]) <= float(r["mean_percent"]) <= float(r["high"]) for r in rows)
 

@@ -10,8 +10,7 @@ import pytest
 
 from alphafix.errors import InputError
 from alphafix.metrics.accuracy import tier_accuracy
-from alphafix.rivals import COMPARED, LINEAR_METHODS, RIVALS, fit, fit_method
-from alphafix.rivals.auto import UNASKED
+from alphafix.rivals import AUTO_METHODS, COMPARED, LINEAR_METHODS, RIVALS, fit, fit_method
 from alphafix.rivals.data import FitData, Fitted, Trainings, predictions
 from tests.rivals.problems import small_data
 
@@ -97,7 +96,9 @@ def test_fit_method__refuses_what_is_not_linear(data: FitData) -> None:
 
 def test_compared__is_the_better_one_of_two_forms() -> None:
     assert set(RIVALS) - set(COMPARED) == {"model-regression", "metamodelnet"}
-    assert {"model-regression-lda", "metamodelnet-plain"} <= set(UNASKED) <= set(LINEAR_METHODS)
+    assert (
+        {"model-regression-lda", "metamodelnet-plain"} <= set(AUTO_METHODS) <= set(LINEAR_METHODS)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if rival.trains])

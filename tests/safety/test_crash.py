@@ -16,6 +16,7 @@ CASES = [
     ("features import", 50),
     ("features import, train", 50),
     ("features export", 30),
+    ("neighbors --csv", 30),
 ]
 
 

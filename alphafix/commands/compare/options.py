@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alphafix.commands.options import Bootstraps, FeatureStageOptions, Several, flag
-from alphafix.metrics.limits import DEFAULT_CONFIDENCE
+from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 
 
 class CompareOptions(FeatureStageOptions):

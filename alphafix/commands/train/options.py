@@ -11,9 +11,8 @@ from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
-from alphafix.metrics.limits import DEFAULT_CONFIDENCE
+from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 from alphafix.rivals import LINEAR_METHODS
-from alphafix.values.curve import Point
 
 Rule = Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
 
@@ -170,6 +169,8 @@ class TrainOptions(FeatureStageOptions):
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
         if self.at is not None:
+            from alphafix.values.curve import Point  # which loads NumPy, as --help need not
+
             Point.parse(self.at)
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:

@@ -100,6 +100,7 @@ def _train(
     # The statistics of a single row are none.
     chain.train(len(base) > 1)
     for _ in range(steps):
+        shots.data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
         rows = chain(drawn, first)

@@ -143,6 +143,7 @@ def _trained(data: FitData, pairs: Pairs, task_weight: float, steps: int) -> Flo
     apart = torch.from_numpy(data.labels[pairs.negatives] != base[:, None]).float()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(steps):
+        data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         rows = model(small[places, rng.integers(DRAWS, size=len(places))])
         index = np.stack([draw(pairs.groups, int(base[p]), PER_CLASS, rng) for p in places])
