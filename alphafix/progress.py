@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,20 +24,24 @@ def silent(what: str, total: int | None) -> Iterator[Advance]:
 class Whole:
     """One bar for work of several parts, each of which takes a part of the time.
 
+    Parts may be done in any order, and side by side in threads.
+
     Args:
         progress: Who is told: of the whole by one call, of each part by a call within that.
         what: What is done.
-        costs: What each part takes of the time, in any unit.
+        costs: What each part takes of the time by its name, in any unit.
     """
 
     # Units of the bar, so that whatever moves within a part can be told in whole numbers.
     UNITS = 1000
 
-    def __init__(self, progress: Progress, what: str, costs: Sequence[float]) -> None:
-        self._progress, self._what, self._costs = progress, what, costs
+    def __init__(self, progress: Progress, what: str, costs: Mapping[str, float]) -> None:
+        self._progress, self._what, self._costs = progress, what, dict(costs)
+        self._done = dict.fromkeys(costs, 0.0)
         self._begun = 0
         self._told = 0
         self._advance: Advance | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Whole:
         """Begin."""
@@ -49,17 +54,16 @@ class Whole:
         self._stack.close()
 
     @contextlib.contextmanager
-    def part(self, what: str) -> Iterator[Progress]:
-        """Do the next part.
+    def part(self, what: str, *, moved_by: str = "training") -> Iterator[Progress]:
+        """Do a part.
 
         Args:
-            what: What it is called.
+            what: Its name.
+            moved_by: Which work within it moves the bar.
 
         Yields:
-            Who is told of the work within it: what of it is called "training" moves the bar.
+            Who is told of the work within it.
         """
-        before, self._begun = sum(self._costs[: self._begun]), self._begun + 1
-        after, number = sum(self._costs[: self._begun]), self._begun
 
         @contextlib.contextmanager
         def within(name: str, total: int | None) -> Iterator[Advance]:
@@ -68,17 +72,27 @@ class Whole:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                if total and name == "training":
-                    self._reach(before + (after - before) * min(done / total, 1.0))
+                if total and name == moved_by:
+                    self._reach(what, min(done / total, 1.0))
 
+            if total is None:  # a part of the work within
+                self._tell(name)
             yield advance
 
-        with self._progress(f"{what} ({number} of {len(self._costs)})", None):
-            yield within
-        self._reach(after)
+        with self._lock:
+            self._begun += 1
+            self._tell(f"{what} ({self._begun} of {len(self._costs)})")
+        yield within
+        self._reach(what, 1.0)
 
-    def _reach(self, cost: float) -> None:
-        wanted = int(self.UNITS * cost / sum(self._costs))
-        if self._advance is not None and wanted > self._told:
-            self._advance(wanted - self._told)
-            self._told = wanted
+    def _tell(self, what: str) -> None:
+        with self._progress(what, None):
+            pass
+
+    def _reach(self, part: str, share: float) -> None:
+        with self._lock:
+            self._done[part] = max(self._done[part], share * self._costs[part])
+            wanted = int(self.UNITS * sum(self._done.values()) / sum(self._costs.values()))
+            if self._advance is not None and wanted > self._told:
+                self._advance(wanted - self._told)
+                self._told = wanted

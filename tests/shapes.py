@@ -168,6 +168,11 @@ _ALPHANET: dict[str, Shapes] = {
     },
     "training": {
         "Trial.__init__": {"neighbors": int64("F pool"), "samples": int64("E n")},
+        "Epoch.__init__": {
+            "alphas": floats("F *K"),
+            "biases": floats("F"),
+            "correct": maybe(bools("n")),
+        },
         # Before training there are no alphas, and the biases stand in their place.
         "TrainedTrial.__init__": {
             "alphas": floats("F *K"),
@@ -198,6 +203,7 @@ _METRICS: dict[str, Shapes] = {
             "right": numbers("{len(classes)}"),
             "samples": int64("{len(classes)}"),
         },
+        "class_mean_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "tier_accuracy": {"correct": boolean("N"), "labels": int64("N")},
         "harmonic_means": {"tiers": float64("3 n"), "return": float64("n")},
     },

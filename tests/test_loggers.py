@@ -150,6 +150,7 @@ def test_loggers__a_package_that_is_missing_is_named(
         destinations.require()
 
 
+@pytest.mark.slow
 def test_destinations__several_logs_get_the_same_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

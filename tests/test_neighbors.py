@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,6 +214,29 @@ def test_start__a_head_near_chance_is_told(
         caplog.clear()
         train(TrainOptions(run=tmp_path / "other", method="few-bias", allow_worse=True))
         assert f"the base head is right on {100 * right:.1f}% of train" in caplog.text
+
+
+def test_start__other_splits_that_do_not_fit_are_told(
+    problem: Problem, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrays: dict[str, Any] = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_features"] = problem.features[split]
+        arrays[f"{split}_labels"] = problem.labels[split]
+    arrays["test_labels"] = (arrays["test_labels"] + 1) % problem.head.num_classes
+    arrays["valid_features"] = arrays.pop("val_features")
+    arrays["val_features"], arrays["val_labels"] = (
+        arrays["train_features"],
+        arrays["train_labels"],
+    )
+    np.savez(tmp_path / "f.npz", **arrays)
+    np.savez(tmp_path / "h.npz", weight=problem.head.weight, bias=problem.head.bias_or_zeros)
+    given, head = (str(tmp_path / "f.npz"),), tmp_path / "h.npz"
+    find_neighbors(NeighborsOptions(run=tmp_path / "run", k=3, features=given, head=head))
+    assert "% of test, which is about chance" in caplog.text
+    assert "% of val, which" not in caplog.text
+    assert "train and val hold the same samples" in caplog.text
+    assert "f.npz: valid_features not read; the splits are train, val, test" in caplog.text
 
 
 def test_start__one_file_a_split(problem: Problem, tmp_path: Path) -> None:

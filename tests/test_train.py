@@ -236,7 +236,9 @@ def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None
     assert few.samples < 0.85 * len(FeatureStore.open(run.features("train")))
 
 
-@pytest.mark.parametrize("method", ["few-bias", "lda", "auto"])
+@pytest.mark.parametrize(
+    "method", ["few-bias", "lda", pytest.param("auto", marks=pytest.mark.slow)]
+)
 def test_train__other_methods_choose_on_a_head_refitted_without_the_held_out_samples(
     tmp_path: Path, method: str
 ) -> None:

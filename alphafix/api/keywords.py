@@ -75,6 +75,8 @@ class TrainKeywords(StageKeywords, total=False):
 
     verify: bool
     method: str
+    methods: str | Sequence[str]
+    time: float | None
     rho: float | Sequence[float]
     seeds: int
     seed: int
@@ -156,6 +158,7 @@ class CompareKeywords(StageKeywords, total=False):
     on_top: bool
     on_top_seeds: int
     one_rho: float
+    time: float | None
     bootstraps: int
     seed: int
 

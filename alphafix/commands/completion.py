@@ -25,8 +25,19 @@ def rivals(incomplete: str) -> list[str]:
     """Methods of `alphafix compare`, the last of several."""
     from alphafix.rivals import RIVALS
 
+    return _last_of_several(RIVALS, incomplete)
+
+
+def linear_methods(incomplete: str) -> list[str]:
+    """What `alphafix train --method auto` chooses from, the last of several."""
+    from alphafix.rivals import LINEAR_METHODS
+
+    return _last_of_several(("alphanet", *LINEAR_METHODS), incomplete)
+
+
+def _last_of_several(names: Iterable[str], incomplete: str) -> list[str]:
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _beginning(RIVALS, last)]
+    return [f"{before}{comma}{name}" for name in _beginning(names, last)]
 
 
 def backbones(incomplete: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,13 +11,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from alphafix.commands import completion, console
-from alphafix.commands.bars import Bars
-from alphafix.commands.command import Command, Watch
-from alphafix.commands.following import next_command
+from alphafix.commands import completion
+from alphafix.commands.command import Command
 from alphafix.commands.options import GROUPS, CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
-from alphafix.progress import silent
 
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 
@@ -54,7 +50,11 @@ def add_command(parser: typer.Typer, command: Command) -> None:
     """Give ``parser`` a command with one flag a field of its options model, and --json."""
 
     def call(json: bool, **values: Any) -> None:
-        run_command(command, _validated(command.options, values), as_json=json)
+        options = _validated(command.options, values)
+        # What shows results is not loaded for --help.
+        from alphafix.commands.running import run_command
+
+        run_command(command, options, as_json=json)
 
     parameters = [_parameter(name, field) for name, field in command.options.model_fields.items()]
     json = inspect.Parameter(
@@ -64,34 +64,6 @@ def add_command(parser: typer.Typer, command: Command) -> None:
     call.__doc__ = command.help
     name, example = command.name.rpartition(" ")[2], f"Example: {command.example}"
     parser.command(name, cls=Grouped, epilog=example, context_settings=SHORT_HELP)(call)
-
-
-def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> None:
-    """Do a command and show its result.
-
-    Raises:
-        AlphafixError: What the work raises, or the failure of its result, after it was shown.
-    """
-    # Under torchrun one process speaks for all.
-    first = os.environ.get("RANK", "0") == "0"
-    if first:
-        console.show_log(command.log)
-    found = command.work(options, Watch(Bars(), console.tell) if first else Watch(silent))
-    if not first:
-        return
-    shown = command.show(found, options)
-    if as_json:
-        console.print_json(found.to_dict())
-    else:
-        console.tell(*shown.told)
-        if shown.result:
-            console.print_result(shown.result)
-        if shown.see is not None:
-            console.note(f"look at: {shown.see}")
-        if shown.failure is None and (line := next_command(command, found, options)) is not None:
-            console.note(f"next: {line}")
-    if shown.failure is not None:
-        raise shown.failure
 
 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:

@@ -18,10 +18,14 @@ def is_given(run: Run, plan: Provenance, *, overwrite: bool) -> bool:
     Raises:
         TargetExistsError: If the run holds features of another origin, and ``overwrite`` is false.
     """
+    stores = [store_artifact(f, plan.to_dict()) for f in sorted(run.path(FEATURES).glob("*"))]
     if not overwrite and given_state(run, plan) is State.CURRENT:
+        for store in stores:
+            if store.state is State.CURRENT:
+                store.finish()  # which may have failed
         return True
-    for folder in sorted(run.path(FEATURES).glob("*")):
-        store_artifact(folder, plan.to_dict()).check(overwrite=overwrite)
+    for store in stores:
+        store.check(overwrite=overwrite)
     return False
 
 

@@ -15,6 +15,7 @@ from alphafix.files import open_safetensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.limits import MOST_ELEMENTS, most_unpacked
 from alphafix.reading.numpy_files import read_npy, read_npz
+from alphafix.reading.parquet_file import measure
 from alphafix.values.arrays import Array
 from alphafix.values.texts import Texts
 
@@ -116,12 +117,6 @@ def _read_npy(path: Path) -> Mapping[str, Array]:
     return arrays
 
 
-def _array(path: Path) -> Array:
-    with path.open("rb") as opened:
-        found: Array = np.load(opened, allow_pickle=False)
-    return found
-
-
 def labels_beside(path: Path) -> Path:
     """Where the labels of the .npy file ``path`` belong."""
     stem = path.stem
@@ -156,10 +151,15 @@ def _read_parquet(path: Path) -> Mapping[str, Array]:
     parquet = import_parquet()
     columns = {"features": "features", "label": "labels", "id": "ids"}
     with reading(path, "a Parquet file of features (lists of one length), label and id"):
+        most = most_unpacked(path.stat().st_size)
+        found = measure(path, columns, most)
+        _require_size(path, found.size)
         with parquet.ParquetFile(path) as file:
             _check_counts(path, file.metadata)
             present = [name for name in columns if name in file.schema_arrow.names]
-            table = _read_batches(path, file, present)
+            # Each row of a piece may repeat the longest text.
+            rows = min(CHUNK_ROWS, max(1, most // found.page)) if found.page else CHUNK_ROWS
+            table = _read_batches(path, file, present, rows)
         arrays = {columns[name]: table.column(name).combine_chunks() for name in present}
         if any(values.null_count for values in arrays.values()):
             raise ValueError("empty cells")
@@ -182,12 +182,12 @@ def _check_counts(path: Path, metadata: Any) -> None:
         raise ValueError("sizes below zero")
 
 
-def _read_batches(path: Path, file: Any, names: list[str]) -> Any:
+def _read_batches(path: Path, file: Any, names: list[str], rows: int) -> Any:
     """Read columns piece by piece, to stop where they are more than the file said."""
     import pyarrow
 
     batches, unpacked = [], 0
-    for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=names, use_threads=False):
+    for batch in file.iter_batches(batch_size=rows, columns=names, use_threads=False):
         batches.append(batch)
         unpacked += batch.nbytes
         _require_size(path, unpacked)

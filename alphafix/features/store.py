@@ -63,6 +63,14 @@ def store_artifact(folder: Path, plan: Plan) -> Artifact:
     )
 
 
+def made_with(store: FeatureStore) -> dict[str, Any]:
+    """How features were made: the options in their manifest, and the hash of their statistics."""
+    with reading(store.folder / MANIFEST, "a feature manifest", todo="extract again"):
+        plan = typed(dict[str, Any], store.info.get("provenance") or {}, "provenance")
+        options = typed(dict[str, Any], plan.get("options") or {}, "options")
+    return {**options, "statistics_sha256": store.info.get("statistics_sha256")}
+
+
 @dataclass(frozen=True)
 class _Manifest:
     """What is read of a manifest, beside what it is only told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import ClassTable, Thresholds
 from alphafix.values.head import Head
 from alphafix.values.labels import class_counts
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test", "open")
 
@@ -79,6 +82,12 @@ def _splits_in(path: Path) -> tuple[str, ...]:
     elif path.suffix == ".safetensors":
         with open_safetensors(path) as file:
             names = file.keys()
+    known = {f"{split}_features" for split in SPLITS}
+    others = sorted(name for name in names if name.endswith("_features") and name not in known)
+    if others:
+        logger.warning(
+            "%s: %s not read; the splits are %s", path.name, some(others), ", ".join(SPLITS)
+        )
     return tuple(split for split in SPLITS if f"{split}_features" in names)
 
 

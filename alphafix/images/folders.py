@@ -99,7 +99,7 @@ class Scan:
             for why, (count, first) in self.left.items()
         ]
         more = [
-            f"{self.taken[ending]:,} files {ending} are read, which torchvision's ImageFolder "
+            f"files {ending} ({self.taken[ending]:,}) are read, which torchvision's ImageFolder "
             f"leaves out (as {call('extract', endings='jpg,png')} does)"
             for ending in sorted(OTHERS)
             if self.taken[ending] and self.endings == SUFFIXES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,14 @@ class FileListing(ImageSource):
         paths: N paths; they are the sample ids too.
         labels: int64 of shape N.
         remarks: What the user should know before work begins.
+        listed: Whether a list names the files, as those of other splits may do too.
     """
 
     root: Path
     paths: Texts
     labels: IntArray
     remarks: tuple[str, ...] = ()
+    listed: bool = False
 
     def size(self, group: int) -> int:
         """N."""
@@ -47,6 +49,11 @@ class FileListing(ImageSource):
     def notes(self) -> tuple[str, ...]:
         """What was left out."""
         return self.remarks
+
+    @property
+    def file_paths(self) -> Iterable[str]:
+        """Paths of the images of a list."""
+        return map(os.path.normpath, self._files(range(len(self.paths)))) if self.listed else ()
 
     def fingerprint(self) -> Fingerprint:
         """Hash of paths, labels and files."""

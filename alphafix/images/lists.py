@@ -212,9 +212,9 @@ class ListData(PathData):
             labels = table[found.labels]
         root = self.root if self.root is not None else self.path(name).parent
         if rows is None:
-            return FileListing(root, found.paths, labels)
+            return FileListing(root, found.paths, labels, listed=True)
         paths = Texts.pack(found.paths[index] for index in rows.tolist())
-        return FileListing(root, paths, labels[rows])
+        return FileListing(root, paths, labels[rows], listed=True)
 
     def _rows(self, found: ListContent, name: str) -> IntArray | None:
         """The rows of a split, where a column tells; None for all."""

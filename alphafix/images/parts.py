@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -62,6 +62,11 @@ class Limited(ImageSource):
     def notes(self) -> tuple[str, ...]:
         """Those of the other source."""
         return self._source.notes
+
+    @property
+    def file_paths(self) -> Iterable[str]:
+        """Those of the other source, beyond the limit too."""
+        return self._source.file_paths
 
     def fingerprint(self) -> Fingerprint:
         """That of the other source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,11 @@ class ImageSource(ABC):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of it before work begins, like files that are left out."""
+        return ()
+
+    @property
+    def file_paths(self) -> Iterable[str]:
+        """Paths of the images, in order, where other splits may name the same files."""
         return ()
 
     @abstractmethod

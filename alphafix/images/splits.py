@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from alphafix.images.labels import (
     check_own_names,
     read_labels,
 )
+from alphafix.images.listing import printable
 from alphafix.images.names import SPLITS, given_names, match_splits, no_split, usual_split
 from alphafix.images.order import ClassOrder, in_order, read_class_map, repeated
 from alphafix.images.parts import Limited, carve
@@ -161,6 +163,22 @@ class SplitSources:
         for split, source in self.sources.items():
             for note in source.notes:
                 logger.warning("%s: %s", split, Words(note))
+        for one, other, shared in self._shared():
+            logger.warning(
+                "%s images of %s are in %s too, the first %s: figures on them are not those of "
+                "images that nothing has seen",
+                *(f"{len(shared):,}", other, one, printable(shared[0])),
+            )
+
+    def _shared(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Pairs of splits and the files that both list, in the order of the second."""
+        for one, other in itertools.combinations(self.sources, 2):
+            later = dict.fromkeys(self.sources[other].file_paths)  # the smaller one, as a rule
+            both = (
+                {path for path in self.sources[one].file_paths if path in later} if later else set()
+            )
+            if both:
+                yield one, other, [path for path in later if path in both]
 
     def tell(self, num_classes: int) -> None:
         """Say what was found, before the long work starts."""

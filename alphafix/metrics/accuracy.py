@@ -69,6 +69,26 @@ def tier_accuracy(correct: BoolArray, labels: IntArray, classes: ClassTable) -> 
     return accuracy_of_counts(right, np.bincount(labels, minlength=len(classes)), classes)
 
 
+def class_mean_accuracy(correct: BoolArray, labels: IntArray, classes: ClassTable) -> Accuracy:
+    """The mean of the classes' accuracies in each tier: every class counts the same.
+
+    On balanced samples it is `tier_accuracy`, where every sample counts the same.
+
+    Args:
+        correct: Whether each sample is predicted correctly, bool of shape N.
+        labels: Its class id in 0..C-1, int64 of shape N.
+        classes: Which class is in which tier.
+    """
+    samples = np.bincount(labels, minlength=len(classes))
+    right = np.bincount(labels, weights=correct, minlength=len(classes))
+    present = (samples > 0).astype(np.float64)
+    shares = tier_shares(right / np.maximum(samples, 1), present, members_of(classes))
+    return {
+        name: None if np.isnan(share) else 100 * share
+        for name, share in zip(COLUMNS, shares.tolist(), strict=True)
+    }
+
+
 def harmonic_mean(accuracy: Accuracy) -> float:
     """Harmonic mean of the accuracies of the tiers that have samples."""
     values = [np.nan if (value := accuracy[name]) is None else value for name in TIERS]

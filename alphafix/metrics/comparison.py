@@ -130,6 +130,7 @@ class Comparison(Displayed):
         by_k: Figures of AlphaNet's single trials by K, as `Method.seeds`.
         steered: The methods whose every offset on few-split logits is known, sample by sample;
             they have a file of their own (see `alphafix.metrics.margins`).
+        left_out: Methods for which the time was up, by name.
         provenance: How it was made.
     """
 
@@ -144,6 +145,7 @@ class Comparison(Displayed):
     curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     by_k: Mapping[str, BySeeds] = field(default_factory=dict)
     steered: tuple[Steered, ...] = field(default=(), repr=False, compare=False)
+    left_out: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
@@ -167,6 +169,7 @@ class Comparison(Displayed):
                 k: {name: one and asdict(one) for name, one in found.items()}
                 for k, found in self.by_k.items()
             },
+            "left_out": list(self.left_out),
             **self.classes.to_dict(),
             "provenance": dict(self.provenance),
         }
@@ -195,5 +198,6 @@ class Comparison(Displayed):
                 resampling=Resampling.from_dict(data["settings"]),
                 curves=typed(dict[str, dict[str, list[float]]], data["curves"], "curves"),
                 by_k=typed(dict[str, dict[str, OverSeeds | None]], data["by_k"], "by_k"),
+                left_out=typed(tuple[str, ...], data.get("left_out", []), "left_out"),
                 provenance=typed(dict[str, Any], data["provenance"], "provenance"),
             )

@@ -23,13 +23,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 from alphafix.metrics.trade_off import Contest, Path
 from alphafix.values.arrays import BoolArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.curve import Curve
 from alphafix.values.labels import ByClass
-
-DEFAULT_CONFIDENCE = 0.95
 
 # Blocks of validation samples, of which every second makes a half; halves that are drawn.
 BLOCKS = 20

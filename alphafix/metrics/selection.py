@@ -183,7 +183,9 @@ class Choice:
         return margin is not None and self.safest.slack >= margin
 
 
-def choose_within(paths: Sequence[Path], samples: Samples) -> Choice:
+def choose_within(
+    paths: Sequence[Path], samples: Samples, *, margin: float | None = None
+) -> Choice:
     """The candidate with the largest few-split gain that keeps the limits of ``samples``.
 
     Of all paths, the one of the greatest worth that has such a candidate (see
@@ -192,8 +194,10 @@ def choose_within(paths: Sequence[Path], samples: Samples) -> Choice:
     Args:
         paths: At least one, all on the same validation samples.
         samples: These samples, with the limits and their confidence.
+        margin: Standard errors of slack that keep the limits, where these paths are some of those
+            that a choice is made among; found for these alone by default.
     """
-    margin = samples.margin(paths)
+    margin = samples.margin(paths) if margin is None else margin
     best = [_best(place, path, samples, margin) for place, path in enumerate(paths)]
     allowed = [one.allowed for one in best]
     found = _greatest(allowed)

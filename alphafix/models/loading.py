@@ -35,7 +35,14 @@ from alphafix.models.oltr_models import oltr_classifier, oltr_preprocess
 from alphafix.models.onnx_models import onnx_classifier
 from alphafix.models.preprocess import Overrides, Preprocess, resize_crop
 from alphafix.models.products import find_product
-from alphafix.models.proof import TOLERANCE, Reading, find_reading, relative_error
+from alphafix.models.proof import (
+    FEW,
+    TOLERANCE,
+    Reading,
+    find_reading,
+    relative_error,
+    require_steady,
+)
 from alphafix.models.timm_config import from_timm_config
 from alphafix.models.transformers_models import transformers_classifier, transformers_preprocess
 from alphafix.oltr.training.folder import CONFIG
@@ -225,12 +232,15 @@ def prove(
         )
     caught = classifier.caught or _catch(classifier, images, head)
     features, logits = caught.model(images)
+    precision = max(precision, classifier.precision, key=list(TOLERANCE).index)
+    few = images[: max(1, min(FEW, len(images) // 2))]
+    require_steady(logits, caught.model(few)[1], precision=precision)
     reading = find_reading(
         features,
         logits,
         caught.weight,
         caught.bias,
-        precision=max(precision, classifier.precision, key=list(TOLERANCE).index),
+        precision=precision,
         lengths_count=lambda: caught.plain_rows or _lengths_count(caught, images, logits),
     )
     return caught, _head(classifier, caught, reading), reading

@@ -129,8 +129,11 @@ class Overrides:
         image_size: Height and width of the input.
         crop_pct: Part of the scaled image's shorter side that is cut out.
         interpolation: How images are scaled.
-        mean: Mean of each channel.
-        std: Standard deviation of each channel.
+        mean: Mean of each channel, of values from 0 to 1.
+        std: Standard deviation of each channel, likewise.
+
+    Raises:
+        InputError: If a mean or a deviation is none of values from 0 to 1.
     """
 
     image_size: int | None = None
@@ -138,6 +141,19 @@ class Overrides:
     interpolation: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            # Values are scaled to 0..1 before; no channel has another mean or deviation then.
+            if values is not None and not all(
+                0 <= v <= 1 and (name, v) != ("std", 0) for v in values
+            ):
+                raise InputError(
+                    f"{option(name)} is not of values from 0 to 1",
+                    got=", ".join(map(str, values)),
+                    expected="numbers from 0 to 1" + (", none of them 0" if name == "std" else ""),
+                    todo="divide numbers that are meant for pixels from 0 to 255 by 255",
+                )
 
     @property
     def given(self) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from alphafix.errors import InputError, option
 # With autocast the model's own head rounds its inputs and its result.
 TOLERANCE = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
 
+# As many images of the first batch at most go through the model again, by themselves.
+FEW = 8
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -61,6 +64,32 @@ def _unit(vectors: Tensor) -> Tensor:
 def relative_error(found: Tensor, logits: Tensor) -> float:
     """Largest difference between logits, relative to the largest logit."""
     return float((found - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
+
+
+def require_steady(logits: Tensor, again: Tensor, *, precision: str) -> None:
+    """Check that a model gives an image the same logits, whenever and beside whichever others.
+
+    With dropout, or with means and deviations of the batch in place of its own, it does not; a
+    graph that was traced in training keeps both for ever.
+
+    Args:
+        logits: N x C, of a batch.
+        again: M x C, of its first M images by themselves.
+        precision: "fp32", "fp16" or "bf16": how exact they are.
+
+    Raises:
+        InputError: If they differ.
+    """
+    error = relative_error(again.float(), logits[: len(again)].float())
+    if error > TOLERANCE[precision]:
+        raise InputError(
+            "the model gives other logits for the same images",
+            got=f"relative difference {error:.2g} between a batch of {len(logits)} and its first "
+            f"{len(again)} by themselves",
+            expected=f"the same within {TOLERANCE[precision]:g}, in {precision}",
+            todo="dropout or statistics of the batch are on: switch them off in the model's code "
+            "(training=self.training), or export the model after model.eval()",
+        )
 
 
 def find_reading(

@@ -7,6 +7,7 @@ Every unknown score is larger for samples that are more likely of no known class
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,23 @@ TEMPERATURE = 1000.0
 # Half of the authors' largest step, in units of the pixels' range 0..1; the best one depends
 # on data and model and has to be chosen on open samples (OLTR, Table 2, †).
 STEP = 0.002
+
+
+@dataclass(frozen=True)
+class OdinGrid:
+    """Temperatures and steps to evaluate ODIN with; of several the best pair is chosen.
+
+    The authors choose among T of 1 to 1000 and 21 steps from 0 to 0.004 (Liang et al. 2018,
+    section 4.3).
+    """
+
+    temperatures: tuple[float, ...] = (TEMPERATURE,)
+    steps: tuple[float, ...] = (STEP,)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is a choice."""
+        return len(self.temperatures) * len(self.steps) > 1
 
 
 def softmax_scores(logits: FloatArray, *, temperature: float = 1.0) -> FloatArray64:

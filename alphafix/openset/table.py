@@ -64,6 +64,10 @@ class Answers:
     predicted: IntArray
     accepted: BoolArray
 
+    def only(self, kept: BoolArray) -> Answers:
+        """Those for some of the samples, bool of shape N."""
+        return Answers(self.predicted[kept], self.accepted[kept])
+
 
 def softmax_answers(logits: FloatArray, threshold: float = THRESHOLD) -> Answers:
     """The rule of OLTR: unknown if the largest softmax probability is under ``threshold``.

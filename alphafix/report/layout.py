@@ -79,8 +79,8 @@ def _prose(text: str, width: int | None) -> list[Line]:
 def _filled(text: str, width: int) -> list[str]:
     if cell_len(text) <= width:
         return [text]
-    # What is set in ("  got:      ...") goes on below its first word.
-    label = re.match(r"\s+(?:[\w ]+:\s+)?", text)
+    # What is set in ("  got:      ...", " 12.3 s  ...") goes on below its first word.
+    label = re.match(r"\s*[\d.]+ s  |\s+(?:[\w ]+:\s+)?", text)
     start = label[0] if label is not None else ""
     lines = _fill(re.findall(r"(?:`[^`]*`|\S)+", text[len(start) :]), width - len(start))
     return [f"{' ' * len(start) if place else start}{line}" for place, line in enumerate(lines)]

@@ -32,6 +32,7 @@ class Rival:
         arguments: What the function is told beside its data.
         linear: Whether its result is a linear head, which can be patched into a model.
         trains: Whether it trains by gradients; else it is a closed form with a scalar or two.
+        compared: Whether a comparison, and the choice among all methods, has it unasked.
         cost: What fitting takes, in times of one trial of AlphaNet, as measured on the demo's
             features: how far a bar moves.
     """
@@ -42,6 +43,7 @@ class Rival:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     linear: bool = True
     trains: bool = False
+    compared: bool = True
     cost: float = 0.25
 
     def offer(self, data: FitData, **more: Any) -> Offered:
@@ -114,6 +116,7 @@ RIVALS: Mapping[str, Rival] = {
         _retrained("crt", "Kang et al. 2020, section 4.1"),
         _retrained("lws", "Kang et al. 2020, Eq. 3"),
         _retrained("balanced-softmax", "Ren et al. 2020, Eq. 4"),
+        _retrained("cost-sensitive", "Wang, Ramanan and Hebert 2017, section 4"),
         _retrained("focal", "Lin et al. 2017, Eq. 4"),
         _retrained("ldam", "Cao et al. 2019, Eq. 12"),
         _retrained("lade", "Hong et al. 2021, section 3.3"),
@@ -136,6 +139,14 @@ RIVALS: Mapping[str, Rival] = {
         Rival(
             "model-regression",
             "Wang and Hebert 2016",
+            "few_shot.model_regression_svm:model_regression_svm",
+            trains=True,
+            compared=False,
+            cost=65,
+        ),
+        Rival(
+            "model-regression-lda",
+            "Wang and Hebert 2016, and this project",
             "few_shot.model_regression:model_regression",
             trains=True,
             cost=90,
@@ -143,6 +154,14 @@ RIVALS: Mapping[str, Rival] = {
         Rival(
             "metamodelnet",
             "Wang, Ramanan and Hebert 2017",
+            "few_shot.metamodelnet_normalised:metamodelnet_normalised",
+            trains=True,
+            compared=False,
+            cost=115,
+        ),
+        Rival(
+            "metamodelnet-plain",
+            "Wang, Ramanan and Hebert 2017, and this project",
             "few_shot.metamodelnet:metamodelnet",
             trains=True,
             cost=115,
@@ -151,8 +170,14 @@ RIVALS: Mapping[str, Rival] = {
 }
 """All methods by name, the cheapest first."""
 
+COMPARED = tuple(rival.name for rival in RIVALS.values() if rival.compared)
+"""Methods that are compared unasked: of two forms of one, the better one by measurement."""
+
 LINEAR_METHODS = tuple(rival.name for rival in RIVALS.values() if rival.linear)
 """Methods that `fit_method` takes: their heads can be patched into a checkpoint."""
+
+AUTO_METHODS = tuple(name for name in LINEAR_METHODS if name in COMPARED)
+"""Methods that "auto" tries unasked, beside AlphaNet."""
 
 
 def fit(name: str, data: FitData) -> Fitted:

@@ -9,10 +9,12 @@ import numpy as np
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
+from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
 from alphafix.metrics.trade_off import Path
+from alphafix.progress import Progress, silent
 from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.neighbors import Neighbours
@@ -93,7 +95,15 @@ def calibrated(found: Fitted, data: FitData) -> Offered:
     return Offered(name, [Path(data.contest_of(found.logits), free=True)], build)
 
 
-def on_top(found: Fitted, data: FitData, neighbours: Neighbours, settings: FitSettings) -> Fitted:
+def on_top(
+    found: Fitted,
+    data: FitData,
+    neighbours: Neighbours,
+    settings: FitSettings,
+    *,
+    keep: Keep | None = None,
+    progress: Progress = silent,
+) -> Fitted:
     """AlphaNet on the head of another linear method; its rows count from the given head.
 
     Args:
@@ -101,6 +111,8 @@ def on_top(found: Fitted, data: FitData, neighbours: Neighbours, settings: FitSe
         data: What it was fitted on.
         neighbours: For AlphaNet.
         settings: How AlphaNet is trained, with one rho.
+        keep: Where finished trials on this head are kept.
+        progress: Told of long work.
 
     Raises:
         InputError: If the other method is no linear head.
@@ -110,7 +122,8 @@ def on_top(found: Fitted, data: FitData, neighbours: Neighbours, settings: FitSe
     head = found.correction.apply(data.head)
     # Its own rule is not used: only AlphaNet's choice of an epoch looks at validation.
     inner = replace(data, head=head)
-    trials = train_trials(Given(data.train, data.val, head, data.classes, neighbours), settings)
+    given = Given(data.train, data.val, head, data.classes, neighbours)
+    trials = train_trials(given, settings, keep=keep, progress=progress)
     (one,) = fitted("alphanet", inner, trials)
     if one.correction is None:
         raise InputError("AlphaNet gave no correction")

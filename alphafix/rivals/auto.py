@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,20 @@ from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import LINEAR_METHODS, RIVALS
-from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose, predictions
+from alphafix.rivals import AUTO_METHODS, RIVALS
+from alphafix.rivals.budget import OutOfTime
+from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose_method, predictions
+from alphafix.rivals.kept import FinishedMethods, offer
+from alphafix.rivals.workers import Workers
 from alphafix.values.correction import Chosen, Correction
+
+logger = logging.getLogger(__name__)
 
 FEW, OVERALL = COLUMNS.index("few"), COLUMNS.index("overall")
 DRAWS = 1000
+
+# What the work of `fit_auto` is called.
+FITTING = "fitting methods"
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,9 @@ class Tried:
         few_gain: Points that the few split gains on validation; None where no setting of it both
             gains something and keeps the limits.
         overall_drop: Points that all classes together lose.
-        worth: By what it is chosen: its few-split gain with about as much slack as is asked for
-            (see `alphafix.metrics.limits.worth_of`).
+        worth: Its few-split gain with about as much slack as is asked for (see
+            `alphafix.metrics.limits.worth_of`). Of methods that are about as good as the best in
+            this, the likeliest is chosen (`alphafix.rivals.data.choose_method`).
     """
 
     method: str
@@ -51,6 +62,7 @@ class AutoChoice:
         overall_drop: Points that all classes together lose, with its interval.
         promise: What this says of fresh samples.
         tried: Figures of every method that was tried.
+        left_out: Methods for which the time was up.
     """
 
     method: str
@@ -60,6 +72,7 @@ class AutoChoice:
     overall_drop_interval: tuple[float, float]
     promise: Promise
     tried: tuple[Tried, ...]
+    left_out: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """All of it in sentences."""
@@ -81,7 +94,7 @@ class AutoChoice:
         return {**asdict(self), "promise": self.promise.to_dict(), "text": self.describe()}
 
 
-def describe(data: FitData, outcome: Outcome) -> AutoChoice:
+def describe(data: FitData, outcome: Outcome, left_out: Sequence[str] = ()) -> AutoChoice:
     """Say what was chosen, with bootstrap intervals over the validation samples.
 
     A gain that was chosen as the largest of many is too large on average; the test set, which
@@ -110,23 +123,34 @@ def describe(data: FitData, outcome: Outcome) -> AutoChoice:
             else Tried(name, one.few_gain, one.overall_drop, one.worth)
             for name, one in outcome.by_method().items()
         ),
+        left_out=tuple(left_out),
     )
+
+
+def costs(methods: Sequence[str]) -> dict[str, float]:
+    """What fitting each takes, in times of one trial of AlphaNet."""
+    return {name: RIVALS[name].cost for name in methods}
 
 
 def fit_auto(
     data: FitData,
     *,
     extra: Sequence[Offered] = (),
-    methods: Sequence[str] = LINEAR_METHODS,
+    methods: Sequence[str] = AUTO_METHODS,
+    finished: FinishedMethods | None = None,
     progress: Progress = silent,
 ) -> Correction:
     """Fit all linear methods and return the best correction that keeps the limits.
+
+    Closed forms come first, then what is trained, the cheapest first, as long as the budget of
+    ``data`` lasts.
 
     Args:
         data: What to fit on, with the user's limits.
         extra: More methods to choose from (AlphaNet, say, from `alphafix.rivals.alphanet`), which
             come first, so that they win a tie.
-        methods: Names of the methods to fit.
+        methods: Names of the methods to fit; by default all that are compared unasked.
+        finished: Where each trained method is kept as soon as it is done.
         progress: Told each method.
 
     Returns:
@@ -136,18 +160,31 @@ def fit_auto(
     Raises:
         InputError: If one of the methods is no linear head.
     """
-    offered = list(extra)
-    with Whole(
-        progress, "fitting methods", [RIVALS[name].cost for name in methods if name in RIVALS]
-    ) as whole:
-        for name in methods:
-            if not RIVALS[name].linear:
-                raise InputError(f"{name} is not a linear head", todo="leave it out of methods")
+    for name in methods:
+        if not RIVALS[name].linear:
+            raise InputError(f"{name} is not a linear head", todo="leave it out of methods")
+    order = sorted(methods, key=lambda name: (RIVALS[name].trains, RIVALS[name].cost))
+    offers: dict[str, Offered] = {}
+    left_out: list[str] = []
+    data.budget.begin()
+    with Whole(progress, FITTING, costs(methods)) as whole:
+
+        def fitted(name: str) -> Offered:
             with whole.part(name):
-                offered.append(RIVALS[name].offer(data))
-    outcome = choose(data, offered)
+                return offer(RIVALS[name], data, finished)[0]
+
+        with Workers(data.budget) as workers:
+            running = {name: workers.do(partial(fitted, name)) for name in order}
+            for name, one in running.items():
+                try:
+                    offers[name] = one.result()
+                except OutOfTime:
+                    left_out.append(name)
+    if left_out:
+        logger.warning("the time was up for: %s", ", ".join(left_out))
+    outcome = choose_method(data, [*extra, *(offers[name] for name in methods if name in offers)])
     correction = correction_of(data, outcome.fitted, outcome, "auto")
-    report = describe(data, outcome).to_dict()
+    report = describe(data, outcome, left_out).to_dict()
     return replace(correction, chosen=replace(correction.chosen, auto=report))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -18,15 +20,18 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.metrics.bootstrap import Resampling
-from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, Row, over_seeds
+from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
-from alphafix.metrics.margins import Steered, margins
 from alphafix.metrics.predictions import predict
 from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
-from alphafix.rivals import RIVALS, alphanet
-from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
+from alphafix.rivals.budget import Budget, OutOfTime
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
+from alphafix.rivals.kept import FinishedMethods, offer
+from alphafix.rivals.steering import CHOICE, best_first, steered
+from alphafix.rivals.workers import Workers
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
@@ -39,15 +44,6 @@ CURVE_POINTS = 200
 # What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
 # others with it: for the bar.
 MEASURING, ALONE = 4.0, 2.0
-
-# Methods whose every offset is kept for the page, at most: they take 12 bytes a sample each.
-STEERED = 10
-
-# Before the name of a method with another setting than that of its own row.
-CHOICE = "chosen: "
-
-# Behind the name of AlphaNet with an offset.
-CALIBRATED = " + few-bias"
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,8 @@ class CompareSettings:
         limits: What a method with a knob may cost.
         draws: Bootstrap draws.
         seed: Seed of everything random.
+        seconds: What trained methods, AlphaNet on top of others and the figures by K may take
+            together; those for which it is not enough are left out. None for no limit.
 
     Raises:
         InputError: If a method is unknown.
@@ -79,6 +77,7 @@ class CompareSettings:
     limits: Limits = DEFAULT_LIMITS
     draws: int = 1000
     seed: int = 0
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in RIVALS]
@@ -110,9 +109,13 @@ def compare(
     *,
     on: str = "test",
     shipped: Correction | None = None,
+    finished: FinishedMethods | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Fit every method on the same features and measure all on the same samples.
+
+    Closed forms come first, then AlphaNet, then what is trained, the cheapest first; two or more
+    at once, in as many threads as PyTorch has.
 
     Args:
         given: Training and validation features, the base head, the class table, and AlphaNet's
@@ -122,6 +125,8 @@ def compare(
         on: What ``test`` is called.
         shipped: The correction that is to be patched into the model, which the verdict judges;
             without one, AlphaNet's setting that validation chooses.
+        finished: Where each trained method is kept as soon as it is done, so that an interrupted
+            comparison continues.
         progress: Told of long work.
 
     Raises:
@@ -135,21 +140,19 @@ def compare(
             todo=f"run {call('extract', split='val')}, or make validation of training images: "
             f"{call('extract', val_fraction=0.2, overwrite=True)}",
         )
+    budget = Budget(settings.seconds)
     data = FitData(
-        given.train, given.val, given.head, given.classes, settings.limits, settings.seed
+        given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
-    names = settings.methods or tuple(RIVALS)
+    names = settings.methods or COMPARED
     with Whole(progress, "compare", _costs(settings, names, data)) as whole:
-        work = _Comparing(data, test, given.neighbours, settings, whole)
+        fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
+        with Workers(budget) as workers:
+            made = fitting.all(names, workers)
+        work = _Comparing(data)
         work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)
-        work.fit_alphanet()
-        for rival in map(RIVALS.__getitem__, names):
-            with whole.part(rival.name):
-                offer, seconds = _timed(partial(rival.offer, data))
-                work.offer(offer, "trained" if rival.trains else "simple", seconds)
-        if settings.on_top_seeds:
-            work.fit_on_top()
-        by_k = work.by_k()
+        for one in made.rows:
+            work.take(one)
         with whole.part("measuring"):
             roles = work.choices()
             if shipped is not None:
@@ -169,34 +172,253 @@ def compare(
         resampling=resampling,
         roles=roles,
         curves={"few-bias": _curve(data, test)},
-        by_k=by_k,
-        steered=work.steered(rows, roles),
+        by_k=made.by_k,
+        steered=steered(
+            test,
+            list(zip(work.methods, work.fitted, strict=True)),
+            best_first(rows, roles),
+            options=fitting.options,
+            few=data.classes.few,
+        ),
+        left_out=tuple(made.left_out),
     )
 
 
-def _costs(settings: CompareSettings, names: Sequence[str], data: FitData) -> list[float]:
+def _costs(settings: CompareSettings, names: Sequence[str], data: FitData) -> dict[str, float]:
     """What each part takes, in times of one trial of AlphaNet."""
-    rivals = [RIVALS[name].cost for name in names]
-    of_alphanet = float(len(settings.rhos) * settings.seeds)
-    by_k = [float(settings.seeds)] * len(_ks(settings, data))
-    on_top = ALONE * settings.on_top_seeds * sum(RIVALS[name].linear for name in names)
-    others = [on_top] if settings.on_top_seeds else []
-    return [of_alphanet, float(settings.seeds), of_alphanet, *rivals, *others, *by_k, MEASURING]
+    seeds = float(settings.seeds)
+    return {
+        **{name: RIVALS[name].cost for name in names},
+        "alphanet": len(settings.rhos) * seeds,
+        alphanet.WITH_OWN: seeds,
+        RANDOM: len(settings.rhos) * seeds,
+        **{_with_k(k): seeds for k in _ks(settings, data)},
+        **{
+            _on_top(name): ALONE * settings.on_top_seeds
+            for name in names
+            if RIVALS[name].linear and settings.on_top_seeds
+        },
+        "measuring": MEASURING,
+    }
+
+
+RANDOM = "alphanet random"
+
+
+def _with_k(k: int) -> str:
+    return f"alphanet with k {k}"
+
+
+def _on_top(name: str) -> str:
+    return f"alphanet on {name}"
 
 
 def _ks(settings: CompareSettings, data: FitData) -> list[int]:
     return sorted({k for k in settings.ks if k < len(data.classes.base)})
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A method that will be a row.
+
+    Attributes:
+        fitted: With the setting that validation chooses.
+        offer: All of its settings, where it is one of those to choose from.
+        family: See `Method`.
+        seconds: Time that fitting took.
+        seeds: Figures of its single seeds.
+        within: Whether it keeps the limits.
+    """
+
+    fitted: Fitted
+    offer: Offered | None
+    family: str
+    seconds: float
+    seeds: BySeeds | None
+    within: bool
+
+
 @dataclass
-class _Comparing:
-    """The methods of a comparison as they are fitted."""
+class _All:
+    """Everything that was fitted, in the order of the table.
+
+    Attributes:
+        rows: The methods.
+        by_k: Figures of single trials by K.
+        left_out: For what the time was up.
+    """
+
+    rows: list[_Made] = field(default_factory=list)
+    by_k: dict[str, BySeeds] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The parts of a comparison, each of which can be done by itself."""
 
     data: FitData
     test: Features
     neighbours: Neighbours
     settings: CompareSettings
+    finished: FinishedMethods | None
     whole: Whole
+
+    def all(self, names: Sequence[str], workers: Workers) -> _All:
+        """Do all parts."""
+        settings, data = self.settings, self.data
+        # What all parts read is made once, before they do.
+        _ = data.features, data.val_features, data.means, data.counts, data.base_right
+        by_cost = sorted(names, key=lambda name: RIVALS[name].cost)
+        closed = [name for name in by_cost if not RIVALS[name].trains]
+        rivals = {name: workers.do(partial(self.rival, RIVALS[name])) for name in closed}
+        sweeps = [workers.do(partial(self.sweep, *one)) for one in self._sweeps()]
+        data.budget.begin()
+        for name in by_cost:
+            if RIVALS[name].trains:
+                rivals[name] = workers.do(partial(self.rival, RIVALS[name]))
+        by_k = {k: workers.do(partial(self.with_k, k)) for k in _ks(settings, data)}
+        out = _All()
+        own = [made for sweep in sweeps for made in sweep.result()]
+        out.rows += [one for one, _ in own] + [one for _, one in own if one is not None]
+        done: dict[str, _Made] = {}
+        on_top: dict[str, Future[_Made]] = {}
+        for name in [*closed, *(name for name in by_cost if name not in closed)]:
+            with _leaving_out(out.left_out, name):
+                done[name] = rivals[name].result()
+                if settings.on_top_seeds and RIVALS[name].linear:
+                    on_top[name] = workers.do(partial(self.on_top, name, done[name].fitted))
+        out.rows += [done[name] for name in names if name in done]
+        for name in (name for name in names if name in on_top):
+            with _leaving_out(out.left_out, _on_top(name)):
+                out.rows.append(on_top[name].result())
+        for k, found in by_k.items():
+            with _leaving_out(out.left_out, _with_k(k)):
+                out.by_k[str(k)] = found.result()
+        return out
+
+    def made(
+        self, offered: Offered, seconds: float, family: str, seeds: BySeeds | None = None
+    ) -> _Made:
+        """A method with the setting that validation chooses."""
+        outcome = choose(self.data, [offered])
+        found = outcome.fitted or outcome.safest
+        own = None if found.correction is None else offered
+        return _Made(found, own, family, seconds, seeds, outcome.choice.kept)
+
+    def rival(self, rival: Rival) -> _Made:
+        """A rival, or what is kept of it."""
+        family = "trained" if rival.trains else "simple"
+        with self.whole.part(rival.name):
+            return self.made(*offer(rival, self.data, self.finished), family)
+
+    def _sweeps(self) -> list[tuple[str, str, FitSettings]]:
+        """AlphaNet over rho, with a wider pool, and with random neighbours."""
+        settings, k = self.settings, self.neighbours.k
+        one = settings.one_rho if settings.one_rho in settings.rhos else settings.rhos[0]
+        wider = replace(settings.of_alphanet((one,), k, settings.seeds), pool=WIDER_POOL)
+        random = settings.of_alphanet(settings.rhos, k, settings.seeds, "random")
+        return [
+            ("alphanet", "alphanet", settings.of_alphanet(settings.rhos, k, settings.seeds)),
+            (alphanet.WITH_OWN, "alphanet", wider),
+            (RANDOM, "random", random),
+        ]
+
+    def sweep(self, name: str, family: str, how: FitSettings) -> list[tuple[_Made, _Made | None]]:
+        """Each rho of AlphaNet, and where it is no control the same with an offset."""
+        with self.whole.part(name) as progress:
+            trials, seconds = _timed(partial(self._trials, how, progress, name))
+            seconds /= len(how.rhos)
+            by_rho = self._seed_figures(trials)
+            found: list[tuple[_Made, _Made | None]] = []
+            for one in alphanet.fitted(name, self.data, trials):
+                offered = Offered.of(self.data, [one])
+                plain = self.made(offered, seconds, family, by_rho[one.settings["rho"]])
+                with_offset = None
+                if family == "alphanet":
+                    calibrated = alphanet.calibrated(plain.fitted, self.data)
+                    with_offset = self.made(calibrated, seconds, "calibrated")
+                found.append((plain, with_offset))
+            return found
+
+    def on_top(self, name: str, below: Fitted) -> _Made:
+        """AlphaNet on the head of another linear method."""
+        settings, data = self.settings, self.data
+        data.budget.tick()
+        how = settings.of_alphanet((settings.one_rho,), self.neighbours.k, settings.on_top_seeds)
+        with self.whole.part(_on_top(name)) as progress:
+            keep = (
+                None
+                if self.finished is None
+                else self.finished.trials(_on_top(name), below.settings)
+            )
+            work = partial(
+                alphanet.on_top,
+                below,
+                data,
+                self.neighbours,
+                how,
+                keep=keep,
+                progress=data.budget.watching(progress),
+            )
+            fitted, seconds = _timed(work)
+            return self.made(Offered.of(data, [fitted]), seconds, "on top")
+
+    def with_k(self, k: int) -> BySeeds:
+        """Figures of single trials with K neighbours (the paper's Figure A1)."""
+        settings, budget = self.settings, self.data.budget
+        budget.tick()
+        how = settings.of_alphanet((settings.one_rho,), k, settings.seeds)
+        with self.whole.part(_with_k(k)) as progress:
+            trials = self._trials(how, budget.watching(progress), _with_k(k))
+            return self._seed_figures(trials)[settings.one_rho]
+
+    def options(self, method: Method) -> dict[str, Any] | None:
+        """The options of `alphafix train` that make a row again; None where there are none."""
+        settings, limits = self.settings, self.settings.limits
+        first = {"seed": settings.seed} if settings.seed else {}
+        if method.family in ("alphanet", "random"):
+            trials = {"rho": method.settings["rho"], "seeds": settings.seeds, **first}
+            pool = {"pool": WIDER_POOL} if "pool" in method.settings else {}
+            metric = {"metric": "random"} if method.family == "random" else {}
+            if not metric and self.neighbours.metric != "euclidean":
+                metric = {"metric": "euclidean"}
+            return {**trials, **pool, **metric, "device": "cpu"}
+        if method.linear and method.family in ("simple", "trained"):
+            drop = {"max_overall_drop": limits.max_overall_drop, "confidence": limits.confidence}
+            return {"method": method.name, **drop, **first}
+        return None
+
+    def _trials(self, settings: FitSettings, progress: Progress, part: str) -> Trials:
+        data = self.data
+        given = Given(data.train, data.val, data.head, data.classes, self.neighbours)
+        keep = None if self.finished is None else self.finished.trials(part)
+        return train_trials(given, settings, keep=keep, progress=progress)
+
+    def _seed_figures(self, trials: Trials) -> dict[float, BySeeds]:
+        """Figures of the single trials by rho, as the paper reports them."""
+        figures = trial_accuracies(trials, self.data.head, self.data.classes, self.test)
+        rhos = [record.rho for record in trials.records]
+        return {
+            rho: over_seeds([one for one, own in zip(figures, rhos, strict=True) if own == rho])
+            for rho in dict.fromkeys(rhos)
+        }
+
+
+@contextlib.contextmanager
+def _leaving_out(names: list[str], name: str) -> Iterator[None]:
+    """Note the name of that for which the time is up."""
+    try:
+        yield
+    except OutOfTime:
+        names.append(name)
+
+
+@dataclass
+class _Comparing:
+    """The methods of a comparison as they become rows."""
+
+    data: FitData
     methods: list[Method] = field(default_factory=list)
     fitted: list[Fitted] = field(default_factory=list)
     offers: list[tuple[str, Offered]] = field(default_factory=list)
@@ -225,16 +447,11 @@ class _Comparing:
         )
         self.fitted.append(found)
 
-    def offer(
-        self, offer: Offered, family: str, seconds: float, seeds: BySeeds | None = None
-    ) -> Fitted:
-        """Take a method with the setting that validation chooses as a row."""
-        outcome = choose(self.data, [offer])
-        found = outcome.fitted or outcome.safest
-        self.add(found, family, seconds, seeds, within=outcome.choice.kept)
-        if found.correction is not None:
-            self.offers.append((family, offer))
-        return found
+    def take(self, made: _Made) -> None:
+        """Take a fitted method as a row, and as one to choose from."""
+        self.add(made.fitted, made.family, made.seconds, made.seeds, within=made.within)
+        if made.offer is not None:
+            self.offers.append((made.family, made.offer))
 
     def choices(self) -> dict[str, str]:
         """What validation chooses among all methods and their settings at once.
@@ -249,7 +466,7 @@ class _Comparing:
         }
         for role, mine in families.items():
             offers = [offer for family, offer in self.offers if family in mine]
-            found = choose(self.data, offers).fitted if offers else None
+            found = choose_method(self.data, offers).fitted if offers else None
             if found is not None:
                 roles[role] = self._row_of(found)
         return roles
@@ -276,114 +493,6 @@ class _Comparing:
         )
         self.add(found, "shipped", 0.0)
         return found.method
-
-    def fit_alphanet(self) -> None:
-        """AlphaNet over rho, with nearest and with random neighbours, and calibrated."""
-        settings, k = self.settings, self.neighbours.k
-        calibrated: list[tuple[Offered, float]] = []
-        one = settings.one_rho if settings.one_rho in settings.rhos else settings.rhos[0]
-        wider = replace(settings.of_alphanet((one,), k, settings.seeds), pool=WIDER_POOL)
-        for name, family, how in (
-            ("alphanet", "alphanet", settings.of_alphanet(settings.rhos, k, settings.seeds)),
-            (alphanet.WITH_OWN, "alphanet", wider),
-            (
-                "alphanet random",
-                "random",
-                settings.of_alphanet(settings.rhos, k, settings.seeds, "random"),
-            ),
-        ):
-            with self.whole.part(name) as progress:
-                trials, seconds = _timed(partial(self._trials, how, progress))
-            seconds /= len(how.rhos)
-            by_rho = self._seed_figures(trials)
-            for found in alphanet.fitted(name, self.data, trials):
-                offer = Offered.of(self.data, [found])
-                self.offer(offer, family, seconds, by_rho[found.settings["rho"]])
-                if family == "alphanet":
-                    calibrated.append((alphanet.calibrated(found, self.data), seconds))
-        for offer, seconds in calibrated:
-            self.offer(offer, "calibrated", seconds)
-
-    def fit_on_top(self) -> None:
-        """AlphaNet on the head of every other linear method."""
-        settings = self.settings
-        how = settings.of_alphanet((settings.one_rho,), self.neighbours.k, settings.on_top_seeds)
-        below = [
-            found
-            for found, method in zip(self.fitted, self.methods, strict=True)
-            if method.linear and method.family in ("simple", "trained")
-        ]
-        with (
-            self.whole.part("alphanet on other heads") as progress,
-            progress("training", len(below)) as advance,
-        ):
-            for one in below:
-                work = partial(alphanet.on_top, one, self.data, self.neighbours, how)
-                fitted, seconds = _timed(work)
-                self.offer(Offered.of(self.data, [fitted]), "on top", seconds)
-                advance(1)
-
-    def by_k(self) -> dict[str, BySeeds]:
-        """Figures of single trials by K (the paper's Figure A1)."""
-        settings = self.settings
-        found = {}
-        for k in _ks(settings, self.data):
-            how = settings.of_alphanet((settings.one_rho,), k, settings.seeds)
-            with self.whole.part(f"alphanet with k {k}") as progress:
-                trials = self._trials(how, progress)
-            found[str(k)] = self._seed_figures(trials)[settings.one_rho]
-        return found
-
-    def steered(self, rows: Sequence[Row], roles: Mapping[str, str]) -> tuple[Steered, ...]:
-        """The methods that `alphafix train` can make again, with all their offsets.
-
-        Those that the verdict speaks of come first, then those that nothing dominates.
-        """
-        found = {}
-        for method, fitted in zip(self.methods, self.fitted, strict=True):
-            train = self._train(method)
-            # A few-bias moves the base head itself, which is at hand wherever there is a page.
-            if train is not None and method.name != "few-bias":
-                found[method.name] = (fitted, train)
-        chosen = [name.removeprefix(CHOICE).removesuffix(CALIBRATED) for name in roles.values()]
-        free = [row.method.name for row in rows if not row.dominated_by]
-        names = [name for name in dict.fromkeys([*chosen, *free, *found]) if name in found]
-        kept = [found[name] for name in names[:STEERED]]
-        measured = margins(self.test, [one.logits for one, _ in kept], self.data.classes.few)
-        return tuple(
-            Steered(one.method, its, float(one.settings.get("offset", 0.0)), train)
-            for (one, train), its in zip(kept, measured, strict=True)
-        )
-
-    def _train(self, method: Method) -> dict[str, Any] | None:
-        """The options of `alphafix train` that make a row again; None where there are none."""
-        settings, limits = self.settings, self.settings.limits
-        first = {"seed": settings.seed} if settings.seed else {}
-        if method.family in ("alphanet", "random"):
-            trials = {"rho": method.settings["rho"], "seeds": settings.seeds, **first}
-            pool = {"pool": WIDER_POOL} if "pool" in method.settings else {}
-            metric = {"metric": "random"} if method.family == "random" else {}
-            if not metric and self.neighbours.metric != "euclidean":
-                metric = {"metric": "euclidean"}
-            return {**trials, **pool, **metric, "device": "cpu"}
-        if method.linear and method.family in ("simple", "trained"):
-            drop = {"max_overall_drop": limits.max_overall_drop, "confidence": limits.confidence}
-            return {"method": method.name, **drop, **first}
-        return None
-
-    def _trials(self, settings: FitSettings, progress: Progress) -> Trials:
-        data = self.data
-        given = Given(data.train, data.val, data.head, data.classes, self.neighbours)
-        return train_trials(given, settings, progress=progress)
-
-    def _seed_figures(self, trials: Trials) -> dict[float, BySeeds]:
-        """Figures of the single trials by rho, as the paper reports them."""
-        figures = trial_accuracies(trials, self.data.head, self.data.classes, self.test)
-        rhos = [record.rho for record in trials.records]
-        return {
-            rho: over_seeds([one for one, own in zip(figures, rhos, strict=True) if own == rho])
-            for rho in dict.fromkeys(rhos)
-        }
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

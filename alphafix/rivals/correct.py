@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from alphafix.alphanet.fit import fit as fit_alphanet
@@ -13,14 +14,18 @@ from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError, MissingStageError, call, option
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
-from alphafix.progress import Progress, silent
-from alphafix.rivals import alphanet, linear_rival
-from alphafix.rivals.auto import correction_of, fit_auto
+from alphafix.progress import Progress, Whole, silent
+from alphafix.rivals import AUTO_METHODS, alphanet, linear_rival
+from alphafix.rivals.auto import FITTING, correction_of, costs, fit_auto
+from alphafix.rivals.budget import Budget
 from alphafix.rivals.data import FitData, choose
 from alphafix.rivals.held_out import TRAINED_ON, alphanet_on_refitted, choose_on_refitted
+from alphafix.rivals.kept import FinishedMethods
 from alphafix.values.correction import Correction
 
 logger = logging.getLogger(__name__)
+
+OTHERS = "other methods"
 
 
 def correct(
@@ -28,7 +33,10 @@ def correct(
     given: Given,
     settings: FitSettings,
     *,
+    methods: Sequence[str] = ("alphanet", *AUTO_METHODS),
+    seconds: float | None = None,
     keep: Keep | None = None,
+    finished: FinishedMethods | None = None,
     progress: Progress = silent,
 ) -> Correction:
     """Fit a method and choose its setting on validation.
@@ -40,7 +48,10 @@ def correct(
             AlphaNet alone.
         settings: How AlphaNet is trained; the limits, the first seed, and whether what is worse
             than the base model may be given hold for all methods.
+        methods: What "auto" chooses from; "alphanet" is AlphaNet with either pool.
+        seconds: What the trained methods among these, but for AlphaNet, may take together.
         keep: Where AlphaNet's finished trials are kept (see `alphafix.alphanet.fit`).
+        finished: Where "auto" keeps each trained method as soon as it is done.
         progress: Told of long work.
 
     Returns:
@@ -68,16 +79,23 @@ def correct(
             f"{option('holdout', 0.2)} and {option('holdout_head', 'crt')}, or make "
             f"validation of training images: {call('extract', val_fraction=0.2, overwrite=True)}",
         )
-    data = FitData(train, val, given.head, given.classes, limits, seed)
+    data = FitData(train, val, given.head, given.classes, limits, seed, Budget(seconds))
     if method == "auto":
         biased = given.head.bias is not None
         wider = replace(settings, pool=WIDER_POOL)
-        ours = [
-            train_trials(given, one, keep=keep, progress=progress)
-            for one in ([settings] if settings.pool == WIDER_POOL else [settings, wider])
-        ]
-        extra = [alphanet.offer(data, trials, calibrated=biased) for trials in ours]
-        return fit_auto(data, extra=extra, progress=progress)
+        pools = [settings] if settings.pool == WIDER_POOL else [settings, wider]
+        pools = pools if "alphanet" in methods else []
+        rivals = [name for name in methods if name != "alphanet"]
+        trials = float(len(settings.rhos) * len(settings.seeds))
+        parts = {f"AlphaNet, {one.pool}": trials for one in pools}
+        extra = []
+        with Whole(progress, "auto", {**parts, OTHERS: sum(costs(rivals).values())}) as whole:
+            for part, one in zip(parts, pools, strict=True):
+                with whole.part(part) as told:
+                    ours = train_trials(given, one, keep=keep, progress=told)
+                extra.append(alphanet.offer(data, ours, calibrated=biased))
+            with whole.part(OTHERS, moved_by=FITTING) as told:
+                return fit_auto(data, extra=extra, methods=rivals, finished=finished, progress=told)
     with progress(method, 1) as advance:
         outcome = choose(data, [linear_rival(method).offer(data)])
         advance(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from alphafix.metrics.accuracy import Accuracy, tier_accuracy
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits, Samples
 from alphafix.metrics.selection import Candidate, Choice, Promise, choose_within
 from alphafix.metrics.trade_off import Contest, Path, trade_off
+from alphafix.rivals.budget import Budget
+from alphafix.rivals.likelihood import SAMPLES, least_loss, terms
 from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Chosen, Correction
@@ -60,6 +62,7 @@ class FitData:
         classes: The class table.
         limits: What a method with a knob between few and base classes may cost.
         seed: Seed of everything random.
+        budget: Asked at each step of training whether there is time left.
         trainings: Where trained heads are kept, for other validation samples; None: nowhere.
     """
 
@@ -69,6 +72,7 @@ class FitData:
     classes: ClassTable
     limits: Limits = DEFAULT_LIMITS
     seed: int = 0
+    budget: Budget = field(default_factory=Budget, compare=False)
     trainings: Trainings | None = field(default=None, repr=False, compare=False)
 
     def once(self, key: tuple[object, ...], train: Callable[[], T]) -> T:
@@ -143,6 +147,17 @@ class FitData:
         """Accuracy by split of predictions on the validation samples."""
         return tier_accuracy(predicted == self.val_labels, self.val_labels, self.classes)
 
+    def loss(self, scorer: Callable[[FloatArray], FloatArray]) -> float:
+        """How unlikely logits make validation (see `alphafix.rivals.likelihood`)."""
+        stride = -(-len(self.val_labels) // SAMPLES)
+        x, labels = self.val_features[::stride], self.val_labels[::stride]
+        few = self.classes.few
+        order = np.concatenate([few, self.classes.base])
+        scores = scorer(x)[:, order].astype(np.float32)
+        # Scores of another kind, cosines say, can be far from the head's in size.
+        scores *= np.float32(self.head.logits(x).std() / max(float(scores.std()), 1e-12))
+        return least_loss(terms(scores, len(few), np.argsort(order)[labels]), np.isin(labels, few))
+
     def contest(self, logits: FloatArray | FloatArray64) -> Contest:
         """Few-split against base classes in logits of the validation samples, n x C."""
         single = logits.astype(np.float32, copy=False)
@@ -205,11 +220,14 @@ class Offered:
         method: Its name.
         paths: One a setting.
         build: Gives the fitted method for the number of a setting and an offset.
+        again: What the method must be told to offer the same settings on other data, where it has
+            chosen among them itself.
     """
 
     method: str
     paths: Sequence[Path]
     build: Callable[[int, float], Fitted]
+    again: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: FitData, found: Sequence[Fitted]) -> Offered:
@@ -225,10 +243,12 @@ class Outcome:
     Attributes:
         offers: The methods.
         choice: What was chosen of their paths, one after another.
+        rest: Choices within other methods, which could have been this one.
     """
 
     offers: Sequence[Offered]
     choice: Choice
+    rest: Sequence[Outcome] = ()
 
     def build(self, candidate: Candidate) -> Fitted:
         """The fitted method of a candidate."""
@@ -258,6 +278,8 @@ class Outcome:
             start += len(offer.paths)
             known = [one for one in mine if one is not None]
             found[offer.method] = max(known, key=lambda one: one.key, default=None)
+        for other in self.rest:
+            found |= other.by_method()
         return found
 
 
@@ -269,6 +291,35 @@ def choose(data: FitData, offers: Sequence[Offered]) -> Outcome:
     """
     paths = [path for offer in offers for path in offer.paths]
     return Outcome(offers, choose_within(paths, data.samples))
+
+
+def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
+    """Choose the setting of each method as `choose` does, and then a method.
+
+    Methods whose few-split gain is not to be told from the largest, being less than one standard
+    error of so many samples below it, are chosen among by the likelihood of validation: the
+    largest count is that of the luckiest of many. Where no method gains anything within the limits,
+    the base model is the choice. What the limits' confidence takes is found for the choice of the
+    largest gain among all methods, which chases luck more than this one does.
+    """
+    margin = data.samples.margin([path for offer in offers for path in offer.paths])
+    outcomes = [
+        Outcome([offer], choose_within(offer.paths, data.samples, margin=margin))
+        for offer in offers
+    ]
+    gains = np.array([_worth(one) for one in outcomes])
+    if len(offers) == 1 or not (gains > -np.inf).any():
+        return choose(data, offers)
+    few = max(int(np.isin(data.val_labels, data.classes.few).sum()), 1)
+    near = np.flatnonzero(gains >= gains.max() - 50 / np.sqrt(few))
+    fitted = [outcomes[place].fitted for place in near]
+    losses = [np.inf if one is None else data.loss(one.logits) for one in fitted]
+    best: Outcome = outcomes[int(near[int(np.argmin(losses))])]
+    return replace(best, rest=tuple(one for one in outcomes if one is not best))
+
+
+def _worth(outcome: Outcome) -> float:
+    return -np.inf if outcome.choice.found is None else outcome.choice.found.worth
 
 
 def linear(
@@ -299,14 +350,24 @@ def linear(
         biases=(biases / head.scale).astype(np.float32) if biased else None,
         method=method,
     )
-    logits = correction.apply(head).logits
+    return of_correction(data, correction, settings or {})
+
+
+def of_correction(data: FitData, correction: Correction, settings: dict[str, Any]) -> Fitted:
+    """A method of which the corrected rows are there already.
+
+    Args:
+        data: What it was fitted on.
+        correction: The rows.
+        settings: The hyper-parameters that were chosen.
+    """
+    logits = correction.apply(data.head).logits
     contest = data.contest_of(logits)
     val = tier_accuracy(contest.correct(), data.val_labels, data.classes)
-    chosen = Chosen({"method": method, **(settings or {})}, val, data.base)
+    chosen = Chosen({"method": correction.method, **settings}, val, data.base)
     curve = data.curve(contest, chosen.offset)
-    return Fitted(
-        method, logits, settings or {}, val, replace(correction, chosen=chosen, curve=curve)
-    )
+    found = replace(correction, chosen=chosen, curve=curve)
+    return Fitted(correction.method, logits, settings, val, found)
 
 
 def predictions(scorer: Callable[[FloatArray], FloatArray], features: FloatArray) -> IntArray:

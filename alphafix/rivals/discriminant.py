@@ -28,7 +28,7 @@ import numpy as np
 from alphafix.features.scatter import LEAST_SHRINKAGE, directions
 from alphafix.metrics.trade_off import Contest, Path
 from alphafix.rivals.data import FitData, Fitted, Offered, linear, unit
-from alphafix.rivals.likelihood import TEMPERATURES, least_loss, terms
+from alphafix.rivals.likelihood import SAMPLES, TEMPERATURES, least_loss, terms
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 
 # Multiples of the strength at which the directions' scores vary as much as the logits do.
@@ -38,9 +38,6 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 LDA_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 LIMIT_STRENGTHS = (0.1, 0.2, 0.3, 0.5, 1.0)
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-
-# Validation samples that say which setting is the likeliest.
-LIKELIHOOD_SAMPLES = 4096
 
 # Validation samples that say how much scores vary, and bytes of scores that are worked on at a
 # time, which should stay in the processor's cache.
@@ -63,7 +60,7 @@ class Setting:
     tau: float
 
 
-def lda(data: FitData, *, few_only: bool = False) -> Offered:
+def lda(data: FitData, *, few_only: bool = False, place: int | None = None) -> Offered:
     """The family with the shrinkage of Ledoit and Wolf, or gamma = 1; s, tau, t on validation.
 
     The likelihood of validation decides gamma, s and tau (see `alphafix.rivals.likelihood`), and
@@ -72,11 +69,15 @@ def lda(data: FitData, *, few_only: bool = False) -> Offered:
     Args:
         data: What to fit on.
         few_only: Change the rows of few-split classes only (base rows stay untouched; tau is 0).
+        place: The number of the setting, where it was chosen on other data.
     """
     own = max(data.within.shrinkage, LEAST_SHRINKAGE)
     strengths = {own: LDA_STRENGTHS} if own >= 1 else {own: LDA_STRENGTHS, 1.0: LIMIT_STRENGTHS}
     taus = (0.0,) if few_only else TAUS
-    return _offer(Family.of("lda", data, strengths, taus, few_only=few_only).likeliest())
+    family = Family.of("lda", data, strengths, taus, few_only=few_only)
+    place = family.likeliest() if place is None else place
+    only = replace(family, settings=(family.settings[place],))
+    return replace(_offer(only), again={"place": place})
 
 
 def mean_directions(data: FitData, *, few_only: bool = False) -> Offered:
@@ -157,10 +158,10 @@ class Family:
             settings={**vars(setting), "offset": offset},
         )
 
-    def likeliest(self) -> Family:
-        """The family with one setting left: that under which validation is the most likely."""
+    def likeliest(self) -> int:
+        """The number of the setting under which validation is the most likely."""
         data = self.data
-        stride = -(-len(data.val_labels) // LIKELIHOOD_SAMPLES)
+        stride = -(-len(data.val_labels) // SAMPLES)
         x, labels = data.val_features[::stride], data.val_labels[::stride]
         few = data.classes.few
         own = np.argsort(self._order)[labels]
@@ -168,8 +169,7 @@ class Family:
         for part, i, z in self._logits(x):
             found[i, :, :, part] = terms(z, len(few), own[part])
         is_few = np.isin(labels, few)
-        best = int(np.argmin([least_loss(one, is_few) for one in found]))
-        return replace(self, settings=(self.settings[best],))
+        return int(np.argmin([least_loss(one, is_few) for one in found]))
 
     def contests(self) -> list[Contest]:
         """Few-split against base classes on validation, for every setting at t = 0."""

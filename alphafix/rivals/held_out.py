@@ -27,7 +27,7 @@ from alphafix.errors import InputError, option
 from alphafix.metrics.limits import Limits
 from alphafix.progress import Progress, silent
 from alphafix.rivals import LINEAR_METHODS, RIVALS, alphanet
-from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.rivals.data import FitData, Fitted, Offered, choose_method
 from alphafix.rivals.retrained import train_new
 from alphafix.rivals.training import HeadArrays, best_head, best_rate
 from alphafix.values.arrays import FloatArray64
@@ -198,7 +198,7 @@ def choose_on_refitted(
         for name in names:
             offers.append(RIVALS[name].offer(data))
             advance(1)
-    outcome = choose(data, offers)
+    outcome = choose_method(data, offers)
     choice = outcome.choice
     candidate = choice.found or (choice.safest if settings.allow_worse else None)
     promise = None if choice.promise is None else choice.promise.to_dict()
@@ -206,23 +206,23 @@ def choose_on_refitted(
         chosen = held.note(Chosen({"method": method}, data.base, data.base, promise=promise))
         why = f"nothing gains anything on held-out samples with {limits.describe()}"
         return Correction.none(given.head, given.classes.few, chosen, method, why=why)
-    which, place = _which(offers, candidate.place)
+    one, place = _which(outcome.offers, candidate.place)
     measured, real = outcome.build(candidate), held.real()
-    if trials is not None and which == 0:
+    if trials is not None and one is offers[0]:
         made = alphanet.offer(real, held.trials(trials, keep, progress), calibrated=biased)
     else:
-        made = RIVALS[offers[which].method].offer(real)
-    if len(made.paths) != len(offers[which].paths):
+        made = RIVALS[one.method].offer(real, **one.again)
+    if len(made.paths) != len(one.paths):
         raise InputError(f"the settings of {made.method} are others for the given head")
     fitted = made.build(place, candidate.offset)
     return _carried(held, fitted, measured, promise)
 
 
-def _which(offers: Sequence[Offered], place: int) -> tuple[int, int]:
+def _which(offers: Sequence[Offered], place: int) -> tuple[Offered, int]:
     """The offer of a candidate, and its place there."""
-    for which, offer in enumerate(offers):
+    for offer in offers:
         if place < len(offer.paths):
-            return which, place
+            return offer, place
         place -= len(offer.paths)
     raise IndexError(place)
 

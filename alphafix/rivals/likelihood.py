@@ -17,6 +17,9 @@ from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Factors on all scores that are tried."""
 
+SAMPLES = 4096
+"""Samples that are enough."""
+
 # The offset that suits best lies between these; 40 halvings find it to 1e-10.
 FARTHEST = 60.0
 HALVINGS = 40
@@ -76,4 +79,5 @@ def _best_offsets(ahead: FloatArray64, share: FloatArray64, is_few: BoolArray) -
         expected = (0.5 + 0.5 * np.tanh((ahead + middle[:, None]) / 2)) @ share
         low = np.where(expected < wanted, middle, low)
         high = np.where(expected < wanted, high, middle)
-    return (low + high) / 2
+    found: FloatArray64 = (low + high) / 2
+    return found

@@ -123,6 +123,12 @@ class _BinaryOfSoftmax(torch.autograd.Function):
         return upstream[0] * gradient, None, None
 
 
+def inverse_weights(counts: Tensor) -> Tensor:
+    """1 / n_c, scaled to the mean 1: what makes a loss sensitive to the cost of rare classes."""
+    weights = 1 / counts.double()
+    return (weights / weights.mean()).float()
+
+
 def class_balanced_weights(counts: Tensor, beta: float = BETA) -> Tensor:
     """(1 - beta) / (1 - beta^n_c), scaled to the mean 1 (Cui et al. 2019, Eq. 2)."""
     weights = (1 - beta) / (1 - beta ** counts.double())

@@ -18,6 +18,7 @@ from alphafix.rivals.losses import (
     class_balanced_loss,
     class_balanced_weights,
     focal_loss,
+    inverse_weights,
     lader,
     ldam_loss,
     margins,
@@ -131,6 +132,12 @@ RETRAINED: Mapping[str, Retraining] = {
     ),
     # The prior is left out when the head is used (Ren et al. 2020, section 3).
     "balanced-softmax": Retraining(lambda counts: partial(balanced_softmax, counts=counts)),
+    # Wang, Ramanan and Hebert 2017, section 4: each class weighed by its inverse frequency.
+    "cost-sensitive": Retraining(
+        # Its mean is weighted by those of the batch.
+        lambda counts: partial(functional.cross_entropy, weight=inverse_weights(counts)),
+        of_batch=True,
+    ),
     "focal": Retraining(lambda counts: focal_loss),
     "ldam": Retraining(lambda counts: partial(ldam_loss, delta=margins(counts)), cosine_head),
     "lade": Retraining(_lade, of_batch=True),

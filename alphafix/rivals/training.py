@@ -74,6 +74,9 @@ def sgd(
         rate: Learning rate at the start; several for heads side by side, which then share the
             first axis of each parameter evenly, one head after the other (see `side_by_side`).
         after_epoch: Called after each epoch (to project parameters, say).
+
+    Raises:
+        OutOfTime: If the budget of ``data`` is used up.
     """
     rng = np.random.default_rng(data.seed)
     features, labels = torch.from_numpy(data.features), torch.from_numpy(data.labels)
@@ -83,6 +86,7 @@ def sgd(
     turns, turn = training.epochs * (1 if training.by_epoch else steps), 0
     for _ in range(training.epochs):
         for index in islice(batches(data.labels, training, rng), steps):
+            data.budget.tick()
             fraction = (1 + math.cos(math.pi * turn / turns)) / 2
             gradients = torch.autograd.grad(loss(features[index], labels[index]), parameters)
             with torch.no_grad():

@@ -71,6 +71,9 @@ MADE = "made"
 UNFINISHED = "unfinished-trials"
 """Folder where finished batches of an unfinished sweep wait."""
 
+FITTED = "fitted-methods"
+"""Folder where the methods of an unfinished comparison or choice wait."""
+
 FORMS = "other-forms"
 """Folder of the trials of other forms of AlphaNet, which `run --expected` measures."""
 
@@ -181,7 +184,7 @@ class Run:
             InputError: If something in them is a link that leads out of the run directory.
         """
         own = self.folder.resolve()
-        for name in (FEATURES, MADE, UNFINISHED, FORMS, PAGE, LOGS):
+        for name in (FEATURES, MADE, UNFINISHED, FITTED, FORMS, PAGE, LOGS):
             for path in _links(self.path(name)):
                 if not path.resolve().is_relative_to(own):
                     raise InputError(
@@ -198,7 +201,9 @@ class Run:
         if not place.is_relative_to(own):
             return False
         parts = place.relative_to(own).parts
-        return parts[:1] in {(name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED, FORMS)}
+        return parts[:1] in {
+            (name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED, FITTED, FORMS)
+        }
 
     def has(self, name: str) -> bool:
         """Whether a result is there."""

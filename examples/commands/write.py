@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -83,7 +84,10 @@ def _opening(title: str, text: str, epilog: str) -> Iterator[str]:
     yield from (title, "")
     for paragraph in text.split("\n\n"):
         yield from (" ".join(paragraph.split()), "")
-    yield from ("```text", epilog.removeprefix("Example: "), "```", "")
+    example = textwrap.wrap(
+        epilog.removeprefix("Example: "), 93, break_long_words=False, break_on_hyphens=False
+    )
+    yield from ("```text", " \\\n  ".join(example), "```", "")
 
 
 def _row(parameter: inspect.Parameter) -> str:

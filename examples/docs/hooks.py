@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -27,6 +28,10 @@ TAKEN = (
     "examples/*/pictures/*.png",
 )
 
+# Where the site's own pages are, as pages elsewhere link them, and the way back.
+PAGES = "examples/docs/pages/"
+UP = "../../"
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the reference to the navigation, a page a room."""
@@ -46,6 +51,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = "\n\n".join([f"# {room}", *(f"::: {name}" for name in names)])
         files.append(File.generated(config, page_of(room), content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links between the site's own pages, which are at its top, and pages of the repository."""
+    if page.file.src_uri == "README.md":
+        return markdown.replace(PAGES, "")
+    own = "/" not in page.file.src_uri and Path(config.docs_dir, page.file.src_uri).is_file()
+    return markdown.replace(f"]({UP}", "](examples/") if own else markdown
 
 
 def documented() -> list[str]:

@@ -46,7 +46,7 @@ from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.trade_off import Contest, Path, trade_off
 from alphafix.rivals import RIVALS
-from alphafix.rivals.data import FitData, Fitted, Offered, choose, linear
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method, linear
 from alphafix.values.arrays import FloatArray64
 from alphafix.values.classes import ClassTable
 from alphafix.values.curve import Curve
@@ -189,7 +189,7 @@ def measure(
         for limit in LIMITS:
             limited = replace(data, limits=Limits(limit, confidence=0.5))
             chosen = {name: choose(limited, [offer]) for name, offer in offers.items()}
-            chosen["auto"] = choose(limited, known)
+            chosen["auto"] = choose_method(limited, known)
             for name, outcome in chosen.items():
                 head = corrected(problem.head, outcome.fitted)
                 one = measured(head, problem.head, test, problem.classes, limit)

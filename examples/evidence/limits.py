@@ -33,7 +33,7 @@ from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
 from alphafix.rivals import RIVALS, alphanet
-from alphafix.rivals.data import FitData, Offered, choose, predictions
+from alphafix.rivals.data import FitData, Offered, choose_method, predictions
 from alphafix.values.arrays import IntArray
 
 LIMITS = (0.0, 0.5, 1.0, 2.0)
@@ -100,7 +100,7 @@ def measured(
         for confidence in CONFIDENCES:
             for limit in LIMITS:
                 limits = Limits(limit, confidence=confidence)
-                outcome = choose(replace(data, limits=limits), offers)
+                outcome = choose_method(replace(data, limits=limits), offers)
                 after = right
                 if (chosen := outcome.fitted) is not None:
                     after = predictions(chosen.logits, test.array()) == test.labels

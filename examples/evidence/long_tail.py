@@ -41,7 +41,7 @@ from alphafix.metrics.limits import Limits
 from alphafix.progress import silent
 from alphafix.rivals import RIVALS
 from alphafix.rivals import alphanet as alphanet_rows
-from alphafix.rivals.data import FitData, Offered, Trainings, choose, predictions
+from alphafix.rivals.data import FitData, Offered, Trainings, choose_method, predictions
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -242,7 +242,7 @@ class _Draw:
 
     def choose(self, name: str, offers: list[Offered]) -> None:
         """What validation chooses; if nothing, what is nearest to keeping the limit there."""
-        outcome = choose(self.data, offers)
+        outcome = choose_method(self.data, offers)
         self.add(name, (outcome.fitted or outcome.safest).logits)
 
 

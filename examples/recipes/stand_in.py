@@ -126,7 +126,7 @@ def trained(model: ResNet, listing: Path, root: Path) -> ResNet:
 
 
 def save_balanced(path: Path, model: ResNet, *, scales: bool) -> None:
-    """A checkpoint of classifier-balancing: cRT, or LWS with its learned scales."""
+    """A checkpoint of classifier-balancing: cross-entropy, cRT, or LWS with its learned scales."""
     state = model.state_dict()
     classifier = {name: tensor for name, tensor in state.items() if name.startswith("fc.")}
     body = {name: tensor for name, tensor in state.items() if name not in classifier}
@@ -155,9 +155,11 @@ def imagenet(data: Path, rng: Any) -> None:
     write_lists(lists, "ImageNet_LT", root, place, ("train", "val", "test"), rng)
     write_open(lists / "ImageNet_LT_open", rng)
     model = trained(resnext50_32x4d(), lists / "ImageNet_LT_train.txt", root)
-    for kind in ("crt", "lws"):
-        file = data / f"classifier-balancing/ImageNet_LT/resnext50_{kind}_uni2bal.pth"
-        save_balanced(file, model, scales=kind == "lws")
+    for kind in ("crt_uni2bal", "lws_uni2bal", "uniform_e90"):
+        file = data / f"classifier-balancing/ImageNet_LT/resnext50_{kind}.pth"
+        save_balanced(file, model, scales=kind.startswith("lws"))
+    for label in range(2):
+        write_open(data / f"ImageNet_open/unknown-{label}", rng)
 
 
 def places(data: Path, rng: Any) -> None:
@@ -167,9 +169,9 @@ def places(data: Path, rng: Any) -> None:
     write_lists(lists, "Places_LT", root, place, ("train", "val", "test"), rng)
     write_open(lists / "Places_LT_open", rng)
     model = trained(resnet152(), lists / "Places_LT_train.txt", root)
-    for kind in ("crt", "lws"):
-        file = data / f"classifier-balancing/Places_LT/resnet152_{kind}_uni2bal.pth"
-        save_balanced(file, model, scales=kind == "lws")
+    for kind in ("crt_uni2bal", "lws_uni2bal", "uniform_e30"):
+        file = data / f"classifier-balancing/Places_LT/resnet152_{kind}.pth"
+        save_balanced(file, model, scales=kind.startswith("lws"))
 
 
 def inaturalist(data: Path, rng: Any) -> None:
@@ -180,6 +182,18 @@ def inaturalist(data: Path, rng: Any) -> None:
     model = trained(resnet152(), folder / "iNaturalist18_train.txt", folder)
     file = data / "classifier-balancing/iNaturalist18/resnet152_crt_uni2bal.pth"
     save_balanced(file, model, scales=False)
+
+
+def cifar(data: Path, rng: Any) -> None:
+    """CIFAR-100 in folders, and unknown images of TinyImageNet."""
+    for split, count in (("train", 8), ("val", 3), ("test", 3)):
+        for label in range(CLASSES):
+            folder = data / f"CIFAR100/{split}/{label:02d}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                draw(label, rng).save(folder / f"{number}.png")
+    for part in ("val", "test"):
+        write_open(data / "TinyImageNet_resize" / part, rng)
 
 
 def sun(data: Path, rng: Any) -> None:
@@ -245,7 +259,7 @@ def pretrained(data: Path, rng: Any) -> None:
 
 DATA: dict[str, Callable[[Path, Any], None]] = {
     part.__name__: part
-    for part in (imagenet, places, inaturalist, sun, ms1m, ride, ltr, pretrained)
+    for part in (imagenet, places, inaturalist, cifar, sun, ms1m, ride, ltr, pretrained)
 }
 
 

@@ -108,6 +108,7 @@ def test_train__another_method_and_several_settings() -> None:
     }
 
 
+@pytest.mark.slow
 def test_compare__on_values_and_on_a_run_directory(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "methods": ["few-bias", "tau-norm"],

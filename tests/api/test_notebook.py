@@ -152,6 +152,7 @@ def test_head_and_features__show_their_shapes() -> None:
     assert shown(store).rows[0] == ["samples", f"{len(DATA['train'][1]):,}"]
 
 
+@pytest.mark.slow
 def test_comparison__shows_every_method_and_the_verdict(comparison: Comparison) -> None:
     cells = shown(comparison)
     assert [row[0] for row in cells.rows[1:]] == [row.method.name for row in comparison.rows]
@@ -159,6 +160,7 @@ def test_comparison__shows_every_method_and_the_verdict(comparison: Comparison) 
     assert comparison.verdict[0] in cells.text
 
 
+@pytest.mark.slow
 def test_figures__are_matplotlib_figures(
     near: alphafix.Neighbours,
     found: Correction,

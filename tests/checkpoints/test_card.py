@@ -76,7 +76,7 @@ def passes(card: ModelCard) -> list[EvalResult]:
 
 
 def test_card__passes_the_hubs_library_with_test_results(work: Path) -> None:
-    assert call(work, "evaluate").exit_code == 0
+    assert call(work, "evaluate", "--bootstraps", "100").exit_code == 0
     card = card_of(work)
     results = passes(card)
     data: Any = card.data
@@ -111,10 +111,11 @@ def test_card__without_any_features_has_no_results(work: Path) -> None:
     assert "Not measured." in card.text
 
 
+@pytest.mark.slow
 def test_card__gets_the_test_results_when_they_are_there(work: Path) -> None:
     card_of(work)
     patched = (work / "model.alphafix.safetensors").read_bytes()
-    assert call(work, "evaluate").exit_code == 0
+    assert call(work, "evaluate", "--bootstraps", "100").exit_code == 0
     card = card_of(work)
     assert {result.dataset_split for result in passes(card)} == {"test"}
     assert (work / "model.alphafix.safetensors").read_bytes() == patched
@@ -128,15 +129,16 @@ def test_card__gets_the_test_results_when_they_are_there(work: Path) -> None:
     assert (work / "CARD.md").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_card__an_evaluation_of_another_correction_is_not_its(work: Path) -> None:
-    assert call(work, "evaluate").exit_code == 0
+    assert call(work, "evaluate", "--bootstraps", "100").exit_code == 0
     there = Correction.load(work / "run" / CORRECTION)
     replace(there, rows=there.rows * 1.1).save(work / "run" / CORRECTION, overwrite=True)
     assert {result.dataset_split for result in passes(card_of(work))} == {"validation"}
 
 
 def test_card__names_the_classes_that_pay_from_the_worst_on(work: Path) -> None:
-    assert call(work, "evaluate").exit_code == 0
+    assert call(work, "evaluate", "--bootstraps", "100").exit_code == 0
     text = card_of(work).text
     table = text.split("## Classes that pay")[1].split("## Limit")[0]
     found = Evaluation.load(work / "run" / REPORT).by_class
@@ -184,7 +186,7 @@ def test_metadata__follows_the_backbone(
 
 def test_card__text_of_others_is_text(work: Path) -> None:
     """Names that would end the metadata, a table, a block or the page around it."""
-    assert call(work, "evaluate").exit_code == 0
+    assert call(work, "evaluate", "--bootstraps", "100").exit_code == 0
     evaluation = Evaluation.load(work / "run" / REPORT)
     names = tuple(f"--- | ``` <script>{i}</script>\n---\x1b" for i in range(12))
     evaluation = replace(evaluation, classes=replace(evaluation.classes, names=names))

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Make
-from tests.docs.world import make_world
+from tests.docs.world import make_demo, make_world
+
+# Who runs commands on what the demo leaves, and the folder's name.
+WITH_DEMO = ("README", "help")
+DEMO = "alphafix-demo"
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +25,8 @@ def world(
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
         shutil.copytree(made_once("world", make_world), folder, dirs_exist_ok=True)
+        if name in WITH_DEMO:
+            (folder / DEMO).symlink_to(made_once("demo", make_demo) / DEMO)
         return folder
 
     return make

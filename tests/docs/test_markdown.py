@@ -74,6 +74,17 @@ def shown(statement: str) -> bool:
     return statement.startswith(starts)
 
 
+# Characters of a line of code that GitHub and the site show without cutting it.
+WIDEST = 95
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_blocks__fit(path: Path) -> None:
+    for block in blocks_of(path):
+        long = [line for line in block.text.splitlines() if len(line) > WIDEST]
+        assert not long, block.place
+
+
 def test_every_file_with_blocks_is_found() -> None:
     assert {Path("README.md"), Path("CONTRIBUTING.md")} <= set(FILES)
 

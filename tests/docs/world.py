@@ -82,6 +82,11 @@ def make_world(folder: Path) -> None:
     )
 
 
+def make_demo(folder: Path) -> None:
+    """What README.md's first command leaves."""
+    run_alphafix(["demo"], folder)
+
+
 def make_images(folder: Path) -> None:
     """Class folders of train, val and test."""
     rng = np.random.default_rng(0)

@@ -315,6 +315,8 @@ CASES = {
     "torchscript of weights": scripted_case,
 }
 
+SLOW = ("onnx", "transformers")
+
 
 def predicted(run: Path, model: Path, **options: Any) -> IntArray:
     """What `evaluate --model` says, in the order of the images' paths."""
@@ -325,7 +327,10 @@ def predicted(run: Path, model: Path, **options: Any) -> IntArray:
     return found.both.after.predicted[order]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+)
 def test_evaluate__takes_what_patch_has_written(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

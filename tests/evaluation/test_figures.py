@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 
 from alphafix.features.store import FeatureStore
-from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
+from alphafix.metrics.accuracy import COLUMNS, class_mean_accuracy, tier_accuracy
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.bootstrap import Resampling, bootstrap, interval, stratified_draws
 from alphafix.metrics.figures import MEASURES, TIER_ROWS, Labelled, TierFigures
@@ -178,6 +178,16 @@ def test_bootstrap__interval_of_a_share_is_the_binomial_one() -> None:
     deviation = math.sqrt(0.25 * 0.75 / 400)
     assert float(low[0]) == pytest.approx(0.25 - 1.96 * deviation, abs=0.006)
     assert float(high[0]) == pytest.approx(0.25 + 1.96 * deviation, abs=0.006)
+
+
+def test_class_mean_accuracy__counts_every_class_the_same() -> None:
+    """Three samples of one class, one of the other: 3/4 of the samples, 1/2 of the classes."""
+    classes = ClassTable(("a", "b"), np.array([200, 200]))
+    right, labels = np.array([True, True, True, False]), np.array([0, 0, 0, 1])
+    assert tier_accuracy(right, labels, classes)["many"] == 75
+    found = class_mean_accuracy(right, labels, classes)
+    assert found["many"] == found["overall"] == 50
+    assert found["few"] is None
 
 
 def test_tier_accuracy__is_the_top1_of_the_table() -> None:

@@ -27,7 +27,7 @@ pytest.importorskip("resvg_py")
 EVIDENCE = Path(__file__).resolve().parents[2] / "examples" / "evidence"
 MODULES = (
     *("cells", "claims", "emoji", "fine_tune", "glosses", "icons", "lite0", "long_tail"),
-    *("open_set", "packages", "pictures", "problems", "stored"),
+    *("open_set", "packages", "pictures", "problems", "stored", "write"),
 )
 
 
@@ -360,3 +360,14 @@ def test_draws__keep_a_motif_together(evidence: dict[str, ModuleType]) -> None:
         assert len(held) + len(left) == 300
         assert 0.35 < len(val) / 600 < 0.45
         assert np.array_equal(np.unique(val.labels), np.arange(10))
+
+
+def test_write__tables_of_the_page_are_those_of_the_results(
+    evidence: dict[str, ModuleType],
+) -> None:
+    write = evidence["write"]
+    page = write.PAGE.read_text()
+    assert write.written(page) == page
+    assert page.count("<!-- end -->") == len(write.TABLES)
+    with pytest.raises(SystemExit, match="expected one"):
+        write.written(page.replace("<!-- pools -->", ""))

@@ -143,7 +143,7 @@ class MortalNet(SmallNet):
         """Logits, or death."""
         self.calls = getattr(self, "calls", 0) + 1
         first_try = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
-        if first_try and os.environ.get("RANK") == "1" and self.calls == 3:
+        if first_try and os.environ.get("RANK") == "1" and self.calls == 6:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(images)
 
@@ -156,6 +156,33 @@ def slow_net() -> SmallNet:
 def mortal_net() -> SmallNet:
     """A model that dies once."""
     return _with_transform(MortalNet())
+
+
+class DropNet(SmallNet):
+    """Forgets to say when it is not trained."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head, with holes."""
+        return nn.functional.dropout(super().features(images), 0.5)
+
+
+class BatchNet(SmallNet):
+    """Takes the means of the batch, whatever mode it is in."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head."""
+        found = super().features(images)
+        return nn.functional.batch_norm(found, None, None, training=True)
+
+
+def drop_net() -> SmallNet:
+    """A model with dropout."""
+    return _with_transform(DropNet())
+
+
+def batch_net() -> SmallNet:
+    """A model with statistics of the batch."""
+    return _with_transform(BatchNet())
 
 
 class FlatNet(SmallNet):

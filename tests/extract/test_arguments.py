@@ -426,6 +426,7 @@ def test_timm__said_or_plain_it_is_taken_as_it_is(
     assert extract(options.model_copy(update=wrong)).base["train"].accuracy < 0.9
 
 
+@pytest.mark.slow
 def test_torchvision__each_choice_is_shown_with_its_figure(tmp_path: Path, photos: Photos) -> None:
     from torchvision import models as zoo
 

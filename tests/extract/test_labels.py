@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ from alphafix.commands.app import app
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.errors import TargetExistsError
 from alphafix.features.store import FeatureStore
+from alphafix.metrics.doubts import Hits
 from alphafix.metrics.predictions import predict
+from alphafix.metrics.samples import sample_doubts
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from tests.extract.colours import picture, write_pictures
@@ -193,6 +196,40 @@ def test_extract__validation_from_training(tmp_path: Path) -> None:
     again = run(tmp_path, tmp_path / "data", "--val-fraction", "0.2")
     assert "up to date" in again["stderr"]
     assert ClassTable.load(tmp_path / "run/classes.json").counts.tolist() == [4] * 6
+
+
+def test_extract__validation_that_the_model_was_trained_on_is_told(tmp_path: Path) -> None:
+    """A model that knows all of them, as far as can be seen."""
+    write_pictures(tmp_path / "data/train", SIX, 30)
+    found = run(tmp_path, tmp_path / "data", "--val-fraction", "0.2", "--few-below", "5")
+    (doubt,) = found["doubts"]
+    assert doubt.startswith("val is made of training images")
+    assert re.search(
+        r"right on \d+\.\d% of it \(\d+\.\d% of train\): the model was probably", doubt
+    )
+    assert "--holdout 0.2 and --holdout-head crt" in doubt
+
+
+def test_sample_doubts__a_model_that_is_worse_on_them_has_not_seen_them() -> None:
+    def hits(right: int, samples: int) -> Hits:
+        return Hits(np.array([right, right]), np.array([samples, samples]))
+
+    made = {"train": {}, "val": {"val_fraction": 0.1}}
+    seen = {"train": hits(490, 500), "val": hits(49, 50)}
+    unseen = {"train": hits(490, 500), "val": hits(40, 50)}
+    assert len(sample_doubts(made, seen)) == 1
+    assert sample_doubts(made, unseen) == []
+    assert sample_doubts({"train": {}, "val": {}}, seen) == []
+
+
+def test_extract__figures_that_are_not_what_they_seem_are_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data/train", SIX, 5)
+    write_pictures(tmp_path / "data/val", SIX, 3)
+    (tmp_path / "data/test").symlink_to("val")
+    found = run(tmp_path / "a", tmp_path / "data", "--few-below", "5")
+    assert ["val and test hold the same samples" in doubt for doubt in found["doubts"]] == [True]
+    found = run(tmp_path / "b", tmp_path / "data", "--few-below", "5", "--limit", "12")
+    assert "few, medium and many are counted of 12 training images alone" in found["doubts"][-1]
 
 
 def test_extract__images_of_no_known_class_are_counted_as_that(tmp_path: Path) -> None:

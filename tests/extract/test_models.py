@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def test_proof__cosine_head_and_factor_are_recognised(
         ("softmax_net", None, "0 of 2 linear layers give its logits"),
         ("two_heads", None, "0 of 3 linear layers give its logits"),
         ("two_heads", "fc", "does not give the model's own logits"),
+        ("drop_net", None, "other logits for the same images"),
+        ("drop_net", "fc", "other logits for the same images"),
+        ("batch_net", "fc", "other logits for the same images"),
         ("small_net", "stem", "no linear layer of the model"),
         ("small_net", "nothing", "no module of that name"),
     ],
@@ -85,6 +89,31 @@ def test_proof__other_logits_are_refused_and_nothing_is_written(
     with pytest.raises(InputError, match=message):
         extract(given)
     assert not given.run.exists()
+
+
+@pytest.mark.parametrize("net", [models.DropNet, models.BatchNet])
+def test_proof__a_graph_that_was_traced_in_training_is_refused(
+    net: type[SmallNet], data_spec: DataSpec, tmp_path: Path
+) -> None:
+    path, trace = tmp_path / "model.ts", torch.jit.trace
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced: Any = trace(  # type: ignore[no-untyped-call]
+            net().train(), torch.zeros(4, 3, models.SIZE, models.SIZE), check_trace=False
+        )
+    traced.save(path)
+    options = ExtractOptions(
+        run=tmp_path / "run",
+        backbone=f"torchscript:{path}",
+        data=data_spec("folders"),
+        workers=0,
+        image_size=models.SIZE,
+        mean="0.5,0.5,0.5",
+        std="0.5,0.5,0.5",
+    )
+    with pytest.raises(InputError, match=r"same images(.|\n)*export the model after model.eval"):
+        extract(options)
+    assert not options.run.exists()
 
 
 def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
@@ -123,6 +152,10 @@ def test_loading__names_what_is_missing_unexpected_and_of_another_shape(
         ({"weights": Path("nowhere.safetensors")}, "is not there"),
         ({"image_size": 32}, "cannot be changed by flags"),
         ({"mean": "a,b,c"}, "mean= is not understood"),
+        ({"mean": "123.7,116.3,103.5"}, r"mean= is not of values(.|\n)*by 255"),
+        ({"mean": "0.5,nan,0.5"}, "mean= is not of values from 0 to 1"),
+        ({"std": "58.4,57.1,57.4"}, "std= is not of values from 0 to 1"),
+        ({"std": "0,1,1"}, "none of them 0"),
         ({"prefix_map": ("a",)}, "prefix_map= is not understood"),
     ],
 )

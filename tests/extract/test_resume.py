@@ -275,6 +275,7 @@ def test_source__part_fingerprint_follows_its_samples(form: str, tmp_path: Path)
         assert [a == b for a, b in zip(first, other, strict=True)].count(False) == 1
 
 
+@pytest.mark.slow
 def test_extract__failing_process_leaves_no_manifest_and_a_repeat_finishes(
     make: Make, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", HEADS)
 def test_head__is_found_and_patched(
     function: str, tmp_path: Path, photos: Photos, data_spec: Callable[[str], str]

@@ -32,13 +32,13 @@ class Files(ImageSource):
     """Encoded images."""
 
     def __init__(self, files: list[bytes]) -> None:
-        self.files = files
+        self.encoded = files
 
     def size(self, group: int) -> int:
-        return len(self.files)
+        return len(self.encoded)
 
     def sample(self, group: int, index: int) -> Sample:
-        return Sample(str(index), index, self.files[index])
+        return Sample(str(index), index, self.encoded[index])
 
     def fingerprint(self) -> Fingerprint:
         return Fingerprint("")

@@ -149,6 +149,20 @@ def test_column__says_the_split(tmp_path: Path) -> None:
 # Validation from training
 
 
+def test_lists__an_image_of_two_splits_is_told(tmp_path: Path, told: Callable[[], str]) -> None:
+    (tmp_path / "train.txt").write_text("a.jpg 0\nb.jpg 1\nc.jpg 0\n")
+    (tmp_path / "val.txt").write_text("d.jpg 0\nx/../c.jpg 0\n./b.jpg 1\n")
+    opened(tmp_path)
+    assert f"2 images of val are in train too, the first {tmp_path}/c.jpg" in told()
+
+
+def test_lists__of_other_images_say_nothing(tmp_path: Path, told: Callable[[], str]) -> None:
+    (tmp_path / "train.txt").write_text("a.jpg 0\nb.jpg 1\n")
+    (tmp_path / "val.txt").write_text("c.jpg 0\n")
+    opened(tmp_path)
+    assert "too, the first" not in told()
+
+
 def test_val_fraction__is_drawn_by_class_with_a_seed(tmp_path: Path) -> None:
     for name, count in (("ant", 10), ("bee", 5), ("cat", 1)):
         write_pictures(tmp_path / "train" / name, [""], count)
@@ -196,7 +210,7 @@ def test_folders__endings_and_what_is_left_out(tmp_path: Path) -> None:
         "1 files without ending left out, the first ant/x6",
     )
     notes = "\n".join(found.sources["train"].notes)
-    assert "1 files .gif are read, which torchvision's ImageFolder leaves out" in notes
+    assert "files .gif (1) are read, which torchvision's ImageFolder leaves out" in notes
     chosen = opened(tmp_path, details=Details.of({"endings": "png, .JPG"}))
     assert chosen.sources["train"].known_size == 5
     with pytest.raises(InputError, match=r"ant holds no images\n.*only files .png"):

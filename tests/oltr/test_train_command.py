@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
@@ -96,8 +97,6 @@ def test_method__trains_evaluates_and_is_read_as_a_backbone(
 
 def _accuracy(classifier: Any, work: Path) -> float:
     """Top-1 of a backbone on the test images, decoded here."""
-    from PIL import Image
-
     right = []
     for label, kind in enumerate(NAMES):
         for path in sorted((work / "data/test" / kind).glob("*.png")):
@@ -164,6 +163,7 @@ def test_no_reachability__the_exported_model_scales_nothing(train: Command, tmp_
         assert same is not scaled
 
 
+@pytest.mark.slow
 def test_ride_routing__evaluates_as_many_experts_as_an_image_needs(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
@@ -247,6 +247,7 @@ def test_official_head__has_rows_of_length_16(train: Command, tmp_path: Path) ->
     np.testing.assert_allclose(np.linalg.norm(weight, axis=1), 16, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_head_only__is_the_rival_on_the_first_stage_s_features(
     train: Command, tmp_path: Path, work: Path
 ) -> None:
@@ -275,6 +276,7 @@ def _classes(folder: Path) -> Any:
     return ClassTable.from_dict(read_json(folder / "config.json")["classes"])
 
 
+@pytest.mark.slow
 def test_first_stage__of_another_run_gives_the_same_second_stage(
     train: Command, tmp_path: Path
 ) -> None:
@@ -416,6 +418,54 @@ def test_json__is_all_of_stdout(train: Command, tmp_path: Path) -> None:
     recognition = [row["method"] for row in found["evaluation"]["recognition"]]
     assert recognition == ["oltr", "oltr + OpenMax"]
     assert found["evaluation"]["open_on"] == "test"
+
+
+def save_unknown(path: Path, seed: int) -> None:
+    """A drawing of a kind that is none of the classes."""
+    Image.fromarray(draw(len(NAMES), np.random.default_rng(seed))).save(path)
+
+
+def test_odin__temperature_and_step_are_chosen_on_other_unknown_images(
+    train: Command, work: Path, tmp_path: Path
+) -> None:
+    """OLTR's Table 2, the rows with a dagger."""
+    grid = ("--odin", "--odin-temperature", "1,1000", "--odin-step", "0,0.004")
+    others = tmp_path / "others"
+    for number in range(6):
+        place = others / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        save_unknown(place, 90 + number)
+    words = ("--epochs", "1", "--json", *grid, "--open-val", str(others))
+    found = json.loads(fine(train(*words)).stdout)["evaluation"]
+    assert found["odin"]["temperature"] in (1, 1000)
+    assert found["odin"]["step"] in (0, 0.004)
+    assert [row["method"] for row in found["detection"]] == ["max-softmax", "ODIN"]
+    # One pair, that pair alone: the same figures as where it was chosen.
+    chosen = [f"{found['odin'][name]:g}" for name in ("temperature", "step")]
+    alone = ("--odin", "--odin-temperature", chosen[0], "--odin-step", chosen[1])
+    again = json.loads(fine(train("--epochs", "1", "--json", *alone)).stdout)["evaluation"]
+    assert again["detection"] == found["detection"]
+
+
+def test_odin__several_values_take_images_to_choose_on(train: Command) -> None:
+    result = train("--odin", "--odin-step", "0,0.1")
+    assert result.exit_code == 2
+    assert "--open-val" in result.stderr
+
+
+def test_open_classes__are_the_first_folders(train: Command, work: Path, tmp_path: Path) -> None:
+    """OLTR's Figure 8 (c): all classes give what the whole open set gives."""
+    for name, count in (("x-a", 3), ("x-b", 4)):
+        (tmp_path / "unknown" / name).mkdir(parents=True)
+        for number in range(count):
+            save_unknown(tmp_path / "unknown" / name / f"{number}.png", number + 10 * count)
+    words = ("--epochs", "1", "--json", "--open", str(tmp_path / "unknown"))
+    found = json.loads(fine(train(*words, "--open-classes", "1,2")).stdout)["evaluation"]
+    one, both = found["open_classes"]
+    assert (one["classes"], both["classes"]) == (1, 2)
+    assert both["f_measure"] == found["recognition"][0]["f_measure"]
+    assert one["closed"] == both["closed"]
+    failed(train(*words, "--open-classes", "3"), "there are no 3 unknown classes", "2 folders")
 
 
 def test_openmax_rank__evaluates_again_and_does_not_train_again(

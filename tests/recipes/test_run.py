@@ -62,8 +62,7 @@ def states(work: Path, *arguments: str) -> dict[str, str]:
 
 def done(result: Result) -> list[str]:
     """Labels of the stages that ran."""
-    titles = re.findall(r"^\[\d+/\d+\] (.*)$", result.stderr, re.MULTILINE)
-    return [title for title in titles if "up to date" not in title]
+    return re.findall(r"^\[\d+/\d+\] (.*): \d+\.\d s$", result.stderr, re.MULTILINE)
 
 
 def change(work: Path, old: str, new: str) -> None:
@@ -81,6 +80,23 @@ def test_run__does_all_stages_from_the_recipes_folder(work: Path) -> None:
     assert steps["train"]["result"]["chosen"]["seeds"] == [0, 1]
     assert steps["evaluate"]["result"]["splits"]["few"]["classes"] == 3
     assert not (work / "results" / "recipe" / "train.json").exists()
+
+
+def test_run__tells_each_stage_in_one_line_when_it_is_done(work: Path) -> None:
+    def told(result: Result) -> list[str]:
+        lines = re.findall(r"^\[\d.*$", result.stderr, re.MULTILINE)
+        return [re.sub(r"\d+\.\d s$", "TIME", line) for line in lines]
+
+    change(work, "bootstraps: 100", "bootstraps: 100\n      groups: none.txt")
+    begun = told(run(work, code=1))
+    assert begun == ["[1/4] neighbors: TIME", "[2/4] train: TIME", "[3/4] evaluate: failed"]
+    change(work, "\n      groups: none.txt", "")
+    assert told(run(work)) == [
+        "[1/4] neighbors: up to date",
+        "[2/4] train: up to date",
+        "[3/4] evaluate: TIME",
+        "[4/4] patch: TIME",
+    ]
 
 
 def test_run__prints_the_run_directory_and_nothing_else(
@@ -295,3 +311,17 @@ def test_run__says_at_the_end_that_the_base_model_is_kept(work: Path) -> None:
         assert last.startswith("train: the base model is kept, nothing is corrected: ")
         assert following.startswith("next: alphafix ")
     assert "train" in json.loads(run(work, "--json").stdout)["kept"]
+
+
+def test_run__finishes_what_a_killed_training_left(work: Path) -> None:
+    run(work)
+    results = work / "results"
+    metrics = (results / "metrics.jsonl").read_bytes()
+    (results / "metrics.jsonl").unlink()
+    (results / "unfinished-trials").mkdir()
+    assert states(work)["train"] == "to finish"
+    assert states(work)["patch"] == "up to date"
+    assert "train" in done(run(work))
+    assert (results / "metrics.jsonl").read_bytes() == metrics
+    assert not (results / "unfinished-trials").exists()
+    assert set(states(work).values()) == {"up to date"}

@@ -44,6 +44,8 @@ from tests.evaluation.problems import corrected_run
 from tests.report.problems import EVIL, evil_problem, open_page, set_media
 from tests.stages import find_neighbors, report, train
 
+pytestmark = pytest.mark.slow  # the page and its figures, which most of these share
+
 
 def test_report__every_figure_as_svg_png_and_csv(page: Path) -> None:
     names = {path.stem for path in (page.parent / "figures").iterdir()}

@@ -12,7 +12,7 @@ from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.rivals import RIVALS, fit
 from alphafix.rivals.auto import fit_auto
-from alphafix.rivals.data import FitData, Fitted, Offered, choose
+from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
 from tests.rivals.problems import small_data
 
 SIMPLE = ("few-bias", "tau-norm", "logit-adjustment", "ncm-plain")
@@ -45,6 +45,30 @@ def test_choose__largest_few_gain_within_the_limit(data: FitData) -> None:
     assert outcome.choice.promise.overall_drop == pytest.approx(gain(found, data)[1])
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_choose_method__the_likeliest_of_those_that_gain_about_as_much(
+    data: FitData, swapped: bool
+) -> None:
+    """Of two methods with the same gain the one with the better scores; a poor one never."""
+    truth = RIVALS["few-bias"].offer(data)
+    rng = np.random.default_rng(0)
+
+    def named(name: str, noise: float, *, gains: bool = True) -> Offered:
+        def build(place: int, offset: float) -> Fitted:
+            made = truth.build(place, offset)
+            shift = noise * rng.standard_normal(len(data.classes)).astype(np.float32)
+            return replace(made, method=name, logits=lambda x: made.logits(x) + shift)
+
+        paths = truth.paths if gains else [replace(truth.paths[0], free=False)]
+        return Offered(name, paths, build)
+
+    offers = [named("lucky", 3.0), named("likely", 0.0), named("nothing", 0.0, gains=False)]
+    outcome = choose_method(data, offers[::-1] if swapped else offers)
+    assert outcome.fitted is not None
+    assert outcome.fitted.method == "likely"
+    assert set(outcome.by_method()) == {"lucky", "likely", "nothing"}
+
+
 def test_choose__nothing_better_is_the_base_model(data: FitData) -> None:
     def wrong(features: np.ndarray) -> np.ndarray:
         return -data.head.logits(features)
@@ -63,8 +87,8 @@ def test_fit_auto__correction_says_what_it_is_and_how_sure(data: FitData) -> Non
     assert report["method"] == correction.method
     assert "at most 3 points lost overall on validation itself" in report["text"]
     assert {one["method"] for one in report["tried"]} == set(SIMPLE)
-    best = max(report["tried"], key=lambda one: one["worth"] or 0)
-    assert report["few_gain"] == pytest.approx(best["few_gain"])
+    (chosen,) = (one for one in report["tried"] if one["method"] == report["method"])
+    assert report["few_gain"] == pytest.approx(chosen["few_gain"])
     assert report["few_gain_interval"][0] <= report["few_gain"] <= report["few_gain_interval"][1]
 
 

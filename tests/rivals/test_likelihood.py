@@ -10,8 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from alphafix.rivals.data import FitData
-from alphafix.rivals.discriminant import LIKELIHOOD_SAMPLES, Family
-from alphafix.rivals.likelihood import TEMPERATURES, least_loss, terms
+from alphafix.rivals.discriminant import Family
+from alphafix.rivals.likelihood import SAMPLES, TEMPERATURES, least_loss, terms
 from alphafix.values.arrays import FloatArray, IntArray
 from tests.rivals.problems import small_data
 
@@ -50,7 +50,8 @@ def test_least_loss__neither_scale_nor_offset_counts() -> None:
     moved = scores.copy()
     moved[:, :FEW] += 7
     found = [
-        least_loss(terms(some, FEW, labels), labels < FEW) for some in (scores, moved, scores / 2)
+        least_loss(terms(some, FEW, labels), labels < FEW)
+        for some in (scores, moved, np.float32(0.5) * scores)
     ]
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     # Within the factors that are tried.
@@ -82,9 +83,9 @@ def test_likeliest__is_the_setting_of_the_least_loss(
 ) -> None:
     data = small_data(scale=2.0)
     samples = -(-len(data.val_labels) // stride)
-    monkeypatch.setattr("alphafix.rivals.discriminant.LIKELIHOOD_SAMPLES", samples)
+    monkeypatch.setattr("alphafix.rivals.discriminant.SAMPLES", samples)
     whole = family(data)
-    (best,) = whole.likeliest().settings
+    best = whole.settings[whole.likeliest()]
     x, labels = data.val_features[::stride], data.val_labels[::stride]
     classes = data.classes
     order = np.concatenate([classes.few, classes.base])
@@ -96,12 +97,13 @@ def test_likeliest__is_the_setting_of_the_least_loss(
             least_loss(terms(scores, len(classes.few), own), np.isin(labels, classes.few))
         )
     assert best == whole.settings[int(np.argmin(losses))]
-    assert LIKELIHOOD_SAMPLES >= 1000
+    assert SAMPLES >= 1000
 
 
 def test_likeliest__the_directions_alone_where_the_head_is_noise() -> None:
     data = small_data()
     noise = np.random.default_rng(99).standard_normal(data.head.weight.shape).astype(np.float32)
     useless = replace(data, head=replace(data.head, weight=noise))
-    strengths = [family(one).likeliest().settings[0].strength for one in (data, useless)]
+    families = [family(one) for one in (data, useless)]
+    strengths = [one.settings[one.likeliest()].strength for one in families]
     assert strengths[1] > strengths[0]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from alphafix.rivals import RIVALS, disalign, retrained
+from alphafix.rivals import disalign, retrained
 from alphafix.rivals.data import FitData
 from alphafix.rivals.few_shot.fslwf import Generator
-from alphafix.rivals.few_shot.metamodelnet import Chain, entry
-from alphafix.rivals.few_shot.model_regression import objective
 from alphafix.rivals.few_shot.shots import SHRINKAGE, Shots
 from alphafix.rivals.losses import (
     balanced_softmax,
     class_balanced_loss,
     class_balanced_weights,
     focal_loss,
+    inverse_weights,
     lader,
     ldam_loss,
     margins,
@@ -47,6 +45,13 @@ def test_balanced_softmax__hand_computed() -> None:
     # n e^z: (1, 12) for the first sample, (1, 4) for the second.
     expected = -(math.log(1 / 13) + math.log(4 / 5)) / 2
     assert float(balanced_softmax(LOGITS, LABELS, COUNTS)) == pytest.approx(expected)
+
+
+def test_cost_sensitive__hand_computed() -> None:
+    # 1 / n is 1 and 1/4, of mean 5/8; losses of 1.6 and 0.4 times log 4 and log 2, over 2.
+    assert inverse_weights(COUNTS).tolist() == pytest.approx([1.6, 0.4])
+    found = retrained.RETRAINED["cost-sensitive"].loss(COUNTS)(LOGITS, LABELS)
+    assert float(found) == pytest.approx((1.6 * math.log(4) + 0.4 * math.log(2)) / 2)
 
 
 def test_focal__hand_computed_and_cross_entropy_at_gamma_0() -> None:
@@ -213,39 +218,3 @@ def test_shots__task_loss_of_the_true_rows_is_the_base_heads() -> None:
     logits = torch.from_numpy(data.head.logits(data.features[index])[:, base])
     expected = functional.cross_entropy(logits, torch.from_numpy(np.repeat(places, 4)))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_model_regression__objective_by_hand() -> None:
-    rows = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
-    targets = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
-    # Squares 1, 0, 4, 9: mean 3.5, half of it 1.75; the task loss 2 times 0.25.
-    found = objective(rows, targets, torch.tensor(2.0), 0.25)
-    assert float(found) == pytest.approx(1.75 + 0.5)
-
-
-@pytest.mark.slow
-def test_model_regression__learns_the_identity_where_it_is_the_answer() -> None:
-    # The head's rows are the few-shot rows of all samples, so that T has only to leave them.
-    data = small_data(num_classes=48, width=3)
-    rows = Shots.of(data)._as_rows(data.means).numpy()
-    exact = replace(data, head=Head(rows[:, :-1].copy(), rows[:, -1].copy()))
-    found = RIVALS["model-regression"].fit(exact, steps=1000).correction
-    few = data.classes.few
-    assert found is not None
-    assert np.corrcoef(found.rows.ravel(), rows[few, :-1].ravel())[0, 1] > 0.75
-
-
-def test_metamodelnet__entries_and_untrained_chain() -> None:
-    assert [entry(n) for n in (1, 2, 3, 4, 19)] == [0, 1, 1, 2, 4]
-    rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Chain(5, 4)(rows, 1), rows)
-    data = small_data()
-    found = RIVALS["metamodelnet"].fit(data, steps=0).correction
-    assert found is not None
-    expected = Shots.of(data).few_rows().numpy()
-    assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)
-    with torch.no_grad():
-        chain = Chain(5, 2)
-        list(chain.blocks)[1].bias.fill_(1.0)  # type: ignore[operator]
-    assert torch.equal(chain(rows, 0), rows + 1)
-    assert torch.equal(chain(rows, 1), rows + 1)

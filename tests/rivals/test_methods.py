@@ -10,7 +10,7 @@ import pytest
 
 from alphafix.errors import InputError
 from alphafix.metrics.accuracy import tier_accuracy
-from alphafix.rivals import LINEAR_METHODS, RIVALS, fit, fit_method
+from alphafix.rivals import AUTO_METHODS, COMPARED, LINEAR_METHODS, RIVALS, fit, fit_method
 from alphafix.rivals.data import FitData, Fitted, Trainings, predictions
 from tests.rivals.problems import small_data
 
@@ -18,7 +18,9 @@ from tests.rivals.problems import small_data
 SHORT: dict[str, dict[str, Any]] = {
     "fslwf": {"steps": 20},
     "model-regression": {"steps": 30},
+    "model-regression-lda": {"steps": 30},
     "metamodelnet": {"steps": 10},
+    "metamodelnet-plain": {"steps": 10},
 }
 
 
@@ -58,7 +60,7 @@ def test_method__the_same_again_from_its_seed(name: str, data: FitData) -> None:
     assert (first == second).all()
 
 
-@pytest.mark.parametrize("name", ["few-bias", "mean-directions-few", "model-regression"])
+@pytest.mark.parametrize("name", ["few-bias", "mean-directions-few", "metamodelnet"])
 def test_method__base_rows_stay_untouched(name: str, data: FitData) -> None:
     correction = fit_short(name, data).correction
     assert correction is not None
@@ -90,6 +92,13 @@ def test_fit_method__refuses_what_is_not_linear(data: FitData) -> None:
     with pytest.raises(InputError, match="few-bias, tau-norm"):
         fit_method("none", data)
     assert set(LINEAR_METHODS) == set(RIVALS) - NOT_LINEAR
+
+
+def test_compared__is_the_better_one_of_two_forms() -> None:
+    assert set(RIVALS) - set(COMPARED) == {"model-regression", "metamodelnet"}
+    assert (
+        {"model-regression-lda", "metamodelnet-plain"} <= set(AUTO_METHODS) <= set(LINEAR_METHODS)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if rival.trains])

@@ -114,6 +114,11 @@ MEMO = b"\x80\x02}r\xff\xff\xff\x7f."
 LONG = b"\x80\x02\x8d" + struct.pack("<Q", 1 << 40) + b"."
 BYTEARRAY = b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"."
 LENGTH = b"\x80\x02ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R."
+SHAPE = b"\x80\x02ctorch\nFloatTensor\nctorch\nSize\nJ\xff\xff\xff\x7f\x85\x85R\x85R."
+TYPED = (
+    b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nTensor\nctorch\nTensor\n"
+    b"J\xff\xff\xff\x7f\x85}tR."
+)
 GREEDY_LIST = b"\x80\x03cbuiltins\nlist\ncbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R\x85R."
 ZEROS = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
 
@@ -174,6 +179,62 @@ def parquet(**columns: Any) -> Make:
 def repeated(path: Path, mark: Path) -> None:
     """40 million labels in a few kB: one label, repeated."""
     parquet(label=np.zeros(40_000_000, np.int8), features=np.zeros(40_000_000, np.int8))(path, mark)
+
+
+def long_ids(path: Path, mark: Path) -> None:
+    """A text of 1 MB that 4,000 samples have."""
+    import pyarrow
+
+    ids = pyarrow.DictionaryArray.from_arrays(np.zeros(4000, np.int32), ["a" * (1 << 20)])
+    parquet(label=np.zeros(4000, np.int8), features=[[1.0]] * 4000, id=ids)(path, mark)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _compact(value: Any) -> tuple[int, bytes]:
+    """Thrift's type of a value, and its bytes: numbers, texts, lists of one type, structures."""
+    if isinstance(value, int):
+        return 6, _varint(value << 1)
+    if isinstance(value, bytes):
+        return 8, _varint(len(value)) + value
+    if isinstance(value, list):
+        kind = _compact(value[0])[0] if value else 12
+        body = b"".join(_compact(item)[1] for item in value)
+        return 9, bytes([0xF0 | kind]) + _varint(len(value)) + body
+    fields, last = b"", 0
+    for number, inner in sorted(value.items()):
+        kind, body = _compact(inner)
+        fields, last = fields + bytes([(number - last) << 4 | kind]) + body, number
+    return 12, fields + b"\x00"
+
+
+def _parquet(schema: list[Any], columns: list[Any], pages: bytes = b"") -> Make:
+    """A Parquet file of one group with these columns."""
+    _, footer = _compact({1: 1, 2: schema, 3: 1, 4: [{1: columns, 2: 1, 3: 1}]})
+    return data(b"PAR1" + pages + footer + struct.pack("<I", len(footer)) + b"PAR1")
+
+
+def _column(values: int, size: int) -> dict[int, Any]:
+    """A part of the column of features, whose pages have so many bytes."""
+    return {2: 4, 3: {1: 4, 2: [0], 3: [b"features"], 4: 0, 5: values, 6: size, 7: size, 9: 4}}
+
+
+def _page(values: int) -> bytes:
+    """The header of a page that holds nothing."""
+    return _compact({1: 0, 2: 0, 3: 0, 5: {1: values, 2: 0, 3: 3, 4: 3}})[1]
+
+
+_SCHEMA = [{4: b"schema", 5: 1}, {1: 4, 3: 0, 4: b"features"}]
+DEEP_COLUMNS = _parquet([{4: b"a", 5: 1}] * 100_000, [])
+MANY_PAGES = _parquet(_SCHEMA, [_column(9, 5_000_000)], _page(0) * 300_000)
+MANY_VALUES = _parquet(_SCHEMA, [_column(1 << 30, 9)], _page(1 << 30))
+DENIED_VALUES = _parquet(_SCHEMA, [_column(9, 9)], _page(1 << 30))
 
 
 def tar(size: bytes) -> Make:

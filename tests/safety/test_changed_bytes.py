@@ -55,9 +55,9 @@ def invoke(run: Path, *words: str, code: int = 0) -> str:
     [
         ("train", ["train", "--overwrite", "--seeds", "1", "--epochs", "5"]),
         ("val", ["train", "--overwrite", "--seeds", "1", "--epochs", "5"]),
-        ("val", ["compare", "--methods", "tau-norm"]),
+        pytest.param("val", ["compare", "--methods", "tau-norm"], marks=pytest.mark.slow),
         ("test", ["evaluate"]),
-        ("test", ["report"]),
+        pytest.param("test", ["report"], marks=pytest.mark.slow),
         ("test", ["features", "export", "--split", "test", "out.npz"]),
     ],
 )

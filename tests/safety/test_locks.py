@@ -46,6 +46,7 @@ def holder(tmp_path: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_locked__by_another_process_is_said(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     with holder:
         with (
@@ -59,6 +60,7 @@ def test_locked__by_another_process_is_said(holder: subprocess.Popen[str], tmp_p
         pass
 
 
+@pytest.mark.slow
 def test_locked__is_waited_for(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     told: list[str] = []
 
@@ -154,6 +156,7 @@ def test_command__says_who_works_in_the_run_directory(
         waiting.stderr.close()
 
 
+@pytest.mark.slow
 def test_command__that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "alphafix", "extract", "--run", str(tmp_path / "new")]
     wrong = ["--backbone", "timm:resnet18", "--data", str(tmp_path / "none")]
@@ -182,6 +185,7 @@ def test_locked__a_file_that_was_replaced_meanwhile_is_locked_as_it_is_now(tmp_p
             assert b"in use" in late.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [{}, {"in_place": True}, {"delta": True}, {"revert": True}])
 def test_patch__waits_for_who_works_on_the_model(way: dict[str, bool], tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
@@ -212,7 +216,7 @@ def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:
     refused: list[int] = []
 
     def say(*parts: Part) -> None:
-        if str(parts[0]).startswith("[2/2]"):
+        if str(parts[0]).startswith("[1/2]"):
             done = subprocess.run([sys.executable, "-c", take], capture_output=True)
             refused.append(done.returncode)
 

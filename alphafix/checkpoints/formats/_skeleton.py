@@ -173,6 +173,11 @@ def _first(value: Any, *rest: Any) -> Any:
     return value
 
 
+def _of_type(made_by: Any, kind: Any, args: Any, *state: Any) -> Any:
+    """A tensor of another type, or one with attributes: made as any other, which is kept."""
+    return made_by(*args)
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): _view,
     ("torch._utils", "_rebuild_tensor_v2"): _view,
@@ -180,6 +185,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_qtensor"): _view,  # its integers, so that they are not missed
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
     ("collections", "OrderedDict"): _StateDict,
     ("builtins", "set"): _set,
     ("torch", "Size"): _size,
@@ -190,15 +196,15 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Tensors(Inert):
-    """Stands for a class of tensors, which torch would make of a mere length."""
+    """Stands for a class of tensors, which torch would make of a mere length or shape."""
 
     def __new__(cls, *args: Any, **options: Any) -> _Tensors:
-        """Take anything but numbers.
+        """Take nothing but what stands for tensors and numbers of the file.
 
         Raises:
-            pickle.UnpicklingError: If it is to be made of numbers.
+            pickle.UnpicklingError: If it is to be made of something else.
         """
-        if any(isinstance(arg, (int, float)) for arg in args):
+        if not all(isinstance(arg, (View, Storage, Inert)) for arg in args):
             raise pickle.UnpicklingError("a tensor made of a length")
         return object.__new__(cls)
 

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alphafix.commands.options import Bootstraps, FeatureStageOptions, Several, flag
-from alphafix.metrics.limits import DEFAULT_CONFIDENCE
+from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 
 
 class CompareOptions(FeatureStageOptions):
     """Options of `alphafix compare`."""
 
-    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {"all"}
+    INCIDENTAL = FeatureStageOptions.INCIDENTAL | {"all", "time"}
 
     on: Literal["test", "val"] = flag(
         "test", help="Where to compare; hyper-parameters are always chosen on validation."
@@ -53,6 +53,14 @@ class CompareOptions(FeatureStageOptions):
     on_top: bool = flag(True, help="Also put AlphaNet on top of every other linear head.")
     on_top_seeds: int = flag(2, help="Trials on each other head.", ge=1)
     one_rho: float = flag(0.5, help="Rho of AlphaNet on top of other heads, and of -k.", ge=0)
+    time: float | None = flag(
+        None,
+        help="Seconds that trained methods, AlphaNet on top of others and the figure against K may "
+        "take; what is not done by then is named as left out, and the same command goes on with "
+        "it  [as long as it takes].",
+        gt=0,
+        metavar="SECONDS",
+    )
     bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of everything random.", ge=0)
     all: bool = flag(

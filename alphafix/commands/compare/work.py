@@ -10,18 +10,20 @@ from alphafix.commands.command import Watch
 from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.train.work import given_in
 from alphafix.features.store import FeatureStore
-from alphafix.files import atomic_paths, json_text, tensors_as_bytes
+from alphafix.files import atomic_paths, digest, json_text, tensors_as_bytes
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.margins import steered_tensors
 from alphafix.report.drawing import figure
 from alphafix.report.style import png_bytes, svg_text
 from alphafix.rivals.comparing import CompareSettings, compare
+from alphafix.rivals.kept import FinishedMethods
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
     CORRECTION,
+    FITTED,
     HEAD,
     NEIGHBORS,
     STEERED,
@@ -60,13 +62,27 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     artifact = _artifact(options)
     pictures = [run.path(f"compare.{suffix}") for suffix in ("svg", "png")]
     if artifact.check(overwrite=options.overwrite):
-        logger.info("%s is up to date", artifact.path)
-        return CompareResult(Comparison.load(artifact.path))
+        there = Comparison.load(artifact.path)
+        if not there.left_out:
+            logger.info("%s is up to date", artifact.path)
+            return CompareResult(there)
     test = FeatureStore.open(run.features(options.on), verify=options.verify)
     given = given_in(run, verify=options.verify)
+    # Neither the test samples nor what ships has a part in the methods.
+    inputs = run.hashes(*map(run.manifest, ("train", "val")), CLASSES, HEAD, NEIGHBORS)
+    made_from = digest([inputs, artifact.plan["versions"]])
+    finished = FinishedMethods(run.path(FITTED) / "compare", made_from, like=run.path(HEAD))
     found = compare(
-        given, test, settings, on=options.on, shipped=_shipped(run), progress=watch.progress
+        given,
+        test,
+        settings,
+        on=options.on,
+        shipped=_shipped(run),
+        finished=finished,
+        progress=watch.progress,
     )
+    if found.left_out:
+        logger.warning("the time was up for: %s", ", ".join(found.left_out))
     comparison = replace(found, provenance=dict(artifact.plan))
     drawn = figure(comparison)
     files = {
@@ -81,6 +97,8 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
     with atomic_paths(list(files), overwrite=True) as drafts:
         for draft, data in zip(drafts, files.values(), strict=True):
             draft.write_bytes(data)
+    if not comparison.left_out:
+        finished.clear()
     return CompareResult(comparison)
 
 
@@ -115,4 +133,5 @@ def settings_of(options: CompareOptions) -> CompareSettings:
         limits=Limits(max_overall_drop=options.max_overall_drop, confidence=options.confidence),
         draws=options.bootstraps,
         seed=options.seed,
+        seconds=options.time,
     )

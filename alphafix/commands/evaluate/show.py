@@ -27,6 +27,8 @@ def show(found: EvaluateResult, options: EvaluateOptions) -> Shown:
     others = other_figures(evaluation, asked=not options.all)
     parts += [others] if others.rows else []
     parts.append(interval_note(evaluation))
+    if not options.all:
+        parts.append("--all: top-5, mean class accuracy, macro-F1, calibration, lowest class too")
     page = Run(options.run).path(PAGE) / "index.html"
     return Shown(parts, see=page if page.is_file() else None, failure=failure)
 

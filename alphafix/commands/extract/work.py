@@ -25,7 +25,7 @@ from alphafix.errors import InputError, Words, on_command_line, option, spelt
 from alphafix.features.extraction import Job, extracted
 from alphafix.features.reuse import advice, only_weights_differ, take_over
 from alphafix.features.split import extract_split, of_the_model, require_one_model
-from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.features.store import FeatureStore, made_with, store_artifact
 from alphafix.files import atomic_path, digest, remove_temporary, sha256_file
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.encoded import choose_decoder, device_decoder, is_plain_jpeg
@@ -35,6 +35,7 @@ from alphafix.images.spec import Details, open_data, resolved
 from alphafix.images.splits import Said, SplitSources, choose_splits, open_splits
 from alphafix.metrics.accuracy import Accuracy, accuracy_of_counts
 from alphafix.metrics.doubts import Hits, doubts
+from alphafix.metrics.samples import hits_of, sample_doubts
 from alphafix.models.arguments import arguments
 from alphafix.models.check import Part, check, read_answers
 from alphafix.models.extractor import Extractor
@@ -514,11 +515,7 @@ def _keep_embedding(run: Run, backbone: str) -> None:
 def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
     stores = {split: FeatureStore.open(run.features(split)) for split in splits}
     classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
-    base = {
-        split: Hits(hits, store.class_counts())
-        for split, store in stores.items()
-        if split != "open" and (hits := store.class_hits()) is not None
-    }
+    base = hits_of(stores)
     means = stores[next(iter(base))].class_means() if base else None
     return ExtractResult(
         classes=classes,
@@ -527,7 +524,10 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
         labels={split: store.info.get("labels", {}) for split, store in stores.items()},
         transform=next(iter(stores.values())).info["transform"],
         cut={split: int(store.info.get("cut", 0)) for split, store in stores.items()},
-        doubts=[] if means is None else doubts(head, classes.names, base, means),
+        doubts=[
+            *([] if means is None else doubts(head, classes.names, base, means)),
+            *sample_doubts({split: made_with(store) for split, store in stores.items()}, base),
+        ],
         samples={split: len(store) for split, store in stores.items()},
         skipped={split: int(store.info["skipped"]) for split, store in stores.items()},
         counts={split: store.class_counts() for split, store in stores.items()},

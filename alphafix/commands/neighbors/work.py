@@ -10,9 +10,10 @@ from typing import Any
 from alphafix.alphanet.neighbors import nearest_neighbours, warn_of_few
 from alphafix.commands.command import Watch
 from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.errors import Words
 from alphafix.features.store import FeatureStore
 from alphafix.files import refuse_existing, write_files
-from alphafix.metrics.doubts import Hits, chance_doubts
+from alphafix.metrics.samples import stored_doubts
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Provenance, Run
 from alphafix.shown import csv_text
@@ -64,9 +65,8 @@ def work(options: NeighborsOptions, watch: Watch) -> NeighborsResult:
     classes = earlier.with_thresholds(options.few_below, options.many_above)
     head = Head.load(run.require(HEAD))
     head.require_match(width=store.width, num_classes=store.num_classes)
-    if (hits := store.class_hits()) is not None:
-        for doubt in chance_doubts({"train": Hits(hits, earlier.counts)}):
-            logger.warning("%s", doubt)
+    for doubt in stored_doubts(run, ("train", "val", "test")):
+        logger.warning("%s", Words(doubt))
     changed = classes.thresholds != earlier.thresholds
     artifact = _artifact(run, options)
     if changed:

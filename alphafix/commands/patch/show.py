@@ -21,6 +21,13 @@ DONE = {
     "revert": "the changed bytes are the original's again",
 }
 
+KEPT = {
+    "copy": "; the copy is the model as it was",
+    "in place": "; the file is as it was",
+    "delta": "; the delta holds the rows of the model as it was",
+}
+"""What was done, where the correction is the base model."""
+
 
 def show(found: PatchResult, options: PatchOptions) -> Shown:
     """What changes, what it does to accuracy, and what was done."""
@@ -32,7 +39,10 @@ def show(found: PatchResult, options: PatchOptions) -> Shown:
     file, target = (shlex.quote(str(path)) for path in (options.file, found.target))
     told.append(f"{found.target}: {DONE[found.action].format(file=file, target=target)}")
     if found.kept_because is not None:
-        told.append(f"the base model is kept, nothing is corrected: {found.kept_because}")
+        told.append(
+            f"the base model is kept, nothing is corrected: {found.kept_because}"
+            f"{KEPT.get(found.action, '')}"
+        )
     return Shown(str(found.target), told)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.measure import trial_accuracies
+from alphafix.commands.compare.options import CompareOptions
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import given_in, settings_of
@@ -19,13 +20,13 @@ from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
 from alphafix.files import digest, read_object
 from alphafix.metrics.accuracy import COLUMNS, Accuracy, tier_accuracy
-from alphafix.metrics.comparison import over_seeds
+from alphafix.metrics.comparison import Comparison, over_seeds
 from alphafix.oltr.training.folder import EVALUATION
 from alphafix.progress import Progress, silent
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
 from alphafix.recipes.expected import Beside, Cell, Row, read_expected
-from alphafix.run.directory import CLASSES, CORRECTION, FORMS, HEAD, Run
+from alphafix.run.directory import CLASSES, COMPARISON, CORRECTION, FORMS, HEAD, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -52,6 +53,8 @@ def beside_expected(
     expected = read_expected(path)
     measured: dict[str, Row] = {}
     forms: dict[str, dict[str, Row]] = {}
+    steps = list(steps)
+    trained = Counter(one.method for one in steps if isinstance(one, TrainOltrOptions))
     for options in steps:
         if isinstance(options, TrainOptions):
             run = Run(options.run)
@@ -61,7 +64,12 @@ def beside_expected(
                     _of_form(run, expected.on, options, form, progress)
                 )
         elif isinstance(options, TrainOltrOptions):
-            measured |= _of_model(options, expected.on)
+            # The same method on several data sets: each by the name of its folder.
+            several = trained[options.method] > 1
+            name = options.output.name if several else options.method
+            measured |= _of_model(options, expected.on, name)
+        elif isinstance(options, CompareOptions):
+            measured |= _of_comparison(Run(options.run), expected.on)
     return Beside(expected, measured, forms)
 
 
@@ -112,7 +120,23 @@ def _mean(found: list[Accuracy]) -> Row:
     return {n: None if one is None else Cell(one.mean, one.std) for n, one in by_tier.items()}
 
 
-def _of_model(options: TrainOltrOptions, on: str) -> dict[str, Row]:
+def _of_comparison(run: Run, on: str) -> dict[str, Row]:
+    """The methods of a comparison."""
+    if not run.has(COMPARISON):
+        return {}
+    found = Comparison.load(run.path(COMPARISON))
+    if found.on != on:
+        return {}
+    return {
+        "base model" if row.method.family == "base" else row.method.name: {
+            name: None if (one := row.figures[name]) is None else Cell(one.value)
+            for name in COLUMNS
+        }
+        for row in found.rows
+    }
+
+
+def _of_model(options: TrainOltrOptions, on: str, name: str) -> dict[str, Row]:
     """Closed and open figures of a model of train-oltr, as OLTR reports them."""
     path = options.output / EVALUATION
     if not path.is_file():
@@ -121,22 +145,54 @@ def _of_model(options: TrainOltrOptions, on: str) -> dict[str, Row]:
         data = typed(_Figures, read_object(path))
     closed = data.closed.get(on) or {}
     rows: dict[str, Row] = {
-        options.method: {name: _cell(closed.get(name)) for name in COLUMNS},
+        name: {column: _cell(closed.get(column)) for column in COLUMNS},
     }
     for found in data.recognition:
-        own = dict(rows.get(found.method, {}))
-        own |= {f"open {name}": _cell(found.open.get(name)) for name in COLUMNS}
-        rows[found.method] = {**own, "F": _cell(found.f_measure)}
+        row = found.method.replace(options.method, name, 1)
+        rows[row] = {**rows.get(row, {}), **_opened(found)}
+    for one in data.open_classes:
+        rows[f"{name}, {one.classes} unknown classes"] = _opened(one)
+    for scored in data.detection:
+        row = name if scored.method == "max-softmax" else f"{name} + {scored.method}"
+        cells = {"detection error": _cell(scored.detection_error), "AUROC": _cell(scored.auroc)}
+        rows[row] = {**rows.get(row, {}), **cells}
     return rows
 
 
+def _opened(found: _Opened) -> Row:
+    opened = {f"open {name}": _cell(found.open.get(name)) for name in COLUMNS}
+    return {**opened, "F": _cell(found.f_measure)}
+
+
 @dataclass(frozen=True)
-class _Recognition:
+class _Opened:
+    """Open-set figures."""
+
+    open: dict[str, float | None]
+    f_measure: float | None
+
+
+@dataclass(frozen=True)
+class _Recognition(_Opened):
     """What is read of a method's open-set figures."""
 
     method: str
-    open: dict[str, float | None]
-    f_measure: float | None
+
+
+@dataclass(frozen=True)
+class _SomeClasses(_Opened):
+    """The same on some of the unknown classes."""
+
+    classes: int
+
+
+@dataclass(frozen=True)
+class _Detection:
+    """How well a score tells unknown samples."""
+
+    method: str
+    detection_error: float | None
+    auroc: float | None
 
 
 @dataclass(frozen=True)
@@ -145,6 +201,8 @@ class _Figures:
 
     closed: dict[str, dict[str, float | None] | None]
     recognition: tuple[_Recognition, ...] = ()
+    open_classes: tuple[_SomeClasses, ...] = ()
+    detection: tuple[_Detection, ...] = ()
 
 
 def _cell(value: float | None) -> Cell | None:

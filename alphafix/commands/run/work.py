@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -312,6 +313,8 @@ def carry_out(
 ) -> dict[str, Any]:
     """Do what is not up to date, in order; what may fail although it is there is shown.
 
+    Each step is told in one line when it is done, and what it shows while it works is gone then.
+
     Args:
         tasks: The steps.
         overwrite: Whether results that are there may be replaced.
@@ -331,10 +334,18 @@ def carry_out(
         current = _with_state(task)
         done = current.state is State.CURRENT
         title = f"[{labels.index(task.label) + 1}/{len(labels)}] {task.label}"
-        watch.say(f"{title}: up to date" if done else title)
-        if done and not task.command.judged:
-            continue
-        found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
+        if done:
+            watch.say(f"{title}: up to date")
+            if not task.command.judged:
+                continue
+        begun = time.monotonic()
+        try:
+            found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
+        except AlphafixError:
+            watch.say(f"{title}: failed")
+            raise
+        if not done:
+            watch.say(f"{title}: {time.monotonic() - begun:.1f} s")
         shown = task.command.show(found, task.options)
         if task.command.judged:
             watch.say(*([shown.result] if isinstance(shown.result, str) else shown.result))

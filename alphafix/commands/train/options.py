@@ -11,9 +11,8 @@ from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.options import FeatureStageOptions, Several, flag
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
-from alphafix.metrics.limits import DEFAULT_CONFIDENCE
+from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 from alphafix.rivals import LINEAR_METHODS
-from alphafix.values.curve import Point
 
 Rule = Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
 
@@ -30,6 +29,19 @@ class TrainOptions(FeatureStageOptions):
         "(--max-overall-drop 2).",
         metavar="NAME",
         complete="methods",
+    )
+    methods: Annotated[tuple[str, ...], Several] = flag(
+        (),
+        help="What --method auto chooses from: alphanet and other linear methods  [all].",
+        metavar="NAME[,NAME...]",
+        complete="linear_methods",
+    )
+    time: float | None = flag(
+        None,
+        help="Seconds that the methods of --method auto that train may take, AlphaNet apart; those "
+        "that are not done by then are named as left out  [as long as it takes].",
+        gt=0,
+        metavar="SECONDS",
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
         (0.5,),
@@ -157,10 +169,24 @@ class TrainOptions(FeatureStageOptions):
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
         if self.at is not None:
+            from alphafix.values.curve import Point  # which loads NumPy, as --help need not
+
             Point.parse(self.at)
         known = ("alphanet", "auto", *LINEAR_METHODS)
         if self.method not in known:
             raise ValueError(f"{option('method')} is one of {', '.join(known)}")
+        if (self.methods or self.time is not None) and self.method != "auto":
+            raise ValueError(
+                f"{option('methods')} and {option('time')} go with {option('method', 'auto')}"
+            )
+        if self.methods and self.holdout is not None:
+            raise ValueError(f"{option('methods')} does not go with {option('holdout')}")
+        unknown = [name for name in self.methods if name not in ("alphanet", *LINEAR_METHODS)]
+        if unknown:
+            raise ValueError(
+                f"{option('methods')} are of alphanet, {', '.join(LINEAR_METHODS)}; "
+                f"{unknown[0]} is none"
+            )
         if self.holdout_head is not None and self.holdout is None:
             raise ValueError(f"{option('holdout_head')} goes with {option('holdout', 0.2)}")
         if self.select == "none" and (self.method != "alphanet" or self.calibrate):

@@ -17,18 +17,21 @@ from alphafix.alphanet.training import Hyper
 from alphafix.commands.command import Watch
 from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, Words, option
 from alphafix.features.store import FeatureStore
 from alphafix.files import digest, write_files
 from alphafix.loggers import Destinations
 from alphafix.metrics.comparison import over_seeds
-from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.limits import Limits
+from alphafix.metrics.samples import stored_doubts
+from alphafix.rivals import AUTO_METHODS
 from alphafix.rivals.correct import correct
+from alphafix.rivals.kept import FinishedMethods
 from alphafix.run.artifact import State
 from alphafix.run.directory import (
     CLASSES,
     CORRECTION,
+    FITTED,
     HEAD,
     METRICS,
     NEIGHBORS,
@@ -92,7 +95,7 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
         moved = _moved(run, options)
         if moved is not None:
             return TrainResult(moved, artifact.path)
-    _warn(run)
+    _warn(run, held_out=options.holdout is not None)
     if artifact.check(overwrite=options.overwrite):
         logger.info("%s is up to date", artifact.path)
         correction = Correction.load(artifact.path)
@@ -103,7 +106,17 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     made_from = digest(artifact.plan["inputs"])
     keep = FinishedTrials(run.path(UNFINISHED), made_from, like=run.path(HEAD))
     given = given_in(run, verify=options.verify)
-    found = correct(options.method, given, settings, keep=keep, progress=watch.progress)
+    finished = FinishedMethods(run.path(FITTED) / "train", made_from, like=run.path(HEAD))
+    found = correct(
+        options.method,
+        given,
+        settings,
+        methods=options.methods or ("alphanet", *AUTO_METHODS),
+        seconds=options.time,
+        keep=keep,
+        finished=finished,
+        progress=watch.progress,
+    )
     if options.at is not None:
         found = found.moved(Point.parse(options.at), given.head, given.classes.few)
         _tell(found)
@@ -114,6 +127,8 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     if correction.trials is not None:
         log_history(correction.trials, destinations)
     _finish(run, correction)
+    if not (correction.chosen.auto or {}).get("left_out"):
+        finished.clear()  # else it is there for another command, with more time
     return TrainResult(correction, artifact.path)
 
 
@@ -123,12 +138,14 @@ def _tell(moved: Correction) -> None:
         logger.warning("%s", broken)
 
 
-def _warn(run: Run) -> None:
-    """Say that the base head is near chance, if it is: training goes round in circles then."""
-    store, classes = FeatureStore.open(run.features("train")), ClassTable.load(run.require(CLASSES))
-    if (hits := store.class_hits()) is not None:
-        for doubt in chance_doubts({"train": Hits(hits, classes.counts)}):
-            logger.warning("%s", doubt)
+def _warn(run: Run, *, held_out: bool) -> None:
+    """Say what speaks against the base head, or against the samples that are chosen on.
+
+    Near chance training goes round in circles; on samples that the model was trained on nothing
+    can be chosen.
+    """
+    for doubt in stored_doubts(run, ("train",) if held_out else ("train", "val")):
+        logger.warning("%s", Words(doubt))
 
 
 def _finish(run: Run, correction: Correction) -> None:

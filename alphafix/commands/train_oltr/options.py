@@ -20,6 +20,7 @@ from alphafix.commands.options import (
 from alphafix.errors import option
 from alphafix.loggers import LoggerName
 from alphafix.oltr.training.methods import METHODS
+from alphafix.openset.odin import STEP, TEMPERATURE
 
 Epochs = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -37,6 +38,9 @@ class TrainOltrOptions(CommandOptions):
             "openmax",
             "openmax_rank",
             "odin",
+            "odin_temperature",
+            "odin_step",
+            "open_classes",
             "open_val",
             "open_threshold",
             "workers",
@@ -141,6 +145,24 @@ class TrainOltrOptions(CommandOptions):
         ge=1,
     )
     odin: bool = flag(False, help="Evaluate the open set with ODIN too (Table 2).")
+    odin_temperature: Annotated[tuple[Rate, ...], Several] = flag(
+        (TEMPERATURE,),
+        help="ODIN's temperature. Of several, and of several steps, the pair of the least "
+        "detection error on validation and --open-val is taken (the table's dagger).",
+        metavar="T[,T...]",
+        min_length=1,
+    )
+    odin_step: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Several] = flag(
+        (STEP,),
+        help="ODIN's step on the images, of their range 0 to 1.",
+        metavar="X[,X...]",
+        min_length=1,
+    )
+    open_classes: Annotated[tuple[Epochs, ...], Several] = flag(
+        (),
+        help="Evaluate on so many of the unknown classes, too (Figure 8 c); a folder is a class.",
+        metavar="N[,N...]",
+    )
     open_val: str | None = flag(
         None,
         help="Images of unknown classes that are neither trained on nor evaluated: the threshold "
@@ -181,6 +203,12 @@ class TrainOltrOptions(CommandOptions):
         for name in ("epochs", "lr", "feature_lr"):
             if len(getattr(self, name)) > 2:
                 raise ValueError(f"{option(name)} takes one value, or one a stage")
+        several = len(self.odin_temperature) * len(self.odin_step) > 1
+        if several and (not self.odin or self.open_val is None):
+            raise ValueError(
+                f"several of {option('odin_temperature')} or {option('odin_step')} take "
+                f"{option('odin', True)} and {option('open_val')}, on which one is chosen"
+            )
         if self.pretrained is not None and self.from_scratch:
             raise ValueError(
                 f"{option('pretrained')} and {option('from_scratch')} exclude each other"

@@ -16,6 +16,7 @@ from alphafix.commands.command import Watch
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join, loading_processes
+from alphafix.errors import InputError, option
 from alphafix.files import read_object
 from alphafix.loggers import Destinations
 from alphafix.oltr.models.spec import Ablations, ModelSpec
@@ -32,7 +33,9 @@ from alphafix.oltr.training.recipes import (
 )
 from alphafix.oltr.training.run import Training, train
 from alphafix.oltr.training.running import Running
-from alphafix.oltr.training.splits import open_images
+from alphafix.oltr.training.splits import ImageSplits, open_images
+from alphafix.oltr.training.unknown import require_classes
+from alphafix.openset.odin import OdinGrid
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
 from alphafix.run.artifact import State
@@ -138,6 +141,7 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
         **_of(options, "open", "open_val", "root", "class_order", "class_map"),
         workers=loading_processes(options.workers, ranks),
     )
+    _require_for_open_set(options, images)
     method = METHODS[options.method]
     require_validation(method, tuple(images.sources))
     place = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
@@ -166,6 +170,31 @@ def training_of(options: TrainOltrOptions, ranks: Ranks = Ranks()) -> Training: 
     )
 
 
+def _require_for_open_set(options: TrainOltrOptions, images: ImageSplits) -> None:
+    """Check that the evaluation at the end will have the images that it takes.
+
+    Raises:
+        InputError: If it lacks some.
+    """
+    if options.open_classes:
+        if not images.has("open"):
+            raise InputError(
+                "there are no images of unknown classes",
+                got=f"{option('open_classes')} without {option('open')}",
+                expected="a folder of images for each unknown class",
+                todo=f"give {option('open')}",
+            )
+        require_classes(images.sources["open"], options.open_classes)
+    if len(options.odin_temperature) * len(options.odin_step) > 1 and not images.has("val"):
+        raise InputError(
+            "ODIN's temperature and step are chosen on validation",
+            got="no split val",
+            expected="known images that are not trained on",
+            todo=f"give one {option('odin_temperature')} and one {option('odin_step')}, or images "
+            "for validation",
+        )
+
+
 def _of(options: TrainOltrOptions, *names: str) -> dict[str, Any]:
     """Options that the library calls by the same names."""
     return {name: getattr(options, name) for name in names}
@@ -174,4 +203,5 @@ def _of(options: TrainOltrOptions, *names: str) -> dict[str, Any]:
 def _open_set(options: TrainOltrOptions) -> OpenSetSettings:
     rank = options.openmax_rank if options.openmax else None
     threshold = None if options.open_threshold == "auto" else options.open_threshold
-    return OpenSetSettings(threshold, rank, options.odin)
+    odin = OdinGrid(options.odin_temperature, options.odin_step) if options.odin else None
+    return OpenSetSettings(threshold, rank, odin, options.open_classes)

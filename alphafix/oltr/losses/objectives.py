@@ -28,7 +28,13 @@ from alphafix.oltr.models.heads import OLTRHead, Output
 from alphafix.oltr.models.network import LongTailModel
 from alphafix.oltr.models.routing import RoutedRide, Router, needed_later
 from alphafix.oltr.models.spec import ModelSpec
-from alphafix.rivals.losses import GAMMA, class_balanced_weights, focal_loss, margins
+from alphafix.rivals.losses import (
+    GAMMA,
+    class_balanced_weights,
+    focal_loss,
+    inverse_weights,
+    margins,
+)
 
 # The official code's optimiser of the centroids, SGD.
 CENTROID_SETTINGS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
@@ -89,6 +95,23 @@ class Objective(nn.Module):
         They may be parameters of the model; then leave them out of the model's own groups.
         """
         return []
+
+
+class CostSensitive(Objective):
+    """Cross-entropy with classes weighed by their inverse frequency (OLTR, Table 4 right).
+
+    Args:
+        counts: Training samples of each class, int64 of shape C.
+    """
+
+    def __init__(self, counts: Tensor) -> None:
+        super().__init__()
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", inverse_weights(counts))
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """Loss of B samples, a scalar."""
+        return functional.cross_entropy(output.logits.float(), labels, self.class_weights)
 
 
 class OLTRObjective(Objective):
@@ -223,6 +246,8 @@ def build_objective(name: str, model: LongTailModel, spec: ModelSpec) -> Objecti
         return Routing(model.router, alone=spec.preset == "paper")
     if name == "oltr" and isinstance(model.head, OLTRHead):
         return OLTRObjective(model.head)
+    if name == "cost-sensitive":
+        return CostSensitive(torch.from_numpy(spec.counts))
     if name == "ride":
         return Ride(torch.from_numpy(spec.counts), spec.diversity, spec.spread)
     return Objective(LOSSES[name])

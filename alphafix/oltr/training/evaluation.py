@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.metrics.accuracy import Accuracy, tier_accuracy
+from alphafix.metrics.accuracy import class_mean_accuracy, tier_accuracy
 from alphafix.oltr.models.export import ExportedModel
 from alphafix.oltr.training.running import HeadInputs, Running, head_inputs, linear_head
 from alphafix.oltr.training.splits import ImageSplits
+from alphafix.oltr.training.unknown import of_first_classes
 from alphafix.openset.curve import best_threshold
-from alphafix.openset.odin import odin_scores, softmax_scores
+from alphafix.openset.odin import OdinGrid, odin_scores, softmax_scores
 from alphafix.openset.openmax import OpenMax
 from alphafix.openset.samples import OpenSamples
 from alphafix.openset.table import (
@@ -24,7 +25,7 @@ from alphafix.openset.table import (
     softmax_answers,
 )
 from alphafix.progress import Progress, silent
-from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
+from alphafix.values.arrays import BoolArray, FloatArray, FloatArray64, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ class OpenSetSettings:
         threshold: Softmax confidence under which a sample is unknown; None: see
             `choose_threshold`.
         openmax_rank: Rank of OpenMax, or None to leave it out.
-        odin: Whether to evaluate ODIN too.
+        odin: What to evaluate ODIN with too, or None.
+        classes: Numbers of unknown classes, for each of which to evaluate apart (Figure 8 c).
     """
 
     threshold: float | None
     openmax_rank: int | None = None
-    odin: bool = False
+    odin: OdinGrid | None = None
+    classes: tuple[int, ...] = ()
 
 
 class Evaluator:
@@ -70,13 +73,13 @@ class Evaluator:
         found = self.inputs(split)
         return self.head.logits(found.features), found.labels
 
-    def odin(self, split: str) -> FloatArray64:
+    def odin(self, split: str, temperature: float, step: float) -> FloatArray64:
         """ODIN's unknown scores of a split, with the step on the images."""
         images = self.images.load(split)
         std = images.transform.std
         index = np.arange(len(images), dtype=np.int64)
         parts = [
-            odin_scores(self.model, pixels, std=std)
+            odin_scores(self.model, pixels, temperature=temperature, step=step, std=std)
             for pixels, _ in images.plain(index, 64, self.running.device)
         ]
         return np.concatenate(parts)
@@ -87,7 +90,8 @@ def evaluate_splits(name: str, evaluator: Evaluator, settings: OpenSetSettings) 
 
     Returns:
         "closed": top-1 by few, medium, many and overall, in percent, of val and test (null
-        without samples). Of a routed model "experts": how many an image asks on average in
+        without samples), a mean over samples, and "closed_class_mean", the same as a mean over
+        classes. Of a routed model "experts": how many an image asks on average in
         each. With unknown samples "recognition" (rows of Table 3) and "detection" (rows of
         Table 2), with the known samples of test (of val where there is no test).
     """
@@ -96,7 +100,14 @@ def evaluate_splits(name: str, evaluator: Evaluator, settings: OpenSetSettings) 
     logits = {split: evaluator.head.logits(found.features) for split, found in inputs.items()}
     report: dict[str, Any] = {
         "method": name,
-        "closed": {split: _closed(logits[split], inputs[split], evaluator) for split in on_known},
+        "closed": {
+            split: tier_accuracy(*_right(logits[split], inputs[split]), evaluator.classes)
+            for split in on_known
+        },
+        "closed_class_mean": {
+            split: class_mean_accuracy(*_right(logits[split], inputs[split]), evaluator.classes)
+            for split in on_known
+        },
     }
     experts = {s: float(x.experts.mean()) for s, x in inputs.items() if x.experts is not None}
     if experts:
@@ -137,9 +148,32 @@ def choose_threshold(evaluator: Evaluator, val: FloatArray | None) -> float:
     return best_threshold(samples)[0]
 
 
-def _closed(logits: FloatArray, inputs: HeadInputs, evaluator: Evaluator) -> Accuracy:
-    correct = logits.argmax(1) == inputs.labels
-    return tier_accuracy(correct, inputs.labels, evaluator.classes)
+def choose_odin(evaluator: Evaluator, grid: OdinGrid) -> tuple[float, float]:
+    """Temperature and step of the least detection error on validation and other unknown samples.
+
+    This is OLTR's "†" in Table 2. Where there is one of each, it is taken.
+
+    Args:
+        evaluator: Model and images, with the splits val and open-val where there is a choice.
+        grid: What to choose from.
+    """
+    if not grid.several:
+        return grid.temperatures[0], grid.steps[0]
+    errors = {}
+    for temperature in grid.temperatures:
+        for step in grid.steps:
+            both = (evaluator.odin(split, temperature, step) for split in ("val", "open-val"))
+            errors[temperature, step] = detection_row("ODIN", *both).detection_error
+    # Where one split has no samples, there is nothing to choose by.
+    found = min(errors, key=lambda one: (errors[one] or 0.0, one))
+    logger.info("ODIN: temperature %g and step %g are best on validation", *found)
+    return found
+
+
+def _right(logits: FloatArray, inputs: HeadInputs) -> tuple[BoolArray, IntArray]:
+    """Whether each sample is predicted correctly, and its label."""
+    right: BoolArray = logits.argmax(axis=1) == inputs.labels
+    return right, inputs.labels
 
 
 def _open(
@@ -171,9 +205,25 @@ def _open(
             openmax_answers(fitted.probabilities(unknown), threshold),
         )
         scores["OpenMax"] = (fitted.unknown_scores(known), fitted.unknown_scores(unknown))
-    if settings.odin:
-        scores["ODIN"] = (evaluator.odin(on), evaluator.odin("open"))
-    return {
+    more: dict[str, Any] = {}
+    if settings.odin is not None:
+        temperature, step = choose_odin(evaluator, settings.odin)
+        more["odin"] = {"temperature": temperature, "step": step}
+        scores["ODIN"] = (
+            evaluator.odin(on, temperature, step),
+            evaluator.odin("open", temperature, step),
+        )
+    if settings.classes:
+        more["open_classes"] = [
+            {
+                "classes": count,
+                **recognition_row(
+                    name, evaluator.classes, labels, pairs[name][0], pairs[name][1].only(kept)
+                ).to_dict(),
+            }
+            for count, kept in of_first_classes(evaluator.images.sources["open"], settings.classes)
+        ]
+    return more | {
         "open_on": on,
         "threshold": threshold,
         "recognition": [

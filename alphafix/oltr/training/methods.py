@@ -24,7 +24,8 @@ class StageSpec:
 
     Attributes:
         model: "linear", "oltr", "ride" or "ride-routing".
-        objective: "cross-entropy", "focal", "lifted", "range", "oltr", "ride" or "routing".
+        objective: "cross-entropy", "cost-sensitive", "focal", "lifted", "range", "oltr", "ride" or
+            "routing".
         sampler: "plain" or "class_aware" (see `alphafix.oltr.training.sampling`).
         weight_decay: Weight decay of this stage, or None for the recipe's.
         centroids: Whether ``model.head.initialise`` is to be called before the stage, with the
@@ -104,6 +105,21 @@ _SPECS = (
         (FIRST, StageSpec("oltr", "oltr", "class_aware", centroids=True)),
     ),
     MethodSpec("cross-entropy", "the same as plain"),
+    MethodSpec(
+        "cost-sensitive",
+        "cross-entropy, classes weighed by inverse frequency",
+        (StageSpec(objective="cost-sensitive"),),
+    ),
+    MethodSpec(
+        "model-regression",
+        "few-split support vector machines regressed to those of many samples",
+        head_only="model-regression",
+    ),
+    MethodSpec(
+        "metamodelnet",
+        "few-split rows led by a chain of blocks to those of many samples",
+        head_only="metamodelnet",
+    ),
     MethodSpec("crt", "a new head from class-balanced samples", head_only="crt"),
     MethodSpec("lws", "one learned scale a class", head_only="lws"),
     MethodSpec("tau-norm", "rows divided by a power of their norm", head_only="tau-norm"),
@@ -124,7 +140,7 @@ _SPECS = (
 )
 
 METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in _SPECS}
-"""Every method by name, those of OLTR's Table 3 first."""
+"""Every method by name, those of OLTR's tables first."""
 
 
 def method(name: str) -> MethodSpec:

@@ -111,7 +111,8 @@ class Training:
             "images": self.images.fingerprints(),
             "open_threshold": settings.threshold,
             "openmax_rank": settings.openmax_rank,
-            "odin": settings.odin,
+            "odin": None if settings.odin is None else asdict(settings.odin),
+            "open_classes": list(settings.classes),
         }
         return Artifact(output / EVALUATION, plan, owned=(output / EMBEDDING,))
 

@@ -89,6 +89,7 @@ def _rows(data: FitData, steps: int) -> list[FloatArray]:
     models = [Generator(torch.from_numpy(data.head.weight[base])) for _ in RATES]
     optimisers = [Adam(model.parameters(), rate) for model, rate in zip(models, RATES, strict=True)]
     for _ in range(steps):
+        data.budget.tick()
         episode = Episode.drawn(data, groups, rng)
         for model, optimiser in zip(models, optimisers, strict=True):
             optimiser.step(episode.loss(model))

@@ -1,4 +1,4 @@
-"""MetaModelNet: a chain of residual blocks from one-shot rows to many-shot rows."""
+"""MetaModelNet without normalisation: residual blocks from one-shot rows to many-shot rows."""
 
 from __future__ import annotations
 
@@ -50,14 +50,16 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
 
     Wang, Ramanan and Hebert 2017, Eq. 3: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 + lambda
     task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
-    own row; lambda is chosen on validation. Base rows do not change.
+    own row; lambda is chosen on validation. Base rows do not change. The paper's blocks begin
+    with batch normalisation (`metamodelnet_normalised`), which has base classes and few-split ones
+    of one distribution: few-split accuracy on the demo's images is 71% here and 17% there.
     """
-    found, blocks = data.once(("metamodelnet", steps), partial(_rows, data, steps))
+    found, blocks = data.once(("metamodelnet-plain", steps), partial(_rows, data, steps))
     return Offered.of(
         data,
         [
             linear(
-                "metamodelnet",
+                "metamodelnet-plain",
                 data,
                 values[:, :-1],
                 values[:, -1],
@@ -101,6 +103,7 @@ def _train(
     weights = torch.tensor(TASK_WEIGHTS)
     optimiser = Adam(parameters, 1e-3)
     for _ in range(steps):
+        shots.data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
         drawn = shots.standard(shots.drawn_rows(base[places], 2**first, rng))
         rows = chains(drawn, first)

@@ -1,0 +1,64 @@
+"""Which methods of a comparison can be steered: those that `alphafix train` can make again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from alphafix.features.features import Features
+from alphafix.metrics.comparison import Method, Row
+from alphafix.metrics.margins import Steered, margins
+from alphafix.rivals.data import Fitted
+from alphafix.values.arrays import IntArray
+
+# Methods whose every offset is kept for the page, at most: they take 12 bytes a sample each.
+STEERED = 10
+
+# Before the name of a method with another setting than that of its own row.
+CHOICE = "chosen: "
+
+# Behind the name of AlphaNet with an offset.
+CALIBRATED = " + few-bias"
+
+
+def best_first(rows: Iterable[Row], roles: Mapping[str, str]) -> list[str]:
+    """Names of methods: those that the verdict speaks of, those that nothing dominates, the rest.
+
+    Args:
+        rows: The rows of the comparison.
+        roles: What the verdict speaks of, by role.
+    """
+    spoken = [name.removeprefix(CHOICE).removesuffix(CALIBRATED) for name in roles.values()]
+    free = [row.method.name for row in rows if not row.dominated_by]
+    return list(dict.fromkeys([*spoken, *free, *(row.method.name for row in rows)]))
+
+
+def steered(
+    test: Features,
+    methods: Sequence[tuple[Method, Fitted]],
+    order: Sequence[str],
+    *,
+    options: Callable[[Method], dict[str, Any] | None],
+    few: IntArray,
+) -> tuple[Steered, ...]:
+    """The methods that can be made again, with the margins of the test samples.
+
+    Args:
+        test: Features and labels.
+        methods: The methods with what was fitted.
+        order: Names, the most important first; at most `STEERED` are taken.
+        options: The options of `alphafix train` that make a method again; None if there are none.
+        few: Ids of the few-split classes, int64.
+    """
+    found = {}
+    for method, one in methods:
+        train = options(method)
+        # A few-bias moves the base head itself, which is at hand wherever there is a page.
+        if train is not None and method.name != "few-bias":
+            found[method.name] = (one, train)
+    kept = [found[name] for name in order if name in found][:STEERED]
+    measured = margins(test, [one.logits for one, _ in kept], few)
+    return tuple(
+        Steered(one.method, its, float(one.settings.get("offset", 0.0)), train)
+        for (one, train), its in zip(kept, measured, strict=True)
+    )

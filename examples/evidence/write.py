@@ -1,0 +1,119 @@
+"""Write the tables of the evidence page from `results/`.
+
+    python examples/evidence/write.py
+
+The scripts leave their figures in results/*.json. A table stands between two comments in
+`examples/docs/pages/evidence.md`, of which the first names it; everything else there is prose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "pages" / "evidence.md"
+
+TIERS = ("few", "medium", "many", "overall")
+LIMITS = (0.0, 0.5, 1.0, 2.0)
+
+Row = Mapping[str, Any]
+
+
+def results(kind: str) -> dict[str, list[Row]]:
+    """Rows of all files of a kind, by data set."""
+    found: dict[str, list[Row]] = {}
+    for path in sorted(RESULTS.glob(f"{kind}-*.json")):
+        for row in json.loads(path.read_text()):
+            found.setdefault(row["problem"], []).append(row)
+    return found
+
+
+def methods() -> Iterator[str]:
+    """Every method on every long tail: accuracy, and the spread of few."""
+    by_problem = results("long-tail")
+    yield "| method | " + " | ".join(f"{name}, {draws(rows)}" for name, rows in by_problem.items())
+    yield "|---|" + "---|" * len(by_problem)
+    names = dict.fromkeys(row["method"] for rows in by_problem.values() for row in rows)
+    for name in names:
+        cells = []
+        for rows in by_problem.values():
+            known = {row["method"]: row for row in rows}
+            cells.append(accuracies(known[name]) if name in known else "not measured")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def draws(rows: Sequence[Row]) -> str:
+    """On how many draws."""
+    return f"{next(row['measured'] for row in rows if row['method'] == 'base')} draws"
+
+
+def accuracies(row: Row) -> str:
+    """Few / medium / many / overall ± spread of few."""
+    told = " / ".join(f"{row['mean'][name]:.1f}" for name in TIERS)
+    return f"{told} ± {row['sd']['few']:.1f}"
+
+
+def pools() -> Iterator[str]:
+    """AlphaNet's two pools at the same rho: change against the base model."""
+    by_problem = results("long-tail")
+    yield (
+        "| rho | "
+        + " | ".join(f"{name}: neighbours | with the own row" for name in by_problem)
+        + " |"
+    )
+    yield "|---:|" + "---:|---:|" * len(by_problem)
+    for rho in ("0.1", "0.25", "0.5", "1", "2"):
+        cells = []
+        for rows in by_problem.values():
+            known = {row["method"]: row["mean"] for row in rows}
+            for kind in ("alphanet", "alphanet-lda"):
+                mean = known[f"{kind}, rho {rho}, mean of rows"]
+                few, overall = (mean[name] - known["base"][name] for name in ("few", "overall"))
+                cells.append(f"{few:+.1f} / {overall:+.1f}")
+        yield f"| {rho} | {' | '.join(cells)} |"
+
+
+def corrections() -> Iterator[str]:
+    """Few-split change at equal realised overall change."""
+    by_problem = results("corrections")
+    limits = " | ".join(f"{name}: {0 - limit:+g}" for name in by_problem for limit in LIMITS)
+    yield f"| method | {limits} |"
+    yield "|---|" + "---:|" * len(LIMITS) * len(by_problem)
+    names = dict.fromkeys(row["method"] for rows in by_problem.values() for row in rows)
+    for name in names:
+        cells = []
+        for rows in by_problem.values():
+            known = {row["change"]: row for row in rows if row["method"] == name}
+            for limit in LIMITS:
+                few = known[-limit]["few"] if -limit in known else None
+                missed = known[-limit]["out_of_reach"] if -limit in known else 0
+                told = "-" if few is None else f"{few:+.1f}"
+                cells.append(told + (f" ({missed:.0%} not)" if missed else ""))
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
+    "methods": methods,
+    "pools": pools,
+    "corrections": corrections,
+}
+
+
+def written(page: str) -> str:
+    """The page with its tables as the results are."""
+    for name, table in TABLES.items():
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = "\n".join(line if line.endswith("|") else f"{line} |" for line in table())
+        page, count = place.subn(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)
+        if count != 1:
+            raise SystemExit(f"{PAGE}: expected one <!-- {name} --> with its <!-- end -->")
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
