@@ -208,7 +208,7 @@ def _distance(
         for tier, name_of_tier in enumerate(TIERS):
             own = tiers == tier
             if own.any():
-                axes.errorbar(
+                drawn = axes.errorbar(
                     distances[own],
                     mean[own],
                     np.stack([mean[own] - low[own], high[own] - mean[own]]),
@@ -219,9 +219,9 @@ def _distance(
                     color=TIER_COLORS[name_of_tier],
                     alpha=0.6,
                     label=name_of_tier,
-                    gid=f"points-{name_of_tier}",
                     rasterized=len(ids) > MOST_POINTS,
                 )
+                drawn.lines[0].set_gid(f"points-{name_of_tier}")
                 said[f"points-{name_of_tier}"] = [
                     f"{runs.classes.names[i]}: {v:.1f} at distance {d:.3g}"
                     for i, d, v in zip(ids[own], distances[own], mean[own], strict=True)
