@@ -85,6 +85,12 @@ class AutoChoice:
             f"overall {-self.overall_drop:+.1f} [{-most:+.1f}, {-least:+.1f}] on validation; "
             f"{self.promise.limits.describe()}."
         )
+        own = max((one.worth or 0.0 for one in self.tried if one.method == self.method), default=0)
+        if any((one.worth or 0.0) > own for one in self.tried):
+            told += (
+                " Of the methods whose gain is within one standard error of the largest, it makes "
+                "the validation samples the likeliest."
+            )
         if self.promise.limits.promises:
             told += f" That confidence costs {self.promise.given_up:.1f} points of few-split gain."
         return told

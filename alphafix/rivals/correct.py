@@ -43,7 +43,7 @@ def correct(
 
     Args:
         method: "alphanet", one of `alphafix.rivals.LINEAR_METHODS`, or "auto": the one with the
-            largest few-split gain that keeps the limits.
+            largest few-split gain that keeps the limits, or one that cannot be told from it.
         given: Features, head, class table and neighbours; validation features may be missing for
             AlphaNet alone.
         settings: How AlphaNet is trained; the limits, the first seed, and whether what is worse

@@ -175,8 +175,10 @@ def test_ride_routing__evaluates_as_many_experts_as_an_image_needs(
     file = routed / "model.safetensors"
     state, metadata = read_tensors(file)
     images = _test_images(load_classifier(f"oltr:{routed}", None, Overrides()), work)
-    state["body.router.1.score.bias"][:] = -1e3
-    state["body.router.0.score.bias"] -= np.median(_by_hand(routed, state, images)[2])
+    state["body.router.hidden.1.weight"][:] = 0
+    against = state["body.router.score.weight"][0, len(NAMES) :] < 0
+    state["body.router.hidden.1.bias"][:] = np.where(against, 1e3, 0)
+    state["body.router.score.bias"] -= np.median(_by_hand(routed, state, images)[2])
     write_tensors(file, state, metadata, overwrite=True)
     result = fine(train(*command))
     logits, asked, _ = _by_hand(routed, state, images)
@@ -222,12 +224,12 @@ def _by_hand(folder: Path, state: Any, images: torch.Tensor) -> tuple[Any, Any, 
     so_far = each.cumsum(0) / np.arange(1, 4)[:, None, None]
     scores = []
     for k in range(2):
-        hidden = parts[:, k] @ state[f"body.router.{k}.project.weight"].T
-        hidden /= np.linalg.norm(hidden, axis=1, keepdims=True)
-        largest = np.sort(so_far[k], axis=1)[:, ::-1][:, :5]
-        seen = np.concatenate([hidden, largest], axis=1)
-        score = seen @ state[f"body.router.{k}.score.weight"][0]
-        scores.append(score + state[f"body.router.{k}.score.bias"])
+        weight, bias = (state[f"body.router.hidden.{k}.{name}"] for name in ("weight", "bias"))
+        hidden = np.maximum(parts[:, k] @ weight.T + bias, 0)
+        largest = np.sort(so_far[k], axis=1)[:, ::-1]  # all, of no more than 30 classes
+        seen = np.concatenate([largest, hidden], axis=1)
+        score = seen @ state["body.router.score.weight"][0]
+        scores.append(score + state["body.router.score.bias"])
     asked = np.where(scores[0] <= 0, 1, np.where(scores[1] <= 0, 2, 3))
     return so_far[asked - 1, np.arange(len(images))], asked, scores[0]
 
