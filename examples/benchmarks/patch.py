@@ -198,7 +198,7 @@ def figures(costs: dict[str, list[Cost]]) -> list[dict[str, object]]:
     found = [figure(f"time of {name}", seconds[name], "s") for name in ("cp", "cp and sync")]
     found += [
         figure("time of patch (every byte compared)", seconds["patch"], "s"),
-        figure("time of patch / time of cp", seconds["patch"] / seconds["cp"], "x", bar),
+        figure("time of patch / time of cp", seconds["patch"] / seconds["cp"], "x"),
         figure(
             "time of patch / time of cp and sync",
             seconds["patch"] / seconds["cp and sync"],

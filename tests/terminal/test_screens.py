@@ -118,7 +118,7 @@ def test_pipe__gets_the_full_tables_and_a_line_a_method(world: Path) -> None:
     hold("pipe-stderr.txt", err)
     assert "no room here" not in out + err
     assert "\x1b" not in out + err
-    assert "compare: few-bias (4 of 7)\n" in err
+    assert "compare: few-bias (1 of 7)\n" in err
 
 
 @pytest.mark.parametrize(
