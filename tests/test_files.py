@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -156,6 +157,23 @@ def test_atomic_path__of_two_that_write_one_name_one_fails(tmp_path: Path) -> No
         write_json(path, "first")
     assert read_json(path) == "first"
     assert names(tmp_path) == ["a.json"]
+
+
+def test_atomic_path__what_the_disk_did_not_confirm_is_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("alphafix.files.flush", fails)
+    path = tmp_path / "a"
+    with (
+        pytest.raises(InputError, match="is there and whole, but the disk did not") as raised,
+        atomic_path(path) as draft,
+    ):
+        draft.write_bytes(b"new")
+    assert "after a power cut the file may be gone" in str(raised.value)
+    assert path.read_bytes() == b"new"
 
 
 def test_atomic_path__names_as_long_as_they_may_be(tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ def test_train__a_small_memory_budget_gives_the_same(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> None:
     """Each batch that was done is found again, and the result is that of an unbroken run."""
     arguments = ["train", "--run", str(run.folder), "--rho", "0.5,9", "--seeds", "20"]
@@ -385,7 +385,7 @@ def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> N
             time.sleep(0.005)
         os.kill(process.pid, stop)
         _, told = process.communicate()
-    assert process.returncode == (1 if stop == signal.SIGINT else -9), told
+    assert process.returncode == (-9 if stop == signal.SIGKILL else 1), told
     assert not run.has(CORRECTION)
     done = len(list(run.path(UNFINISHED).glob("*.safetensors")))
     again = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-# Where the authors end up on every data set (Liang et al. 2018, section 4.3).
+# Where the authors end up on every data set (Liang et al. 2018).
 TEMPERATURE = 1000.0
 
 # Half of the authors' largest step, in units of the pixels' range 0..1; the best one depends
@@ -30,8 +30,7 @@ STEP = 0.002
 class OdinGrid:
     """Temperatures and steps to evaluate ODIN with; of several the best pair is chosen.
 
-    The authors choose among T of 1 to 1000 and 21 steps from 0 to 0.004 (Liang et al. 2018,
-    section 4.3).
+    The authors choose among T of 1 to 1000 and 21 steps from 0 to 0.004 (Liang et al. 2018).
     """
 
     temperatures: tuple[float, ...] = (TEMPERATURE,)

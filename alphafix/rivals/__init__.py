@@ -116,7 +116,7 @@ RIVALS: Mapping[str, Rival] = {
         _retrained("crt", "Kang et al. 2020, section 4.1"),
         _retrained("lws", "Kang et al. 2020, Eq. 3"),
         _retrained("balanced-softmax", "Ren et al. 2020, Eq. 4"),
-        _retrained("cost-sensitive", "Wang, Ramanan and Hebert 2017, section 4"),
+        _retrained("cost-sensitive", "Wang, Ramanan and Hebert 2017"),
         _retrained("focal", "Lin et al. 2017, Eq. 4"),
         _retrained("ldam", "Cao et al. 2019, Eq. 12"),
         _retrained("lade", "Hong et al. 2021, section 3.3"),

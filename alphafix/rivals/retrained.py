@@ -132,7 +132,7 @@ RETRAINED: Mapping[str, Retraining] = {
     ),
     # The prior is left out when the head is used (Ren et al. 2020, section 3).
     "balanced-softmax": Retraining(lambda counts: partial(balanced_softmax, counts=counts)),
-    # Wang, Ramanan and Hebert 2017, section 4: each class weighed by its inverse frequency.
+    # Wang, Ramanan and Hebert 2017: each class weighed by its inverse frequency.
     "cost-sensitive": Retraining(
         # Its mean is weighted by those of the batch.
         lambda counts: partial(functional.cross_entropy, weight=inverse_weights(counts)),

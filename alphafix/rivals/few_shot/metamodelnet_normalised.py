@@ -18,7 +18,7 @@ from alphafix.values.arrays import FloatArray
 class NormalisedChain(torch.nn.Module):
     """F_i(w) = F_{i+1}(w + f_i(w)), F_L the identity (Wang et al. 2017, Eq. 2).
 
-    f_i is batch normalisation, a leaky ReLU and a linear layer (section 3.1), which starts at zero,
+    f_i is batch normalisation, a leaky ReLU and a linear layer, which starts at zero,
     so that the untrained chain is the identity.
     """
 
