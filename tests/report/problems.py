@@ -33,4 +33,5 @@ def set_media(browser: Any, scheme: str = "", media: str = "") -> None:
 
 def open_page(browser: Any, path: Path, width: int = 1440) -> None:
     set_width(browser, width)
+    browser.get("about:blank")  # so that nothing is asked of a page that is being left
     browser.get(path.as_uri())

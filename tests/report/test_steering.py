@@ -106,7 +106,10 @@ def test_slider__classes_and_pairs_are_the_librarys(browser: Any, page: Path, kn
         for one in (before, predicted)
     ]
     expected = pairs(BeforeAfter(labels, *made), classes)
-    shown = browser.execute_script("return steer.dearest(steer.now.pairs, 1e6).pairs")
+    seen, shown = browser.execute_script(
+        "return [steer.now.t, steer.dearest(steer.now.pairs, 1e6).pairs]"
+    )
+    assert seen == t
     assert [(one["rare"], one["other"], one["lost"], one["won"]) for one in shown] == [
         (one.rare, one.other, one.lost, one.won) for one in expected
     ]
