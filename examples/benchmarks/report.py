@@ -205,6 +205,7 @@ def browser_seconds(page: Path) -> tuple[float, float] | None:
 
 
 def _open(browser: Any, page: Path) -> float:
+    browser.get("about:blank")  # so that nothing is asked of a page that is being left
     browser.get(page.as_uri())
     if not browser.execute_script("return document.querySelectorAll('#classes tbody tr').length"):
         raise RuntimeError("the page shows no classes")
