@@ -101,7 +101,7 @@ class AutoChoice:
                 else "it makes the validation samples the likeliest"
             )
             told += (
-                f" Of the methods whose gain is within one standard error of the largest, {why}."
+                f" Of the methods whose gain is within two standard errors of the largest, {why}."
             )
         if self.promise.limits.promises:
             told += f" That confidence costs {self.promise.given_up:.1f} points of few-split gain."

@@ -304,8 +304,8 @@ def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
     """Choose the setting of each method as `choose` does, and then a method.
 
     The largest count on validation is that of the luckiest of many. So of the methods whose
-    few-split gain is not to be told from the largest, being less than one standard error of so many
-    samples below it, `PREFERRED` is the choice, and where that is not among them, the one under
+    few-split gain is not to be told from the largest, being less than two standard errors of so
+    many samples below it, `PREFERRED` is the choice, and where that is not among them, the one under
     which validation is the likeliest. Where no method gains anything within the limits, the base
     model is the choice. What the limits' confidence takes is found for the choice of the largest
     gain among all methods, which chases luck more than this one does.
@@ -319,7 +319,7 @@ def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
     if len(offers) == 1 or not (gains > -np.inf).any():
         return choose(data, offers)
     few = max(int(np.isin(data.val_labels, data.classes.few).sum()), 1)
-    near = np.flatnonzero(gains >= gains.max() - 50 / np.sqrt(few))
+    near = np.flatnonzero(gains >= gains.max() - 2 * 50 / np.sqrt(few))
     preferred = [place for place in near if offers[place].method == PREFERRED]
     if preferred:
         near = preferred
