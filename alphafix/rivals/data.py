@@ -306,9 +306,9 @@ def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
     The largest count on validation is that of the luckiest of many. So of the methods whose
     few-split gain is not to be told from the largest, being less than two standard errors of so
     many samples below it, `PREFERRED` is the choice, and where that is not among them, the one
-    under which validation is the likeliest. Where no method gains anything within the limits, the base
-    model is the choice. What the limits' confidence takes is found for the choice of the largest
-    gain among all methods, which chases luck more than this one does.
+    under which validation is the likeliest. Where no method gains anything within the limits, the
+    base model is the choice. What the limits' confidence takes is found for the choice of the
+    largest gain among all methods, which chases luck more than this one does.
     """
     margin = data.samples.margin([path for offer in offers for path in offer.paths])
     outcomes = [
