@@ -271,7 +271,9 @@ class _Batch:
         index = self.index[:active, step]
         rows = self.train.columns.of_samples(index)
         found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
-        few = few_scores(rows, self.positions[:active], found, networks.biases * self.scales[:active])
+        few = few_scores(
+            rows, self.positions[:active], found, networks.biases * self.scales[:active]
+        )
         return sample_losses(self.train, index, few) * self.share[:active, step]
 
     def _trained(self, networks: Networks) -> list[Tensor]:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from alphafix.commands.app import app
 from alphafix.recipes.expected import read_expected
 from alphafix.recipes.recipe import load_recipe
+from alphafix.rivals import RIVALS
 
 runner = CliRunner()
 
@@ -75,6 +76,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ALPHAFIX_DATA", str(folder / "data"))
         patch.setenv("ALPHAFIX_BACKBONES", "python:stand_in:")
         patch.setenv("ALPHAFIX_OLTR", str(FOLDER / "stand-in-oltr.yaml"))
+        for name in ("model-regression", "metamodelnet"):
+            patch.setitem(RIVALS[name].arguments, "steps", 20)  # type: ignore[arg-type]
         yield folder
     sys.modules.pop("stand_in", None)
 
@@ -172,7 +175,7 @@ def test_expected__is_printed_beside_what_was_measured(root: Path) -> None:
 @pytest.mark.slow
 def test_expected__shows_the_forms_that_the_figures_may_come_from(root: Path) -> None:
     """With validation the code as it is meant and as it runs differ; each is that preset's."""
-    few = ("--set", "train.rho=0.5", "--set", "train.seeds=2", *EXTRACT)
+    few = ("--set", "train.rho=0.5", *ALPHANET, *EXTRACT)
     found = {}
     for preset in ("paper", "official", "released"):
         chosen = ("--set", f"train.preset={preset}", "--overwrite")
@@ -206,7 +209,7 @@ def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
 
 @pytest.mark.slow
 def test_training__on_changed_images_is_noticed(root: Path) -> None:
-    name, file = "sun-lt-oltr", root / "data/SUN_LT/SUN_LT_train.txt"
+    name, file = "imagenet-lt-oltr", root / "data/ImageNet_LT/ImageNet_LT_train.txt"
     invoke(name, root, *OLTR)
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[1:]) + "\n")
@@ -214,9 +217,9 @@ def test_training__on_changed_images_is_noticed(root: Path) -> None:
     result = runner.invoke(app, words)
     assert result.exit_code == 1
     assert "--overwrite" in result.stderr
-    before = (root / "models/sun-lt-plain/model.safetensors").read_bytes()
+    before = (root / "models/imagenet-lt-plain/model.safetensors").read_bytes()
     invoke(name, root, "--overwrite", *OLTR)
-    assert (root / "models/sun-lt-plain/model.safetensors").read_bytes() != before
+    assert (root / "models/imagenet-lt-plain/model.safetensors").read_bytes() != before
 
 
 def test_readme__shows_a_recipe_that_is_valid(tmp_path: Path) -> None:
