@@ -271,9 +271,8 @@ class _Batch:
         index = self.index[:active, step]
         rows = self.train.columns.of_samples(index)
         found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
-        few = few_scores(
-            rows, self.positions[:active], found, networks.biases * self.scales[:active]
-        )
+        biases = networks.biases * self.scales[:active]
+        few = few_scores(rows, self.positions[:active], found, biases)
         return sample_losses(self.train, index, few) * self.share[:active, step]
 
     def _trained(self, networks: Networks) -> list[Tensor]:

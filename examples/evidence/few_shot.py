@@ -2,13 +2,14 @@
 
     python examples/evidence/few_shot.py --problems glyphs-crt,glyphs-ce,digits --seeds 3 --draws 5
 
-Each form has its papers' objective with several lambdas: support vector machines and the hinge loss or
-batch normalisation as in the papers, or discriminants, the cross-entropy and no normalisation. For each
-seed of training and each draw of validation and test: the few-split gain on *validation* of each form,
-with the lambda that validation chooses within the limits that `compare` and `auto` have unasked (2
-points, 95%), or 0 where no setting keeps them; and how often `auto`'s choice among closed forms and the
-form takes it, again on validation (beside methods that train, too, it can but take it less often). What
-that changes on test, mean over all draws, is shown beside and decides nothing. Last the seconds of one thread that training took.
+Each form has its papers' objective with several lambdas: support vector machines and the hinge
+loss, or batch normalisation, as in the papers; or discriminants, the cross-entropy and no
+normalisation. For each seed of training and each draw of validation and test: the few-split gain on
+*validation* of each form, with the lambda that validation chooses within the limits that `compare`
+and `auto` have unasked (2 points, 95%), or 0 where no setting keeps them; and how often `auto`'s
+choice among closed forms and the form takes it, again on validation (beside methods that train it
+can but take it less often). What that changes on test, mean over all draws, is shown beside and
+decides nothing. Last the seconds that the thread of the method took for training.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def test_train_batch__heads_side_by_side_are_each_alone(include_self: bool) -> N
         torch.testing.assert_close(mine.biases, theirs.biases, rtol=1e-4, atol=1e-5)
         assert mine.epoch == theirs.epoch
     assert not torch.equal(together[0].alphas, together[2].alphas)
+    features = [one.data(trials, memory=0) for one in heads]
     with pytest.raises(ValueError, match="tables by sample"):
-        features = [one.data(trials, memory=0) for one in heads]
         train_batch(trials, features, hyper, advance=lambda count: None)
 
 
