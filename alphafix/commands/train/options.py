@@ -45,8 +45,8 @@ class TrainOptions(FeatureStageOptions):
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
         (0.5,),
-        help="Base samples per few-split sample in an epoch: small values favour "
-        "the few split, large ones the base classes.",
+        help="Samples of other classes per few-split sample in an epoch: small values favour "
+        "the few split, large ones the others.",
         metavar="NUMBER[,NUMBER...]",
         min_length=1,
     )
