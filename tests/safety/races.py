@@ -194,7 +194,7 @@ def hasten(folder: Path) -> None:
     torch.set_num_threads(1)
     # How long a fit took is told, and is no part of what is compared.
     comparing._timed = lambda work: (work(), 0.0)
-    vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=5))
+    vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=1))
     limits.HALVES = 4
     vars(content)["pictures"] = partial(remembered, folder)
     page.Drawn.of = classmethod(  # type: ignore[assignment,method-assign]
