@@ -4,9 +4,10 @@ Run as ``python -m tests.safety.crash FOLDER NAME...``; prints a line of JSON fo
 Each trial is forked from this process, which has imported everything and done nothing else. What a
 state of the disk leads to is tried once for each state, however many points lead there.
 
-``--small`` does kills only. ``--few`` leaves out points that are like others: of those that the
-same lines of the package reach (file after file of a report, say), it tries the first two and the
-last; and of the states after a power cut, 200 by chance, always the same ones.
+``--small`` does kills only, and these in one run: what is on the disk before a change is what a
+kill there would leave. ``--few`` leaves out points that are like others: of those that the same
+lines of the package reach (file after file of a report, say), it tries the first two and the last;
+and of the states after a power cut, 200 by chance, always the same ones.
 """
 
 from __future__ import annotations
@@ -440,6 +441,21 @@ class Trials:
         states: list[State] = pickle.loads(kept.read_bytes())
         return states
 
+    def before_each(self) -> list[State]:
+        """What is on the disk before each change of one run."""
+        _restore(self.folder, self.before)
+        kept = self.told.with_name("states")
+
+        def traced() -> None:
+            states: list[State] = []
+            self._watched(lambda number, name: states.append(state_of(self.folder)))
+            self.case.run(self.folder)
+            kept.write_bytes(pickle.dumps(states))
+
+        self._try(traced)
+        states: list[State] = pickle.loads(kept.read_bytes())
+        return states
+
     def stopped(self, fails: Fails) -> tuple[int, str]:
         """Do the command with failures; return its exit code and what it said."""
         _restore(self.folder, self.before)
@@ -506,9 +522,25 @@ ERRORS = ((errno.EIO, False), (errno.EIO, True), (errno.ENOSPC, True), (errno.EA
 FEW_CUTS = 200
 
 
-def examine(
-    case: Case, folder: Path, *, errors: bool = True, cuts: bool = True, few: bool = False
-) -> dict[str, Any]:
+def look(case: Case, folder: Path) -> dict[str, Any]:
+    """Try what a kill would leave at any point of a case; return how many, and what is wrong."""
+    found: dict[str, Any] = {"kills": 0, "states": 0, "wrong": []}
+    tried: set[str] = set()
+    for bare in (False, True):
+        trials = Trials(case, folder, bare=bare, tried=tried)
+        last: State = {}
+        for at, state in enumerate(trials.before_each()):
+            found["kills"] += 1
+            if state != last:
+                found["states"] += 1
+                _restore(trials.folder, state)
+                trials.check(f"kill at {'bare ' if bare else ''}{at} {trials.names[at]}")
+                last = state
+        found["wrong"] += trials.wrong
+    return found
+
+
+def examine(case: Case, folder: Path, *, few: bool = False) -> dict[str, Any]:
     """Try all points of a case; return how many of each kind, and what is wrong."""
     found: dict[str, Any] = {"points": 0, "kills": 0, "errors": 0, "power cuts": 0, "wrong": []}
     tried: set[str] = set()
@@ -523,14 +555,14 @@ def examine(
                 trials.say(where, "it was not reached")
             trials.check(f"kill at {where}")
             found["kills"] += 1
-            for number, lasting in ERRORS if errors else ():
+            for number, lasting in ERRORS:
                 code, told = trials.stopped(partial(_fails, at, number, lasting))
                 what = f"{errno.errorcode[number]}{' lasting' if lasting else ''} at {where}"
                 if code not in (0, 1):
                     trials.say(what, told[-600:])
                 trials.check(what, tidy=not lasting and name != "unlink")
                 found["errors"] += 1
-        states = trials.power_cuts() if cuts else []
+        states = trials.power_cuts()
         found["states after power cuts"] = found.get("states after power cuts", 0) + len(states)
         if few and len(states) > FEW_CUTS:
             states = random.Random(0).sample(states, FEW_CUTS)
@@ -560,7 +592,8 @@ def main() -> None:
     small, few = "--small" in names, "--few" in names
     for name in [name for name in names if name not in ("--small", "--few")] or CASES:
         began = time.monotonic()
-        found = examine(CASES[name], Path(folder), errors=not small, cuts=not small, few=few)
+        case, place = CASES[name], Path(folder)
+        found = look(case, place) if small else examine(case, place, few=few)
         found["seconds"] = round(time.monotonic() - began)
         print(json.dumps({"name": name, **found}), flush=True)
 

@@ -30,7 +30,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -295,14 +295,14 @@ class Races:
         shutil.rmtree(self.world)
         shutil.copytree(self.patched if _reverts(pair) else self.plain, self.world)
 
-    def warm(self) -> None:
-        """Do each command once in this process, so that those forked from it need not begin."""
+    def warm(self, names: Iterable[str]) -> None:
+        """Do commands once in this process, so that those forked from it need not begin."""
         here = Path.cwd()
-        for name, words in COMMANDS.items():
+        for name in names:
             self.anew((name, name))
             os.chdir(self.world)
             with _silent(), contextlib.suppress(SystemExit):
-                app(words.split())
+                app(COMMANDS[name].split())
         os.chdir(here)
         gc.collect()
         gc.freeze()  # or collecting garbage would copy all of it in every race
@@ -413,7 +413,7 @@ def main() -> int:
         folder = Path(made)
         hasten(folder)
         (folder / "warm").mkdir()
-        Races(folder / "warm", given.seed).warm()
+        Races(folder / "warm", given.seed).warm(names)
         found: dict[str, Any] = figures["pairs"]
         done = {pair: found.get(" | ".join(pair), {"races": 0})["races"] for pair in pairs}
         tasks = [
