@@ -94,6 +94,17 @@ PNG, and its data as CSV.
         feeds=False,
     ),
     Command(
+        "features merge",
+        "MergeOptions",
+        """Make one store of what the jobs of an array have extracted, if nothing is missing.
+
+Each job runs `alphafix extract` with --shard-index and --shard-count. The features are those of one
+extraction, byte by byte.
+""",
+        example="alphafix features merge",
+        begins=True,
+    ),
+    Command(
         "features import",
         "ImportOptions",
         "Make the features of a split from a file; the run has a head already.",
@@ -105,17 +116,6 @@ PNG, and its data as CSV.
         "Write the features of a split to a file.",
         example="alphafix features export train.npz",
         feeds=False,
-    ),
-    Command(
-        "features merge",
-        "MergeOptions",
-        """Make one store of what the jobs of an array have extracted, if nothing is missing.
-
-Each job runs `alphafix extract` with --shard-index and --shard-count. The features are those of one
-extraction, byte by byte.
-""",
-        example="alphafix features merge",
-        begins=True,
     ),
     Command(
         "import",
