@@ -1,7 +1,7 @@
 """Pictures of the report's page for the README: the slider, and who pays.
 
-    alphafix demo && alphafix compare --run alphafix-demo && alphafix report --run alphafix-demo
-    python -m examples.docs.screens alphafix-demo/report/index.html
+    python examples/evidence/page.py
+    python -m examples.docs.screens evidence-data/emoji-page/run/report/index.html
 
 Needs Chromium and its driver (apt-get install chromium chromium-driver), and selenium.
 """
@@ -23,7 +23,7 @@ WIDTH = 1200
 # A point that is worth a look, and the class that is looked at there: the first that gains.
 STEER = """
 const slider = document.getElementById("shift");
-slider.value = 0.8;
+slider.value = 1.8;
 slider.dispatchEvent(new Event("input"));
 """
 LOOK = STEER + 'document.querySelector("#gaining .name").click(); document.activeElement.blur();'
@@ -38,7 +38,7 @@ SHOTS = {
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("page", type=Path, help="the page of the demo's report")
+    parser.add_argument("page", type=Path, help="the page of Emoji-LT's report")
     browser = _browser()
     try:
         for name, (script, first, last) in SHOTS.items():
