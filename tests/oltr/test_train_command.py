@@ -77,7 +77,7 @@ def test_method__trains_evaluates_and_is_read_as_a_backbone(
     name: str, train: Command, tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for rival in ("model-regression", "metamodelnet", "fslwf"):
-        monkeypatch.setitem(RIVALS[rival].arguments, "steps", 20)  # type: ignore[arg-type]
+        monkeypatch.setitem(RIVALS[rival].arguments, "steps", 20)
     epochs = ("--epochs", "1", "--lr", "0.05")
     result = fine(train("--method", name, *epochs))
     folder = tmp_path / "out"

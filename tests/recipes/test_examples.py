@@ -78,7 +78,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ALPHAFIX_BACKBONES", "python:stand_in:")
         patch.setenv("ALPHAFIX_OLTR", str(FOLDER / "stand-in-oltr.yaml"))
         for name in ("model-regression", "metamodelnet"):
-            patch.setitem(RIVALS[name].arguments, "steps", 20)  # type: ignore[arg-type]
+            patch.setitem(RIVALS[name].arguments, "steps", 20)
         yield folder
     sys.modules.pop("stand_in", None)
 

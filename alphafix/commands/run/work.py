@@ -27,6 +27,7 @@ from alphafix.errors import (
     option,
     spelt,
 )
+from alphafix.reading.boundary import real
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
 from alphafix.run.artifact import State
@@ -187,7 +188,7 @@ def _hold(tasks: Sequence[Task], watch: Watch, entered: ExitStack) -> None:
     begins: dict[Path, bool] = {}
     for task in tasks:
         if task.options.place is not None:
-            place = task.options.place.resolve()
+            place = real(task.options.place)
             begins[place] = begins.get(place, False) or task.command.begins
     for place in sorted(begins):
         entered.enter_context(held(place, watch, begins=begins[place]))
