@@ -35,8 +35,9 @@ from alphafix.report.pictures import Picture
 from alphafix.report.sprite import Sprite
 from alphafix.report.steering import steering
 from alphafix.report.style import canvas
-from alphafix.run.directory import CORRECTION, HEAD, Run
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.shown import in_one_line
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.display import Table
 from tests.common import make_problem, write_run
@@ -111,30 +112,24 @@ def test_report__says_how_it_was_made(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_report__groups_add_figure_6(run: Run, tmp_path: Path) -> None:
-    groups = tmp_path / "groups.txt"
-    groups.write_text("".join(f"class {i}\tg{i % 7}\n" for i in range(58)))
-    options = ReportOptions(
-        run=run.folder, bootstraps=100, groups=str(groups), output=tmp_path / "out"
-    )
-    folder = report(options).parent / "figures"
-    assert {path.stem for path in folder.glob("groups-*.svg")} == {
-        "groups-few-base",
-        "groups-base-few",
-        "groups-all-all",
-    }
-
-
-@pytest.mark.slow
-def test_report__correction_without_trials_or_comparison(tmp_path: Path) -> None:
+def test_report__correction_without_trials_or_comparison_with_groups(tmp_path: Path) -> None:
     run = corrected_run(tmp_path / "run")
     find_neighbors(NeighborsOptions(run=run.folder, k=3))
-    result = CliRunner().invoke(app, ["report", "--run", str(run.folder), "--bootstraps", "100"])
-    assert result.exit_code == 0
+    groups = tmp_path / "groups.txt"
+    names = ClassTable.load(run.path(CLASSES)).names
+    groups.write_text("".join(f"{name}\tg{i % 7}\n" for i, name in enumerate(names[:-2])))
+    words = ["report", "--run", str(run.folder), "--bootstraps", "100", "--groups", str(groups)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
     page = Path(result.stdout.strip())
     text = page.read_text(encoding="utf-8")
     assert "run `alphafix compare`" in text
     assert not (page.parent / "figures" / "alphas.svg").exists()
+    assert {path.stem for path in page.parent.glob("figures/groups-*.svg")} == {
+        "groups-few-base",
+        "groups-base-few",
+        "groups-all-all",
+    }
 
 
 def test_report__stale_comparison(tmp_path: Path) -> None:
