@@ -107,6 +107,13 @@ def test_report__loads_nothing_and_escapes_names(page: Path) -> None:
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in text
 
 
+def test_report__calls_nothing_but_the_model_as_it_was_base(page: Path) -> None:
+    text = re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", page.read_text(), flags=re.DOTALL)
+    shown = re.sub(r"<[^>]*>|[\w-]*-base\b|\bbase-[\w-]*", " ", text)
+    assert "other classes" in shown.lower()
+    assert re.findall(r".{40}\bbase\b(?! (?:model|head)).{0,20}", shown) == []
+
+
 def test_report__says_how_it_was_made(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for part in ("features/test/manifest.json", CORRECTION, "bootstraps"):
