@@ -94,6 +94,17 @@ PNG, and its data as CSV.
         feeds=False,
     ),
     Command(
+        "features merge",
+        "MergeOptions",
+        """Make one store of what the jobs of an array have extracted, if nothing is missing.
+
+Each job runs `alphafix extract` with --shard-index and --shard-count. The features are those of one
+extraction, byte by byte.
+""",
+        example="alphafix features merge",
+        begins=True,
+    ),
+    Command(
         "features import",
         "ImportOptions",
         "Make the features of a split from a file; the run has a head already.",
@@ -156,7 +167,7 @@ The result is a backbone: `alphafix extract --backbone oltr:DIR`.
     ),
 )
 
-_GROUPS = {"features": "Take features from other tools' files, or write such files."}
+_GROUPS = {"features": "Take features from other tools' files, write such files, or merge parts."}
 
 COMMANDS = {command.name: command for command in _ALL}
 """By their names on the command line: "train", "features import"."""

@@ -33,6 +33,7 @@ _AS = {
     "fix": "evaluate",
     "features import": "extract",
     "features export": "extract",
+    "features merge": "extract",
     "import": "extract",
     "run": "extract",
 }
@@ -46,6 +47,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         result: What it gave.
         options: Its options, which name the run directory.
     """
+    if getattr(options, "shard_count", None) is not None:  # once all jobs are done
+        return _words("alphafix", "features", "merge", *_run_flag(result.run))  # type: ignore[attr-defined]
     if command.name in _OTHERS:
         return _OTHERS[command.name](result, options)
     place = getattr(result, "run", None) if command.name in ("run", "import") else None

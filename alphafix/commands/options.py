@@ -180,6 +180,8 @@ GROUPS = {
         "compile",
         "batch_size",
         "shard_samples",
+        "shard_index",
+        "shard_count",
         "store_dtype",
         "wait",
         "verify",

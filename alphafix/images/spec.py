@@ -20,6 +20,7 @@ from alphafix.images.hub import HubData
 from alphafix.images.lists import ListData, has_lists
 from alphafix.images.names import PLACEHOLDER, given_names
 from alphafix.images.tables import LISTS, Columns
+from alphafix.reading.boundary import real
 
 
 @dataclass(frozen=True)
@@ -137,4 +138,4 @@ def resolved(spec: str) -> str:
     kind, colon, place = spec.partition(":")
     if not colon or kind not in KINDS:
         kind, colon, place = "", "", spec
-    return f"{kind}{colon}{Path(place).resolve()}"
+    return f"{kind}{colon}{real(Path(place))}"

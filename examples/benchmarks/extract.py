@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from alphafix.commands.command import Watch
 from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import work as extract
+from alphafix.commands.extract.work import extract_all as extract
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
 from alphafix.images.batches import BatchDataset, first_batch

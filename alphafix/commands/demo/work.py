@@ -15,7 +15,7 @@ from alphafix.commands.demo.options import DemoOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import work as evaluate
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import work as extract
+from alphafix.commands.extract.work import extract_all as extract
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.neighbors.work import work as find_neighbors
 from alphafix.commands.patch.options import PatchOptions

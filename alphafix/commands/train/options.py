@@ -25,8 +25,8 @@ class TrainOptions(FeatureStageOptions):
     method: str = flag(
         "alphanet",
         help="alphanet; another linear method, as `alphafix compare` lists them; or "
-        "auto: of those with about the largest few-split gain on validation that keeps the limits "
-        "(--max-overall-drop 2), the one that makes its samples the likeliest.",
+        "auto: lda, unless others surely gain more for the few split on validation within the "
+        "limits (--max-overall-drop 2); of these, the one that makes its samples the likeliest.",
         metavar="NAME",
         complete="methods",
     )
