@@ -306,7 +306,7 @@ def test_verdict__judges_the_correction_that_ships_and_names_its_limit() -> None
     roles = {"shipped": "in this run: tau-norm", "alphanet": "alphanet rho 1"}
     sentences = said(common, simple="few-bias", **roles)
     # What ships is simple itself, so that AlphaNet is what it is held against.
-    assert "in this run: tau-norm" in sentences[0]
+    assert "in this run: tau-norm" in sentences[0].lower()
     assert "alphanet rho 1" in sentences[0]
     assert sentences[1] == (
         "In this run: tau-norm (few +25.0, overall -12.5), made for at most 1 "
