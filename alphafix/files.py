@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
 from alphafix.locks import all_locked
-from alphafix.reading.boundary import cannot_read, reading
+from alphafix.reading.boundary import cannot_read, reading, real, special
 from alphafix.reading.schema import parse_json, typed
 
 Array = npt.NDArray[Any]
@@ -88,6 +88,7 @@ def atomic_paths(
     """
     for path in paths:
         refuse_existing(path, overwrite=overwrite)
+        _refuse_special(path)
     made: list[Path] = []
     named: list[Path] = []
     try:
@@ -131,6 +132,17 @@ def atomic_paths(
         ) from error
 
 
+def _refuse_special(path: Path) -> None:
+    """Raise if what would be replaced is a folder, a device or the like."""
+    if found := "a folder" if path.is_dir() else special(path):
+        raise InputError(
+            f"cannot write {path}",
+            got=f"{found}, which is not replaced",
+            expected="the path of a file",
+            todo="choose another path",
+        )
+
+
 @contextlib.contextmanager
 def _undone(named: list[Path]) -> Iterator[None]:
     """Take back names that were free, and so are ours, if not all can be had."""
@@ -155,7 +167,7 @@ def together(paths: Iterable[Path]) -> Iterator[None]:
     Raises:
         LockedError: If another command works in one of the folders for longer than a minute.
     """
-    folders = {path.parent.resolve() for path in paths}
+    folders = {real(path.parent) for path in paths}
     with all_locked((folder for folder in folders if folder.is_dir()), wait=_WAIT):
         yield
 
@@ -379,7 +391,25 @@ def settle(path: Path) -> None:
 def digest(value: object) -> str:
     """SHA-256 of JSON data in canonical form."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(encoded(text)).hexdigest()
+
+
+def encoded(text: str) -> bytes:
+    """A text of ours in UTF-8.
+
+    Raises:
+        InputError: If there is a name of a file in it that is not.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 40) : error.end + 20]
+        raise InputError(
+            "a name is not in UTF-8, so that it cannot be recorded",
+            got=around.encode(errors="backslashreplace").decode(),
+            expected="names of files and folders in UTF-8",
+            todo="rename it, or give a path without it",
+        ) from error
 
 
 def flush(path: Path) -> None:
@@ -393,8 +423,9 @@ def flush(path: Path) -> None:
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write ``text`` as UTF-8, whole or not at all (see `atomic_path` for what it raises)."""
+    data = encoded(text)
     with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, value: object, *, overwrite: bool = False) -> None:
@@ -462,6 +493,7 @@ def tensors_as_bytes(
     }
     seal = {_CONTENT: _content(contiguous, metadata)} if sealed else {}
     text = json.dumps({**metadata, **seal}, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    encoded(text)  # or the library fails
     return bytes(save(contiguous, metadata={METADATA_KEY: text}))
 
 

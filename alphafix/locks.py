@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from alphafix.errors import AlphafixError, InputError, option
+from alphafix.reading.boundary import real
 
 # Locks of this process by device and inode, and how often each was taken.
 _HELD: dict[tuple[int, int], int] = {}
@@ -78,7 +79,7 @@ def all_locked(
 ) -> Iterator[None]:
     """Hold the locks of several files, such as those of one model (see `locked`)."""
     with contextlib.ExitStack() as stack:
-        for path in sorted(path.resolve() for path in paths):  # in one order, or two would block
+        for path in sorted(real(path) for path in paths):  # in one order, or two would block
             stack.enter_context(locked(path, wait=wait, say=say))
         yield
 

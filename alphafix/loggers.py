@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from alphafix.errors import InputError, MissingPackageError
+from alphafix.reading.boundary import real
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Destinations:
         """The loggers of a command line: in the run directory, or ``tensorboard`` elsewhere."""
         if tensorboard is None and "tensorboard" in names:
             tensorboard = run / "tensorboard"
-        return cls(tensorboard, run if "wandb" in names else None, run.resolve().name)
+        return cls(tensorboard, run if "wandb" in names else None, real(run).name)
 
     def __bool__(self) -> bool:
         """Whether any logger is wanted."""

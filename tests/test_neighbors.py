@@ -100,7 +100,7 @@ def test_nearest_neighbours__random_ones_are_base_classes_and_seeded() -> None:
 
 def test_nearest_neighbours__k_must_be_under_the_number_of_base_classes() -> None:
     means = np.eye(4)
-    with pytest.raises(InputError, match=r"k = 3 of 3 base classes(.|\n)*k in 1\.\.2"):
+    with pytest.raises(InputError, match=r"k = 3 of 3 other classes(.|\n)*k in 1\.\.2"):
         nearest_neighbours(means, table([50, 5, 60, 70]), k=3)
 
 

@@ -63,7 +63,7 @@ def nearest_neighbours(
     if k >= len(base):
         raise InputError(
             "too many neighbours are asked for",
-            got=f"k = {k} of {len(base)} base classes",
+            got=f"k = {k} of {len(base)} other classes",
             expected=f"k in 1..{len(base) - 1}",
             todo=f"give a smaller {option('k')}",
         )

@@ -46,7 +46,7 @@ that are up to date are left out. What does not keep the limit is not written (e
     Command(
         "neighbors",
         "NeighborsOptions",
-        "Find the base classes nearest to each few-split class, by their mean features.",
+        "Find the other classes nearest to each few-split class, by their mean features.",
         example="alphafix neighbors -k 5 --metric euclidean --csv neighbors.csv",
         begins=True,
     ),

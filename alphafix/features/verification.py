@@ -17,7 +17,7 @@ from typing import Any
 from alphafix.errors import AlphafixError, FileFormatError, option
 from alphafix.features.shards import Shard
 from alphafix.files import read_json, sha256_file, write_json
-from alphafix.reading.boundary import is_beside
+from alphafix.reading.boundary import is_beside, real
 
 MEMORY = ".verified.json"
 
@@ -38,7 +38,7 @@ def require_inside(folder: Path, shards: Sequence[Shard]) -> None:
     Raises:
         FileFormatError: If a manifest names another place, or a shard is missing or a link to one.
     """
-    own = folder.resolve()
+    own = real(folder)
     for shard in shards:
         path = folder / shard.file
         if Path(shard.file).name != shard.file or shard.file == ".." or "\0" in shard.file:
@@ -55,10 +55,10 @@ def require_inside(folder: Path, shards: Sequence[Shard]) -> None:
                 expected=f"{len(shards)} shards as the manifest lists them",
                 todo=f"extract again with {option('overwrite', True)}",
             )
-        if path.resolve().parent != own:
+        if real(path).parent != own:
             raise FileFormatError(
                 f"a shard of {folder} is a link that leads out of it",
-                got=f"{shard.file} -> {path.resolve()}",
+                got=f"{shard.file} -> {real(path)}",
                 expected="a file in that folder",
                 todo="put the file itself there",
             )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alphafix.images.source import BadImageError, Content
+from alphafix.reading.boundary import special
 
 
 def read_bytes(content: Path | bytes) -> bytes:
@@ -22,6 +23,8 @@ def read_bytes(content: Path | bytes) -> bytes:
     if isinstance(content, bytes):
         data = content
     else:
+        if found := special(content):  # it would be waited for, or never end
+            raise BadImageError(f"no file but {found}")
         try:
             data = content.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a name with NUL in it

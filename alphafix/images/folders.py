@@ -16,6 +16,7 @@ from alphafix.images.data import PathData
 from alphafix.images.labels import Reading, Written
 from alphafix.images.listing import FileListing, printable
 from alphafix.images.source import OPEN, ImageSource
+from alphafix.reading.boundary import real
 from alphafix.values.texts import Texts
 
 logger = logging.getLogger(__name__)
@@ -114,8 +115,8 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _above(folder: Path) -> frozenset[tuple[int, int]]:
     """A folder and all that it lies in; a link to one of them would lead round in a circle."""
-    real = folder.resolve()
-    return frozenset(map(_identity, (real, *real.parents)))
+    place = real(folder)
+    return frozenset(map(_identity, (place, *place.parents)))
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from alphafix.errors import InputError, option
+from alphafix.reading.boundary import require_file
 from alphafix.reading.schema import parse_json
 
 ClassOrder = Literal["string", "natural"]
@@ -57,6 +58,7 @@ def read_class_map(path: Path) -> tuple[str, ...]:
         InputError: If it is neither, it can be read in two ways, a name is there twice, or a
             number is missing.
     """
+    require_file(path, "a class map")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":

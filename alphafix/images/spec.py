@@ -21,6 +21,7 @@ from alphafix.images.lists import ListData, has_lists
 from alphafix.images.names import PLACEHOLDER, given_names
 from alphafix.images.remote_files import RemoteArchiveData, RemoteFolderData, RemoteListData
 from alphafix.images.tables import LISTS, Columns
+from alphafix.reading.boundary import real
 from alphafix.remote import fetched, is_address
 
 
@@ -146,4 +147,4 @@ def resolved(spec: str) -> str:
     kind, colon, place = spec.partition(":")
     if not colon or kind not in KINDS:
         kind, colon, place = "", "", spec
-    return spec if is_address(place) else f"{kind}{colon}{Path(place).resolve()}"
+    return spec if is_address(place) else f"{kind}{colon}{real(Path(place))}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from alphafix.errors import InputError, option, some
 from alphafix.images.names import usual_split
+from alphafix.reading.boundary import require_file
 from alphafix.reading.schema import parse_json
 
 # Column names that are understood.
@@ -68,6 +69,7 @@ def rows_of(path: Path, columns: Columns | None = None) -> Iterator[Row]:
     """
     wanted = columns or Columns()
     suffix = path.suffix.lower()
+    require_file(path, "a list of images")
     try:
         # "utf-8-sig" takes the mark off that Windows programs put before the text.
         with path.open(encoding="utf-8-sig", newline="" if suffix in TABLES else None) as file:

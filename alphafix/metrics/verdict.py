@@ -10,6 +10,7 @@ from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.comparison import Method, Row
 from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.figures import tier_name
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.metrics.paired import PLACES, PROBABLY, SHOWN, Difference, differences
@@ -263,6 +264,6 @@ def _both(row: Row) -> str:
 def _gap(found: Mapping[str, Difference]) -> str:
     """Differences with their intervals, which hold for all tiers together."""
     return ", ".join(
-        f"{tier} {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+        f"{tier_name(tier)} {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
         for tier, one in ((tier, each.estimate) for tier, each in found.items())
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def reading(path: Path, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
         FileFormatError: If the block raised anything else but an error of our own.
     """
     try:
+        require_file(path, what)
         yield
     except AlphafixError:
         raise
@@ -51,6 +54,45 @@ def cannot_read(path: Path, error: OSError, what: str) -> InputError:
         expected=what,
         todo="check the path and its permissions",
     )
+
+
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def special(path: Path) -> str:
+    """What a path leads to if that is neither a file nor a folder, in words; "" otherwise."""
+    try:
+        return _SPECIAL.get(stat.S_IFMT(os.stat(path).st_mode), "")
+    except (OSError, ValueError):  # nothing, or a name that cannot be
+        return ""
+
+
+def require_file(path: Path, what: str) -> None:
+    """Refuse what has no size and may have no end: pipes, devices and sockets.
+
+    Raises:
+        InputError: If the path leads to one.
+    """
+    if found := special(path):
+        raise InputError(
+            f"{path} is no file",
+            got=found,
+            expected=f"{what}, in a file",
+            todo="write what comes from there to a file first",
+        )
+
+
+def real(path: Path) -> Path:
+    """The path without links; where links lead in a circle, as far as they can be followed.
+
+    (Before Python 3.13, ``Path.resolve`` raises a RuntimeError there.)
+    """
+    return Path(os.path.realpath(path))
 
 
 def first_line(error: BaseException) -> str:

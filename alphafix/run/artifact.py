@@ -31,7 +31,7 @@ from alphafix.files import (
     together,
     write_json,
 )
-from alphafix.reading.boundary import reading
+from alphafix.reading.boundary import reading, real
 from alphafix.reading.schema import typed
 
 PLAN = "plan.json"
@@ -184,8 +184,8 @@ class Artifact:
         self._note({file: fingerprint(file) for file in outputs})
 
     def _note(self, outputs: Mapping[Path, str]) -> None:
-        folder = self.path.parent.resolve()
-        places = {os.path.relpath(file.resolve(), folder): known for file, known in outputs.items()}
+        folder = real(self.path.parent)
+        places = {os.path.relpath(real(file), folder): known for file, known in outputs.items()}
         record = {"value": "record", "outputs": places, "provenance": self.plan}
         write_json(self.path, record, overwrite=True)
 
@@ -226,10 +226,10 @@ class Artifact:
         """Remove what a killed command of the same plan has left of ``files``."""
         if not self.path.is_file() or digest(recorded_plan(self.path)) != digest(self.plan):
             return
-        places = {file.resolve() for file in files}
+        places = {real(file) for file in files}
         with together(files):
             for file, known in read_outputs(self.path).items():
-                if file.resolve() in places and file.is_file() and fingerprint(file) == known:
+                if real(file) in places and file.is_file() and fingerprint(file) == known:
                     file.unlink()
 
     def begun(self) -> dict[str, Any] | None:
@@ -277,7 +277,7 @@ def read_outputs(path: Path) -> dict[Path, str]:
     """
     with reading(path, "a record of files", todo="make them again"):
         outputs = typed(dict[str, str], read_object(path)["outputs"], "outputs")
-    folder = path.parent.resolve()
+    folder = real(path.parent)
     named = os.path.normpath if path.is_absolute() else os.path.relpath
     return {Path(named(folder / place)): found for place, found in outputs.items()}
 

@@ -26,7 +26,7 @@ from alphafix.errors import (
     option,
 )
 from alphafix.files import digest, sha256_file
-from alphafix.reading.boundary import reading
+from alphafix.reading.boundary import reading, real
 from alphafix.reading.schema import typed
 from alphafix.run.artifact import Artifact, recorded_plan
 
@@ -178,7 +178,7 @@ class Run:
 
     def place_of(self, path: Path) -> str:
         """A path as seen from here: the same however it is named, and after all of it has moved."""
-        return Path(os.path.relpath(path.resolve(), self.folder.resolve())).as_posix()
+        return Path(os.path.relpath(real(path), real(self.folder))).as_posix()
 
     def require_inside(self) -> None:
         """Check that what is written in the run's folders stays there.
@@ -186,10 +186,10 @@ class Run:
         Raises:
             InputError: If something in them is a link that leads out of the run directory.
         """
-        own = self.folder.resolve()
+        own = real(self.folder)
         for name in (FEATURES, PARTS, MADE, UNFINISHED, FITTED, FORMS, PAGE, LOGS):
             for path in _links(self.path(name)):
-                if not path.resolve().is_relative_to(own):
+                if not real(path).is_relative_to(own):
                     raise InputError(
                         f"{path} is a link that leads out of the run directory",
                         got=f"a link to {os.readlink(path)}",
@@ -200,7 +200,7 @@ class Run:
 
     def holds(self, path: Path) -> bool:
         """Whether a path is that of a result, or in a folder from which results are read."""
-        own, place = self.folder.resolve(), path.resolve()
+        own, place = real(self.folder), real(path)
         if not place.is_relative_to(own):
             return False
         parts = place.relative_to(own).parts

@@ -95,6 +95,29 @@ def test_train_batch__own_neighbours_a_trial_do_not_mix() -> None:
         assert alone.epoch == outcome.epoch
 
 
+@pytest.mark.parametrize("include_self", [True, False])
+def test_train_batch__heads_side_by_side_are_each_alone(include_self: bool) -> None:
+    hyper = replace(HYPER, include_self=include_self)
+    setup = make_setup(num_classes=14, few=5, width=9, scale=3.0)
+    other = replace(setup.head, weight=setup.head.weight[::-1].copy(), scale=0.5)
+    heads = [setup, replace(setup, head=other)]
+    near = setup.trial(hyper).neighbors
+    trials = [setup.trial(hyper, seed=seed, rho=seed + 0.5, neighbors=near) for seed in range(2)]
+    data = [one.data(trials) for one in heads]
+    together = train_batch(
+        trials + trials, [one for one in data for _ in trials], hyper, advance=lambda count: None
+    )
+    alone = [one for own in heads for one in run(own, trials, hyper)]
+    for mine, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(mine.alphas, theirs.alphas, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mine.biases, theirs.biases, rtol=1e-4, atol=1e-5)
+        assert mine.epoch == theirs.epoch
+    assert not torch.equal(together[0].alphas, together[2].alphas)
+    features = [one.data(trials, memory=0) for one in heads]
+    with pytest.raises(ValueError, match="tables by sample"):
+        train_batch(trials, features, hyper, advance=lambda count: None)
+
+
 def test_train_batch__same_seed_gives_the_same_result() -> None:
     setup = make_setup()
     trial = setup.trial(HYPER, seed=3)

@@ -226,7 +226,7 @@ def test_verdict__says_that_a_simpler_method_wins_and_how_surely() -> None:
     assert sentences[0] == (
         "No difference could be shown with this many test samples (8) between alphanet rho 1 (few "
         "+25.0, overall +0.0) and few-bias (few +100.0, overall +37.5): few -75.0 [-197.3, +47.3], "
-        "base +0.0 [-81.2, +81.2], overall -37.5 [-98.6, +23.6]."
+        "other +0.0 [-81.2, +81.2], overall -37.5 [-98.6, +23.6]."
     )
     assert sentences[1] == (
         "With at most 2 points lost overall with 95% confidence on fresh samples, validation "
@@ -265,7 +265,7 @@ def flipped(few: tuple[int, int], base: tuple[int, int]) -> str:
         (
             (12, 0),
             (0, 12),
-            "is better for rare classes (99%) and worse for the base classes (99%) than simple "
+            "is better for rare classes (99%) and worse for the other classes (99%) than simple "
             "(few +0.0, overall +10.0); whether it costs overall accuracy could not be shown",
         ),
         ((12, 0), (0, 40), "It is a trade: alphanet (few +30.0, overall +10.0) is better for rare"),
@@ -273,7 +273,7 @@ def flipped(few: tuple[int, int], base: tuple[int, int]) -> str:
         ((7, 1), (4, 4), "is probably better for rare classes (8"),
         ((3, 3), (20, 2), "is better overall (9"),
         ((3, 3), (20, 2), "which of them is better for rare classes could not be shown"),
-        ((0, 8), (12, 0), "worse for the base classes"),
+        ((0, 8), (12, 0), "worse for the other classes"),
         ((3, 2), (2, 3), "No difference could be shown with this many test samples (120) between"),
         ((0, 0), (0, 0), "No difference could be shown with this many test samples (120) between"),
     ],

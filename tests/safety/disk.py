@@ -14,6 +14,7 @@ import itertools
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +62,13 @@ class Watched:
         folder: The folder.
         fails: What becomes of each point.
         steps: What has happened, if it is kept.
+        lines: Of each point the lines of the package that led there, if asked for.
     """
 
     folder: Path
     fails: Fails = lambda number, name: None
     steps: list[Step] = field(default_factory=list)
+    lines: list[str] | None = None
     _count: int = 0
     _inodes: dict[int, int] = field(default_factory=dict)
     _known: Iterator[int] = field(default_factory=itertools.count)
@@ -117,6 +120,8 @@ class Watched:
 
     def _point(self, name: str) -> None:
         number, self._count = self._count, self._count + 1
+        if self.lines is not None:
+            self.lines.append(_lines())
         failure = self.fails(number, name)
         if failure == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -216,6 +221,17 @@ class Watched:
             self.steps.append(Step("rename", before, path=places[0], other=places[1]))
         elif name in ("unlink", "remove", "mkdir", "rmdir"):
             self.steps.append(Step("unlink" if name == "remove" else name, path=places[0]))
+
+
+def _lines() -> str:
+    """Which lines of the package are being executed, the innermost first."""
+    frame, found = sys._getframe(2), []
+    while frame.f_back is not None:
+        frame = frame.f_back
+        _, inside, file = frame.f_code.co_filename.rpartition("/alphafix/")
+        if inside:
+            found.append(f"{file}:{frame.f_lineno}")
+    return "<".join(found)
 
 
 def _changes(arguments: tuple[Any, ...]) -> bool:

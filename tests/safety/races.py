@@ -24,27 +24,26 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faiss  # noqa: F401 (so that every process finds it loaded)
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_model
 from torch import nn
 
-import alphafix.report.pictures  # noqa: F401
 from alphafix import commands
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.training import Hyper
@@ -52,7 +51,12 @@ from alphafix.commands.app import app
 from alphafix.commands.compare import work as compare_work
 from alphafix.commands.report import work as report_work
 from alphafix.features.verification import MEMORY
-from alphafix.report import page
+from alphafix.files import digest
+from alphafix.metrics import limits
+from alphafix.metrics.comparison import Comparison
+from alphafix.report import content, page
+from alphafix.report.collect import Evidence, pictures
+from alphafix.report.pictures import Picture
 from alphafix.rivals import comparing
 from tests.common import make_problem, write_run
 
@@ -165,27 +169,41 @@ def write_images(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
-def sketch(made: Figure, title: str | None = None) -> str:
-    """What tells a figure from one of other data, in much less time than drawing takes."""
-    found = hashlib.sha256()
-    for artist in made.findobj():
-        for name in ("get_text", "get_xydata", "get_offsets", "get_array", "get_path"):
-            with contextlib.suppress(Exception):
-                value = getattr(artist, name)()
-                found.update(repr(getattr(value, "vertices", value)).encode())
-    return found.hexdigest()
+def sketch(value: Picture | Comparison) -> str:
+    """What tells the figure of a value from that of another, without drawing it."""
+    if isinstance(value, Comparison):
+        return digest(value.to_dict())
+    return digest([value.title, value.csv(), dict(value.values)])
 
 
-def hasten() -> None:
-    """Make short what takes long and changes no file."""
+def remembered(folder: Path, evidence: Evidence) -> list[Picture]:
+    """The figures of a report without their drawings, made once for the same evidence."""
+    file = folder / f"{hashlib.sha256(pickle.dumps(evidence)).hexdigest()}.pictures"
+    with contextlib.suppress(FileNotFoundError):
+        made: list[Picture] = pickle.loads(file.read_bytes())
+        return made
+    made = [replace(picture, drawing=cast(Any, None)) for picture in pictures(evidence)]
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(pickle.dumps(made))
+    draft.replace(file)
+    return made
+
+
+def hasten(folder: Path) -> None:
+    """Make short what takes long and changes no file; ``folder`` keeps what figures hold."""
     torch.set_num_threads(1)
     # How long a fit took is told, and is no part of what is compared.
     comparing._timed = lambda work: (work(), 0.0)
-    vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=5))
-    page.svg_text = compare_work.svg_text = sketch  # type: ignore[attr-defined]
-    page.inlined = lambda svg, *_: svg  # type: ignore[attr-defined]
-    drawn = lambda made, title=None: sketch(made).encode()  # noqa: E731
-    report_work.png_bytes = compare_work.png_bytes = drawn  # type: ignore[attr-defined]
+    vars(comparing)["FitSettings"] = partial(FitSettings, hyper=Hyper(epochs=1))
+    limits.HALVES = 4
+    vars(content)["pictures"] = partial(remembered, folder)
+    page.Drawn.of = classmethod(  # type: ignore[assignment,method-assign]
+        lambda cls, picture: cls(picture, sketch(picture), "")
+    )
+    report_work.png_bytes = lambda made, title=None: str(title).encode()
+    vars(compare_work)["figure"] = lambda value: value
+    compare_work.svg_text = sketch  # type: ignore[assignment]
+    compare_work.png_bytes = lambda value: sketch(value).encode()  # type: ignore[assignment,arg-type]
     for command in commands.COMMANDS.values():
         command._function("work", "work"), command._function("show", "show")
 
@@ -277,14 +295,14 @@ class Races:
         shutil.rmtree(self.world)
         shutil.copytree(self.patched if _reverts(pair) else self.plain, self.world)
 
-    def warm(self) -> None:
-        """Do each command once in this process, so that those forked from it need not begin."""
+    def warm(self, names: Iterable[str]) -> None:
+        """Do commands once in this process, so that those forked from it need not begin."""
         here = Path.cwd()
-        for name, words in COMMANDS.items():
+        for name in names:
             self.anew((name, name))
             os.chdir(self.world)
             with _silent(), contextlib.suppress(SystemExit):
-                app(words.split())
+                app(COMMANDS[name].split())
         os.chdir(here)
         gc.collect()
         gc.freeze()  # or collecting garbage would copy all of it in every race
@@ -391,11 +409,11 @@ def main() -> int:
         figures = json.loads(given.json.read_text())
     memory = Path("/dev/shm")
     place = given.folder or (memory if memory.is_dir() else None)
-    hasten()
     with tempfile.TemporaryDirectory(dir=place) as made:
         folder = Path(made)
+        hasten(folder)
         (folder / "warm").mkdir()
-        Races(folder / "warm", given.seed).warm()
+        Races(folder / "warm", given.seed).warm(names)
         found: dict[str, Any] = figures["pairs"]
         done = {pair: found.get(" | ".join(pair), {"races": 0})["races"] for pair in pairs}
         tasks = [

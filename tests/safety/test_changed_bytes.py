@@ -50,14 +50,19 @@ def invoke(run: Path, *words: str, code: int = 0) -> str:
     return done.stderr
 
 
+# As little as a comparison can be.
+COMPARE = ["compare", "--methods", "tau-norm", "--rho", "1", "--seeds", "1", "-k", "2"]
+COMPARE += ["--no-on-top", "--bootstraps", "100"]
+
+
 @pytest.mark.parametrize(
     ("split", "words"),
     [
         ("train", ["train", "--overwrite", "--seeds", "1", "--epochs", "5"]),
         ("val", ["train", "--overwrite", "--seeds", "1", "--epochs", "5"]),
-        pytest.param("val", ["compare", "--methods", "tau-norm"], marks=pytest.mark.slow),
-        ("test", ["evaluate"]),
-        pytest.param("test", ["report"], marks=pytest.mark.slow),
+        pytest.param("val", COMPARE, marks=pytest.mark.slow),
+        ("test", ["evaluate", "--bootstraps", "100"]),
+        pytest.param("test", ["report", "--bootstraps", "100"], marks=pytest.mark.slow),
         ("test", ["features", "export", "--split", "test", "out.npz"]),
     ],
 )

@@ -24,7 +24,7 @@ from alphafix.checkpoints.formats.splices import Splice
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError, InputError, MissingPackageError
 from alphafix.files import METADATA_KEY
-from alphafix.reading.boundary import reading
+from alphafix.reading.boundary import reading, real
 from alphafix.reading.limits import MOST_AXES, MOST_ELEMENTS
 
 _WHOLE = "a whole ONNX file"
@@ -254,7 +254,7 @@ def _external_place(path: Path, folder: Path, proto: _Proto, size: int) -> tuple
     location = proto.external.get("location", "")
     where = folder / location
     with reading(path, _WHOLE):
-        inside, there = where.resolve().is_relative_to(folder.resolve()), where.is_file()
+        inside, there = real(where).is_relative_to(real(folder)), where.is_file()
         offset = int(proto.external.get("offset", "0"))
         length = int(proto.external.get("length", str(size)))
     if not location or Path(location).is_absolute() or not inside:

@@ -16,6 +16,7 @@ from alphafix.checkpoints.patch.writing import VerificationError, Verify, fill_c
 from alphafix.errors import InputError, option
 from alphafix.files import atomic_paths, refuse_existing, settle
 from alphafix.progress import Progress, silent
+from alphafix.reading.boundary import real
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def copy_target(main: Path, output: Path | None) -> Path:
     target = output or alphafix_name(main)
     if target.is_dir() or (not target.suffix and main.suffix):
         target = target / main.name
-    if target.resolve() == main.resolve():
+    if real(target) == real(main):
         raise InputError(
             f"{target} is the original",
             expected="another path, so that the original stays",
@@ -78,7 +79,7 @@ def plan_copies(plan: PatchPlan, target: Path, provenance: Mapping[str, Any] | N
     sealed = checkpoint.format.seal(checkpoint, plan.splices(), note)
     others = [file for file in checkpoint.files if file != main]
     own = sealed.get(main, ())
-    if target.parent.resolve() != main.parent.resolve():
+    if real(target.parent) != real(main.parent):
         beside = [main.with_name(name) for name in checkpoint.format.companions]
         others += [file for file in beside if file.is_file()]
         copies = [Copy(f, target.with_name(f.name), sealed.get(f, ())) for f in others]

@@ -25,7 +25,7 @@ from alphafix.errors import (
     some,
 )
 from alphafix.files import flush, read_tensors, write_tensors
-from alphafix.reading.boundary import reading
+from alphafix.reading.boundary import reading, real
 from alphafix.reading.schema import require_arrays, typed
 from alphafix.values.arrays import ByteArray, IntArray
 
@@ -293,7 +293,7 @@ def _require_own_name(file: Path) -> None:
     """Refuse a file that others see under another name, and would not know to have changed."""
     links = file.stat().st_nlink
     if file.is_symlink() or links > 1:
-        got = f"a link to {file.resolve()}" if file.is_symlink() else f"a file with {links} names"
+        got = f"a link to {real(file)}" if file.is_symlink() else f"a file with {links} names"
         raise InputError(
             f"{file} is not patched in place",
             got=got,

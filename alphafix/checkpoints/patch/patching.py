@@ -16,6 +16,7 @@ from alphafix.checkpoints.patch.planning import PatchPlan
 from alphafix.checkpoints.patch.writing import Verify
 from alphafix.errors import InputError
 from alphafix.progress import Progress, silent
+from alphafix.reading.boundary import real
 
 Action = Literal["copy", "in place", "delta"]
 
@@ -112,9 +113,9 @@ def carry_out(
 
 def _require_apart(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Check that no target is an input or another target, whoever may be overwritten."""
-    taken = {path.resolve(): "read for it" for path in inputs}
+    taken = {real(path): "read for it" for path in inputs}
     for target in targets:
-        place = target.resolve()
+        place = real(target)
         if place in taken:
             raise InputError(
                 f"{target} cannot be written by this patch",

@@ -81,7 +81,7 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     clock(f"alphafix extract: features of {total:,} images; {found.classes.describe()}")
     to, anew = options.run, options.overwrite
     near = find_neighbors(NeighborsOptions(run=to, overwrite=anew), quiet).neighbours
-    clock(f"alphafix neighbors: the {near.k} nearest base classes of each few-split class")
+    clock(f"alphafix neighbors: the {near.k} nearest other classes of each few-split class")
     training = TrainOptions(run=to, overwrite=anew, rho=(options.rho,), seeds=options.seeds)
     train(training, quiet)
     correction = Correction.load(run.path(CORRECTION))
