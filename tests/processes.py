@@ -16,7 +16,9 @@ import scipy.special  # noqa: F401
 import timm.models.resnet  # noqa: F401
 import torch
 
+from alphafix.commands.command import Watch
 from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.part import part_work
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from tests.stages import extract, train_oltr
 
@@ -37,7 +39,9 @@ def _run(options: Options, environment: Mapping[str, str], prepare: Callable[[],
     torch.set_num_threads(1)
     prepare()
     try:
-        if isinstance(options, ExtractOptions):
+        if isinstance(options, ExtractOptions) and options.shard_count is not None:
+            part_work(options, Watch())
+        elif isinstance(options, ExtractOptions):
             extract(options)
         else:
             train_oltr(options)

@@ -27,7 +27,7 @@ class Pool:
 
     Attributes:
         key: "few-base", "base-few" or "all-all".
-        classes: Classes whose samples are looked at, int64 of shape P.
+        classes: Classes whose samples are looked at, ascending, int64 of shape P.
         alike: Which predicted class is a neighbour of which true one.
         distances: Mean distance of each class of ``classes`` to its K neighbours, float64 of
             shape P.
@@ -39,10 +39,19 @@ class Pool:
     distances: FloatArray64
 
 
-def neighbour_pools(means: FloatArray, classes: ClassTable, k: int) -> list[Pool]:
+def neighbour_pools(
+    means: FloatArray, classes: ClassTable, k: int, *, seen: IntArray | None = None
+) -> list[Pool]:
     """The neighbour pools of Figure 5: few -> base, base -> few, all -> all but oneself.
 
     Where a pool has fewer than K classes, all of them are neighbours.
+
+    Args:
+        means: Class means, float32 of shape C x D.
+        classes: The class table.
+        k: K.
+        seen: Labels of the samples that are looked at: neighbours of other classes are not
+            searched, which would take C x C products. None for all classes.
     """
     everything = classes.tier("overall")
     wanted = [
@@ -51,10 +60,16 @@ def neighbour_pools(means: FloatArray, classes: ClassTable, k: int) -> list[Pool
         ("all-all", everything, everything),
     ]
     return [
-        _pool(key, means, own, others, k, len(classes))
+        _pool(key, means, _seen(own, seen), others, k, len(classes))
         for key, own, others in wanted
         if len(own) and len(others) > (key == "all-all")
     ]
+
+
+def _seen(own: IntArray, seen: IntArray | None) -> IntArray:
+    """Those of some classes that have samples; one of them where none has."""
+    found = own if seen is None else np.intersect1d(own, seen)
+    return found if len(found) else own[:1]
 
 
 def _pool(

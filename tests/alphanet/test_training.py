@@ -12,19 +12,22 @@ import torch
 from alphafix.alphanet.training import Hyper, TrainedTrial, Trial, train_batch
 from tests.alphanet.build import Setup, make_setup
 from tests.alphanet.oracle import train_direct
+from tests.devices import on_each_device
 
 HYPER = Hyper(epochs=12, first_epoch=3, batch_size=8, hidden=(16, 16), decay_every=4)
 
 
 def run(
-    setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True
+    setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True, device: str = "cpu"
 ) -> list[TrainedTrial]:
-    return train_batch(trials, setup.data(trials, val=val), hyper, advance=lambda count: None)
+    data = setup.data(trials, val=val, device=torch.device(device))
+    return train_batch(trials, data, hyper, advance=lambda count: None)
 
 
+@on_each_device
 @pytest.mark.parametrize("preset", ["paper", "official"])
 @pytest.mark.parametrize("with_val", [True, False])
-def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None:
+def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool, device: str) -> None:
     setup = make_setup(num_classes=12, few=4, width=7)
     official = preset == "official"
     hyper = Hyper(**{**vars(HYPER), "include_self": official, "learn_bias": not official})
@@ -39,15 +42,18 @@ def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None
         torch.from_numpy(setup.labels),
         val if with_val else None,
     )
-    (outcome,) = run(setup, [trial], hyper, val=with_val)
+    (outcome,) = run(setup, [trial], hyper, val=with_val, device=device)
+    assert outcome.alphas.device.type == device
     assert outcome.epoch == epoch
     got = [record.loss for record in outcome.history]
     np.testing.assert_allclose(got, losses, rtol=1e-3)
     weight = torch.from_numpy(setup.head.weight)
     few = setup.classes.few
-    rows = weight[few] + torch.einsum("fk,fkd->fd", outcome.alphas, weight[trial.neighbors])
+    rows = weight[few] + torch.einsum("fk,fkd->fd", outcome.alphas.cpu(), weight[trial.neighbors])
     torch.testing.assert_close(rows, kept["weight"][few].detach(), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(outcome.biases, kept["bias"][few].detach(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        outcome.biases.cpu(), kept["bias"][few].detach(), rtol=1e-3, atol=1e-4
+    )
 
 
 def same(one: TrainedTrial, other: TrainedTrial) -> bool:

@@ -23,7 +23,7 @@ from alphafix.run.artifact import State
 from tests.extract.photos import WRITERS
 from tests.extract.test_resume import many_photos
 from tests.extract.zoo import Animal
-from tests.processes import contents
+from tests.processes import contents, run_ranks
 from tests.stages import extract
 
 Make = Callable[..., ExtractOptions]
@@ -109,6 +109,15 @@ def test_merge__of_archives(make: Make, tmp_path: Path) -> None:
         part_work(make(run, "archives", shard_index=index, shard_count=COUNT), Watch())
     merge(run)
     assert merged(run) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_merge__of_jobs_of_several_processes(make: Make, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert run_ranks(make(run, shard_index=0, shard_count=2), 2) == [0, 0]
+    part_work(make(run, shard_index=1, shard_count=2), Watch())
+    merge(run)
+    assert merged(run) == contents(whole)
 
 
 def test_merge__of_folders_that_lie_apart(array: Path, whole: Path, tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_pools__distances_are_scikit_learns(cells: int, monkeypatch: pytest.Monk
         assert set(np.flatnonzero(matrix(few.alike)[label])) == set(near)
 
 
+def test_neighbour_pools__of_the_classes_seen_are_those_of_all() -> None:
+    whole = neighbour_pools(MEANS, CLASSES, k=2)
+    seen = np.array([0, 0, int(CLASSES.few[0]), int(CLASSES.base[-1]), -1])
+    for pool, other in zip(neighbour_pools(MEANS, CLASSES, k=2, seen=seen), whole, strict=True):
+        assert set(pool.classes.tolist()) == set(other.classes.tolist()) & set(seen.tolist())
+        place = np.searchsorted(other.classes, pool.classes)
+        assert pool.distances == pytest.approx(other.distances[place])
+        for label in pool.classes.tolist():
+            every = np.arange(len(CLASSES))
+            same = np.full(len(CLASSES), label)
+            near = pool.alike.holds(same, every)
+            assert near.tolist() == other.alike.holds(same, every).tolist()
+
+
 def test_pools__equal_means_never_make_a_class_its_own_neighbour() -> None:
     means = np.zeros((5, 1), dtype=np.float32)
     everything = neighbour_pools(means, CLASSES, k=2)[2]

@@ -137,7 +137,8 @@ class ExtractOptions(StageOptions):
     decode: Literal["auto", "pillow", "torch"] = flag(
         "auto",
         help="Who decodes and scales JPEG files: Pillow in the loading processes, as in "
-        "training, or torchvision on the model's device; auto: the latter on a GPU.",
+        "training, or TorchCodec on the model's device (torchvision where it is not installed); "
+        "auto: the latter on a GPU.",
     )
     image_size: int | None = flag(None, help="Input size instead of the model's own.", ge=1)
     crop_pct: float | None = flag(None, help="Centre crop instead of the model's own.", gt=0, le=1)
