@@ -319,13 +319,13 @@ def choose_method(data: FitData, offers: Sequence[Offered]) -> Outcome:
     if len(offers) == 1 or not (gains > -np.inf).any():
         return choose(data, offers)
     few = max(int(np.isin(data.val_labels, data.classes.few).sum()), 1)
-    near = np.flatnonzero(gains >= gains.max() - 2 * 50 / np.sqrt(few))
+    near = np.flatnonzero(gains >= gains.max() - 2 * 50 / np.sqrt(few)).tolist()
     preferred = [place for place in near if offers[place].method == PREFERRED]
     if preferred:
         near = preferred
     fitted = [outcomes[place].fitted for place in near]
     losses = [np.inf if one is None else data.loss(one.logits) for one in fitted]
-    best: Outcome = outcomes[int(near[int(np.argmin(losses))])]
+    best: Outcome = outcomes[near[int(np.argmin(losses))]]
     return replace(best, rest=tuple(one for one in outcomes if one is not best))
 
 
