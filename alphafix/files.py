@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
 from alphafix.locks import all_locked
-from alphafix.reading.boundary import cannot_read, reading, real, special
+from alphafix.reading.boundary import cannot_read, reading, real, require_file, special
 from alphafix.reading.schema import parse_json, typed
 
 Array = npt.NDArray[Any]
@@ -373,6 +373,12 @@ def remove_temporary(folder: Path, name: str = "") -> None:
         _sweep(path)
 
 
+def sweep_all(folder: Path) -> None:
+    """Remove what killed processes left half-written anywhere in a run directory."""
+    for path in folder.rglob(".*.[0-9].tmp"):
+        _sweep(path)
+
+
 def holds(path: Path, data: bytes) -> bool:
     """Whether a file is there already with just these bytes, as a killed command leaves it."""
     if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
@@ -406,7 +412,7 @@ def encoded(text: str) -> bytes:
         around = text[max(0, error.start - 40) : error.end + 20]
         raise InputError(
             "a name is not in UTF-8, so that it cannot be recorded",
-            got=around.encode(errors="backslashreplace").decode(),
+            got=" ".join(around.encode(errors="backslashreplace").decode().split()),
             expected="names of files and folders in UTF-8",
             todo="rename it, or give a path without it",
         ) from error
@@ -555,6 +561,7 @@ def open_safetensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    require_file(path, "a safetensors file")
     try:
         with safe_open(path, framework=framework) as file:
             yield file

@@ -115,6 +115,10 @@ def _words(*words: str) -> str:
     return shlex.join(words)
 
 
+def _after_report(result: Any, options: Any) -> str:
+    return _words("python", "-m", "webbrowser", str(result.page))
+
+
 def _after_inspect(result: Any, options: Any) -> str:
     return f"alphafix fix {shlex.quote(str(options.file))} --backbone timm:NAME --data DATA"
 
@@ -135,6 +139,7 @@ def _after_training(result: Any, options: Any) -> str:
 
 
 _OTHERS = {
+    "report": _after_report,
     "inspect": _after_inspect,
     "make-lt": _after_lists,
     "train-oltr": _after_training,

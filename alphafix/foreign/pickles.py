@@ -20,6 +20,7 @@ import numpy as np
 from alphafix.checkpoints.formats.torch_format import load_torch_bytes
 from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.features import FeatureArrays
+from alphafix.reading.boundary import require_file
 from alphafix.reading.unpickling import Unpickler, require_plain_keys
 from alphafix.values.arrays import Array
 
@@ -226,6 +227,7 @@ def read_pickle(path: Path, *, allowed: bool) -> Any:
         FileFormatError: If it is damaged, or names anything but arrays and plain data.
     """
     require_allowed(path, allowed=allowed)
+    require_file(path, "a pickle")
     try:
         with path.open("rb") as file:
             # latin1 is how NumPy arrays of Python 2 come back whole.

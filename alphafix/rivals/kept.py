@@ -91,7 +91,7 @@ class FinishedMethods:
         return FinishedTrials(self.folder, digest([self.made_from, *of]), like=self.like)
 
     def clear(self) -> None:
-        """Remove all that is kept."""
+        """Remove all that is kept, and what killed commands left of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()  # unless another command has left something

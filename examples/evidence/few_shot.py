@@ -59,8 +59,8 @@ class Found:
     seconds: float
 
 
-def measured(problem: Problem, seeds: int, draws: int, others: Sequence[str]) -> list[Found]:
-    """All forms, each seed and draw."""
+def measured(problem: Problem, seeds: int, draws: int, forms: Sequence[str]) -> list[Found]:
+    """Forms, each seed and draw."""
     found = []
     for seed in range(seeds):
         trainings = Trainings()
@@ -70,7 +70,7 @@ def measured(problem: Problem, seeds: int, draws: int, others: Sequence[str]) ->
                 problem.train, val, problem.head, problem.classes, seed=seed, trainings=trainings
             )
             offers: dict[str, Offered] = {}
-            for name in (*others, *FORMS):
+            for name in (*OTHERS, *forms):
                 start = time.thread_time()
                 offers[name] = RIVALS[name].offer(data)
                 seconds.setdefault(name, time.thread_time() - start)
@@ -85,13 +85,13 @@ def of_draw(
     offers: Mapping[str, Offered],
     seconds: Mapping[str, float],
 ) -> list[Found]:
-    """All forms on one draw."""
-    known = [offer for name, offer in offers.items() if name not in FORMS]
+    """The forms on one draw."""
+    known = [offers[name] for name in OTHERS]
     gains = {name: gain(data, offer) for name, offer in offers.items()}
-    best = max(value for name, value in gains.items() if name not in FORMS)
+    best = max(gains[name] for name in OTHERS)
     without = on_test(problem, data, known, test)[1]
     rows = []
-    for form in FORMS:
+    for form in (name for name in offers if name not in OTHERS):
         method, figures = on_test(problem, data, [*known, offers[form]], test)
         few, overall = figures - without
         rows.append(
@@ -133,16 +133,16 @@ def main() -> None:
     parser.add_argument("--problems", default="glyphs-crt,glyphs-ce,digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=5, help="of validation and test, each seed")
-    parser.add_argument("--others", default=",".join(OTHERS), help="what the forms compete with")
+    parser.add_argument("--forms", default=",".join(FORMS))
     parser.add_argument("--json", type=Path, help="write all figures here, too")
     given = parser.parse_args()
     found: list[Found] = []
     print("| problem | form | gain, val | best other | picked | few, test | overall, test | s |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for name in given.problems.split(","):
-        rows = measured(PROBLEMS[name](), given.seeds, given.draws, given.others.split(","))
+        rows = measured(PROBLEMS[name](), given.seeds, given.draws, given.forms.split(","))
         found += rows
-        for form in FORMS:
+        for form in given.forms.split(","):
             mine = [row for row in rows if row.form == form]
             gains = np.array([row.gain for row in mine])
             picked = np.mean([row.picked for row in mine])

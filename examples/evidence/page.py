@@ -43,11 +43,12 @@ def make(recipe: Recipe, data: Path) -> Path:
     pictures, run = folder / "pictures", folder / "run"
     divide(recipe, pictures, data, held=(), side=None)
     shutil.copyfile(data / recipe.name / "linear.safetensors", folder / "model.safetensors")
-    size = ("--image-size", str(recipe.linear_size), "--crop-pct", "1")
+    size = (f"extract.image_size={recipe.linear_size}", "extract.crop_pct=1")
+    settings = [word for one in size for word in ("--set", one)]
     model = ("--backbone", f"timm:{NAME}", "--data", pictures)
-    alphafix("fix", folder / "model.safetensors", *model, *size, "--run", run)
+    alphafix("fix", folder / "model.safetensors", *model, *settings, "--run", run)
     alphafix("compare", "--run", run, "--methods", METHODS, "--rho", "0.5")
-    alphafix("report", "--run", run)
+    alphafix("report", "--run", run, "--overwrite")
     return run / "report" / "index.html"
 
 

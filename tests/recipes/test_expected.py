@@ -6,6 +6,7 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alphafix.commands.run.show import beside_table
@@ -75,8 +76,8 @@ def test_figure__has_a_line_a_model_and_a_panel_a_column(tmp_path: Path) -> None
     ]
     few, overall = picture.drawing.axes
     assert [panel.get_title() for panel in (few, overall)] == ["few", "overall"]
-    assert few.lines[0].get_xydata()[0].tolist() == [1, 5]
-    assert few.lines[1].get_xydata()[1].tolist() == [10, 7]
+    assert np.asarray(few.lines[0].get_xydata())[0].tolist() == [1, 5]
+    assert np.asarray(few.lines[1].get_xydata())[1].tolist() == [10, 7]
     assert picture.values["few-1"] == ["b: 7.0 at 10"]
 
 

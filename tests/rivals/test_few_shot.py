@@ -111,7 +111,7 @@ def test_metamodelnet__entries_and_untrained_chain() -> None:
     assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)
     with torch.no_grad():
         chain = NormalisedChain(5, 2).eval()
-        list(chain.blocks)[1].layers[1].bias.fill_(1.0)  # type: ignore[index, union-attr, operator]
+        list(chain.blocks)[1].layers[1].bias.fill_(1.0)  # type: ignore[index, union-attr]
     assert torch.equal(chain(rows, 0), rows + 1)
     assert torch.equal(chain(rows, 1), rows + 1)
 

@@ -283,6 +283,18 @@ CASES = {
         "patch", {**RUN, "file": f"FOLDER/{MODEL}", "revert": True}, patched, MODEL
     ),
     "train": TRAIN,
+    "train --method auto": Case(
+        "train",
+        {
+            **RUN,
+            "method": "auto",
+            "methods": ("tau-norm", "lws"),
+            "seeds": 1,
+            "epochs": 1,
+            "rho": (0.5,),
+        },
+        features,
+    ),
     "features import": Case(
         "features import", {"run": "FOLDER/run", "file": "FOLDER/val.npz", "split": "val"}, exported
     ),

@@ -15,6 +15,7 @@ import numpy as np
 
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
 from alphafix.errors import FileFormatError
+from alphafix.reading.boundary import require_file
 from alphafix.reading.limits import MOST_AXES, MOST_ELEMENTS
 from alphafix.values.arrays import Array
 
@@ -74,6 +75,7 @@ def read_header(path: Path) -> Header:
         FileFormatError: If the length lies, the JSON is broken or has a name twice, or the
             tensors overlap, leave holes, or end elsewhere than the file.
     """
+    require_file(path, "a safetensors file")
     size = path.stat().st_size
     with path.open("rb") as file:
         front = file.read(8)

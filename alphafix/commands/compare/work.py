@@ -65,6 +65,7 @@ def work(options: CompareOptions, watch: Watch) -> CompareResult:
         there = Comparison.load(artifact.path)
         if not there.left_out:
             logger.info("%s is up to date", artifact.path)
+            FinishedMethods(run.path(FITTED) / "compare", "").clear()  # of a killed command
             return CompareResult(there)
     test = FeatureStore.open(run.features(options.on), verify=options.verify)
     given = given_in(run, verify=options.verify)
@@ -109,7 +110,14 @@ def _shipped(run: Run) -> Correction | None:
 
 def state(options: CompareOptions) -> State:
     """Whether the comparison is there as `work` would make it."""
-    return _artifact(options).state if Run(options.run).has(COMPARISON) else State.MISSING
+    run = Run(options.run)
+    if not run.has(COMPARISON):
+        return State.MISSING
+    found = _artifact(options).state
+    left = found is State.CURRENT and (run.path(FITTED) / "compare").exists()
+    if left and not Comparison.load(run.path(COMPARISON)).left_out:
+        return State.UNFINISHED
+    return found
 
 
 def _artifact(options: CompareOptions) -> Artifact:

@@ -187,8 +187,8 @@ def extract_all(options: ExtractOptions, watch: Watch) -> ExtractResult:
             logger.info("%s is up to date", run.folder)
         if ranks.first:
             _tidy(run, stores.values())
-            _save_classes(run, images, options, anew=CLASSES in broken)
             keep_embedding(run, options.backbone)
+            _save_classes(run, images, options, anew=CLASSES in broken)  # the last, see `state`
         ranks.wait()
         if ranks.world > 1 and "train" in stores:
             _keep_scatter(run, ranks)
@@ -207,7 +207,12 @@ def state(options: ExtractOptions) -> State:
     images = open_images(options, known_classes(run, options))
     found = {store.state for store in stores_of(run, options, images, setting, Ranks()).values()}
     if found == {State.CURRENT}:
-        return State.CURRENT if run.has(HEAD) else State.MISSING
+        # What is written after the features, where a kill may have come between.
+        if not (run.has(HEAD) and run.has(CLASSES)):
+            return State.MISSING
+        earlier = ClassTable.load(run.path(CLASSES))
+        table = _class_table(run, images, options, earlier)
+        return State.CURRENT if earlier.to_dict() == table.to_dict() else State.UNFINISHED
     return State.OTHER if State.OTHER in found else State.MISSING
 
 
@@ -223,13 +228,21 @@ def _tidy(run: Run, stores: Iterable[Artifact]) -> None:
 def _save_classes(run: Run, images: SplitSources, options: ExtractOptions, *, anew: bool) -> None:
     """Write classes.json if anything of it has changed."""
     earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) and not anew else None
+    if not run.has(run.manifest("train")):
+        logger.warning("no training features yet: the class counts in classes.json are 0")
+    save_table(run, _class_table(run, images, options, earlier), earlier)
+
+
+def _class_table(
+    run: Run, images: SplitSources, options: ExtractOptions, earlier: ClassTable | None
+) -> ClassTable:
+    """The class table of the features that are there, with what an earlier one had decided."""
     num_classes = Head.load(run.path(HEAD)).num_classes
     if run.has(run.manifest("train")):
         counts = FeatureStore.open(run.features("train")).class_counts()
     else:
-        logger.warning("no training features yet: the class counts in classes.json are 0")
         counts = np.zeros(num_classes, dtype=np.int64)
-    save_table(run, class_table(images, options, counts, earlier), earlier)
+    return class_table(images, options, counts, earlier)
 
 
 def _keep_scatter(run: Run, ranks: Ranks) -> None:

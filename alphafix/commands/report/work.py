@@ -14,7 +14,7 @@ from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
 from alphafix.commands.report.options import ReportOptions
-from alphafix.files import refuse_existing
+from alphafix.files import refuse_existing, remove_temporary
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.margins import Steered, load_steered
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
@@ -94,6 +94,8 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     content = page_of(evidence, settings)
     if evaluation_state(evaluation) is State.MISSING:
         found.evaluation.save(run.path(REPORT))
+    elif run.has(REPORT):
+        remove_temporary(run.folder, REPORT)  # of a command that was killed
     figures = _figures(content.drawn, watch.progress)
     files = {page.parent / "figures" / name: data for name, data in figures.items()}
     files[page] = render(content).encode()

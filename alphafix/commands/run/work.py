@@ -27,6 +27,7 @@ from alphafix.errors import (
     option,
     spelt,
 )
+from alphafix.files import sweep_all
 from alphafix.reading.boundary import real
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
@@ -342,6 +343,8 @@ def carry_out(
         title = f"[{labels.index(task.label) + 1}/{len(labels)}] {task.label}"
         if done:
             watch.say(f"{title}: up to date")
+            if task.options.place is not None:
+                sweep_all(task.options.place)  # of a command that was killed at the very end
             if not task.command.judged:
                 continue
         begun = time.monotonic()

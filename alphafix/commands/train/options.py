@@ -32,7 +32,8 @@ class TrainOptions(FeatureStageOptions):
     )
     methods: Annotated[tuple[str, ...], Several] = flag(
         (),
-        help="What --method auto chooses from: alphanet and other linear methods  [all].",
+        help="What --method auto chooses from: alphanet and other linear methods  [all but the "
+        "forms of model-regression and metamodelnet].",
         metavar="NAME[,NAME...]",
         complete="linear_methods",
     )

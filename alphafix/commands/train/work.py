@@ -127,8 +127,6 @@ def work(options: TrainOptions, watch: Watch) -> TrainResult:
     if correction.trials is not None:
         log_history(correction.trials, destinations)
     _finish(run, correction)
-    if not (correction.chosen.auto or {}).get("left_out"):
-        finished.clear()  # else it is there for another command, with more time
     return TrainResult(correction, artifact.path)
 
 
@@ -156,6 +154,13 @@ def _finish(run: Run, correction: Correction) -> None:
     else:
         write_files({metrics: lines}, overwrite=True)
     FinishedTrials(run.path(UNFINISHED), "").clear()
+    if not _left_out(correction):
+        FinishedMethods(run.path(FITTED) / "train", "").clear()
+
+
+def _left_out(correction: Correction) -> bool:
+    """Whether methods had no time, so that those that had it are there for another command."""
+    return bool((correction.chosen.auto or {}).get("left_out"))
 
 
 def _history(correction: Correction) -> bytes | None:
@@ -164,9 +169,11 @@ def _history(correction: Correction) -> bytes | None:
 
 def _is_finished(run: Run) -> bool:
     """Whether `_finish` was done for the correction that is there."""
-    metrics, lines = run.path(METRICS), _history(Correction.load(run.path(CORRECTION)))
+    correction = Correction.load(run.path(CORRECTION))
+    metrics, lines = run.path(METRICS), _history(correction)
     found = metrics.read_bytes() if metrics.is_file() else None
-    return found == lines and not run.path(UNFINISHED).exists()
+    fitted = (run.path(FITTED) / "train").exists() and not _left_out(correction)
+    return found == lines and not fitted and not run.path(UNFINISHED).exists()
 
 
 def _moved(run: Run, options: TrainOptions) -> Correction | None:
