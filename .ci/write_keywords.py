@@ -21,7 +21,7 @@ FILE = Path(__file__).parents[1] / "alphafix/api/keywords.py"
 # Commands that are functions, and fields that are arguments of the function or are for the command
 # line alone.
 FUNCTIONS: dict[str, frozenset[str]] = {
-    "extract": frozenset({"backbone", "data"}),
+    "extract": frozenset({"backbone", "data", "shard_index", "shard_count"}),
     "neighbors": frozenset({"features", "head", "class_names"}),
     "train": frozenset({"plan"}),
     "patch": frozenset({"file", "correction"}),

@@ -9,11 +9,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
-import timm.models.resnet  # noqa: F401 (so that every process finds it loaded)
+import matplotlib.figure  # noqa: F401 (so that every process finds it loaded)
+import scipy.special  # noqa: F401
+import timm.models.resnet  # noqa: F401
 import torch
 
+from alphafix.commands.command import Watch
 from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.part import part_work
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from tests.stages import extract, train_oltr
 
@@ -34,7 +39,9 @@ def _run(options: Options, environment: Mapping[str, str], prepare: Callable[[],
     torch.set_num_threads(1)
     prepare()
     try:
-        if isinstance(options, ExtractOptions):
+        if isinstance(options, ExtractOptions) and options.shard_count is not None:
+            part_work(options, Watch())
+        elif isinstance(options, ExtractOptions):
             extract(options)
         else:
             train_oltr(options)
@@ -42,6 +49,23 @@ def _run(options: Options, environment: Mapping[str, str], prepare: Callable[[],
         traceback.print_exc()
         os._exit(1)
     os._exit(0)  # pytest's own exit handlers belong to the parent
+
+
+def _call(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    try:
+        target(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)  # pytest's own exit handlers belong to the parent
+
+
+def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a function of a test file, in a process that has torch loaded and done nothing."""
+    process = _FORK.Process(target=_call, args=(target, arguments))
+    process.start()
+    return process
 
 
 def start(

@@ -90,7 +90,7 @@ _ALPHANET: dict[str, Shapes] = {
             "offsets": several(floats("T _")),
             "biases": floats("T F"),
         },
-        "initial_networks": {"biases": floats("F")},
+        "initial_networks": {"biases": floats("... F")},
         "padded_classes": {"array": tensors("*T F n"), "return": tensors("*T _ n")},
         "alphas": {"rows": floats("... F I"), "return": floats("{len(networks)} F {networks.k}")},
     },

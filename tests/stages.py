@@ -36,7 +36,7 @@ from alphafix.values.neighbors import Neighbours
 
 
 def extract(options: ExtractOptions, *, progress: Progress = silent) -> ExtractResult:
-    return _extract.work(options, Watch(progress))
+    return _extract.extract_all(options, Watch(progress))
 
 
 def find_neighbors(

@@ -26,7 +26,8 @@ def test_help__loads_nothing_heavy(arguments: list[str]) -> None:
         "from alphafix.commands.app import app\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit as exit: assert exit.code == 0, exit.code\n"
-        "heavy = {'numpy', 'torch', 'faiss', 'timm', 'sklearn', 'matplotlib'}\n"
+        "heavy = {'numpy', 'scipy', 'torch', 'torchvision', 'faiss', 'timm', 'sklearn'}\n"
+        "heavy |= {'matplotlib', 'PIL', 'safetensors'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from alphafix.alphanet import neighbors
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
@@ -69,6 +70,21 @@ def test_nearest_neighbours__agree_with_scikit_learn(metric: str) -> None:
     np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-7)
 
 
+def test_nearest_neighbours__say_what_a_large_search_costs_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    means = np.random.default_rng(0).normal(size=(300, 4))
+    classes = table([5] * 30 + [50] * 270)
+    with caplog.at_level("INFO", "alphafix"):
+        plain = nearest_neighbours(means, classes, k=3)
+        assert "exact search" not in caplog.text
+        monkeypatch.setattr(neighbors, "TOLD_FROM", 1)
+        monkeypatch.setattr(neighbors, "ADDED_ROWS", 7)
+        told = nearest_neighbours(means, classes, k=3)
+    assert "exact search: 30 few-split among 270 base classes, 3.2e+04" in caplog.text
+    assert (told.ids == plain.ids).all()
+
+
 def test_nearest_neighbours__random_ones_are_base_classes_and_seeded() -> None:
     problem = make_problem(num_classes=40)
     means = np.random.default_rng(0).normal(size=(40, 3))
@@ -84,7 +100,7 @@ def test_nearest_neighbours__random_ones_are_base_classes_and_seeded() -> None:
 
 def test_nearest_neighbours__k_must_be_under_the_number_of_base_classes() -> None:
     means = np.eye(4)
-    with pytest.raises(InputError, match=r"k = 3 of 3 base classes(.|\n)*k in 1\.\.2"):
+    with pytest.raises(InputError, match=r"k = 3 of 3 other classes(.|\n)*k in 1\.\.2"):
         nearest_neighbours(means, table([50, 5, 60, 70]), k=3)
 
 

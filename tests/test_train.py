@@ -331,7 +331,7 @@ def test_train__stale_neighbours_are_refused(run: Run) -> None:
 
 
 def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match="k = 18 of 18 base classes"):
+    with pytest.raises(InputError, match="k = 18 of 18 other classes"):
         train(options(run, k=(18,)))
 
 

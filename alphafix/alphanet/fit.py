@@ -14,13 +14,15 @@ from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.network import padding
 from alphafix.alphanet.scores import bytes_of_table
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.sweep import run_sweep
+from alphafix.alphanet.sweep import run_on_heads, run_sweep
 from alphafix.alphanet.task import SweepTask
 from alphafix.alphanet.training import SweepData
+from alphafix.errors import InputError
 from alphafix.metrics.selection import Rule
 from alphafix.metrics.trade_off import Path
 from alphafix.progress import Progress, silent
 from alphafix.values.correction import Chosen, Correction
+from alphafix.values.head import Head
 from alphafix.values.trials import Trials
 
 
@@ -62,6 +64,37 @@ def train_trials(
     """Train all trials and choose none (for the arguments see `fit`)."""
     task = SweepTask.of(given, settings)
     return run_sweep(task, task.reduced(progress), keep, progress)
+
+
+def train_on_heads(
+    given: Given,
+    heads: Sequence[Head],
+    settings: FitSettings,
+    *,
+    keeps: Sequence[Keep | None],
+    progress: Progress = silent,
+) -> list[Trials]:
+    """Train the same trials on several heads for the same features, and choose none.
+
+    Args:
+        given: For the arguments see `fit`; its head is not used.
+        heads: One or more.
+        settings: How; of one K, and with neighbours' rows alone in the pool.
+        keeps: Where the finished trials of each head are kept, if anywhere.
+        progress: Told samples and steps.
+
+    Raises:
+        InputError: If the pool holds other rows, or there are several K.
+    """
+    if settings.pool != "neighbors" or len(settings.ks) > 1:
+        raise InputError("several heads are trained with one K and neighbours' rows alone")
+    first = SweepTask.of(replace(given, head=heads[0]), settings)
+    validated = first.val is not None
+    tasks = [
+        replace(first, head=head, hyper=settings.hyper_for(head, validated=validated))
+        for head in heads
+    ]
+    return run_on_heads(tasks, keeps, progress)
 
 
 def _chosen(task: SweepTask, data: SweepData, trials: Trials, progress: Progress) -> Correction:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,17 @@ EXTRA_CANDIDATES = 8
 
 # Few-split classes searched at a time, so that memory does not grow with their number.
 SEARCH_ROWS = 4096
+
+# A search of more multiplications than this says what it costs before it starts: exact search
+# takes the product of the numbers of few-split and base classes, times the width. A processor
+# core does about 3e10 a second.
+TOLD_FROM = 5e11
+
+# Few-split classes that are searched to tell how fast this machine is.
+PROBE_ROWS = 64
+
+# Rows that are scaled and handed to FAISS at a time.
+ADDED_ROWS = 65536
 
 
 def nearest_neighbours(
@@ -50,7 +63,7 @@ def nearest_neighbours(
     if k >= len(base):
         raise InputError(
             "too many neighbours are asked for",
-            got=f"k = {k} of {len(base)} base classes",
+            got=f"k = {k} of {len(base)} other classes",
             expected=f"k in 1..{len(base) - 1}",
             todo=f"give a smaller {option('k')}",
         )
@@ -58,7 +71,7 @@ def nearest_neighbours(
         ids = random_neighbours(classes, k=k, seed=seed)
     else:
         points = _unit_rows(means) if metric == "cosine" else means
-        ids = base[_search(points[base], points, few, k)]
+        ids = base[_search(points, base, few, k)]
     distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
     if not np.isfinite(distances).all():
         raise InputError(
@@ -80,7 +93,8 @@ def warn_of_few(k: int) -> None:
 def random_neighbours(classes: ClassTable, *, k: int, seed: int) -> IntArray:
     """Draw K different base classes for each few-split class, int64 of shape F x K."""
     rng = np.random.default_rng(seed)
-    drawn = [rng.choice(classes.base, size=k, replace=False) for _ in classes.few]
+    base = classes.base  # once: it is found anew whenever it is asked for
+    drawn = [rng.choice(base, size=k, replace=False) for _ in classes.few]
     return np.stack(drawn).astype(np.int64)
 
 
@@ -97,23 +111,28 @@ def _unit_rows(points: FloatArray64) -> FloatArray64:
     return unit
 
 
-def _search(base: FloatArray64, points: FloatArray64, few: IntArray, k: int) -> IntArray:
-    """For each row ``few`` of ``points``, positions in ``base`` of the K nearest rows.
+def _search(points: FloatArray64, base: IntArray, few: IntArray, k: int) -> IntArray:
+    """For each row ``few`` of ``points``, positions in ``base`` of the K nearest rows of those.
 
     Nearest first, ties to the lower position; int64 of shape F x K.
     """
     # Far from the origin, float32 would spend its digits on what all means have in common; squares
     # of large numbers overflow there, and those of small ones are all zero.
-    center = base.mean(axis=0)
-    scale = max(np.abs(base - center).max(), np.abs(points[few] - center).max()) or 1.0
-    index = _faiss_index(base.shape[1])
-    index.add(np.ascontiguousarray((base - center) / scale, dtype=np.float32))
+    center = points[base].mean(axis=0)
+    scale = max(_largest(points, ids, center) for ids in (base, few)) or 1.0
+
+    def scaled(ids: IntArray) -> FloatArray:
+        return np.ascontiguousarray((points[ids] - center) / scale, dtype=np.float32)
+
+    index = _faiss_index(points.shape[1])
+    for ids in _pieces(base, ADDED_ROWS):
+        index.add(scaled(ids))
     wanted = min(k + EXTRA_CANDIDATES, len(base))
+    _tell_cost(index, scaled(few[:PROBE_ROWS]), wanted, len(few), len(base))
     order = np.empty((len(few), k), dtype=np.int64)
     for start in range(0, len(few), SEARCH_ROWS):
-        rows = points[few[start : start + SEARCH_ROWS]]
-        queries = np.ascontiguousarray((rows - center) / scale, dtype=np.float32)
-        _, found = index.search(queries, wanted)
+        own = few[start : start + SEARCH_ROWS]
+        _, found = index.search(scaled(own), wanted)
         if found.min(initial=0) < 0:
             raise InputError(
                 "FAISS found fewer neighbours than there are classes",
@@ -122,9 +141,40 @@ def _search(base: FloatArray64, points: FloatArray64, few: IntArray, k: int) -> 
                 todo="check the features, or scale them and the head's rows",
             )
         for place, candidates in enumerate(np.sort(found.astype(np.int64), axis=1), start=start):
-            exact = ((base[candidates] - rows[place - start]) ** 2).sum(axis=1)
+            exact = ((points[base[candidates]] - points[few[place]]) ** 2).sum(axis=1)
             order[place] = candidates[np.argsort(exact, kind="stable")[:k]]
     return order
+
+
+def _pieces(ids: IntArray, size: int) -> Iterator[IntArray]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def _largest(points: FloatArray64, ids: IntArray, center: FloatArray64) -> float:
+    """The largest distance of a coordinate of some rows from that of the centre."""
+    return float(max(np.abs(points[own] - center).max() for own in _pieces(ids, ADDED_ROWS)))
+
+
+def _tell_cost(index: Any, queries: FloatArray, wanted: int, few: int, base: int) -> None:
+    """Say how long an exact search of many classes will take, by what some of them take."""
+    width = queries.shape[1]
+    cost = float(few) * base * width
+    if cost < TOLD_FROM:
+        return
+    start = time.perf_counter()
+    index.search(queries, wanted)
+    seconds = (time.perf_counter() - start) * few / len(queries)
+    logger.info(
+        "exact search: %s few-split among %s base classes, %.1e multiplications; %s at the rate of "
+        "the first %d, and %.1f GiB for float32 means",
+        f"{few:,}",
+        f"{base:,}",
+        cost,
+        f"about {seconds:,.0f} s" if seconds < 600 else f"about {seconds / 60:,.0f} minutes",
+        len(queries),
+        base * width * 4 / 2**30,
+    )
 
 
 def _faiss_index(width: int) -> Any:

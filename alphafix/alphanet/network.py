@@ -70,7 +70,8 @@ def initial_networks(
 
     Args:
         seeds: T seeds; a network depends on its own alone.
-        biases: The base model's few-split biases, where training starts, float32, F.
+        biases: The base model's few-split biases, where training starts, float32, F, or
+            those of each network, T x F.
         inputs: Width of the input: K*D, or (K+1)*D with the class's own row.
         hidden: Widths of the hidden layers (AlphaNet, section 4.1: three of 32).
         k: K, the number of outputs.
@@ -80,7 +81,7 @@ def initial_networks(
     weights = [torch.stack(layer) for layer in zip(*(weights for weights, _ in drawn), strict=True)]
     offsets = [torch.stack(layer) for layer in zip(*(offsets for _, offsets in drawn), strict=True)]
     device = biases.device
-    start = functional.pad(biases, (0, padding(len(biases))), value=-torch.inf)
+    start = functional.pad(biases, (0, padding(biases.shape[-1])), value=-torch.inf)
     return Networks(
         weights=tuple(layer.to(device) for layer in weights),
         offsets=tuple(layer.to(device) for layer in offsets),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -110,6 +110,36 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def join_scores(parts: Sequence[Scores]) -> tuple[Scores, list[int]]:
+    """Scores of the same samples by several heads as those of one set of samples.
+
+    Args:
+        parts: One for each of T trials, the same object for those of one head; tables by sample,
+            if there are several.
+
+    Returns:
+        The scores, and where those of each trial begin among them.
+
+    Raises:
+        ValueError: If several are no such tables.
+    """
+    different = list({id(one): one for one in parts}.values())
+    starts, start = {}, 0
+    for one in different:
+        starts[id(one)] = start
+        start += len(one)
+    if len(different) == 1:
+        return different[0], [0] * len(parts)
+    tables = [one.columns.table for one in different if not one.columns.class_major]
+    known = [table for table in tables if table is not None]
+    if len(known) < len(different):
+        raise ValueError("scores of several heads are joined as tables by sample only")
+    names = ("labels", "few_label", "own", "base_lse", "base_max", "base_argmax")
+    joined = {name: torch.cat([getattr(one, name) for one in different]) for name in names}
+    columns = replace(different[0].columns, table=torch.cat(known))
+    return Scores(**joined, columns=columns), [starts[id(one)] for one in parts]
 
 
 def bytes_of_table(samples: int, layout: ScoreLayout) -> int:

@@ -225,7 +225,7 @@ def _require_few(val: Source, classes: ClassTable) -> None:
     if not np.isin(val.labels, classes.few).any():
         raise InputError(
             "validation has no samples of few-split classes",
-            got=f"{len(val.labels)} samples, all of base classes",
+            got=f"{len(val.labels)} samples, all of other classes",
             expected="samples of few-split classes, for the rule to judge by",
             todo=f"add some, or use {option('select', 'overall')}, or {option('holdout', 0.2)}",
         )

@@ -18,7 +18,7 @@ from alphafix.alphanet.network import (
     padded_classes,
 )
 from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
-from alphafix.alphanet.scores import Scores
+from alphafix.alphanet.scores import Scores, join_scores
 from alphafix.progress import Advance
 from alphafix.values.arrays import IntArray
 from alphafix.values.trials import EpochRecord
@@ -176,7 +176,7 @@ class SweepData:
 
 def train_batch(
     trials: Sequence[Trial],
-    data: SweepData,
+    data: SweepData | Sequence[SweepData],
     hyper: Hyper,
     *,
     advance: Advance,
@@ -190,7 +190,8 @@ def train_batch(
 
     Args:
         trials: T trials with equal K.
-        data: Samples and head.
+        data: Samples and head; or those of each trial, where the trials are of several heads on the
+            same samples, whose scores are then kept as tables with the same columns.
         hyper: What they share.
         advance: Called with the number of trial steps done.
         watch: Told every epoch that may be chosen.
@@ -200,7 +201,8 @@ def train_batch(
     def seen(epoch: Epoch) -> None:
         watch(replace(epoch, trial=order[epoch.trial]))
 
-    batch = _Batch([trials[i] for i in order], data, hyper, seen)
+    own = [data] * len(trials) if isinstance(data, SweepData) else [data[i] for i in order]
+    batch = _Batch([trials[i] for i in order], own, hyper, seen)
     for step in range(batch.total_steps):
         advance(batch.step(step))
     placed = dict(zip(order, batch.results, strict=True))
@@ -211,22 +213,27 @@ class _Batch:
     """T trials, those with the most steps first, so that the active ones are a prefix."""
 
     def __init__(
-        self, trials: Sequence[Trial], data: SweepData, hyper: Hyper, watch: Watch
+        self, trials: Sequence[Trial], own: Sequence[SweepData], hyper: Hyper, watch: Watch
     ) -> None:
-        self.trials, self.data, self.hyper, self.watch = trials, data, hyper, watch
+        self.trials, self.own, self.hyper, self.watch = trials, own, hyper, watch
+        first = own[0]
         self.total_steps = trials[0].steps(hyper)
         self.per_epoch = [trial.steps_per_epoch(hyper) for trial in trials]
         self.steps = [trial.steps(hyper) for trial in trials]
-        device = data.weight.device
+        device = first.weight.device
         self.index, self.share = _step_samples(trials, hyper, device)
+        self.train, starts = join_scores([one.train for one in own])
+        self.index += torch.tensor(starts, device=device)[:, None, None]
         neighbors = torch.from_numpy(np.stack([trial.neighbors for trial in trials])).to(device)
         if bool((neighbors == neighbors[:1]).all()):
             neighbors = neighbors[:1]
-        self.positions = padded_classes(data.positions[neighbors])
-        self.rows = _input_rows(neighbors, data, include_self=hyper.include_self)
+        self.positions = padded_classes(first.positions[neighbors])
+        self.rows = _input_rows(neighbors, own, include_self=hyper.include_self)
+        biases = torch.stack([one.biases for one in own])
+        self.scales = torch.tensor([[one.scale] for one in own], device=device)
         self.networks = initial_networks(
             [trial.seed for trial in trials],
-            data.biases,
+            biases,
             inputs=self.rows.shape[-1],
             hidden=hyper.hidden,
             k=trials[0].pool,
@@ -234,8 +241,8 @@ class _Batch:
         self.first_moments = self.networks.map(torch.zeros_like)
         self.second_moments = self.networks.map(torch.zeros_like)
         self.count = torch.zeros((), device=device)
-        none = data.biases.new_zeros(len(data.few), trials[0].pool)  # until an epoch is chosen
-        self.results = [TrainedTrial(none, data.biases) for _ in trials]
+        none = biases.new_zeros(len(first.few), trials[0].pool)  # until an epoch is chosen
+        self.results = [TrainedTrial(none, one.biases) for one in own]
         # In float64 where there is such a thing, because sums of float32 are rounded
         # differently in other batches; what is recorded is rounded back.
         wide = torch.float32 if device.type == "mps" else torch.float64
@@ -261,12 +268,12 @@ class _Batch:
     def _losses(self, networks: Networks, step: int) -> Tensor:
         """Loss of each sample times its share in the mean of its step, float32, T x n."""
         active = len(networks)
-        data = self.data
         index = self.index[:active, step]
-        rows = data.train.columns.of_samples(index)
+        rows = self.train.columns.of_samples(index)
         found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
-        few = few_scores(rows, self.positions[:active], found, networks.biases * data.scale)
-        return sample_losses(data.train, index, few) * self.share[:active, step]
+        biases = networks.biases * self.scales[:active]
+        few = few_scores(rows, self.positions[:active], found, biases)
+        return sample_losses(self.train, index, few) * self.share[:active, step]
 
     def _trained(self, networks: Networks) -> list[Tensor]:
         tensors = networks.tensors()
@@ -324,14 +331,15 @@ class _Batch:
     def _consider(self, trial: int, epoch: int, found: Tensor) -> float | None:
         """Keep an epoch if it is the best yet; return its share of correct predictions."""
         one = self.results[trial]
-        few = len(self.data.few)
+        own = self.own[trial]
+        few = len(own.few)
         found, biases = found[:few], self.networks.biases[trial, :few]
         correct = share = None
-        val = self.data.val
+        val = own.val
         if val is not None:
             there = val.labels.device
             positions = self.positions[trial if len(self.positions) > 1 else 0, :few]
-            scaled = biases * self.data.scale
+            scaled = biases * own.scale
             correct = correct_predictions(
                 val, positions.to(there), found.to(there), scaled.to(there)
             )
@@ -367,11 +375,17 @@ def _step_samples(
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 
-def _input_rows(neighbors: Tensor, data: SweepData, *, include_self: bool) -> Tensor:
+def _input_rows(neighbors: Tensor, own: Sequence[SweepData], *, include_self: bool) -> Tensor:
     """The networks' input: neighbour rows side by side, F' x I if all trials share them."""
-    rows = data.weight[neighbors]  # T x F x K x D, or 1 x ... if shared
+    if any(one is not own[0] for one in own):
+        ids = neighbors.expand(len(own), -1, -1)
+        single = zip(ids, own, strict=True)
+        return torch.stack(
+            [_input_rows(near[None], [one], include_self=include_self) for near, one in single]
+        )
+    weight, few = own[0].weight, own[0].few
+    rows = weight[neighbors]  # T x F x K x D, or 1 x ... if shared
     if include_self:
-        own = data.weight[data.few].expand(len(rows), -1, -1)
-        rows = torch.cat([own[:, :, None], rows], dim=2)
+        rows = torch.cat([weight[few].expand(len(rows), -1, -1)[:, :, None], rows], dim=2)
     rows = padded_classes(rows.flatten(2))
     return rows[0] if len(rows) == 1 else rows

@@ -73,7 +73,7 @@ def extract(backbone: str, data: str | Path, **options: Unpack[ExtractKeywords])
         InputError: If the model, its weights or the data cannot be used, or do not fit.
         TargetExistsError: If the run holds features that were made otherwise.
     """
-    from alphafix.commands.extract.work import work as run_stage
+    from alphafix.commands.extract.work import extract_all as run_stage
 
     given = options_of(ExtractOptions, options, backbone=backbone, data=str(data))
     return alone(run_stage, given)

@@ -46,7 +46,7 @@ that are up to date are left out. What does not keep the limit is not written (e
     Command(
         "neighbors",
         "NeighborsOptions",
-        "Find the base classes nearest to each few-split class, by their mean features.",
+        "Find the other classes nearest to each few-split class, by their mean features.",
         example="alphafix neighbors -k 5 --metric euclidean --csv neighbors.csv",
         begins=True,
     ),
@@ -92,6 +92,17 @@ PNG, and its data as CSV.
 """,
         example="alphafix report --output report",
         feeds=False,
+    ),
+    Command(
+        "features merge",
+        "MergeOptions",
+        """Make one store of what the jobs of an array have extracted, if nothing is missing.
+
+Each job runs `alphafix extract` with --shard-index and --shard-count. The features are those of one
+extraction, byte by byte.
+""",
+        example="alphafix features merge",
+        begins=True,
     ),
     Command(
         "features import",
@@ -156,7 +167,7 @@ The result is a backbone: `alphafix extract --backbone oltr:DIR`.
     ),
 )
 
-_GROUPS = {"features": "Take features from other tools' files, or write such files."}
+_GROUPS = {"features": "Take features from other tools' files, write such files, or merge parts."}
 
 COMMANDS = {command.name: command for command in _ALL}
 """By their names on the command line: "train", "features import"."""

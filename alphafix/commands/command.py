@@ -97,9 +97,11 @@ def alone(
         InputError: If something would be written over what is read, or out of the folder.
         AlphafixError: What the work raises.
     """
+    from alphafix.commands.fetching import with_copies
     from alphafix.commands.outputs import require_apart
 
     watch = watch or Watch()
+    options = with_copies(options)
     require_apart(options)
     if options.place is None:
         return work(options, watch)
@@ -192,7 +194,9 @@ class Command:
 
     def state(self, options: CommandOptions) -> State:
         """Whether the result is there as `work` would make it."""
-        found: State = self._function("work", "state")(options)
+        from alphafix.commands.fetching import with_copies
+
+        found: State = self._function("work", "state")(with_copies(options))
         return found
 
     def show(self, result: Result, options: CommandOptions) -> Shown:

@@ -97,10 +97,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         "show_default": False,
         "autocompletion": None if completes is None else getattr(completion, completes),
     }
+    said = "" if field.is_required() else f"  [default: {_default(default, extra)}]"
     if extra["argument"]:
-        info: Any = typer.Argument(**common, help=field.description)
+        info: Any = typer.Argument(**common, help=f"{field.description}{said}")
     else:
-        said = "" if field.is_required() else f"  [default: {_default(default, extra)}]"
         info = typer.Option(
             *(extra["flags"] or (_long_name(name, annotation, default),)),
             **common,

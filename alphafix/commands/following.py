@@ -33,6 +33,7 @@ _AS = {
     "fix": "evaluate",
     "features import": "extract",
     "features export": "extract",
+    "features merge": "extract",
     "import": "extract",
     "run": "extract",
 }
@@ -46,6 +47,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         result: What it gave.
         options: Its options, which name the run directory.
     """
+    if getattr(options, "shard_count", None) is not None:  # once all jobs are done
+        return _words("alphafix", "features", "merge", *_run_flag(result.run))  # type: ignore[attr-defined]
     if command.name in _OTHERS:
         return _OTHERS[command.name](result, options)
     place = getattr(result, "run", None) if command.name in ("run", "import") else None
@@ -112,6 +115,10 @@ def _words(*words: str) -> str:
     return shlex.join(words)
 
 
+def _after_report(result: Any, options: Any) -> str:
+    return _words("python", "-m", "webbrowser", str(result.page))
+
+
 def _after_inspect(result: Any, options: Any) -> str:
     return f"alphafix fix {shlex.quote(str(options.file))} --backbone timm:NAME --data DATA"
 
@@ -132,6 +139,7 @@ def _after_training(result: Any, options: Any) -> str:
 
 
 _OTHERS = {
+    "report": _after_report,
     "inspect": _after_inspect,
     "make-lt": _after_lists,
     "train-oltr": _after_training,

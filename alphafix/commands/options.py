@@ -98,7 +98,8 @@ OpenThreshold = Annotated[
 ]
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
+def extra_of(field: FieldInfo) -> dict[str, Any]:
+    """What `flag` says of a field."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
@@ -180,6 +181,8 @@ GROUPS = {
         "compile",
         "batch_size",
         "shard_samples",
+        "shard_index",
+        "shard_count",
         "store_dtype",
         "wait",
         "verify",
@@ -229,13 +232,13 @@ class CommandOptions(BaseModel):
     def outputs(cls) -> tuple[str, ...]:
         """Names of the options that name what is written."""
         fields = cls.model_fields.items()
-        return tuple(name for name, field in fields if _extra(field)["writes"])
+        return tuple(name for name, field in fields if extra_of(field)["writes"])
 
     @classmethod
     def files(cls) -> tuple[str, ...]:
         """Names of the options whose text may name a file or folder."""
         fields = cls.model_fields.items()
-        return tuple(name for name, field in fields if _extra(field)["metavar"] in _OF_FILES)
+        return tuple(name for name, field in fields if extra_of(field)["metavar"] in _OF_FILES)
 
     def inputs(self, *, but: Collection[str] = ()) -> Iterator[Path]:
         """Paths that options name to be read, alone, in a list or as SPLIT=FILE."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alphafix.errors import option
 from alphafix.features.shards import Shard
@@ -37,6 +38,15 @@ class Note:
     skipped: tuple[tuple[str, str], ...] = ()
     cut: int = 0
     data: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data, without the name."""
+        return {
+            "shard": None if self.shard is None else vars(self.shard),
+            "skipped": [list(pair) for pair in self.skipped],
+            "cut": self.cut,
+            "data": self.data,
+        }
 
 
 class Ledger:
@@ -71,13 +81,7 @@ class Ledger:
 
     def write(self, note: Note) -> None:
         """Note that a shard is done; its file must be in place."""
-        data = {
-            "shard": None if note.shard is None else vars(note.shard),
-            "skipped": [list(pair) for pair in note.skipped],
-            "cut": note.cut,
-            "data": note.data,
-        }
-        write_json(self.notes / f"{note.name}.json", data, overwrite=True)
+        write_json(self.notes / f"{note.name}.json", note.to_dict(), overwrite=True)
 
     def begun(self) -> bool:
         """Whether any shard is done."""

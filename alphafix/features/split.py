@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from alphafix.distributed import Ranks
 from alphafix.errors import AlphafixError, TargetExistsError, option
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger, Note
+from alphafix.features.parts import Part
 from alphafix.features.store import MANIFEST, FeatureStore
+from alphafix.features.sums import ClassSums
 from alphafix.features.writer import nothing_to_store, write_manifest
 from alphafix.files import write_text
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan, difference, recorded_plan
 from alphafix.shown import in_one_line
+from alphafix.values.division import Division
 
 SKIPPED = "skipped.txt"
 
@@ -61,41 +64,119 @@ def extract_split(
         AlphafixError: If a process wrote elsewhere.
     """
     ledger = Ledger(artifact.path.parent)
+    sums, notes = _extract(job, ranks, ledger, str(info["split"]), Division(), progress)
+    if ranks.first:
+        write_store_of(ledger.folder, notes, sums, artifact, info, job.dtype)
+    ranks.wait()
+    return FeatureStore.open(ledger.folder)
+
+
+def extract_part(
+    job: Job,
+    ranks: Ranks,
+    artifact: Artifact,
+    info: Mapping[str, Any],
+    division: Division,
+    progress: Progress,
+) -> None:
+    """Extract what is missing of one job's part of a split, then say that it is whole.
+
+    Args:
+        job: This process's part of the part.
+        ranks: All processes of the job.
+        artifact: The part, begun.
+        info: What else the manifest of the whole is to say.
+        division: Which part it is.
+        progress: Told of each batch.
+
+    Raises:
+        InputError: See `extract_split`; a part may be empty.
+        AlphafixError: If a process wrote elsewhere.
+    """
+    ledger = Ledger(artifact.path.parent)
+    _, notes = _extract(job, ranks, ledger, str(info["split"]), division, progress)
+    if ranks.first:
+        part = Part(
+            folder=ledger.folder,
+            division=division,
+            groups=job.dataset.source.groups,
+            width=job.width,
+            num_classes=job.num_classes,
+            dtype=job.dtype,
+            notes=tuple(notes),
+            info=info,
+            plan=artifact.plan,
+        )
+        part.save()
+        artifact.finish()
+    ranks.wait()
+
+
+def _extract(
+    job: Job,
+    ranks: Ranks,
+    ledger: Ledger,
+    split: str,
+    division: Division,
+    progress: Progress,
+) -> tuple[ClassSums, list[Note]]:
+    """Sums and notes of all processes of a job, the notes in the first of them only."""
     if ranks.first and ledger.begun():
-        ledger.keep({shard.name for shard in replace(job, rank=0, world=1).shards()})
+        whole = replace(job, rank=division.index, world=division.count)
+        ledger.keep({shard.name for shard in whole.shards()})
     ranks.wait()
     size = job.dataset.source.known_size
     total = None if size is None else sum(s.key.stop - s.key.start for s in job.shards())
-    with progress(f"extract {info['split']}", total) as advance:
+    with progress(f"extract {split}", total) as advance:
         sums, count = extract_shards(job, ledger, advance)
     count = ranks.total(count)  # this waits for all of them, too
     ranks.add_up(sums.sums, sums.counts, sums.hits)
-    if ranks.first:
-        notes = _all_notes(ledger, count)
-        shards = [note.shard for note in notes if note.shard is not None]
-        if not shards:
-            raise nothing_to_store(ledger.folder)
-        skipped = [pair for note in notes for pair in note.skipped]
-        write_text(
-            ledger.folder / SKIPPED,
-            "".join(f"{in_one_line(name)}\t{in_one_line(reason)}\n" for name, reason in skipped),
-            overwrite=True,
-        )
-        write_manifest(
-            ledger.folder,
-            shards,
-            sums,
-            dtype=job.dtype,
-            info={
-                **info,
-                "skipped": len(skipped),
-                "cut": sum(note.cut for note in notes),
-                "provenance": dict(artifact.plan),
-            },
-        )
-        artifact.finish()
-    ranks.wait()
-    return FeatureStore.open(ledger.folder)
+    return sums, _all_notes(ledger, count) if ranks.first else []
+
+
+def write_store_of(
+    folder: Path,
+    notes: Sequence[Note],
+    sums: ClassSums,
+    artifact: Artifact,
+    info: Mapping[str, Any],
+    dtype: str,
+) -> None:
+    """Write what makes a store of shards that are in place: its statistics and its manifest.
+
+    Args:
+        folder: Folder of the store.
+        notes: What became of each shard's samples, in order.
+        sums: Class sums over them.
+        artifact: The store, begun.
+        info: What else the manifest is to say.
+        dtype: Stored element type.
+
+    Raises:
+        InputError: If there is no sample.
+    """
+    shards = [note.shard for note in notes if note.shard is not None]
+    if not shards:
+        raise nothing_to_store(folder)
+    skipped = [pair for note in notes for pair in note.skipped]
+    write_text(
+        folder / SKIPPED,
+        "".join(f"{in_one_line(name)}\t{in_one_line(reason)}\n" for name, reason in skipped),
+        overwrite=True,
+    )
+    write_manifest(
+        folder,
+        shards,
+        sums,
+        dtype=dtype,
+        info={
+            **info,
+            "skipped": len(skipped),
+            "cut": sum(note.cut for note in notes),
+            "provenance": dict(artifact.plan),
+        },
+    )
+    artifact.finish()
 
 
 def _all_notes(ledger: Ledger, count: int) -> list[Note]:

@@ -48,14 +48,14 @@ PARTIAL = "partial"
 _SHARD = "a shard of features"
 
 
-def store_artifact(folder: Path, plan: Plan) -> Artifact:
-    """The store in ``folder`` as ``plan`` would make it.
+def store_artifact(folder: Path, plan: Plan, name: str = MANIFEST) -> Artifact:
+    """The store in ``folder`` as ``plan`` would make it; ``name`` is the file written last.
 
     Each finished shard of an unfinished store says of which samples it is: of data that has changed
     since, those whose samples are as they were stay.
     """
     return Artifact(
-        folder / MANIFEST,
+        folder / name,
         plan,
         unfinished=folder / PARTIAL,
         owned=(folder,),

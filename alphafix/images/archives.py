@@ -126,9 +126,13 @@ class ArchiveSource(ImageSource):
         """Unknown: archives are opened one after the other."""
         return None
 
+    def path(self, group: int) -> Path:
+        """An archive, on this machine."""
+        return self.paths[group]
+
     def size(self, group: int) -> int:
         """Number of samples of one archive."""
-        return len(index_archive(self.paths[group]))
+        return len(index_archive(self.path(group)))
 
     def fingerprint(self) -> Fingerprint:
         """Hash of the archives."""
@@ -161,15 +165,17 @@ class ArchiveSource(ImageSource):
         Raises:
             InputError: If it has no label, or one that is no class.
         """
-        record = index_archive(self.paths[group])[index]
-        with self.paths[group].open("rb") as file:
+        path = self.path(group)
+        record = index_archive(path)[index]
+        with path.open("rb") as file:
             label = self._label(group, record, file)
             return Sample(self._name(group, record), label, self._image(record, file))
 
     def label(self, group: int, index: int) -> int:
         """Label of one sample, without its image."""
-        with self.paths[group].open("rb") as file:
-            return self._label(group, index_archive(self.paths[group])[index], file)
+        path = self.path(group)
+        with path.open("rb") as file:
+            return self._label(group, index_archive(path)[index], file)
 
     def labels(self, group: int) -> Iterator[tuple[str, str]]:
         """The labels of an archive as they are written, and the samples' ids.
@@ -177,8 +183,9 @@ class ArchiveSource(ImageSource):
         Raises:
             InputError: If a sample has none.
         """
-        with self.paths[group].open("rb") as file:
-            for record in index_archive(self.paths[group]):
+        path = self.path(group)
+        with path.open("rb") as file:
+            for record in index_archive(path):
                 yield self._text(group, record, file), self._name(group, record)
 
     def _name(self, group: int, record: Record) -> str:
@@ -242,12 +249,32 @@ def expand(pattern: str) -> tuple[Path, ...]:
         MissingPackageError: If there are braces and webdataset is not installed.
         InputError: If one of the files is not there.
     """
-    if "://" in pattern or pattern.startswith("pipe:"):
+    paths = tuple(map(Path, named(pattern)))
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        kind = _NoneThereError if len(missing) == len(paths) else InputError
+        raise kind(
+            f"{len(missing)} of {len(paths)} archives are not there",
+            got=str(missing[0]),
+            expected="a file",
+            todo=f"correct the pattern in {option('data')}",
+        )
+    return paths
+
+
+def named(pattern: str) -> tuple[str, ...]:
+    """Paths or addresses that a pattern names, there or not.
+
+    Raises:
+        MissingPackageError: If there are braces and webdataset is not installed.
+        InputError: If one is named twice.
+    """
+    if pattern.startswith("pipe:"):
         raise InputError(
-            "archives are read from a file system",
+            "archives are read from files",
             got=pattern,
-            expected="paths of local or mounted .tar files",
-            todo="copy or mount them; a run that is to survive interruptions reads at random",
+            expected="paths or addresses of .tar files",
+            todo="copy them; a run that is to survive interruptions reads at random",
         )
     parts = pattern.split("::")
     if "{" in pattern:
@@ -260,17 +287,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
                 todo="pip install 'alphafix[webdataset]', or name the files",
             ) from error
         parts = [name for part in parts for name in braceexpand(part)]
-    paths = tuple(Path(part) for part in parts)
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        kind = _NoneThereError if len(missing) == len(paths) else InputError
-        raise kind(
-            f"{len(missing)} of {len(paths)} archives are not there",
-            got=str(missing[0]),
-            expected="a file",
-            todo=f"correct the pattern in {option('data')}",
-        )
-    doubled = repeated([str(path) for path in paths])
+    doubled = repeated([str(Path(part)) for part in parts])
     if doubled:
         raise InputError(
             "an archive is named more than once",
@@ -278,7 +295,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
             expected="each once",
             todo=f"correct the pattern in {option('data')}",
         )
-    return paths
+    return tuple(parts)
 
 
 @dataclass(frozen=True)

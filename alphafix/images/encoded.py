@@ -1,11 +1,13 @@
-"""JPEG decoding on the model's device: whole batches by torchvision, on a GPU by nvJPEG.
+"""JPEG decoding on the model's device: whole batches by TorchCodec, on a GPU by nvJPEG.
 
-Workers then only read files. What torchvision's decoder may not do as training loaders do
-(other formats, CMYK, damaged files) the workers decode with Pillow, as ever.
+TorchCodec has what torchvision has deprecated since 0.29; where it is not installed, torchvision
+does it as before. Workers then only read files. What these decoders may not do as training
+loaders do (other formats, CMYK, damaged files) the workers decode with Pillow, as ever.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -72,12 +74,10 @@ class DeviceDecoder:
         )
 
     def _decode(self, encoded: list[Tensor]) -> Iterator[Tensor | BadImageError]:
-        from torchvision.io import ImageReadMode, decode_jpeg
-
         if not encoded:
             return iter(())
         try:
-            whole = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self.device)
+            whole = batch_decoder()(encoded, self.device)
             return iter([self.geometry(image) for image in whole])
         except RuntimeError:  # one of them; which one the decoder does not say
             return iter([self._decode_alone(data) for data in encoded])
@@ -89,8 +89,49 @@ class DeviceDecoder:
             return error
 
 
+BatchDecoder = Callable[[list[Tensor], torch.device], list[Tensor]]
+"""JPEG files, uint8 of one axis on the CPU -> 3 x height x width uint8 tensors on a device."""
+
+
+@functools.cache
+def batch_decoder() -> BatchDecoder:
+    """TorchCodec's decoder, or torchvision's where there is none that works here."""
+    try:
+        return torchcodec_decoder()
+    except (ImportError, OSError, RuntimeError):  # none, or one for another version of torch
+        return torchvision_decoder()
+
+
+def torchcodec_decoder() -> BatchDecoder:
+    """That of TorchCodec (0.16 or later).
+
+    Raises:
+        ImportError: If it is not installed.
+        OSError: If its libraries cannot be loaded.
+        RuntimeError: The same.
+    """
+    from torchcodec.decoders import decode_jpeg
+
+    def decode(files: list[Tensor], device: torch.device) -> list[Tensor]:
+        found: list[Tensor] = decode_jpeg(files, mode="RGB", device=device)
+        return found
+
+    return decode
+
+
+def torchvision_decoder() -> BatchDecoder:
+    """That of torchvision."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    def decode(files: list[Tensor], device: torch.device) -> list[Tensor]:
+        found: list[Tensor] = decode_jpeg(files, mode=ImageReadMode.RGB, device=device)
+        return found
+
+    return decode
+
+
 def choose_decoder(wanted: str, device: torch.device, *, exif_rotate: bool) -> str:
-    """Resolve "auto": torchvision on a GPU, Pillow elsewhere."""
+    """Resolve "auto": "torch" on a GPU, Pillow elsewhere."""
     if wanted != "auto":
         return wanted
     return "torch" if device.type == "cuda" and not exif_rotate else "pillow"

@@ -160,8 +160,8 @@ class ListData(PathData):
     @cached_property
     def _column(self) -> tuple[str, ...]:
         """What the column of splits of a single file says; none if it says nothing."""
-        path = self.path("")
-        if PLACEHOLDER in self.pattern or not path.is_file():
+        path = None if PLACEHOLDER in self.pattern else self.path("")
+        if path is None or not path.is_file():
             return ()
         self._read[path] = ListContent.read(path, self.columns, self.prefixes)
         names = tuple(sorted(self._read[path].splits))

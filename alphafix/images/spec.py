@@ -19,8 +19,10 @@ from alphafix.images.folders import SUFFIXES, FolderData, read_endings
 from alphafix.images.hub import HubData
 from alphafix.images.lists import ListData, has_lists
 from alphafix.images.names import PLACEHOLDER, given_names
+from alphafix.images.remote_files import RemoteArchiveData, RemoteFolderData, RemoteListData
 from alphafix.images.tables import LISTS, Columns
 from alphafix.reading.boundary import real
+from alphafix.remote import fetched, is_address
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,17 @@ class Details:
 
 
 def _open_folder(place: str, details: Details) -> ImageData:
+    if is_address(place):
+        return RemoteFolderData(place, details.endings)
     pattern = place if PLACEHOLDER in place else str(Path(place) / PLACEHOLDER)
     return FolderData(pattern, details.names, details.endings)
 
 
 def _listed(usual: str) -> Callable[[str, Details], ImageData]:
     def open_list(place: str, details: Details) -> ImageData:
+        if is_address(place) or (details.root is not None and is_address(details.root)):
+            columns = Columns(details.image_key, details.label_key)
+            return RemoteListData(place, details.names, details.root, details.prefixes, columns)
         suffix = usual if usual != ".txt" else has_lists(Path(place)) or usual
         path = str(Path(place) / (PLACEHOLDER + suffix)) if Path(place).is_dir() else place
         columns = Columns(details.image_key, details.label_key)
@@ -86,11 +93,13 @@ KINDS: Mapping[str, Callable[[str, Details], ImageData]] = {
     "folder": _open_folder,
     "list": _listed(".txt"),
     "csv": _listed(".csv"),
-    "wds": lambda place, details: ArchiveData(
+    "wds": lambda place, details: (RemoteArchiveData if is_address(place) else ArchiveData)(
         place, details.names, details.image_key, details.label_key
     ),
     "hf": lambda place, details: HubData(place, details.image_key, details.label_key),
-    "numpy": lambda place, details: ArrayData(place, details.names),
+    "numpy": lambda place, details: ArrayData(
+        str(fetched(place)) if is_address(place) else place, details.names
+    ),
 }
 
 # What a name's suffix says without a kind before it.
@@ -121,7 +130,7 @@ def _kind_of(spec: str) -> str:
     suffix = Path(spec).suffix.lower()
     if suffix in _SUFFIXES and not Path(spec).is_dir():
         return _SUFFIXES[suffix]
-    if PLACEHOLDER in spec:
+    if PLACEHOLDER in spec or is_address(spec):
         return "folder"
     if not Path(spec).is_dir():
         raise InputError(
@@ -138,4 +147,4 @@ def resolved(spec: str) -> str:
     kind, colon, place = spec.partition(":")
     if not colon or kind not in KINDS:
         kind, colon, place = "", "", spec
-    return f"{kind}{colon}{real(Path(place))}"
+    return spec if is_address(place) else f"{kind}{colon}{real(Path(place))}"

@@ -15,6 +15,12 @@ from alphafix.values.classes import ClassTable
 TIER_ROWS = ("few", "medium", "many", "base", "overall")
 """The tiers of every table; "base" is medium and many, the classes AlphaNet never changes."""
 
+
+def tier_name(tier: str) -> str:
+    """What a tier is called where a person reads, to whom "base" is the model as it was."""
+    return "other" if tier == "base" else tier
+
+
 MEASURES = ("top1", "top5", "macro", "macro_f1", "ece")
 """What is measured in each tier, all in percent (see `TierFigures`)."""
 

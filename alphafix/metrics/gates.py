@@ -11,6 +11,7 @@ import numpy as np
 from alphafix.errors import on_command_line
 from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.figures import tier_name
 
 # Percentages are quotients, so that 4.999999999999996 may stand for a gain of exactly 5.
 ROUNDING = 1e-9
@@ -100,7 +101,9 @@ def _drop(evaluation: Evaluation, tier: str, limit: float, confident: bool) -> G
     change = evaluation.tier(tier).figures["top1"].change
     value = None if change is None else -(change.low if confident else change.value)
     met = value is not None and value <= limit + ROUNDING
-    line = _line(f"{tier} drop", value, "at most", limit, met) + _interval(change, confident)
+    line = _line(f"{tier_name(tier)} drop", value, "at most", limit, met) + _interval(
+        change, confident
+    )
     return GateResult(f"max_{tier}_drop", limit, value, met, line)
 
 

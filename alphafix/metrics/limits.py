@@ -91,7 +91,7 @@ class Limits:
             f"at most {drop:g} points lost {where}"
             for drop, where in (
                 (self.max_overall_drop, "overall"),
-                (self.max_base_drop, "in the base classes"),
+                (self.max_base_drop, "in the other classes"),
                 (self.max_class_drop, "in any class"),
             )
             if drop is not None

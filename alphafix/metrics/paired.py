@@ -27,7 +27,7 @@ from alphafix.values.arrays import BoolArray, FloatArray64
 SHOWN, PROBABLY = 0.95, 0.8
 
 # Where it is so, in words.
-PLACES = {"few": "for rare classes", "base": "for the base classes", "overall": "overall"}
+PLACES = {"few": "for rare classes", "base": "for the other classes", "overall": "overall"}
 
 # Draws of normal numbers behind a certainty: its standard error is at most 0.2 points.
 DRAWS = 50_000

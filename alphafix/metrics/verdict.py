@@ -10,6 +10,7 @@ from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.bootstrap import Resampling, interval
 from alphafix.metrics.comparison import Method, Row
 from alphafix.metrics.estimates import Estimate
+from alphafix.metrics.figures import tier_name
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.many import accuracies, bootstrap_accuracies
 from alphafix.metrics.paired import PLACES, PROBABLY, SHOWN, Difference, differences
@@ -150,7 +151,7 @@ def compared(common: CommonDraws, rows: Sequence[Row], first: int, second: int) 
     if leading is not None and not leading.better:
         first, second = second, first
         found = common.differences(first, second)
-    one, other = f"{_kind(rows[first])}{_named(rows[first])}", _named(rows[second])
+    one, other = _first_named(rows[first]), _named(rows[second])
     gap = _gap(found)
     many = f"with this many {common.on} samples ({common.samples:,})"
     if leading is None:
@@ -191,15 +192,18 @@ def _told(found: Mapping[str, Difference]) -> tuple[list[str], list[str]]:
     return told, questions
 
 
-def _kind(row: Row) -> str:
+def _first_named(row: Row) -> str:
+    """A method with which a sentence begins."""
+    named = _named(row)
     if row.method.family in ("shipped", "choice"):
-        return ""
-    return "AlphaNet: " if row.method.family in ("alphanet", "calibrated") else "A simpler method: "
+        return f"{named[:1].upper()}{named[1:]}"
+    alphanet = row.method.family in ("alphanet", "calibrated")
+    return f"{'AlphaNet' if alphanet else 'A simpler method'}: {named}"
 
 
 def _shipped(row: Row) -> str:
     """The correction in the run directory, and whether these samples keep the limit it has."""
-    told = f"{_named(row)[:1].upper()}{_named(row)[1:]}"
+    told = _first_named(row)
     limits = row.method.settings.get("limits")
     if limits is None:
         return f"{told}, which was made without a limit."
@@ -263,6 +267,6 @@ def _both(row: Row) -> str:
 def _gap(found: Mapping[str, Difference]) -> str:
     """Differences with their intervals, which hold for all tiers together."""
     return ", ".join(
-        f"{tier} {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+        f"{tier_name(tier)} {one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
         for tier, one in ((tier, each.estimate) for tier, each in found.items())
     )

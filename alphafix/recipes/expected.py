@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from alphafix.documents import Node, read_document
 from alphafix.errors import FileFormatError
 
-KEYS = ("source", "on", "columns", "rows", "forms", "note")
+KEYS = ("source", "on", "columns", "rows", "forms", "note", "figure")
 
 FORMS = ("paper", "official", "released")
 """Presets of `train`, by one of which a table's figures were made."""
@@ -44,7 +45,35 @@ class Cell:
         return cls(float(mean), float(spread) if sign else None)
 
 
+# A file's name, which cannot lead elsewhere.
+FIGURE_NAME = re.compile("[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+
 Row = Mapping[str, Cell | None]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Rows of a table that are the points of a figure's lines.
+
+    Attributes:
+        name: Name of its files.
+        title: Its heading.
+        axis: What ``at`` is.
+        row: Name of the row of a line and a value, like "power-{x}-{line}".
+        lines: Names of the lines.
+        at: Their values.
+    """
+
+    name: str
+    title: str
+    axis: str
+    row: str
+    lines: tuple[str, ...]
+    at: tuple[float, ...]
+
+    def row_of(self, line: str, x: float) -> str:
+        """The row of a point."""
+        return self.row.replace("{line}", line).replace("{x}", f"{x:g}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +88,7 @@ class Expected:
         forms: Presets of `train` by whose code the figures may have been made, as far as it is
             known that they differ.
         note: What to know about it.
+        figure: The figure that the paper draws of it, if it does.
     """
 
     source: str
@@ -67,6 +97,7 @@ class Expected:
     rows: dict[str, Row]
     forms: tuple[str, ...] = ()
     note: str = ""
+    figure: Lines | None = None
 
 
 def read_expected(path: Path) -> Expected:
@@ -93,7 +124,29 @@ def read_expected(path: Path) -> Expected:
         rows={name: _row(node, columns) for name, node in parts["rows"].mapping("rows").items()},
         forms=_forms(parts["forms"]) if "forms" in parts else (),
         note=str(parts["note"].plain()) if "note" in parts else "",
+        figure=_lines(parts["figure"], list(parts["rows"].mapping("rows")))
+        if "figure" in parts
+        else None,
     )
+
+
+def _lines(node: Node, rows: Sequence[str]) -> Lines:
+    values = {name: own.plain() for name, own in node.mapping("a figure").items()}
+    try:
+        at = tuple(float(x) for x in values.pop("at"))
+        lines = tuple(str(line) for line in values.pop("lines"))
+        found = Lines(**{name: str(own) for name, own in values.items()}, lines=lines, at=at)
+        missing = {found.row_of(line, x) for line in lines for x in at} - set(rows)
+        if missing or not lines or not FIGURE_NAME.fullmatch(found.name):
+            raise ValueError(min(missing, default=found.name))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"{node.place}: this is no figure of the table",
+            got=str(error)[:80],
+            expected="name (letters, digits and hyphens), title, axis, row (a row's name with "
+            "{line} and {x}), lines and at (lists)",
+        ) from error
+    return found
 
 
 def _forms(node: Node) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ GROUPS = ("correct", "wrong: as a neighbour", "wrong: otherwise")
 # Bootstrap draws behind the band of a linear fit and the intervals over trials (the paper's).
 DRAWS = 10_000
 
+# Distances that are held at a time, in the search for neighbours.
+_CELLS = 1 << 20
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -24,7 +27,7 @@ class Pool:
 
     Attributes:
         key: "few-base", "base-few" or "all-all".
-        classes: Classes whose samples are looked at, int64 of shape P.
+        classes: Classes whose samples are looked at, ascending, int64 of shape P.
         alike: Which predicted class is a neighbour of which true one.
         distances: Mean distance of each class of ``classes`` to its K neighbours, float64 of
             shape P.
@@ -36,10 +39,19 @@ class Pool:
     distances: FloatArray64
 
 
-def neighbour_pools(means: FloatArray, classes: ClassTable, k: int) -> list[Pool]:
+def neighbour_pools(
+    means: FloatArray, classes: ClassTable, k: int, *, seen: IntArray | None = None
+) -> list[Pool]:
     """The neighbour pools of Figure 5: few -> base, base -> few, all -> all but oneself.
 
     Where a pool has fewer than K classes, all of them are neighbours.
+
+    Args:
+        means: Class means, float32 of shape C x D.
+        classes: The class table.
+        k: K.
+        seen: Labels of the samples that are looked at: neighbours of other classes are not
+            searched, which would take C x C products. None for all classes.
     """
     everything = classes.tier("overall")
     wanted = [
@@ -48,21 +60,24 @@ def neighbour_pools(means: FloatArray, classes: ClassTable, k: int) -> list[Pool
         ("all-all", everything, everything),
     ]
     return [
-        _pool(key, means, own, others, k, len(classes))
+        _pool(key, means, _seen(own, seen), others, k, len(classes))
         for key, own, others in wanted
         if len(own) and len(others) > (key == "all-all")
     ]
 
 
+def _seen(own: IntArray, seen: IntArray | None) -> IntArray:
+    """Those of some classes that have samples; one of them where none has."""
+    found = own if seen is None else np.intersect1d(own, seen)
+    return found if len(found) else own[:1]
+
+
 def _pool(
     key: str, means: FloatArray, own: IntArray, others: IntArray, k: int, num_classes: int
 ) -> Pool:
-    from sklearn.neighbors import NearestNeighbors
-
     themselves = key == "all-all"
     count = min(k + themselves, len(others))
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(means[others])
-    distances, found = search.kneighbors(means[own])
+    distances, found = _nearest(means[own], means[others], count)
     ids = others[found]
     keep = ids != own[:, None] if themselves else np.ones(ids.shape, dtype=np.bool_)
     # With equal means, a class need not be its own nearest one: never keep more than K.
@@ -71,6 +86,25 @@ def _pool(
     alike = Alike.of_pairs(rows[keep], ids[keep], num_classes)
     mean = np.where(keep, distances, 0).sum(axis=1) / np.maximum(keep.sum(axis=1), 1)
     return Pool(key, own, alike, mean)
+
+
+def _nearest(of: FloatArray, among: FloatArray, count: int) -> tuple[FloatArray64, IntArray]:
+    """The nearest points, the nearest first: Euclidean distances and positions, n x count."""
+    center = among.mean(axis=0, dtype=np.float64)
+    points = among - center
+    squares = (points**2).sum(axis=1)
+    distances, found = np.empty((len(of), count)), np.empty((len(of), count), dtype=np.int64)
+    rows = max(1, _CELLS // max(len(among), count * among.shape[1]))
+    for start in range(0, len(of), rows):
+        part = slice(start, start + rows)
+        own = of[part] - center
+        apart = (own**2).sum(axis=1)[:, None] + squares - 2 * own @ points.T
+        near = np.argpartition(apart, count - 1, axis=1)[:, :count]
+        exact = np.linalg.norm(own[:, None] - points[near], axis=2)
+        order = np.lexsort((near, exact))
+        found[part] = np.take_along_axis(near, order, axis=1)
+        distances[part] = np.take_along_axis(exact, order, axis=1)
+    return distances, found
 
 
 def prediction_groups(predicted: IntArray, labels: IntArray, alike: Alike) -> IntArray:

@@ -42,7 +42,7 @@ _TIERS = {
     "few": "few (rare classes)",
     "medium": "medium",
     "many": "many",
-    "base": "medium and many",
+    "base": "other (medium and many)",
     "overall": "overall",
 }
 

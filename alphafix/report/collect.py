@@ -64,7 +64,8 @@ class Evidence:
 def pictures(evidence: Evidence) -> list[Picture]:
     """Every figure that the data allow, in the order of the paper."""
     classes = evidence.found.evaluation.classes
-    pools = neighbour_pools(evidence.neighbours.means, classes, evidence.neighbours.k)
+    near = evidence.neighbours
+    pools = neighbour_pools(near.means, classes, near.k, seen=evidence.found.both.labels)
     found = [
         flow_picture(
             f"flows-{pool.key}",

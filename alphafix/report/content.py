@@ -147,7 +147,7 @@ def _frame(frontier: Frontier) -> dict[str, Any] | None:
 def _accuracy(evidence: Evidence) -> Table:
     evaluation = evidence.found.evaluation
     made = table_of(evaluation)
-    words = {"base": "medium and many together", "few": "few (rare)", "many": "many (frequent)"}
+    words = {"other": "other (medium and many)", "few": "few (rare)", "many": "many (frequent)"}
     rows = [[words.get(str(row[0]), row[0]), *row[1:]] for row in made.rows]
     return replace(
         made,
@@ -160,12 +160,12 @@ def _accuracy(evidence: Evidence) -> Table:
 
 def _other(evidence: Evidence) -> Table:
     made = other_figures(evidence.found.evaluation)
-    rows = [[str(row[0]).replace(", base", ", medium and many"), *row[1:]] for row in made.rows]
+    rows = [[str(row[0]).replace(", other", ", other classes"), *row[1:]] for row in made.rows]
     return replace(made, header=_renamed(made.header), rows=rows)
 
 
 def _renamed(header: Sequence[str]) -> list[str]:
-    """Columns that say when, not which head: "base" is also what frequent classes are called."""
+    """Columns that say when, not which head."""
     words = {"base": "before", "corrected": "after"}
     return [words.get(name, name) for name in header]
 

@@ -10,6 +10,7 @@ from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
+from alphafix.metrics.figures import tier_name
 from alphafix.metrics.open_set import OpenSet
 from alphafix.openset.figures import FIGURES
 from alphafix.report.cells import (
@@ -88,7 +89,7 @@ def _neighbours(value: Neighbours) -> Table:
         for few, ids, distances in zip(value.few, value.ids, value.distances, strict=True)
     ]
     header = ["few-split class", *(f"neighbour {rank + 1}" for rank in range(value.k))]
-    title = f"{value.k} nearest base classes of {len(value.few)} few-split classes (distance)"
+    title = f"{value.k} nearest other classes of {len(value.few)} few-split classes (distance)"
     return Table(title, header, rows, [f"metric: {value.metric}"])
 
 
@@ -142,7 +143,7 @@ def _evaluation(value: Evaluation) -> Table:
 def _tier_row(tier: TierResult) -> list[str]:
     test = tier.mcnemar
     empty = "n/a (0 classes)" if tier.classes == 0 else "n/a (0 samples)"
-    row = [tier.name, str(tier.classes), f"{tier.samples:,}"]
+    row = [tier_name(tier.name), str(tier.classes), f"{tier.samples:,}"]
     if test is None:
         return [*row, empty, empty, empty, "", ""]
     cells = paired(tier.figures["top1"])
@@ -158,7 +159,7 @@ def other_figures(evaluation: Evaluation, *, asked: bool = False) -> Table:
     """
     rows = [
         [
-            f"{LABELS[measure]}, {tier.name}",
+            f"{LABELS[measure]}, {tier_name(tier.name)}",
             *paired(tier.figures[measure], falls=measure in FALLING),
         ]
         for measure in evaluation.tier("overall").figures

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from alphafix.alphanet.combine import Combination, combinations
-from alphafix.alphanet.fit import train_trials
+from alphafix.alphanet.fit import train_on_heads
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.pool import WIDER_POOL
@@ -17,6 +18,7 @@ from alphafix.metrics.trade_off import Path
 from alphafix.progress import Progress, silent
 from alphafix.rivals.data import FitData, Fitted, Offered, linear
 from alphafix.values.arrays import FloatArray64
+from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
 
@@ -96,50 +98,58 @@ def calibrated(found: Fitted, data: FitData) -> Offered:
 
 
 def on_top(
-    found: Fitted,
+    below: Sequence[Fitted],
     data: FitData,
     neighbours: Neighbours,
     settings: FitSettings,
     *,
-    keep: Keep | None = None,
+    keeps: Sequence[Keep | None] | None = None,
     progress: Progress = silent,
-) -> Fitted:
-    """AlphaNet on the head of another linear method; its rows count from the given head.
+) -> list[Fitted]:
+    """AlphaNet on the heads of other linear methods; its rows count from the given head.
 
     Args:
-        found: The other method.
-        data: What it was fitted on.
+        below: The other methods.
+        data: What they were fitted on.
         neighbours: For AlphaNet.
         settings: How AlphaNet is trained, with one rho.
-        keep: Where finished trials on this head are kept.
+        keeps: Where finished trials on the head of each are kept.
         progress: Told of long work.
 
     Raises:
-        InputError: If the other method is no linear head.
+        InputError: If one of the other methods is no linear head.
     """
+    corrections = [_correction_of(one) for one in below]
+    heads = [one.apply(data.head) for one in corrections]
+    # Their own rules are not used: only AlphaNet's choice of an epoch looks at validation.
+    given = Given(data.train, data.val, data.head, data.classes, neighbours)
+    trained = train_on_heads(
+        given, heads, settings, keeps=keeps or [None] * len(heads), progress=progress
+    )
+    few, found = data.classes.few, []
+    for one, correction, head, trials in zip(below, corrections, heads, trained, strict=True):
+        (mean,) = combinations(trials, ensemble="mean")
+        final = head.with_rows(few, mean.rows(head.weight, few), mean.biases)
+        changed = np.union1d(correction.classes, few)
+        found.append(
+            linear(
+                f"alphanet on {one.method}",
+                data,
+                final.weight[changed] * head.scale,
+                final.bias_or_zeros[changed] * head.scale,
+                classes=changed,
+                settings={
+                    "rho": settings.rhos[0],
+                    "k": mean.k,
+                    "seeds": len(mean.trials),
+                    "below": one.settings,
+                },
+            )
+        )
+    return found
+
+
+def _correction_of(found: Fitted) -> Correction:
     if found.correction is None:
         raise InputError(f"{found.method} is not a linear head, so AlphaNet cannot correct it")
-    head = found.correction.apply(data.head)
-    # Its own rule is not used: only AlphaNet's choice of an epoch looks at validation.
-    inner = replace(data, head=head)
-    given = Given(data.train, data.val, head, data.classes, neighbours)
-    trials = train_trials(given, settings, keep=keep, progress=progress)
-    (one,) = fitted("alphanet", inner, trials)
-    if one.correction is None:
-        raise InputError("AlphaNet gave no correction")
-    final = one.correction.apply(head)
-    changed = np.union1d(found.correction.classes, data.classes.few)
-    rho, seeds = settings.rhos[0], len(settings.seeds)
-    return linear(
-        f"alphanet on {found.method}",
-        data,
-        final.weight[changed] * head.scale,
-        final.bias_or_zeros[changed] * head.scale,
-        classes=changed,
-        settings={
-            "rho": rho,
-            "k": one.settings["k"],
-            "seeds": seeds,
-            "below": found.settings,
-        },
-    )
+    return found.correction

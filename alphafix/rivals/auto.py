@@ -18,7 +18,15 @@ from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import AUTO_METHODS, RIVALS
 from alphafix.rivals.budget import OutOfTime
-from alphafix.rivals.data import FitData, Fitted, Offered, Outcome, choose_method, predictions
+from alphafix.rivals.data import (
+    PREFERRED,
+    FitData,
+    Fitted,
+    Offered,
+    Outcome,
+    choose_method,
+    predictions,
+)
 from alphafix.rivals.kept import FinishedMethods, offer
 from alphafix.rivals.workers import Workers
 from alphafix.values.correction import Chosen, Correction
@@ -42,8 +50,8 @@ class Tried:
             gains something and keeps the limits.
         overall_drop: Points that all classes together lose.
         worth: Its few-split gain with about as much slack as is asked for (see
-            `alphafix.metrics.limits.worth_of`). Of methods that are about as good as the best in
-            this, the likeliest is chosen (`alphafix.rivals.data.choose_method`).
+            `alphafix.metrics.limits.worth_of`). For methods that are about as good as the best in
+            this see `alphafix.rivals.data.choose_method`.
     """
 
     method: str
@@ -87,9 +95,13 @@ class AutoChoice:
         )
         own = max((one.worth or 0.0 for one in self.tried if one.method == self.method), default=0)
         if any((one.worth or 0.0) > own for one in self.tried):
+            why = (
+                "it is the one that does best on most data"
+                if self.method == PREFERRED
+                else "it makes the validation samples the likeliest"
+            )
             told += (
-                " Of the methods whose gain is within one standard error of the largest, it makes "
-                "the validation samples the likeliest."
+                f" Of the methods whose gain is within two standard errors of the largest, {why}."
             )
         if self.promise.limits.promises:
             told += f" That confidence costs {self.promise.given_up:.1f} points of few-split gain."

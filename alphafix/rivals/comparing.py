@@ -41,9 +41,13 @@ Result = TypeVar("Result")
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
 
+# Hybrids of AlphaNet and another method that train together: with two trials each, as many as a
+# batch takes.
+ON_TOP_TOGETHER = 5
+
 # What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
 # others with it: for the bar.
-MEASURING, ALONE = 4.0, 2.0
+MEASURING, ALONE = 4.0, 1.2
 
 
 @dataclass(frozen=True)
@@ -282,16 +286,23 @@ class _Fitting:
         own = [made for sweep in sweeps for made in sweep.result()]
         out.rows += [one for one, _ in own] + [one for _, one in own if one is not None]
         done: dict[str, _Made] = {}
-        on_top: dict[str, Future[_Made]] = {}
-        for name in [*closed, *(name for name in by_cost if name not in closed)]:
-            with _leaving_out(out.left_out, name):
-                done[name] = rivals[name].result()
-                if settings.on_top_seeds and RIVALS[name].linear:
-                    on_top[name] = workers.do(partial(self.on_top, name, done[name].fitted))
+        groups: list[tuple[list[str], Future[list[_Made]]]] = []
+        for group in self._groups([*closed, *(name for name in by_cost if name not in closed)]):
+            for name in group:
+                with _leaving_out(out.left_out, name):
+                    done[name] = rivals[name].result()
+            below = [name for name in group if name in done and RIVALS[name].linear]
+            if below and settings.on_top_seeds:
+                work = partial(self.on_top, [(name, done[name].fitted) for name in below])
+                groups.append((below, workers.do(work)))
         out.rows += [done[name] for name in names if name in done]
-        for name in (name for name in names if name in on_top):
-            with _leaving_out(out.left_out, _on_top(name)):
-                out.rows.append(on_top[name].result())
+        on_top: dict[str, _Made] = {}
+        for below, one in groups:
+            try:
+                on_top |= dict(zip(below, one.result(), strict=True))
+            except OutOfTime:
+                out.left_out += [_on_top(name) for name in below]
+        out.rows += [on_top[name] for name in names if name in on_top]
         for k, found in by_k.items():
             with _leaving_out(out.left_out, _with_k(k)):
                 out.by_k[str(k)] = found.result()
@@ -341,28 +352,40 @@ class _Fitting:
                 found.append((plain, with_offset))
             return found
 
-    def on_top(self, name: str, below: Fitted) -> _Made:
-        """AlphaNet on the head of another linear method."""
+    def _groups(self, names: Sequence[str]) -> list[list[str]]:
+        """Methods whose hybrids with AlphaNet train together; those of no linear head between."""
+        groups: list[list[str]] = [[]]
+        for name in names:
+            if sum(RIVALS[one].linear for one in groups[-1]) == ON_TOP_TOGETHER:
+                groups.append([])
+            groups[-1].append(name)
+        return groups
+
+    def on_top(self, below: Sequence[tuple[str, Fitted]]) -> list[_Made]:
+        """AlphaNet on the heads of other linear methods, together."""
         settings, data = self.settings, self.data
         data.budget.tick()
         how = settings.of_alphanet((settings.one_rho,), self.neighbours.k, settings.on_top_seeds)
-        with self.whole.part(_on_top(name)) as progress:
-            keep = (
-                None
-                if self.finished is None
-                else self.finished.trials(_on_top(name), below.settings)
-            )
+        keeps = [
+            None if self.finished is None else self.finished.trials(_on_top(name), one.settings)
+            for name, one in below
+        ]
+        with contextlib.ExitStack() as parts:
+            first, *_ = [parts.enter_context(self.whole.part(_on_top(name))) for name, _ in below]
             work = partial(
                 alphanet.on_top,
-                below,
+                [one for _, one in below],
                 data,
                 self.neighbours,
                 how,
-                keep=keep,
-                progress=data.budget.watching(progress),
+                keeps=keeps,
+                progress=data.budget.watching(first),
             )
             fitted, seconds = _timed(work)
-            return self.made(Offered.of(data, [fitted]), seconds, "on top")
+            return [
+                self.made(Offered.of(data, [one]), seconds / len(fitted), "on top")
+                for one in fitted
+            ]
 
     def with_k(self, k: int) -> BySeeds:
         """Figures of single trials with K neighbours (the paper's Figure A1)."""

@@ -65,6 +65,9 @@ STEERED = Name("compare.safetensors", "compare")
 FEATURES = "features"
 """Folder of the features of all splits, one folder each."""
 
+PARTS = "parts"
+"""Folder of what the jobs of a job array have extracted, one folder a job."""
+
 MADE = "made"
 """Folder of the records of files that cannot say themselves how they were made."""
 
@@ -184,7 +187,7 @@ class Run:
             InputError: If something in them is a link that leads out of the run directory.
         """
         own = real(self.folder)
-        for name in (FEATURES, MADE, UNFINISHED, FITTED, FORMS, PAGE, LOGS):
+        for name in (FEATURES, PARTS, MADE, UNFINISHED, FITTED, FORMS, PAGE, LOGS):
             for path in _links(self.path(name)):
                 if not real(path).is_relative_to(own):
                     raise InputError(
@@ -202,7 +205,7 @@ class Run:
             return False
         parts = place.relative_to(own).parts
         return parts[:1] in {
-            (name,) for name in (*RESULTS, FEATURES, MADE, UNFINISHED, FITTED, FORMS)
+            (name,) for name in (*RESULTS, FEATURES, PARTS, MADE, UNFINISHED, FITTED, FORMS)
         }
 
     def has(self, name: str) -> bool:

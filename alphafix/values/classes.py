@@ -192,7 +192,7 @@ class ClassTable(Displayed):
             raise InputError(
                 f"every class has fewer than {self.thresholds.few} training samples",
                 got=f"largest count: {self.counts.max()}",
-                expected="base classes, whose rows correct the few ones",
+                expected="other classes, whose rows correct the few ones",
                 todo=f"lower the threshold with {option('few_below')}",
             )
 

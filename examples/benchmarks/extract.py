@@ -32,14 +32,15 @@ from torch import Tensor, nn
 from alphafix.commands.command import Watch
 from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import work as extract
+from alphafix.commands.extract.work import extract_all as extract
+from alphafix.devices import Placement, autocast
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
 from alphafix.images.batches import BatchDataset, first_batch
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import open_data
 from alphafix.images.splits import open_splits
-from alphafix.models.extractor import Extractor, Setting
+from alphafix.models.extractor import Extractor
 from alphafix.models.loading import load_classifier
 from alphafix.models.preprocess import Overrides
 from alphafix.progress import silent
@@ -93,7 +94,7 @@ def figure(
 
 def speeds(folder: Path, name: str, device: str, count: int) -> list[Figure]:
     """Rates of one model on decoded images and on JPEG files."""
-    setting = Setting.choose(device, "auto")
+    setting = Placement.choose(device, "auto")
     weights = save_model(folder, name)
     extractor = load(name, weights, write_decoded(folder, count), setting)
     decoded = open_splits(open_data(write_decoded(folder, count)), ["val"]).sources["val"]
@@ -160,13 +161,16 @@ def save_model(folder: Path, name: str) -> Path:
     return path
 
 
-def load(name: str, weights: Path, data: str, setting: Setting) -> Extractor:
+def load(
+    name: str, weights: Path, data: str, setting: Placement, *, compiled: bool = False
+) -> Extractor:
     """Load the model for extraction."""
     overrides = Overrides(image_size=SIZE, crop_pct=1.0)
     classifier = load_classifier(f"timm:{name}", weights, overrides)
     source = open_splits(open_data(data), ["val"]).sources["val"]
     dataset = BatchDataset(source, classifier.preprocess.transform)
-    return Extractor.prove(classifier, first_batch(dataset, BATCH, skip_bad=False), setting)
+    batch = first_batch(dataset, BATCH, skip_bad=False)
+    return Extractor.prove(classifier, batch, setting, compiled=compiled)
 
 
 def write_decoded(folder: Path, count: int) -> str:
@@ -202,14 +206,8 @@ def forward_only(extractor: Extractor, count: int) -> int:
     """The model on batches that are on the device already."""
     images = torch.randn(BATCH, 3, SIZE, SIZE, device=extractor.setting.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    with (
-        torch.inference_mode(),
-        torch.autocast(
-            extractor.setting.device.type,
-            dtype=torch.bfloat16,
-            enabled=extractor.setting.precision == "bf16",
-        ),
-    ):
+    setting = extractor.setting
+    with torch.inference_mode(), autocast(setting.device, setting.precision):
         for _ in range(count // BATCH):
             extractor.model(images)
     return count // BATCH * BATCH
@@ -245,7 +243,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def timm_loop(name: str, weights: Path, folder: Path, setting: Setting) -> int:
+def timm_loop(name: str, weights: Path, folder: Path, setting: Placement) -> int:
     """What timm's validation script does: its loader, its transform, the model."""
     import timm
     from timm.data.dataset_factory import create_dataset
@@ -265,10 +263,7 @@ def timm_loop(name: str, weights: Path, folder: Path, setting: Setting) -> int:
         device=setting.device,
     )
     count = 0
-    autocast = torch.autocast(
-        setting.device.type, dtype=torch.bfloat16, enabled=setting.precision == "bf16"
-    )
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(setting.device, setting.precision):
         for images, _ in loader:
             model(images)
             count += len(images)

@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from alphafix.metrics.selection import Rule
-from alphafix.metrics.trade_off import Contest, Curve, best_offset, trade_off
+from alphafix.metrics.selection import Rule, best_offset
+from alphafix.metrics.trade_off import Contest, Curve, trade_off
 from alphafix.values.classes import ClassTable
 
 CLASSES = ClassTable(("few", "medium", "many"), np.array([5, 50, 500]))

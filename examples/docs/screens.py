@@ -1,7 +1,7 @@
 """Pictures of the report's page for the README: the slider, and who pays.
 
-    alphafix demo && alphafix compare --run alphafix-demo && alphafix report --run alphafix-demo
-    python -m examples.docs.screens alphafix-demo/report/index.html
+    python examples/evidence/page.py
+    python -m examples.docs.screens evidence-data/emoji-page/run/report/index.html
 
 Needs Chromium and its driver (apt-get install chromium chromium-driver), and selenium.
 """
@@ -12,39 +12,70 @@ import argparse
 import base64
 import io
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 PICTURES = Path(__file__).with_name("pictures")
-WIDTH = 1200
 
 # A point that is worth a look, and the class that is looked at there: the first that gains.
 STEER = """
 const slider = document.getElementById("shift");
-slider.value = 0.8;
+slider.value = 1.8;
 slider.dispatchEvent(new Event("input"));
 """
 LOOK = STEER + 'document.querySelector("#gaining .name").click(); document.activeElement.blur();'
 
-# From the top of one element to the top of another.
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of the page.
+
+    Attributes:
+        script: What is done there before.
+        width: Of the page; a telephone shows a narrow one so that it can be read.
+        parts: From the top of one element to the top of another, below each other.
+        scale: Pixels of the picture for one of the page.
+    """
+
+    script: str
+    width: int
+    parts: tuple[tuple[str, str], ...]
+    scale: int = 1
+
+
 SHOTS = {
-    "page-slider.png": (STEER, "#steer > h2", "#steer > h3"),
-    "page-who-pays.png": (LOOK, "#pays > h2", "#every-class"),
+    "page-slider.png": Shot(
+        STEER,
+        800,
+        (
+            ("#steer > h2", "#steer .beside > .js"),
+            ("#pays > h2", "#pairs tbody tr:nth-child(9)"),
+        ),
+        2,
+    ),
+    "page-who-pays.png": Shot(LOOK, 1200, (("#pays > h2", "#every-class"),)),
 }
 
 
 def main() -> None:
     """Write the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("page", type=Path, help="the page of the demo's report")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("page", type=Path, help="the page of Emoji-LT's report")
+    address = parser.parse_args().page.resolve().as_uri()
     browser = _browser()
     try:
-        for name, (script, first, last) in SHOTS.items():
-            browser.get(parser.parse_args().page.resolve().as_uri())
-            browser.execute_script(script)
-            _write(PICTURES / name, _between(browser, first, last))
+        for name, shot in SHOTS.items():
+            metrics = {"width": shot.width, "height": 1000, "deviceScaleFactor": shot.scale}
+            browser.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride", {**metrics, "mobile": False}
+            )
+            browser.get(address)
+            browser.execute_script(shot.script)
+            _write(PICTURES / name, [_between(browser, *part) for part in shot.parts])
     finally:
         browser.quit()
 
@@ -55,12 +86,11 @@ def _browser() -> Any:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    # A bar beside the page would take width that it has again while the picture is taken.
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+    for flag in (*flags, "--hide-scrollbars"):
         options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    metrics = {"width": WIDTH, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    return browser
+    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
 
 def _between(browser: Any, first: str, last: str) -> bytes:
@@ -70,18 +100,24 @@ def _between(browser: Any, first: str, last: str) -> bytes:
         " + scrollY)"
     )
     top, bottom = browser.execute_script(script, first, last)
-    clip = {"x": 0, "y": top - 12, "width": WIDTH, "height": bottom - top, "scale": 1}
+    width = browser.execute_script("return document.documentElement.clientWidth")
+    clip = {"x": 0, "y": top - 12, "width": width, "height": bottom - top, "scale": 1}
     shot = browser.execute_cdp_cmd(
         "Page.captureScreenshot", {"format": "png", "clip": clip, "captureBeyondViewport": True}
     )
     return base64.b64decode(shot["data"])
 
 
-def _write(path: Path, png: bytes) -> None:
-    """With a palette, which text and flat colours lose nothing by."""
+def _write(path: Path, parts: Sequence[bytes]) -> None:
+    """Below each other, with a palette, which text and flat colours lose nothing by."""
     path.parent.mkdir(exist_ok=True)
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(128).save(path, optimize=True)
+    images = [Image.open(io.BytesIO(part)).convert("RGB") for part in parts]
+    whole = Image.new("RGB", (images[0].width, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    whole.quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,8 @@ PICTURE = Path(__file__).parent / "pages" / "demo.svg"
 
 WIDTH = 60
 
-# A stage that is done, and how its line goes on in the next one.
-STAGE = re.compile(r" *[\d.]+ s  | {9}\S")
-
-PROGRAM = """
-from alphafix.commands.app import app
-print("$ alphafix demo", flush=True)
-app(["demo"])
-"""
+# A stage that is done, how its line goes on in the next one, and the end.
+STAGE = re.compile(r" *[\d.]+ s  | {9}\S|exit code 0")
 
 THEME = TerminalTheme(
     (22, 27, 34),
@@ -105,7 +99,7 @@ def main() -> None:
     """Draw it."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        _, written = in_terminal(PROGRAM, WIDTH, Path(folder))
+        _, written = in_terminal(["demo"], WIDTH, Path(folder))
     PICTURE.write_text(picture(written), encoding="utf-8")
 
 

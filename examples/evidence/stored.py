@@ -89,6 +89,16 @@ class Recipe:
     C: float
     share: float
 
+    def pictures(self, folder: Path = DATA) -> Path:
+        """The folder of the pictures, which are made if they are not there."""
+        images = folder / self.name / "images"
+        if not images.is_dir():
+            part = images.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            self.make(part, folder / "packages")
+            part.rename(images)
+        return images
+
     def stored(self, folder: Path = DATA, *, tuned: bool = False) -> Problem:
         """Features and head; pictures, model and features are made if they are not there.
 
@@ -97,12 +107,7 @@ class Recipe:
             tuned: Whether the whole network is trained, not only a linear head.
         """
         own, name = folder / self.name, "tuned" if tuned else "linear"
-        source = Source(own / "images", self.tuned_size if tuned else self.linear_size)
-        if not source.data.is_dir():
-            part = source.data.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            self.make(part, folder / "packages")
-            part.rename(source.data)
+        source = Source(self.pictures(folder), self.tuned_size if tuned else self.linear_size)
         weights = own / f"{name}.safetensors"
         if not weights.is_file():
             model = fine_tune(source) if tuned else linear_head(source, self.C)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corrections import table as corrections_table
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "pages" / "evidence.md"
@@ -36,7 +38,8 @@ def results(kind: str) -> dict[str, list[Row]]:
 def methods() -> Iterator[str]:
     """Every method on every long tail: accuracy, and the spread of few."""
     by_problem = results("long-tail")
-    yield "| method | " + " | ".join(f"{name}, {draws(rows)}" for name, rows in by_problem.items())
+    heads = (f"{name}, {draws(rows)}" for name, rows in by_problem.items())
+    yield f"| method | {' | '.join(heads)} |"
     yield "|---|" + "---|" * len(by_problem)
     names = dict.fromkeys(row["method"] for rows in by_problem.values() for row in rows)
     for name in names:
@@ -79,28 +82,35 @@ def pools() -> Iterator[str]:
 
 
 def corrections() -> Iterator[str]:
-    """Few-split change at equal realised overall change."""
-    by_problem = results("corrections")
-    limits = " | ".join(f"{name}: {0 - limit:+g}" for name in by_problem for limit in LIMITS)
-    yield f"| method | {limits} |"
-    yield "|---|" + "---:|" * len(LIMITS) * len(by_problem)
-    names = dict.fromkeys(row["method"] for rows in by_problem.values() for row in rows)
-    for name in names:
-        cells = []
-        for rows in by_problem.values():
-            known = {row["change"]: row for row in rows if row["method"] == name}
-            for limit in LIMITS:
-                few = known[-limit]["few"] if -limit in known else None
-                missed = known[-limit]["out_of_reach"] if -limit in known else 0
-                told = "-" if few is None else f"{few:+.1f}"
-                cells.append(told + (f" ({missed:.0%} not)" if missed else ""))
-        yield f"| {name} | {' | '.join(cells)} |"
+    """Few-split change at equal realised overall change, a table a data set."""
+    for rows in results("corrections").values():
+        yield from corrections_table(list(rows))
+
+
+def limits() -> Iterator[str]:
+    """How often limits are kept on fresh samples, and what that costs, at 95% and at 50%."""
+    yield "| data | limit | kept | alike | few / overall | kept at 50% | few / overall |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for name, rows in results("limits").items():
+        known = {(row["confidence"], row["limit"]): row for row in rows}
+        for limit in LIMITS:
+            sure, even = known[0.95, limit], known[0.5, limit]
+            yield (
+                f"| {name} | {limit:g} | {sure['kept']:.0%} | {sure['kept_alike']:.0%} | "
+                f"{changed(sure)} | {even['kept']:.0%} | {changed(even)} |"
+            )
+
+
+def changed(row: Row) -> str:
+    """Mean change of few-split and of overall accuracy."""
+    return f"{row['few']:+.1f} / {row['overall']:+.1f}"
 
 
 TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "methods": methods,
     "pools": pools,
     "corrections": corrections,
+    "limits": limits,
 }
 
 
@@ -108,7 +118,7 @@ def written(page: str) -> str:
     """The page with its tables as the results are."""
     for name, table in TABLES.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = "\n".join(line if line.endswith("|") else f"{line} |" for line in table())
+        text = "\n".join(table()).lstrip("\n")
         page, count = place.subn(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)
         if count != 1:
             raise SystemExit(f"{PAGE}: expected one <!-- {name} --> with its <!-- end -->")

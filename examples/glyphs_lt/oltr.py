@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,12 +57,14 @@ class Row:
         options: Options of `train-oltr`.
         tables: Which tables it is in.
         distances: Whether to measure the distance to the nearest class mean as well.
+        own_first: Whether its first stage is not that of the plain model.
     """
 
     name: str
     options: dict[str, Any]
     tables: tuple[str, ...] = (METHODS,)
     distances: bool = False
+    own_first: bool = False
 
     @property
     def folder(self) -> str:
@@ -105,7 +107,8 @@ class Job:
 
     def options(self) -> TrainOltrOptions:
         """All options of `train-oltr`."""
-        first = {} if self.row == PLAIN else {"first_stage": self.output(PLAIN)}
+        alone = self.row == PLAIN or self.row.own_first
+        first = {} if alone else {"first_stage": self.output(PLAIN)}
         return TrainOltrOptions.model_validate(
             {
                 "data": str(self.work / "lists"),
@@ -300,7 +303,7 @@ def evaluator_of(options: TrainOltrOptions) -> Evaluator:
 
 
 def train_all(
-    work: Path, seeds: range, processes: int, more: dict[str, Any]
+    work: Path, seeds: range, processes: int, more: dict[str, Any], others: Sequence[Row]
 ) -> Iterator[dict[str, Any]]:
     """Train everything; the rows of a seed when its first stage is there."""
     context = multiprocessing.get_context("spawn")
@@ -314,27 +317,42 @@ def train_all(
                 run = future.result()
                 yield run
                 if run["row"] == PLAIN.name:
-                    jobs = [Job(row, run["seed"], work, more) for row in OTHERS]
+                    jobs = [Job(row, run["seed"], work, more) for row in others]
                     pending |= {pool.submit(train, job) for job in jobs}
 
 
-def measure(work: Path, seeds: range, processes: int, more: dict[str, Any]) -> dict[str, Any]:
-    """Train and evaluate all rows for all seeds; return everything as JSON data."""
+def measure(
+    work: Path,
+    seeds: range,
+    processes: int,
+    more: dict[str, Any],
+    others: Sequence[Row] | None = None,
+) -> dict[str, Any]:
+    """Train and evaluate all rows for all seeds; return everything as JSON data.
+
+    Args:
+        work: Folder for the models, and for the images unless ``more`` names others.
+        seeds: One training of each row each.
+        processes: Trainings at a time.
+        more: Options of `train-oltr` for all rows.
+        others: The rows beside the plain one; `OTHERS` by default.
+    """
     import torch
 
     runs = []
-    for run in train_all(work, seeds, processes, more):
+    others = OTHERS if others is None else others
+    for run in train_all(work, seeds, processes, more, others):
         runs.append(run)
         overall = run["closed"]["test"]["overall"]
         print(f"{run['row']}, seed {run['seed']}: {overall:.1f}% closed", file=sys.stderr)
-    order = {row.name: i for i, row in enumerate((PLAIN, *OTHERS))}
+    order = {row.name: i for i, row in enumerate((PLAIN, *others))}
     runs.sort(key=lambda run: (order[run["row"]], run["seed"]))
     return {
         "recipe": RECIPE.read_text(encoding="utf-8"),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "processes": processes,
-        "lengths": [lengths(Job(OLTR, seed, work, more)) for seed in seeds],
+        "lengths": [lengths(Job(OLTR, seed, work, more)) for seed in seeds if OLTR in others],
         "runs": runs,
     }
 

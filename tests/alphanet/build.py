@@ -34,30 +34,42 @@ class Setup:
         near = np.concatenate([trial.neighbors.ravel() for trial in trials])
         return ScoreLayout.of(len(self.classes), self.classes.few, near)
 
-    def scores(self, layout: ScoreLayout, *, val: bool = False, memory: int = 1 << 30) -> Scores:
+    def scores(
+        self,
+        layout: ScoreLayout,
+        *,
+        val: bool = False,
+        memory: int = 1 << 30,
+        device: torch.device = CPU,
+    ) -> Scores:
         features, labels = (
             (self.val_features, self.val_labels) if val else (self.features, self.labels)
         )
         half = len(features) // 2
         chunks = [(features[:half], labels[:half]), (features[half:], labels[half:])]
         return reduce_scores(
-            chunks, len(features), self.head, layout, device=CPU, memory=memory, class_major=val
+            chunks, len(features), self.head, layout, device=device, memory=memory, class_major=val
         )
 
     def data(
-        self, trials: Sequence[Trial], *, val: bool = True, memory: int = 1 << 30
+        self,
+        trials: Sequence[Trial],
+        *,
+        val: bool = True,
+        memory: int = 1 << 30,
+        device: torch.device = CPU,
     ) -> SweepData:
         layout = self.layout(trials)
         positions = np.full(len(self.classes), -1, dtype=np.int64)
         positions[layout.columns] = np.arange(len(layout.columns))
         return SweepData(
-            train=self.scores(layout, memory=memory),
-            val=self.scores(layout, val=True, memory=memory) if val else None,
-            weight=torch.from_numpy(self.head.weight),
-            biases=torch.from_numpy(self.head.bias_or_zeros[self.classes.few]),
+            train=self.scores(layout, memory=memory, device=device),
+            val=self.scores(layout, val=True, memory=memory, device=device) if val else None,
+            weight=torch.from_numpy(self.head.weight).to(device),
+            biases=torch.from_numpy(self.head.bias_or_zeros[self.classes.few]).to(device),
             scale=self.head.scale,
-            few=torch.from_numpy(self.classes.few),
-            positions=torch.from_numpy(positions),
+            few=torch.from_numpy(self.classes.few).to(device),
+            positions=torch.from_numpy(positions).to(device),
         )
 
     def trial(

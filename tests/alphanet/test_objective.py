@@ -57,7 +57,7 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     # Too small a memory budget makes the columns be recomputed from the features.
     data = setup.data([trial], memory=1 << 30 if case["table"] else 0)
     rows = _input_rows(
-        torch.from_numpy(trial.neighbors)[None], data, include_self=hyper.include_self
+        torch.from_numpy(trial.neighbors)[None], [data], include_self=hyper.include_self
     )
     networks = initial_networks(
         [trial.seed], data.biases, inputs=rows.shape[-1], hidden=hyper.hidden, k=trial.k

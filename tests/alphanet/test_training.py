@@ -12,19 +12,22 @@ import torch
 from alphafix.alphanet.training import Hyper, TrainedTrial, Trial, train_batch
 from tests.alphanet.build import Setup, make_setup
 from tests.alphanet.oracle import train_direct
+from tests.devices import on_each_device
 
 HYPER = Hyper(epochs=12, first_epoch=3, batch_size=8, hidden=(16, 16), decay_every=4)
 
 
 def run(
-    setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True
+    setup: Setup, trials: Sequence[Trial], hyper: Hyper, *, val: bool = True, device: str = "cpu"
 ) -> list[TrainedTrial]:
-    return train_batch(trials, setup.data(trials, val=val), hyper, advance=lambda count: None)
+    data = setup.data(trials, val=val, device=torch.device(device))
+    return train_batch(trials, data, hyper, advance=lambda count: None)
 
 
+@on_each_device
 @pytest.mark.parametrize("preset", ["paper", "official"])
 @pytest.mark.parametrize("with_val", [True, False])
-def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None:
+def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool, device: str) -> None:
     setup = make_setup(num_classes=12, few=4, width=7)
     official = preset == "official"
     hyper = Hyper(**{**vars(HYPER), "include_self": official, "learn_bias": not official})
@@ -39,15 +42,18 @@ def test_train_batch__follows_plain_pytorch(preset: str, with_val: bool) -> None
         torch.from_numpy(setup.labels),
         val if with_val else None,
     )
-    (outcome,) = run(setup, [trial], hyper, val=with_val)
+    (outcome,) = run(setup, [trial], hyper, val=with_val, device=device)
+    assert outcome.alphas.device.type == device
     assert outcome.epoch == epoch
     got = [record.loss for record in outcome.history]
     np.testing.assert_allclose(got, losses, rtol=1e-3)
     weight = torch.from_numpy(setup.head.weight)
     few = setup.classes.few
-    rows = weight[few] + torch.einsum("fk,fkd->fd", outcome.alphas, weight[trial.neighbors])
+    rows = weight[few] + torch.einsum("fk,fkd->fd", outcome.alphas.cpu(), weight[trial.neighbors])
     torch.testing.assert_close(rows, kept["weight"][few].detach(), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(outcome.biases, kept["bias"][few].detach(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        outcome.biases.cpu(), kept["bias"][few].detach(), rtol=1e-3, atol=1e-4
+    )
 
 
 def same(one: TrainedTrial, other: TrainedTrial) -> bool:
@@ -87,6 +93,29 @@ def test_train_batch__own_neighbours_a_trial_do_not_mix() -> None:
         (alone,) = train_batch([trial], layout_data, HYPER, advance=lambda count: None)
         torch.testing.assert_close(alone.alphas, outcome.alphas, rtol=1e-4, atol=1e-5)
         assert alone.epoch == outcome.epoch
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+def test_train_batch__heads_side_by_side_are_each_alone(include_self: bool) -> None:
+    hyper = replace(HYPER, include_self=include_self)
+    setup = make_setup(num_classes=14, few=5, width=9, scale=3.0)
+    other = replace(setup.head, weight=setup.head.weight[::-1].copy(), scale=0.5)
+    heads = [setup, replace(setup, head=other)]
+    near = setup.trial(hyper).neighbors
+    trials = [setup.trial(hyper, seed=seed, rho=seed + 0.5, neighbors=near) for seed in range(2)]
+    data = [one.data(trials) for one in heads]
+    together = train_batch(
+        trials + trials, [one for one in data for _ in trials], hyper, advance=lambda count: None
+    )
+    alone = [one for own in heads for one in run(own, trials, hyper)]
+    for mine, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(mine.alphas, theirs.alphas, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mine.biases, theirs.biases, rtol=1e-4, atol=1e-5)
+        assert mine.epoch == theirs.epoch
+    assert not torch.equal(together[0].alphas, together[2].alphas)
+    features = [one.data(trials, memory=0) for one in heads]
+    with pytest.raises(ValueError, match="tables by sample"):
+        train_batch(trials, features, hyper, advance=lambda count: None)
 
 
 def test_train_batch__same_seed_gives_the_same_result() -> None:

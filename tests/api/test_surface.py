@@ -21,7 +21,7 @@ from alphafix.commands.train.options import TrainOptions
 
 # Fields that are arguments of the function, not keywords, or are for the command line alone.
 NOT_KEYWORDS = {
-    "extract": {"backbone", "data"},
+    "extract": {"backbone", "data", "shard_index", "shard_count"},
     "find_neighbors": {"features", "head", "class_names"},
     "train": {"plan"},
     "patch": {"file", "correction"},

@@ -34,6 +34,8 @@ def check_alphafix(arguments: list[str]) -> None:
         with command.context_class(command) as context:
             command = command.get_command(context, name)
         assert command is not None, f"there is no command {name}"
+    # What the shell puts in the place of a variable is a number, wherever one is used.
+    arguments = ["0" if word.startswith("$") else word for word in arguments]
     try:
         command.make_context(name, arguments)
     except Exception as error:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Make
-from tests.docs.world import make_demo, make_world
+from tests.docs.world import make_demo, make_fixed, make_world
 
-# Who runs commands on what the demo leaves, and the folder's name.
+# Who runs commands on what the demo and `alphafix fix` leave, and the demo's folder.
 WITH_DEMO = ("README", "help")
 DEMO = "alphafix-demo"
 
@@ -27,6 +28,9 @@ def world(
         shutil.copytree(made_once("world", make_world), folder, dirs_exist_ok=True)
         if name in WITH_DEMO:
             (folder / DEMO).symlink_to(made_once("demo", make_demo) / DEMO)
+            fixed = made_once("fixed", partial(make_fixed, made_once("world", make_world))) / "work"
+            shutil.copytree(fixed / "fixed", folder / "fixed")
+            shutil.copy2(fixed / "fixed.safetensors", folder)
         return folder
 
     return make

@@ -21,6 +21,7 @@ from alphafix.commands.options import GROUPS
 from alphafix.models import loading
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_alphafix, in_folder, run_bash
+from tests.docs.world import EXTRACT
 
 runner = CliRunner()
 
@@ -48,8 +49,19 @@ def forget_validation(folder: Path) -> None:
     shutil.rmtree(folder / "alphafix-run/features/val")
 
 
+def leave_parts(folder: Path) -> None:
+    """The features of val once more, as the jobs of an array leave them."""
+    with in_folder(folder):
+        for index in "01":
+            part = ["--split", "val", "--shard-index", index, "--shard-count", "2"]
+            runner.invoke(app, [*shlex.split(EXTRACT)[1:], *part])
+
+
 # What an example needs beside the commands before it.
-BEFORE: dict[str, Callable[[Path], None]] = {"features import": forget_validation}
+BEFORE: dict[str, Callable[[Path], None]] = {
+    "features import": forget_validation,
+    "features merge": leave_parts,
+}
 
 
 @pytest.fixture(scope="module")

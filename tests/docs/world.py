@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from alphafix.commands import COMMANDS
 from tests.common import make_problem
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import run_alphafix
@@ -45,6 +46,8 @@ def draw(label: int, rng: np.random.Generator) -> Image.Image:
 
 
 EXTRACT = "alphafix extract --backbone timm:resnet18 --weights model.safetensors --data data"
+
+FIX = COMMANDS["fix"].example
 
 RECIPE = """\
 stages:
@@ -80,6 +83,13 @@ def make_world(folder: Path) -> None:
     shutil.copytree(
         RECIPES, folder / "examples" / "recipes", ignore=shutil.ignore_patterns("models", "runs")
     )
+
+
+def make_fixed(world: Path, folder: Path) -> None:
+    """What `alphafix fix` leaves there, the costliest of all examples, which two files give."""
+    work = folder / "work"
+    shutil.copytree(world, work)
+    run_alphafix(shlex.split(FIX)[1:], work)
 
 
 def make_demo(folder: Path) -> None:

@@ -27,7 +27,7 @@ pytest.importorskip("resvg_py")
 EVIDENCE = Path(__file__).resolve().parents[2] / "examples" / "evidence"
 MODULES = (
     *("cells", "claims", "emoji", "fine_tune", "glosses", "icons", "lite0", "long_tail"),
-    *("open_set", "packages", "pictures", "problems", "stored", "write"),
+    *("oltr_pictures", "open_set", "packages", "pictures", "problems", "stored", "write"),
 )
 
 
@@ -360,6 +360,41 @@ def test_draws__keep_a_motif_together(evidence: dict[str, ModuleType]) -> None:
         assert len(held) + len(left) == 300
         assert 0.35 < len(val) / 600 < 0.45
         assert np.array_equal(np.unique(val.labels), np.arange(10))
+
+
+@pytest.mark.slow
+def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
+    evidence: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = evidence["oltr_pictures"]
+    recipe = evidence["stored"].Recipe(
+        "small",
+        lambda folder, _: small(evidence["pictures"], folder),
+        linear_size=32,
+        tuned_size=32,
+        C=1.0,
+        share=0.4,
+    )
+    monkeypatch.syspath_prepend(str(EVIDENCE.parent / "glyphs_lt"))
+    one = {"epochs": 1, "lr": 0.1}
+    monkeypatch.setattr(script, "RECIPE", {**script.RECIPE, "stage1": one, "stage2": one})
+    monkeypatch.setattr(script, "SIDE", 32)
+    names = ("OLTR", "weight balancing")
+    found = script.measure(recipe, tmp_path, 1, pretrained=False, names=names)
+    assert [run["row"] for run in found["runs"]] == ["plain", *names]
+    assert all(0 <= run["closed"]["test"]["overall"] <= 100 for run in found["runs"])
+    pictures = tmp_path / "small-oltr" / "pictures"
+    held = set(script.held_out(recipe, tmp_path))
+    motifs = {}
+    for split in ("train", "val", "test", "open"):
+        paths = list((pictures / split).glob("*/*.png"))
+        labels = {path.parent.name for path in paths}
+        assert held <= labels if split == "open" else not held & labels
+        motifs[split] = {script.motif_of(path) for path in paths}
+    assert not motifs["val"] & motifs["test"]
+    assert not (motifs["val"] | motifs["test"]) & motifs["train"]
+    assert len(held) == 1
+    assert 0.3 < len(motifs["val"]) / (len(motifs["val"]) + len(motifs["test"])) < 0.5
 
 
 def test_write__tables_of_the_page_are_those_of_the_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,10 +12,17 @@ from PIL import Image
 
 from alphafix.images.batches import Batch, BatchDataset, BatchKey
 from alphafix.images.decode import decode
-from alphafix.images.encoded import DeviceDecoder, is_plain_jpeg
+from alphafix.images.encoded import (
+    BatchDecoder,
+    DeviceDecoder,
+    is_plain_jpeg,
+    torchcodec_decoder,
+    torchvision_decoder,
+)
 from alphafix.images.fingerprints import Fingerprint
 from alphafix.images.source import ImageSource, Sample
 from alphafix.models.preprocess import ResizeCrop
+from tests.devices import on_each_device
 
 
 def smooth(width: int, height: int) -> Image.Image:
@@ -47,29 +55,46 @@ class Files(ImageSource):
 GEOMETRY = ResizeCrop(40, (32, 32), "bicubic")
 
 
-def load(files: list[bytes]) -> tuple[Batch, Batch]:
+def load(files: list[bytes], device: str = "cpu") -> tuple[Batch, Batch]:
     """The batch as the workers make it, and as the device's decoder finishes it."""
     dataset = BatchDataset(Files(files), GEOMETRY, keep_encoded=is_plain_jpeg)
     batch = dataset[BatchKey(0, 0, len(files))]
-    return batch, DeviceDecoder(torch.device("cpu"), GEOMETRY.on_tensor, GEOMETRY)(batch)
+    return batch, DeviceDecoder(torch.device(device), GEOMETRY.on_tensor, GEOMETRY)(batch)
 
 
-def test_device_decoder__gives_about_what_pillow_gives() -> None:
+@on_each_device
+def test_device_decoder__gives_about_what_pillow_gives(device: str) -> None:
     images = [smooth(90, 60), smooth(50, 70), smooth(40, 40).convert("L"), smooth(64, 64)]
     files = [encoded(image) for image in images[:3]] + [encoded(images[3], "PNG")]
-    batch, found = load(files)
+    batch, found = load(files, device)
     assert isinstance(batch.images, list)
     assert [image.ndim for image in batch.images] == [1, 1, 1, 3]  # the PNG is Pillow's
     assert isinstance(found.images, torch.Tensor)
     assert found.ids == ["0", "1", "2", "3"]
     for file, image in zip(files, found.images, strict=True):
-        difference = (GEOMETRY(decode(file)).int() - image.int()).abs()
+        difference = (GEOMETRY(decode(file)).int() - image.cpu().int()).abs()
         assert difference.float().mean() < 1
         assert difference.max() <= 6
 
 
+@on_each_device
+@pytest.mark.parametrize("make", [torchcodec_decoder, torchvision_decoder])
+def test_batch_decoder__of_either_package_gives_what_pillow_gives(
+    make: Callable[[], BatchDecoder], device: str
+) -> None:
+    if make is torchcodec_decoder:
+        pytest.importorskip("torchcodec")
+    files = [encoded(smooth(90, 60)), encoded(smooth(40, 50).convert("L"))]
+    given = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
+    for file, image in zip(files, make()(given, torch.device(device)), strict=True):
+        assert image.device.type == device
+        expected = torch.from_numpy(np.array(decode(file).convert("RGB"))).permute(2, 0, 1)
+        assert (expected.int() - image.cpu().int()).abs().max() <= 6
+
+
+@on_each_device
 @pytest.mark.parametrize("damage", ["truncated", "cmyk", "scrambled"])
-def test_device_decoder__leaves_damaged_and_odd_files_to_pillow(damage: str) -> None:
+def test_device_decoder__leaves_damaged_and_odd_files_to_pillow(damage: str, device: str) -> None:
     good = encoded(smooth(60, 60))
     other = {
         "truncated": good[: len(good) // 2],
@@ -78,20 +103,21 @@ def test_device_decoder__leaves_damaged_and_odd_files_to_pillow(damage: str) -> 
         "scrambled": good[:2] + b"\xff\xd9" * 40,
     }[damage]
     assert not is_plain_jpeg(other)
-    _, found = load([good, other, good])
+    _, found = load([good, other, good], device)
     fine = ["0", "1", "2"] if damage == "cmyk" else ["0", "2"]
     assert found.ids == fine
     assert found.labels.tolist() == [int(name) for name in fine]
     assert [name for name, _ in found.bad] == ([] if damage == "cmyk" else ["1"])
 
 
-def test_device_decoder__a_file_that_fails_there_costs_only_itself() -> None:
+@on_each_device
+def test_device_decoder__a_file_that_fails_there_costs_only_itself(device: str) -> None:
     good = encoded(smooth(60, 60))
     dataset = BatchDataset(Files([good, good]), GEOMETRY, keep_encoded=is_plain_jpeg)
     batch = dataset[BatchKey(0, 0, 2)]
     assert isinstance(batch.images, list)
     # What passed the workers' look at the header may still fail in the decoder.
     batch.images[1] = batch.images[1][:200].clone()
-    found = DeviceDecoder(torch.device("cpu"), GEOMETRY.on_tensor, GEOMETRY)(batch)
+    found = DeviceDecoder(torch.device(device), GEOMETRY.on_tensor, GEOMETRY)(batch)
     assert found.ids == ["0"]
     assert [name for name, _ in found.bad] == ["1"]

@@ -214,7 +214,7 @@ def test_archives__member_that_escapes_is_bad_and_nothing_is_written(tmp_path: P
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar", "in"]
 
 
-def test_archives__truncated_compressed_unlabelled_and_remote(tmp_path: Path) -> None:
+def test_archives__truncated_compressed_unlabelled_and_piped(tmp_path: Path) -> None:
     write_archives(tmp_path, make_photos())
     path = tmp_path / "train-0.tar"
     whole = path.read_bytes()
@@ -229,8 +229,8 @@ def test_archives__truncated_compressed_unlabelled_and_remote(tmp_path: Path) ->
         add_member(archive, "a.png", b"x")
     with pytest.raises(InputError, match="has no class"):
         ArchiveSource((tmp_path / "c.tar",), IDS).sample(0, 0)
-    with pytest.raises(InputError, match="file system"):
-        open_splits(open_data("wds:https://example.org/{0..1}.tar"), ["train"])
+    with pytest.raises(InputError, match="archives are read from files"):
+        open_splits(open_data("wds:pipe:curl https://example.org/{0..1}.tar"), ["train"])
 
 
 def test_archives__label_in_the_json(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alphafix.commands.app import app
-from alphafix.commands.extract.work import _keep_embedding as keep_embedding
+from alphafix.commands.extract.preparation import keep_embedding
 from alphafix.files import read_json, sha256_file
 from alphafix.oltr.training.embedding import EMBEDDING, Embedding
 from alphafix.run.directory import Run

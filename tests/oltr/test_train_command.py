@@ -27,6 +27,7 @@ from alphafix.oltr.models.spec import Ablations
 from alphafix.oltr.training.folder import read_config
 from alphafix.oltr.training.methods import METHODS
 from alphafix.oltr.training.recipes import BUILT_IN, StageRecipe, built_in, read_recipe
+from alphafix.rivals import RIVALS
 from tests.oltr.drawings import COUNTS, NAMES, OPEN, draw, write_folders, write_recipe
 
 runner = CliRunner()
@@ -73,8 +74,10 @@ def failed(result: Result, *says: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
 def test_method__trains_evaluates_and_is_read_as_a_backbone(
-    name: str, train: Command, tmp_path: Path, work: Path
+    name: str, train: Command, tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for rival in ("model-regression", "metamodelnet", "fslwf"):
+        monkeypatch.setitem(RIVALS[rival].arguments, "steps", 20)
     epochs = ("--epochs", "1", "--lr", "0.05")
     result = fine(train("--method", name, *epochs))
     folder = tmp_path / "out"

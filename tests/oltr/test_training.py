@@ -32,6 +32,7 @@ from alphafix.oltr.training.running import Running, closed_accuracy
 from alphafix.oltr.training.sampling import draw_epoch
 from alphafix.reading.schema import typed
 from alphafix.values.classes import ClassTable
+from tests.devices import on_each_device
 from tests.oltr.drawings import COUNTS, NAMES, SIDE, draw, write_folders
 
 CPU = torch.device("cpu")
@@ -54,8 +55,11 @@ def data() -> TrainingData:
     return TrainingData(images_of("train", BATCH_AUGMENTATIONS["small"]), images_of("val"), CLASSES)
 
 
-def train(data: TrainingData, method: str = "oltr", seed: int = 0) -> Trained:
-    return train_method(METHODS[method], SETTING, data, STAGES, seed=seed)
+def train(
+    data: TrainingData, method: str = "oltr", seed: int = 0, placement: Placement | None = None
+) -> Trained:
+    running = Running(placement or Placement(CPU))
+    return train_method(METHODS[method], SETTING, data, STAGES, seed=seed, running=running)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -67,8 +71,9 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return list(first) == list(second) and all(torch.equal(first[n], second[n]) for n in first)
 
 
-def test_oltr__learns_both_stages_and_says_how(data: TrainingData) -> None:
-    trained = train(data)
+@on_each_device
+def test_oltr__learns_both_stages_and_says_how(data: TrainingData, device: str) -> None:
+    trained = train(data, placement=Placement.choose(device, "fp32"))
     assert [(r["stage"], r["epoch"]) for r in trained.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     losses = [record["loss"] for record in trained.history]
     assert losses[1] < losses[0]

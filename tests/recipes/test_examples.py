@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from alphafix.commands.app import app
 from alphafix.recipes.expected import read_expected
 from alphafix.recipes.recipe import load_recipe
+from alphafix.rivals import RIVALS
 
 runner = CliRunner()
 
@@ -75,6 +77,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ALPHAFIX_DATA", str(folder / "data"))
         patch.setenv("ALPHAFIX_BACKBONES", "python:stand_in:")
         patch.setenv("ALPHAFIX_OLTR", str(FOLDER / "stand-in-oltr.yaml"))
+        for name in ("model-regression", "metamodelnet"):
+            patch.setitem(RIVALS[name].arguments, "steps", 20)
         yield folder
     sys.modules.pop("stand_in", None)
 
@@ -134,6 +138,12 @@ def test_recipe__runs_and_measures_what_is_expected(name: str, root: Path) -> No
         assert 0 <= measured[column]["value"] <= 100
         if row == "rho 0.5":
             assert measured["few"]["spread"] is not None
+    figure = {"imagenet-lt-powers": "long-tailedness", "imagenet-lt-unknown": "unknown-classes"}
+    if name in figure:
+        drawn = {Path(path).name for path in found["figures"]}
+        assert drawn == {f"{figure[name]}.{kind}" for kind in ("svg", "png", "csv")}
+        svg = next((root / "runs").glob(f"*/figures/{figure[name]}.svg"))
+        assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     if name in ("imagenet-lt-oltr", "places-lt-oltr"):
         assert rows["oltr"]["measured"]["F"]["value"] >= 0
     again = invoke(name, root, "--dry-run", *shortened(name))
@@ -206,7 +216,7 @@ def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
 
 @pytest.mark.slow
 def test_training__on_changed_images_is_noticed(root: Path) -> None:
-    name, file = "sun-lt-oltr", root / "data/SUN_LT/SUN_LT_train.txt"
+    name, file = "imagenet-lt-oltr", root / "data/ImageNet_LT/ImageNet_LT_train.txt"
     invoke(name, root, *OLTR)
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[1:]) + "\n")
@@ -214,9 +224,9 @@ def test_training__on_changed_images_is_noticed(root: Path) -> None:
     result = runner.invoke(app, words)
     assert result.exit_code == 1
     assert "--overwrite" in result.stderr
-    before = (root / "models/sun-lt-plain/model.safetensors").read_bytes()
+    before = (root / "models/imagenet-lt-plain/model.safetensors").read_bytes()
     invoke(name, root, "--overwrite", *OLTR)
-    assert (root / "models/sun-lt-plain/model.safetensors").read_bytes() != before
+    assert (root / "models/imagenet-lt-plain/model.safetensors").read_bytes() != before
 
 
 def test_readme__shows_a_recipe_that_is_valid(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alphafix.commands.run.show import beside_table
 from alphafix.errors import FileFormatError
 from alphafix.recipes.expected import Beside, Cell, read_expected
+from alphafix.report.expected_picture import expected_picture
 from alphafix.report.layout import lay_out, plain
 
 TABLE = "source: A paper, Table 1\ncolumns: [few, overall]\nrows:\n  base: [1, 2.5±0.25]\n"
@@ -49,6 +53,48 @@ def test_beside__shows_other_forms_where_they_differ(tmp_path: Path) -> None:
     assert not any(line[:2] == ["preset", "official"] for line in lines)
     assert beside.to_dict()["rows"][0]["released"]["few"]["value"] == 2.5
     assert "official" not in beside.to_dict()["rows"][0]
+
+
+FIGURE = """
+rows: {"a, 1": [1, 2], "a, 10": [3, 4], "b, 1": [1, 2], "b, 10": [null, null]}
+figure:
+  {name: some-lines, title: Lines, axis: classes, row: "{line}, {x}", lines: [a, b], at: [1, 10]}
+"""
+
+
+def test_figure__has_a_line_a_model_and_a_panel_a_column(tmp_path: Path) -> None:
+    table = read_expected(write(tmp_path, TABLE.partition("rows")[0] + FIGURE))
+    assert table.figure is not None
+    measured = {"a, 1": {"few": Cell(5.0), "overall": Cell(6.0)}, "b, 10": {"few": Cell(7.0)}}
+    picture = expected_picture(Beside(table, measured), table.figure)
+    assert list(csv.reader(io.StringIO(picture.csv()))) == [
+        ["model", "classes", "few", "overall"],
+        ["a", "1.0", "5.0", "6.0"],
+        ["a", "10.0", "", ""],
+        ["b", "1.0", "", ""],
+        ["b", "10.0", "7.0", ""],
+    ]
+    few, overall = picture.drawing.axes
+    assert [panel.get_title() for panel in (few, overall)] == ["few", "overall"]
+    assert np.asarray(few.lines[0].get_xydata())[0].tolist() == [1, 5]
+    assert np.asarray(few.lines[1].get_xydata())[1].tolist() == [10, 7]
+    assert picture.values["few-1"] == ["b: 7.0 at 10"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{line}, {x}", "{line} {x}"),
+        ("some-lines", "../lines"),
+        ("at: [1, 10]", "at: [one]"),
+        ("title: Lines, ", ""),
+        ("title: Lines", "heading: Lines"),
+    ],
+)
+def test_figure__of_rows_that_are_not_there_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = write(tmp_path, TABLE.partition("rows")[0] + FIGURE.replace(old, new))
+    with pytest.raises(FileFormatError, match="no figure of the table"):
+        read_expected(path)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def page(run: Run) -> Path:
     return run.path("report") / "index.html"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless Chromium that keeps the console's messages."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import linregress
+from sklearn.neighbors import NearestNeighbors
 
 from alphafix.metrics.alike import Alike
 from alphafix.report.analysis import (
@@ -52,6 +53,34 @@ def test_pools__neighbours_and_mean_distances_by_hand() -> None:
     assert np.argwhere(matrix(everything.alike))[:2].tolist() == [[0, 2], [0, 3]]
     assert not np.diag(matrix(everything.alike)).any()
     assert (matrix(everything.alike).sum(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize("cells", [50, 1 << 20])
+def test_pools__distances_are_scikit_learns(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alphafix.report.analysis._CELLS", cells)
+    rng = np.random.default_rng(0)
+    means = rng.normal(100, 1, size=(40, 8)).astype(np.float32)
+    classes = ClassTable(tuple(map(str, range(40))), np.where(np.arange(40) % 3, 500, 5))
+    few = neighbour_pools(means, classes, k=4)[0]
+    search = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(means[classes.base])
+    distances, found = search.kneighbors(means[classes.few])
+    assert few.distances == pytest.approx(distances.mean(axis=1), rel=1e-4)
+    for label, near in zip(classes.few, classes.base[found], strict=True):
+        assert set(np.flatnonzero(matrix(few.alike)[label])) == set(near)
+
+
+def test_neighbour_pools__of_the_classes_seen_are_those_of_all() -> None:
+    whole = neighbour_pools(MEANS, CLASSES, k=2)
+    seen = np.array([0, 0, int(CLASSES.few[0]), int(CLASSES.base[-1]), -1])
+    for pool, other in zip(neighbour_pools(MEANS, CLASSES, k=2, seen=seen), whole, strict=True):
+        assert set(pool.classes.tolist()) == set(other.classes.tolist()) & set(seen.tolist())
+        place = np.searchsorted(other.classes, pool.classes)
+        assert pool.distances == pytest.approx(other.distances[place])
+        for label in pool.classes.tolist():
+            every = np.arange(len(CLASSES))
+            same = np.full(len(CLASSES), label)
+            near = pool.alike.holds(same, every)
+            assert near.tolist() == other.alike.holds(same, every).tolist()
 
 
 def test_pools__equal_means_never_make_a_class_its_own_neighbour() -> None:

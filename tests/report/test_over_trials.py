@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,21 +151,3 @@ def test_mean__and_its_interval_over_trials() -> None:
     # Of 27 equally likely draws one is all 1s: 2.5% lies among means of up to 5/3.
     assert low[0] == pytest.approx(5 / 3, abs=0.7)
     assert high[0] == pytest.approx(13 / 3, abs=0.7)
-
-
-def test_figures__are_files_of_the_report(run: Run, tmp_path: Path) -> None:
-    from alphafix.commands.report.options import ReportOptions
-    from tests.stages import report
-
-    page = report(ReportOptions(run=run.folder, bootstraps=100, output=tmp_path / "page"))
-    names = {path.stem for path in (page.parent / "figures").glob("runs-*.svg")}
-    assert names == {
-        "runs-flows-few-base",
-        "runs-flows-base-few",
-        "runs-flows-all-all",
-        "runs-accuracy-distance-few-base",
-        "runs-change-distance-few-base",
-        "runs-accuracy-distance-all-all",
-        "runs-change-distance-all-all",
-        "runs-class-change",
-    }

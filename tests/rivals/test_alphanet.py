@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
+from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.settings import FitSettings
 from alphafix.errors import InputError
@@ -78,7 +80,7 @@ def test_calibrated__one_scalar_more_on_few_split_biases(data: FitData, near: Ne
 
 def test_on_top__keeps_the_base_rows_of_the_head_below(data: FitData, near: Neighbours) -> None:
     below = fit("logit-adjustment", data)
-    found = alphanet.on_top(below, data, near, FitSettings(seeds=(0,)))
+    (found,) = alphanet.on_top([below], data, near, FitSettings(seeds=(0,)))
     assert found.method == "alphanet on logit-adjustment"
     assert below.correction is not None
     assert found.correction is not None
@@ -90,6 +92,32 @@ def test_on_top__keeps_the_base_rows_of_the_head_below(data: FitData, near: Neig
     assert (upper.weight[few] != lower.weight[few]).any()
 
 
+def test_on_top__heads_together_are_each_alone(
+    data: FitData, near: Neighbours, tmp_path: Path
+) -> None:
+    """As many as fit into memory, and from what is kept."""
+    below = [fit(name, data) for name in ("few-bias", "ncm-cosine", "logit-adjustment", "lda")]
+    how = FitSettings(seeds=(0, 1))
+    alone = [alphanet.on_top([one], data, near, how)[0] for one in below]
+    keeps = [FinishedTrials(tmp_path, one.method) for one in below]
+    small = replace(how, memory=30_000)
+    for settings, places in ((how, keeps), (how, keeps), (small, None)):
+        for mine, theirs in zip(
+            alphanet.on_top(below, data, near, settings, keeps=places), alone, strict=True
+        ):
+            assert mine.correction is not None
+            assert theirs.correction is not None
+            assert mine.method == theirs.method
+            assert mine.settings == theirs.settings
+            assert mine.correction.rows == pytest.approx(theirs.correction.rows, abs=1e-4)
+            assert mine.logits(data.val_features) == pytest.approx(
+                theirs.logits(data.val_features), abs=1e-3
+            )
+    assert len(list(tmp_path.iterdir())) == len(below)
+
+
 def test_on_top__refuses_what_is_not_linear(data: FitData, near: Neighbours) -> None:
     with pytest.raises(InputError, match="not a linear head"):
-        alphanet.on_top(fit("ncm-l2", data), data, near, FitSettings(seeds=(0,)))
+        alphanet.on_top([fit("ncm-l2", data)], data, near, FitSettings(seeds=(0,)))
+    with pytest.raises(InputError, match="one K"):
+        alphanet.on_top([fit("few-bias", data)], data, near, FitSettings(ks=(2, 3)))

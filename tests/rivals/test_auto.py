@@ -69,6 +69,22 @@ def test_choose_method__the_likeliest_of_those_that_gain_about_as_much(
     assert set(outcome.by_method()) == {"lucky", "likely", "nothing"}
 
 
+@pytest.mark.parametrize("gains", [True, False])
+def test_choose_method__lda_unless_another_surely_gains_more(data: FitData, gains: bool) -> None:
+    """Equal gains are lda's, though another is likelier; and not where lda gains nothing."""
+    truth = RIVALS["few-bias"].offer(data)
+    noise = 3 * np.random.default_rng(0).standard_normal(len(data.classes)).astype(np.float32)
+
+    def unlikely(place: int, offset: float) -> Fitted:
+        made = truth.build(place, offset)
+        return replace(made, method="lda", logits=lambda x: made.logits(x) + noise)
+
+    paths = truth.paths if gains else [replace(truth.paths[0], free=False)]
+    outcome = choose_method(data, [truth, Offered("lda", paths, unlikely)])
+    assert outcome.fitted is not None
+    assert outcome.fitted.method == ("lda" if gains else "few-bias")
+
+
 def test_choose__nothing_better_is_the_base_model(data: FitData) -> None:
     def wrong(features: np.ndarray) -> np.ndarray:
         return -data.head.logits(features)

@@ -245,9 +245,9 @@ def test_bad_input__a_prior_of_zero(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_directions__features_of_width_8192() -> None:
-    """With fewer samples than features P^-1 is known by Woodbury's identity, N x N."""
-    rng, width, gamma = np.random.default_rng(0), 8192, 0.3
+def test_directions__many_more_features_than_samples() -> None:
+    """There P^-1 is known by Woodbury's identity, N x N."""
+    rng, width, gamma = np.random.default_rng(0), 2048, 0.3
     labels = np.repeat(np.arange(4), [40, 40, 40, 5])
     means = rng.standard_normal((4, width)).astype(np.float32)
     rows = means[labels] + 4 * rng.standard_normal((len(labels), width)).astype(np.float32)

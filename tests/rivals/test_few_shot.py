@@ -1,7 +1,9 @@
 """Model Regression and MetaModelNet against numbers worked out from the papers' equations.
 
 Neither has code of its authors in public. The numbers were worked out in float64 by a few lines of
-plain NumPy that hold Eq. 2 of Wang and Hebert 2016 and Eq. 2 of Wang, Ramanan and Hebert 2017.
+plain NumPy that hold the loss of Wang and Hebert 2016 and Eq. 2 of Wang, Ramanan and Hebert 2017,
+with its blocks (batch normalisation, leaky ReLU and weights, twice) as two public summaries of it
+have them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.rivals import RIVALS
 from alphafix.rivals.few_shot.metamodelnet import entry
-from alphafix.rivals.few_shot.metamodelnet_normalised import NormalisedChain
+from alphafix.rivals.few_shot.metamodelnet_normalised import NormalisedChain, head_places
 from alphafix.rivals.few_shot.model_regression import objective
 from alphafix.rivals.few_shot.model_regression_svm import Pairs, hinge_loss, network
 from alphafix.rivals.few_shot.shots import Shots
@@ -109,7 +111,7 @@ def test_metamodelnet__entries_and_untrained_chain() -> None:
     assert found.rows == pytest.approx(expected[:, :-1], rel=1e-4, abs=1e-5)
     with torch.no_grad():
         chain = NormalisedChain(5, 2).eval()
-        list(chain.blocks)[1].bias.fill_(1.0)  # type: ignore[operator]
+        list(chain.blocks)[1].layers[1].bias.fill_(1.0)  # type: ignore[index, union-attr]
     assert torch.equal(chain(rows, 0), rows + 1)
     assert torch.equal(chain(rows, 1), rows + 1)
 
@@ -118,27 +120,37 @@ def chain() -> NormalisedChain:
     """Two blocks for rows of two numbers."""
     made = NormalisedChain(2, 2)
     weights = [[[0.5, -1.0], [0.25, 0.75]], [[-0.2, 0.4], [1.0, 0.1]]]
-    for block, weight, bias in zip(made.blocks, weights, [[0.1, -0.2], [0.0, 0.3]], strict=True):
-        assert isinstance(block, torch.nn.Linear)
+    weights += [[[1.0, 0.5], [-0.5, 0.25]], [[0.3, 0.0], [-0.1, 0.6]]]
+    biases = [[0.1, -0.2], [0.0, 0.3], [-0.3, 0.2], [0.25, -0.5]]
+    layers = [one for one in made.modules() if isinstance(one, torch.nn.Linear)]
+    for layer, weight, bias in zip(layers, weights, biases, strict=True):
         with torch.no_grad():
-            block.weight.copy_(torch.tensor(weight))
-            block.bias.copy_(torch.tensor(bias))
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.copy_(torch.tensor(bias))
     return made
 
 
 def test_metamodelnet__chain_is_equation_2() -> None:
-    """F_0(w) = F_1(w + f_0(w)), f_i = W_i LeakyReLU(BN(w)) + b_i, BN of the batch."""
+    """F_0(w) = F_1(w + f_0(w)), f two layers with LeakyReLU(BN(.)) before each."""
     rows = torch.tensor([[1.0, 2.0], [3.0, -1.0], [-1.0, 0.5]])
-    whole = [[0.41120208, 3.14723622], [3.44104318, 0.79247113], [-0.90542254, 0.58775488]]
-    last = [[1.48989632, 2.42247408], [2.75015252, 0.52351783], [-0.99755051, 0.78775257]]
+    whole = [[1.96748929, 2.45490764], [3.27733034, -0.21280353], [-0.80952627, 0.78361616]]
+    last = [[1.25365539, 2.1353763], [3.61557485, -1.62989949], [-0.7536923, 0.16875606]]
     torch.testing.assert_close(chain()(rows, 0), torch.tensor(whole))
     torch.testing.assert_close(chain()(rows, 1), torch.tensor(last))
 
 
 def test_metamodelnet__trains_a_block_and_those_after_it() -> None:
     made = chain()
-    assert len(made.parameters_from(1)) == 4
+    assert len(made.parameters_from(1)) == 8
     assert {id(p) for p in made.parameters_from(0)} == {id(p) for p in made.parameters()}
-    assert {id(p) for p in made.parameters_from(1)} == {
-        id(p) for part in (made.norms[1], made.blocks[1]) for p in part.parameters()
-    }
+    assert {id(p) for p in made.parameters_from(1)} == {id(p) for p in made.blocks[1].parameters()}
+
+
+def test_metamodelnet__a_block_learns_from_classes_with_twice_its_samples() -> None:
+    data = small_data()
+    counts = data.counts[data.classes.base]
+    most = int(np.log2(counts.max())) - 1
+    for start in range(most + 1):
+        assert (counts[head_places(data, start)] >= 2 ** (start + 1)).all()
+    assert len(head_places(data, most)) < len(counts) or counts.min() >= 2 ** (most + 1)
+    assert head_places(data, 30).tolist() == list(range(len(counts)))

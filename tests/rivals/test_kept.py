@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
@@ -176,45 +176,58 @@ def figures(run: Run) -> list[Any]:
     found = json.loads(run.path(COMPARISON).read_text())
     for row in found["rows"]:
         del row["method"]["seconds"]
-    return [found["rows"], found["by_k"], found["roles"], found["verdict"], found["left_out"]]
+    assert found["left_out"] == []
+    return [found["rows"], found["by_k"], found["roles"], found["verdict"]]
 
 
-METHODS = ["--methods", "few-bias,lws,crt,focal", "--rho", "0.5", "--seeds", "1", "-k", "2"]
-METHODS += ["--on-top-seeds", "1"]
+METHODS = ["--methods", "few-bias,lws,crt", "--rho", "0.5", "--seeds", "1", "-k", "2"]
+METHODS += ["--on-top-seeds", "1", "--bootstraps", "100"]
+
+
+def compared(run: Run, *flags: str) -> Result:
+    """What the command gives in this process."""
+    found = CliRunner().invoke(app, ["compare", "--run", str(run.folder), *METHODS, *flags])
+    assert found.exit_code == 0, found.stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The figures of a comparison that nothing has cut off."""
+    run = ready(tmp_path_factory.mktemp("whole") / "run")
+    compared(run)
+    assert not run.path(FITTED).exists()
+    return figures(run)
 
 
 @pytest.mark.slow
-def test_compare__time_leaves_out_what_trains_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_compare__time_leaves_out_what_trains_and_the_same_command_goes_on(
+    tmp_path: Path, whole: list[Any]
+) -> None:
     run = ready(tmp_path / "run")
-    arguments = ["compare", "--run", str(run.folder), *METHODS, "--bootstraps", "100"]
-    short = CliRunner().invoke(app, [*arguments, "--time", "1e-9", "--json"])
-    assert short.exit_code == 0, short.stderr
+    short = compared(run, "--time", "1e-9", "--json")
     found = json.loads(short.stdout)
-    left = ["crt", "focal", "lws", "alphanet on few-bias", "alphanet with k 2"]
+    left = ["crt", "lws", "alphanet on few-bias", "alphanet with k 2"]
     assert sorted(found["left_out"]) == sorted(left)
     names = {row["method"]["name"] for row in found["rows"]}
     assert {"base head", "alphanet rho 0.5", "few-bias"} <= names
-    assert not names & {"crt", "focal", "lws"}
+    assert not names & {"crt", "lws"}
     for name in left:
         assert name in short.stderr
-    whole = CliRunner().invoke(app, arguments)
-    assert whole.exit_code == 0, whole.stderr
-    resumed = figures(run)
-    assert resumed[-1] == []
+    compared(run)
+    assert figures(run) == whole
+    assert {"crt", "lws", "alphanet on crt"} <= {row["method"]["name"] for row in whole[0]}
     assert not run.path(FITTED).exists()
-    assert {"crt", "focal", "lws", "alphanet on crt"} <= {
-        row["method"]["name"] for row in resumed[0]
-    }
-    assert "is up to date" in CliRunner().invoke(app, [*arguments, "--time", "5"]).stderr
+    assert "is up to date" in compared(run, "--time", "5").stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_compare__killed_goes_on_and_ends_the_same(tmp_path: Path, stop: signal.Signals) -> None:
+def test_compare__killed_goes_on_and_ends_the_same(
+    tmp_path: Path, stop: signal.Signals, whole: list[Any]
+) -> None:
     run = ready(tmp_path / "run")
-    command = [sys.executable, "-m", "alphafix", "compare", "--run", str(run.folder)]
-    command += ["--methods", "few-bias,lws,crt,metamodelnet", "--rho", "0.5", "--seeds", "1"]
-    command += ["-k", "2", "--on-top-seeds", "1"]
+    command = [sys.executable, "-m", "alphafix", "compare", "--run", str(run.folder), *METHODS]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     ) as process:
@@ -227,11 +240,9 @@ def test_compare__killed_goes_on_and_ends_the_same(tmp_path: Path, stop: signal.
         _, told = process.communicate(timeout=60)
     assert process.returncode == (1 if stop == signal.SIGINT else -9), told
     assert not run.has(COMPARISON)
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = compared(run)
     assert "finished trials found" in again.stderr or "is fitted already" in again.stderr
-    resumed = figures(run)
-    subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
-    assert figures(run) == resumed
+    assert figures(run) == whole
     assert not run.path(FITTED).exists()
 
 

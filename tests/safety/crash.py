@@ -45,6 +45,7 @@ from alphafix.commands.command import Watch
 from alphafix.errors import AlphafixError
 from tests.checkpoints.models import Trunk, export_onnx, make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.extract.models import small_net
 from tests.safety import races
 from tests.safety.disk import WRITES, Fails, State, Watched, after_power_cuts, state_of
 
@@ -184,6 +185,16 @@ def images(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / "data" / split / name / "0.png")
 
 
+def parts(folder: Path) -> None:
+    """What the two jobs of an array have extracted."""
+    images(folder)
+    torch.manual_seed(0)
+    save_model(small_net().state_dict(), folder / MODEL)
+    for index in range(2):
+        given = {**EXTRACT, "weights": f"FOLDER/{MODEL}", "shard_index": index, "shard_count": 2}
+        Case("extract", given, images).run(folder)
+
+
 RECIPE = """
 run: run
 stages:
@@ -234,6 +245,14 @@ TRAIN = Case("train", {**RUN, "seeds": 2, "epochs": 2, "rho": (0.5,)}, features)
 patch_in_place = Case("patch", {**RUN, "file": f"FOLDER/{MODEL}", "in_place": True}, single, MODEL)
 
 
+EXTRACT = {
+    "run": "FOLDER/run",
+    "data": "FOLDER/data",
+    "backbone": "python:tests.extract.models:small_net",
+    "workers": 0,
+    "batch_size": 1,
+    "shard_samples": 1,
+}
 FIX = (
     "extract.workers=0",
     "extract.image_size=8",
@@ -299,6 +318,8 @@ CASES = {
         },
         images,
     ),
+    "extract, a part": Case("extract", {**EXTRACT, "shard_index": 1, "shard_count": 2}, images),
+    "features merge": Case("features merge", {**RUN}, parts),
     "import": Case(
         "import",
         {

@@ -61,6 +61,7 @@ def test_options__that_name_a_path_are_declared_as_read_or_written() -> None:
                     ("patch", "file"),  # the model, which --in-place changes: it has an undo record
                     ("fix", "file"),
                     ("features import", "file"),
+                    ("features merge", "parts"),
                     ("inspect", "file"),
                     ("run", "file"),
                 }, (command.name, name)

@@ -1,28 +1,39 @@
-"""Commands in a real terminal of some width, and what is on its screen in the end."""
+"""Commands in a real terminal of some width, and what is on its screen in the end.
+
+Each runs in a process of its own, forked from one that has loaded torch and shown nothing yet.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import select
+import shlex
 import struct
-import subprocess
 import sys
 import termios
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pyte
 
+from tests.processes import fork
+
 LINES = 300
+
+# What a person's settings would change.
+_UNSET = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "ALPHAFIX_RUN")
 
 
 def in_terminal(
-    program: str, width: int, folder: Path, environment: dict[str, str] | None = None
+    lines: Sequence[str], width: int, folder: Path, environment: Mapping[str, str] | None = None
 ) -> tuple[str, bytes]:
-    """Run a Python program in a terminal.
+    """Run commands in a terminal, one after another.
 
     Args:
-        program: Its source.
+        lines: What follows ``alphafix``.
         width: Characters in a line.
         folder: The working folder.
         environment: Variables beside those of this process.
@@ -32,28 +43,74 @@ def in_terminal(
     """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-    unset = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "ALPHAFIX_RUN")
-    inherited = {name: value for name, value in os.environ.items() if name not in unset}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={**inherited, "TERM": "xterm-256color", **(environment or {})},
-        stdin=its,
-        stdout=its,
-        stderr=its,
-    )
-    os.close(its)
+    name = os.ttyname(its)
+    environment = {"TERM": "xterm-256color", **(environment or {})}
+    process = fork(_show, tuple(lines), folder, environment, (name, name, name))
     written = b""
-    while True:
+    while process.is_alive():
+        if select.select([ours], [], [], 0.05)[0]:
+            written += os.read(ours, 1 << 16)
+    os.close(its)
+    while select.select([ours], [], [], 0)[0]:
         try:
-            part = os.read(ours, 1 << 16)
-        except OSError:  # nobody writes to it any more
+            written += os.read(ours, 1 << 16)
+        except OSError:  # all is read
             break
-        if not part:
-            break
-        written += part
     os.close(ours)
-    assert process.wait() == 0, written.decode(errors="replace")
+    assert process.exitcode == 0, written.decode(errors="replace")
     screen = pyte.Screen(width, LINES)
     pyte.ByteStream(screen).feed(written)
     return "\n".join(line.rstrip() for line in screen.display).rstrip() + "\n", written
+
+
+def in_pipe(
+    lines: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Stdout and stderr of commands where there is no terminal, one after another."""
+    names = tuple(str(folder / f"{stream}.txt") for stream in ("stdin", "stdout", "stderr"))
+    for name in names:
+        Path(name).touch()
+    process = fork(_show, tuple(lines), folder, environment or {}, names)
+    process.join()
+    out, err = (Path(name).read_text(encoding="utf-8") for name in names[1:])
+    assert process.exitcode == 0, err
+    return out, err
+
+
+def _show(
+    lines: Sequence[str], folder: Path, environment: Mapping[str, str], streams: tuple[str, ...]
+) -> None:
+    """Run commands in this process, which has shown nothing yet, as its own Python would."""
+    # They look at the terminal when they are loaded.
+    assert not {"alphafix.commands.console", "alphafix.commands.bars"} & set(sys.modules)
+    os.chdir(folder)
+    for variable in _UNSET:
+        os.environ.pop(variable, None)
+    os.environ.update(environment)
+    for place, name in enumerate(streams):
+        opened = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        os.dup2(opened, place)
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    sys.stdin = _stream(0, "r", encoding)
+    sys.stdout = _stream(1, "w", encoding)
+    sys.stderr = _stream(2, "w", encoding, errors="backslashreplace")
+    run(lines)
+
+
+def run(lines: Sequence[str]) -> None:
+    """Run commands in this process."""
+    from alphafix.commands.app import app
+
+    for line in lines:
+        print(f"$ alphafix {line}", flush=True)
+        try:
+            app(shlex.split(line))
+        except SystemExit as end:
+            print("exit code", end.code, flush=True)
+        sys.stderr.flush()
+
+
+def _stream(place: int, mode: str, encoding: str, errors: str = "strict") -> TextIO:
+    made = open(place, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    assert not isinstance(made, bytes)
+    return made  # type: ignore[return-value]

@@ -32,7 +32,7 @@ class CompareOptions(FeatureStageOptions):
     )
     methods: Annotated[tuple[str, ...], Several] = flag(
         (),
-        help="Rivals to compare with  [all].",
+        help="Rivals to compare with  [all but the forms of model-regression and metamodelnet].",
         metavar="NAME[,NAME...]",
         complete="rivals",
     )

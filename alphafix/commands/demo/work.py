@@ -15,7 +15,7 @@ from alphafix.commands.demo.options import DemoOptions
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import work as evaluate
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import work as extract
+from alphafix.commands.extract.work import extract_all as extract
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.neighbors.work import work as find_neighbors
 from alphafix.commands.patch.options import PatchOptions
@@ -81,7 +81,7 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     clock(f"alphafix extract: features of {total:,} images; {found.classes.describe()}")
     to, anew = options.run, options.overwrite
     near = find_neighbors(NeighborsOptions(run=to, overwrite=anew), quiet).neighbours
-    clock(f"alphafix neighbors: the {near.k} nearest base classes of each few-split class")
+    clock(f"alphafix neighbors: the {near.k} nearest other classes of each few-split class")
     training = TrainOptions(run=to, overwrite=anew, rho=(options.rho,), seeds=options.seeds)
     train(training, quiet)
     correction = Correction.load(run.path(CORRECTION))

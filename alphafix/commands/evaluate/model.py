@@ -7,7 +7,7 @@ from typing import Any
 
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
-from alphafix.commands.extract.work import without_store
+from alphafix.commands.extract.preparation import without_store
 from alphafix.errors import InputError, call, option
 from alphafix.features.extraction import extracted
 from alphafix.features.features import Features

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from alphafix.commands.options import (
     ClassMap,
     Compile,
@@ -17,6 +19,9 @@ from alphafix.commands.options import (
     Workers,
     flag,
 )
+from alphafix.errors import option
+from alphafix.run.directory import PARTS
+from alphafix.values.division import Division
 
 
 class ExtractOptions(StageOptions):
@@ -34,6 +39,8 @@ class ExtractOptions(StageOptions):
         "device",
         "compile",
         "check",
+        "shard_index",
+        "shard_count",
     }
 
     backbone: str = flag(
@@ -130,7 +137,8 @@ class ExtractOptions(StageOptions):
     decode: Literal["auto", "pillow", "torch"] = flag(
         "auto",
         help="Who decodes and scales JPEG files: Pillow in the loading processes, as in "
-        "training, or torchvision on the model's device; auto: the latter on a GPU.",
+        "training, or TorchCodec on the model's device (torchvision where it is not installed); "
+        "auto: the latter on a GPU.",
     )
     image_size: int | None = flag(None, help="Input size instead of the model's own.", ge=1)
     crop_pct: float | None = flag(None, help="Centre crop instead of the model's own.", gt=0, le=1)
@@ -148,6 +156,13 @@ class ExtractOptions(StageOptions):
     shard_samples: int | None = flag(
         None, help="Samples a stored file  [as many as fill 64 MiB].", ge=1
     )
+    shard_index: int | None = flag(
+        None,
+        help="Extract one part alone, of a job array: its number, from 0 "
+        "($SLURM_ARRAY_TASK_ID). Then: alphafix features merge.",
+        ge=0,
+    )
+    shard_count: int | None = flag(None, help="How many parts there are.", ge=1)
     workers: Workers = None
     device: Literal["auto", "cpu", "cuda", "mps"] = flag("auto", help="Where the model runs.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = flag(
@@ -155,6 +170,25 @@ class ExtractOptions(StageOptions):
     )
     compile: Compile = False
     store_dtype: StoreDtype = "float32"
+
+    @model_validator(mode="after")
+    def _of_an_array(self) -> ExtractOptions:
+        index, count = self.shard_index, self.shard_count
+        if (index is None) != (count is None):
+            raise ValueError(f"{option('shard_index')} and {option('shard_count')} go together")
+        if index is not None and count is not None and index >= count:
+            raise ValueError(
+                f"{option('shard_index', index)} is not below {option('shard_count', count)}: "
+                "parts count from 0"
+            )
+        return self
+
+    @property
+    def place(self) -> Path | None:
+        """The run directory; of one part its own folder there, so that all may work at once."""
+        if self.shard_index is None or self.shard_count is None:
+            return self.run
+        return self.run / PARTS / Division(self.shard_index, self.shard_count).folder
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the features, as JSON data for their provenance."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.part import PartResult
 from alphafix.commands.extract.work import ExtractResult
 from alphafix.values.display import Table
 
@@ -17,7 +18,21 @@ _TRANSFORM = (
 )
 
 
-def show(found: ExtractResult, options: ExtractOptions) -> Shown:
+def show(found: ExtractResult | PartResult, options: ExtractOptions) -> Shown:
+    """What a person sees of all features, or of one part of them."""
+    return _part(found) if isinstance(found, PartResult) else _whole(found, options)
+
+
+def _part(found: PartResult) -> Shown:
+    rows = [
+        [split, f"{found.shards[split]:,}", f"{count:,}", f"{found.skipped[split]:,}"]
+        for split, count in found.samples.items()
+    ]
+    title = f"Part {found.division.index} of {found.division.count}"
+    return Shown(str(found.folder), [Table(title, ["", "files", "images", "left out"], rows)])
+
+
+def _whole(found: ExtractResult, options: ExtractOptions) -> Shown:
     """How labels were read, classes and images of each split, the base head, what was left out."""
     rows = [
         [name, *(f"{n:,}" for n in sizes.values())] for name, sizes in found.class_sizes().items()

@@ -1,4 +1,4 @@
-"""Options of `alphafix features import` and `alphafix features export`."""
+"""Options of `alphafix features import`, `export` and `merge`."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ class ImportOptions(StageOptions):
     )
     split: Split = flag("train", help="Which split it is.")
     store_dtype: StoreDtype = "float32"
+
+
+class MergeOptions(StageOptions):
+    """Options of `alphafix features merge`."""
+
+    parts: tuple[Path, ...] = flag(
+        (),
+        help="Folders of the parts, where they lie elsewhere  [all in the run directory's parts/].",
+        argument=True,
+        metavar="DIR",
+    )

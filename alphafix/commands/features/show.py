@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from alphafix.commands.command import Shown
-from alphafix.commands.features.options import ExportOptions, ImportOptions
+from alphafix.commands.features.merge import MergeResult
+from alphafix.commands.features.options import ExportOptions, ImportOptions, MergeOptions
 from alphafix.commands.features.work import FeaturesResult
+from alphafix.values.display import Table
 
 
 def import_show(found: FeaturesResult, options: ImportOptions) -> Shown:
@@ -15,6 +17,16 @@ def import_show(found: FeaturesResult, options: ImportOptions) -> Shown:
 def export_show(found: FeaturesResult, options: ExportOptions) -> Shown:
     """What was given, and to which file."""
     return Shown(str(found.file), [_size(found)])
+
+
+def merge_show(found: MergeResult, options: MergeOptions) -> Shown:
+    """What became of the parts."""
+    rows = [
+        [split, f"{found.parts:,}", f"{len(store.shards):,}", f"{len(store):,}"]
+        for split, store in found.stores.items()
+    ]
+    told = Table("Merged features", ["", "parts", "files", "images"], rows)
+    return Shown(str(options.run), [told, found.classes.describe()])
 
 
 def _size(found: FeaturesResult) -> str:

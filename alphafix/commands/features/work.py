@@ -1,4 +1,4 @@
-"""`alphafix features import` and `export`: stores from and to other tools' files."""
+"""`alphafix features import` and `export`: stores from and to other tools' files; `merge`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphafix.commands.command import Watch
+from alphafix.commands.features.merge import merge_state, merge_work
 from alphafix.commands.features.options import ExportOptions, ImportOptions
 from alphafix.commands.records import record_of
 from alphafix.features.class_names import require_names
@@ -23,6 +24,8 @@ from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.labels import class_counts
+
+__all__ = ["export_work", "import_state", "import_work", "merge_state", "merge_work"]
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ def show(found: NeighborsResult, options: NeighborsOptions) -> Shown:
 
 def _table(found: NeighborsResult) -> Table:
     neighbours, records = found.neighbours, found.to_dict()
-    title = f"{neighbours.k} nearest base classes ({neighbours.metric})"
+    title = f"{neighbours.k} nearest other classes ({neighbours.metric})"
     if len(records) > MOST_ROWS:
         title += f", the first {MOST_ROWS} of {len(records)} few-split classes"
     rows = [

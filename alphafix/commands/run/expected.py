@@ -18,7 +18,7 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import given_in, settings_of
 from alphafix.commands.train_oltr.options import TrainOltrOptions
 from alphafix.features.store import FeatureStore
-from alphafix.files import digest, read_object
+from alphafix.files import atomic_paths, digest, read_object
 from alphafix.metrics.accuracy import COLUMNS, Accuracy, tier_accuracy
 from alphafix.metrics.comparison import Comparison, over_seeds
 from alphafix.oltr.training.folder import EVALUATION
@@ -71,6 +71,31 @@ def beside_expected(
         elif isinstance(options, CompareOptions):
             measured |= _of_comparison(Run(options.run), expected.on)
     return Beside(expected, measured, forms)
+
+
+def draw_expected(found: Beside, run: Path) -> list[Path]:
+    """Draw the figure of a table, where it has one and anything was measured.
+
+    Returns:
+        SVG, PNG and CSV in the folder ``figures`` of the run directory; an earlier one is replaced.
+    """
+    lines = found.expected.figure
+    if lines is None or not found.measured:
+        return []
+    from alphafix.report.expected_picture import expected_picture
+    from alphafix.report.style import png_bytes, svg_text
+
+    picture = expected_picture(found, lines)
+    files = {
+        "svg": svg_text(picture.drawing, picture.title).encode(),
+        "png": png_bytes(picture.drawing, picture.title),
+        "csv": picture.csv().encode(),
+    }
+    paths = [run / "figures" / f"{picture.name}.{suffix}" for suffix in files]
+    with atomic_paths(paths, overwrite=True) as drafts:
+        for draft, data in zip(drafts, files.values(), strict=True):
+            draft.write_bytes(data)
+    return paths
 
 
 def _of_trials(run: Run, on: str, options: TrainOptions) -> dict[str, Row]:

@@ -18,6 +18,7 @@ def show(found: RecipeResult, options: RecipeOptions) -> Shown:
         f"{label}: the base model is kept, nothing is corrected: {why}"
         for label, why in found.kept.items()
     ]
+    told += [f"wrote {path}" for path in found.figures]
     return Shown(str(found.run) if found.beside is None else [beside_table(found.beside)], told)
 
 

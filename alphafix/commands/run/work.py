@@ -99,6 +99,7 @@ class RecipeResult:
         results: What each that was done gave, by its label.
         beside: Expected and measured figures, if they were asked for.
         kept: Why the base model is kept, by the label of the stage that trained in vain.
+        figures: Files of the figure that was drawn of the measured figures.
     """
 
     recipe: Recipe
@@ -107,12 +108,14 @@ class RecipeResult:
     results: dict[str, Any]
     beside: Beside | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
         found: dict[str, Any] = {"recipe": str(self.recipe.file), "run": str(self.run)}
         found |= {"stages": steps, **({"kept": dict(self.kept)} if self.kept else {})}
+        found |= {"figures": [str(path) for path in self.figures]} if self.figures else {}
         return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
 
 
@@ -146,7 +149,7 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         recipe = replace(recipe, run=Path(named).absolute())
     results: dict[str, Any] = {}
     kept: dict[str, str] = {}
-    beside = None
+    beside, figures = None, []
     with ExitStack() as entered:
         entered.enter_context(_folder(options.root or options.file.parent))
         steps = checked(recipe)
@@ -158,11 +161,13 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
             results = carry_out(tasks, options.overwrite, watch)
             kept = _kept(tasks)
             if options.expected and table is not None:
-                from alphafix.commands.run.expected import beside_expected
+                from alphafix.commands.run.expected import beside_expected, draw_expected
 
                 beside = beside_expected(table, [task.options for task in tasks], watch.progress)
-    place = Path(os.path.relpath((options.root or options.file.parent) / tasks[-1].run))
-    return RecipeResult(recipe, place, tasks, results, beside, kept)
+                figures = draw_expected(beside, tasks[-1].run)
+    root = options.root or options.file.parent
+    place, *drawn = (Path(os.path.relpath(root / one)) for one in (tasks[-1].run, *figures))
+    return RecipeResult(recipe, place, tasks, results, beside, kept, tuple(drawn))
 
 
 def _kept(tasks: Sequence[Task]) -> dict[str, str]:

@@ -25,14 +25,15 @@ class TrainOptions(FeatureStageOptions):
     method: str = flag(
         "alphanet",
         help="alphanet; another linear method, as `alphafix compare` lists them; or "
-        "auto: of those with about the largest few-split gain on validation that keeps the limits "
-        "(--max-overall-drop 2), the one that makes its samples the likeliest.",
+        "auto: lda, unless others surely gain more for the few split on validation within the "
+        "limits (--max-overall-drop 2); of these, the one that makes its samples the likeliest.",
         metavar="NAME",
         complete="methods",
     )
     methods: Annotated[tuple[str, ...], Several] = flag(
         (),
-        help="What --method auto chooses from: alphanet and other linear methods  [all].",
+        help="What --method auto chooses from: alphanet and other linear methods  [all but the "
+        "forms of model-regression and metamodelnet].",
         metavar="NAME[,NAME...]",
         complete="linear_methods",
     )
@@ -45,8 +46,8 @@ class TrainOptions(FeatureStageOptions):
     )
     rho: Annotated[tuple[Annotated[float, Field(ge=0, le=1000)], ...], Several] = flag(
         (0.5,),
-        help="Base samples per few-split sample in an epoch: small values favour "
-        "the few split, large ones the base classes.",
+        help="Samples of other classes per few-split sample in an epoch: small values favour "
+        "the few split, large ones the others.",
         metavar="NUMBER[,NUMBER...]",
         min_length=1,
     )

@@ -29,7 +29,9 @@ class Generator(torch.nn.Module):
 
     w = phi_avg * w_avg + phi_att * w_att with w_avg the mean of the normalised features and
     w_att = mean_i sum_b Att(phi_q z_i, k_b) w_b, Att the softmax over base classes of
-    gamma cos(phi_q z_i, k_b).
+    gamma cos(phi_q z_i, k_b). Held against the authors' code (FewShotWithoutForgetting), which
+    draws keys and base rows at random and adds a bias to phi_q: its stage 1 trains these rows,
+    which a trained head has.
 
     Args:
         base_rows: Base rows, B x D; they and the keys k_b start from their directions.

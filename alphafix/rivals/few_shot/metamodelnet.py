@@ -48,12 +48,11 @@ def entry(samples: int) -> int:
 def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     """Few-split rows by the chain, trained on base classes from its last block to its first.
 
-    Wang, Ramanan and Hebert 2017, Eq. 3: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 + lambda
-    task loss over base classes, w_k a classifier from k samples (`Shots`) and w* the head's
-    own row; lambda is chosen on validation. Base rows do not change. The paper's blocks begin
-    with batch normalisation (`metamodelnet_normalised`), which has base classes and few-split ones
-    of one distribution: on the demo's test images, each with the lambda that is best there (one
-    seed), few-split accuracy was 71% here and 17% there.
+    Wang, Ramanan and Hebert 2017, in a simpler form: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 +
+    lambda task loss over base classes, w_k a discriminant of k samples (`Shots`) and w* the head's
+    own row; lambda is chosen on validation. Base rows do not change. The paper's blocks have two
+    layers with batch normalisation (`metamodelnet_normalised`). Neither form gains anything within
+    the limits on validation (examples/evidence/few_shot.py).
     """
     found, blocks = data.once(("metamodelnet-plain", steps), partial(_rows, data, steps))
     return Offered.of(

@@ -21,12 +21,11 @@ TASK_WEIGHTS = (0.01, 0.1, 1.0)
 def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     """w_c = T(w0_c), T an MLP with 1/2 ||T(w0_j) - w*_j||^2 + lambda task loss over base classes.
 
-    As Wang and Hebert 2016, Eq. 2, but w0 is a discriminant of few samples (`Shots`), w* the head's
-    own row, and the task loss the cross-entropy with the regressed rows in place, where the
-    paper has support vector machines and the hinge loss (`model_regression_svm`), which give up
-    the base head: on the demo's test images, each with the lambda that is best there (one seed),
-    overall accuracy was 81% here and 70% there. lambda is chosen on validation. Base rows do not
-    change.
+    As Wang and Hebert 2016, but w0 is a discriminant of few samples (`Shots`), w* the head's own
+    row, and the task loss the cross-entropy with the regressed rows in place, where the paper has
+    support vector machines and the hinge loss (`model_regression_svm`), which give up the base
+    head. lambda is chosen on validation. Base rows do not change. Neither form gains anything
+    within the limits on validation (examples/evidence/few_shot.py).
     """
     found = data.once(("model-regression-lda", steps), partial(_rows, data, steps))
     return Offered.of(
@@ -68,7 +67,7 @@ def _rows(data: FitData, steps: int) -> FloatArray:
 
 
 def objective(rows: Tensor, targets: Tensor, task_loss: Tensor, weight: float | Tensor) -> Tensor:
-    """1/2 ||T(w0) - w*||^2 + lambda task loss (Wang and Hebert 2016, Eq. 2).
+    """1/2 ||T(w0) - w*||^2 + lambda task loss (Wang and Hebert 2016; the paper was not at hand).
 
     The square is a mean over classes and entries, so that lambda means the same at any size.
 

@@ -28,12 +28,12 @@ DRAWS = 3
 def model_regression_svm(data: FitData, steps: int = STEPS) -> Offered:
     """A head of support vector machines: base rows w*, few-split rows T(w0).
 
-    Wang and Hebert 2016, Eq. 2: T minimises sum_j 1/2 |T(w0_j) - w*_j|^2 + lambda sum_i [1 - y_i
-    T(w0_j).x_i]_+ over base classes j, with w* the machine of all samples of a class against those
-    of others and w0 one of as few as a few-split class has; lambda is chosen on validation. T
-    has four fully connected layers with leaky ReLU between them. The squares are means over
-    classes and entries of standardised rows, and the hinge losses means over samples, so that
-    lambda means the same at any size.
+    Wang and Hebert 2016 (from memory; the paper was not at hand): T minimises sum_j 1/2 |T(w0_j) -
+    w*_j|^2 + lambda sum_i [1 - y_i T(w0_j).x_i]_+ over base classes j, with w* the machine of all
+    samples of a class against those of others and w0 one of as few as a few-split class has; lambda
+    is chosen on validation. T has four fully connected layers with leaky ReLU between them. The
+    squares are means over classes and entries of standardised rows, and the hinge losses means over
+    samples, so that lambda means the same at any size.
     """
     found = data.once(("model-regression", steps), partial(_rows, data, steps))
     return Offered.of(

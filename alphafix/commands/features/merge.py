@@ -1,0 +1,193 @@
+"""`alphafix features merge`: the parts of a job array -> the features of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphafix.commands.command import Watch
+from alphafix.commands.features.options import MergeOptions
+from alphafix.errors import InputError, TargetExistsError, call, option
+from alphafix.features.merging import merge, parts_by_split
+from alphafix.features.parts import Part
+from alphafix.features.split import require_one_model
+from alphafix.features.store import FeatureStore, store_artifact
+from alphafix.files import atomic_path, remove_temporary, sha256_file
+from alphafix.locks import all_locked
+from alphafix.oltr.training.embedding import EMBEDDING
+from alphafix.run.artifact import Artifact, State
+from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
+from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What a run holds after its parts were merged.
+
+    Attributes:
+        stores: The features of each split.
+        classes: The class table.
+        parts: Number of parts.
+    """
+
+    stores: dict[str, FeatureStore]
+    classes: ClassTable
+    parts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "parts": self.parts,
+            "classes": len(self.classes),
+            "samples": {split: len(store) for split, store in self.stores.items()},
+            "skipped": {split: int(s.info["skipped"]) for split, s in self.stores.items()},
+            "shards": {split: len(store.shards) for split, store in self.stores.items()},
+        }
+
+
+def merge_work(options: MergeOptions, watch: Watch) -> MergeResult:
+    """Make the run's features, head and classes of the parts of a job array.
+
+    All is checked before anything is written: that each part is there once, finished, and made as
+    the others were. The parts stay; where the file system allows it their files are shared.
+
+    Raises:
+        InputError: If a part is missing, doubled, unfinished or made otherwise.
+        TargetExistsError: If the run holds features that were made otherwise.
+    """
+    run = Run(options.run)
+    folders = _folders(options)
+    with all_locked(folders, wait=options.wait, say=watch.say):
+        parts = parts_by_split(folders)
+        _require_same(HEAD, [folder / HEAD for folder in folders])
+        tables = _tables(folders)
+        stores = _stores(run, parts)
+        todo = {
+            split: store
+            for split, store in stores.items()
+            if not store.check(overwrite=options.overwrite)
+        }
+        require_one_model(run.path(FEATURES), {s: store.plan for s, store in stores.items()})
+        if todo or not run.has(HEAD):
+            _require_head(run, folders[0] / HEAD, overwrite=options.overwrite)
+            _take(folders[0] / HEAD, run.path(HEAD))
+        head = Head.load(run.path(HEAD))
+        for split in todo:
+            merge(parts[split], stores[split], head, split, watch.progress)
+        if not todo:
+            logger.info("%s is up to date", run.folder)
+        for name in (HEAD, CLASSES):
+            remove_temporary(run.folder, name)
+        classes = _save_classes(run, tables)
+        if (folders[0] / EMBEDDING).is_file():
+            _take(folders[0] / EMBEDDING, run.path(EMBEDDING))
+        else:
+            run.path(EMBEDDING).unlink(missing_ok=True)
+    found = {split: FeatureStore.open(run.features(split)) for split in parts}
+    return MergeResult(found, classes, len(folders))
+
+
+def merge_state(options: MergeOptions) -> State:
+    """Whether the features are there as `merge_work` would make them."""
+    run = Run(options.run)
+    stores = _stores(run, parts_by_split(_folders(options)))
+    found = {store.state for store in stores.values()}
+    if found == {State.CURRENT}:
+        return State.CURRENT if run.has(HEAD) and run.has(CLASSES) else State.MISSING
+    return State.OTHER if State.OTHER in found else State.MISSING
+
+
+def _folders(options: MergeOptions) -> list[Path]:
+    """The folders of the parts.
+
+    Raises:
+        InputError: If there is none, or one is named twice.
+    """
+    given = list(options.parts) or sorted((options.run / PARTS).glob("*-of-*/"))
+    if not given:
+        raise InputError(
+            f"there are no parts in {options.run / PARTS}",
+            expected="a folder for each job of the array",
+            todo=f"run {call('extract', shard_index='I', shard_count='N')} for each part first, "
+            f"or name the folders, or the right {option('run')}",
+        )
+    gone = [folder for folder in given if not folder.is_dir()]
+    if gone:
+        raise InputError(
+            f"the part {gone[0]} is not there", expected="a folder that extract has made"
+        )
+    return given
+
+
+def _stores(run: Run, parts: dict[str, list[Part]]) -> dict[str, Artifact]:
+    return {s: store_artifact(run.features(s), own[0].plan) for s, own in parts.items()}
+
+
+def _require_same(name: str, files: Sequence[Path]) -> None:
+    """Check that the parts have the same of a file, byte by byte."""
+    gone = [file for file in files if not file.is_file()]
+    if gone:
+        raise InputError(
+            f"{gone[0]} is not there",
+            expected=f"{name} in each part",
+            todo="run the same command for this part again",
+        )
+    hashes = [sha256_file(file) for file in files]
+    for file, found in zip(files, hashes, strict=True):
+        if found != hashes[0]:
+            raise InputError(
+                f"the parts have different {name}",
+                got=f"{file} {found[:12]}, {files[0]} {hashes[0][:12]}",
+                expected="one model for all parts",
+                todo=f"run {call('extract', overwrite=True)} for the parts that are wrong",
+            )
+
+
+def _tables(folders: Sequence[Path]) -> ClassTable:
+    """The class table of all parts, whose training samples are not counted yet."""
+    _require_same(CLASSES, [folder / CLASSES for folder in folders])
+    return ClassTable.load(folders[0] / CLASSES)
+
+
+def _require_head(run: Run, head: Path, *, overwrite: bool) -> None:
+    """Check that no head of another model is there, or that it may be replaced."""
+    there = run.path(HEAD)
+    if overwrite or not there.is_file() or sha256_file(there) == sha256_file(head):
+        return
+    raise TargetExistsError(
+        f"{there} is another head than that of the parts",
+        got=sha256_file(there)[:12],
+        expected=f"{sha256_file(head)[:12]}, or no head yet",
+        todo=f"give {option('overwrite', True)} to replace it, or {option('run')} for another "
+        "place",
+    )
+
+
+def _take(source: Path, target: Path) -> None:
+    """Copy a small file, with its permissions, unless it is there."""
+    if target.is_file() and sha256_file(source) == sha256_file(target):
+        return
+    with atomic_path(target, overwrite=True, like=source) as draft:
+        draft.write_bytes(source.read_bytes())
+
+
+def _save_classes(run: Run, table: ClassTable) -> ClassTable:
+    """Write classes.json with the counts of the training features, if anything of it changed."""
+    if run.has(run.manifest("train")):
+        counts = FeatureStore.open(run.features("train")).class_counts()
+    else:
+        logger.warning("no training features yet: the class counts in classes.json are 0")
+        counts = np.zeros(len(table), dtype=np.int64)
+    found = replace(table, counts=counts)
+    earlier = ClassTable.load(run.path(CLASSES)) if run.has(CLASSES) else None
+    if earlier is None or earlier.to_dict() != found.to_dict():
+        found.save(run.path(CLASSES), overwrite=True)
+    return found

@@ -1,0 +1,72 @@
+"""Options that name files elsewhere: copies of these are what a command works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alphafix.commands.options import CommandOptions, extra_of
+from alphafix.errors import InputError, option
+from alphafix.remote import address_of, fetched, is_address
+
+Options = TypeVar("Options", bound=CommandOptions)
+
+# Kinds of backbones that are one file.
+_FILES = ("torchscript", "export", "onnx")
+
+
+def with_copies(options: Options) -> Options:
+    """Options in which each address of an input file is that of its copy on this machine.
+
+    Images are read where they are (see `alphafix.images.remote_files`).
+
+    Raises:
+        InputError: If a file cannot be read, or something would be written at an address.
+    """
+    written = {*options.outputs(), "run"}
+    changes: dict[str, Any] = {}
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if name in written:
+            _refuse_address(name, value)
+        elif isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
+            if is_address(value):
+                changes[name] = fetched(address_of(value))
+        elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+            changes[name] = tuple(_copy(item) for item in value)
+        elif name == "backbone" and isinstance(value, str):
+            kind, _, place = value.partition(":")
+            if kind in _FILES and is_address(place):
+                changes[name] = f"{kind}:{fetched(place)}"
+    changed = {name: value for name, value in changes.items() if value != getattr(options, name)}
+    if "file" in changed and hasattr(options, "output"):
+        _require_output(options)
+    return options.model_copy(update=changed) if changed else options
+
+
+def _copy(item: Any) -> Any:
+    is_elsewhere = isinstance(item, Path) and is_address(item)
+    return fetched(address_of(item)) if is_elsewhere else item
+
+
+def _refuse_address(name: str, value: object) -> None:
+    if isinstance(value, Path) and is_address(value):
+        raise InputError(
+            f"nothing is written at addresses: {option(name)}",
+            got=address_of(value),
+            expected="a path on a file system (local or mounted)",
+            todo="write it there, and copy it (for example with aws s3 cp)",
+        )
+
+
+def _require_output(options: Any) -> None:
+    """Check that a model that is elsewhere is not changed, and that its copy has a place."""
+    changing = [name for name in ("in_place", "revert") if getattr(options, name, False)]
+    dry = getattr(options, "dry_run", False)
+    if changing or (options.output is None and not dry):
+        raise InputError(
+            f"{address_of(options.file)} is elsewhere, and stays as it is",
+            got=option(changing[0], True) if changing else f"no {option('output')}",
+            expected=f"{option('output')} with a path on this machine",
+            todo="give one, and copy the result where it belongs",
+        )

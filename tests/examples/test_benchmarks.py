@@ -1,0 +1,83 @@
+"""The benchmark scripts: that for a GPU runs on the CPU in tiny sizes, and all of them load."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+# On a machine without a GPU these say so.
+NOT_HERE = ("tests", "nccl")
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[None]:
+    """The scripts' folder as the first to import from, and none of their names afterwards."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield
+    while str(FOLDER) in sys.path:
+        sys.path.remove(str(FOLDER))
+    for name in set(sys.modules) - before & set(SCRIPTS):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script__loads(name: str, scripts: None) -> None:
+    assert callable(importlib.import_module(name).main)
+
+
+PARTS = ("equality", "extract", "jpeg", "nccl", "oltr", "search", "tests", "trainer")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gpu__each_part_runs_on_the_cpu_in_tiny_sizes(name: str, scripts: None) -> None:
+    gpu: Any = importlib.import_module("gpu")
+    assert set(gpu.PARTS) == set(PARTS)
+    found = gpu.measured(name, gpu.Place(torch.device("cpu"), gpu.TINY))
+    assert "failed" not in found
+    if name in NOT_HERE:
+        assert "GPU" in found["skipped"]
+        return
+    assert found["figures"]
+    for entry in found["figures"]:
+        assert set(entry) == {"what", "value", "unit", "target", "met"}
+        assert entry["value"] >= 0
+    if name == "equality":  # the CPU against itself
+        assert all(entry["met"] in (True, None) for entry in found["figures"])
+
+
+def test_gpu__a_part_that_fails_hides_no_other(
+    scripts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu: Any = importlib.import_module("gpu")
+
+    def broken(place: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setitem(gpu.PARTS, "search", (broken, 1))
+    found = gpu.measured("search", gpu.Place(torch.device("cpu"), gpu.TINY))
+    assert found["failed"] == "RuntimeError: CUDA error: an illegal memory access"
+    gpu.show({"where": gpu.where(torch.device("cpu")), "parts": [found]})
+
+
+@pytest.mark.slow
+def test_gpu__says_all_as_json() -> None:
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--device", "cpu", "--tiny", "--json"]
+    done = subprocess.run(
+        [*command, "--parts", "search", "nccl"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["where"]["torch"] == torch.__version__
+    assert [part["part"] for part in found["parts"]] == ["search", "nccl"]
+    assert found["parts"][1]["skipped"].startswith("two GPUs are needed")

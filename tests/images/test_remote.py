@@ -1,0 +1,275 @@
+"""Files elsewhere: a real S3 server on loopback, behind a line that breaks when it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+
+from typer.testing import CliRunner
+
+from alphafix import remote
+from alphafix.commands.app import app
+from alphafix.errors import InputError
+from alphafix.features.store import FeatureStore
+from alphafix.run.directory import Run
+from tests.extract.photos import make_photos, write_archives, write_folders
+from tests.extract.zoo import MAKERS, Animal
+
+
+class Line:
+    """A TCP line to a server, whose answers can be cut after so many bytes."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.cuts: list[int] = []
+        self.made = 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            self.made += 1
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            threading.Thread(target=self._copy, args=(client, server, False), daemon=True).start()
+            self._copy(server, client, True)
+
+    def _copy(self, source: socket.socket, target: socket.socket, may_cut: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if may_cut and self.cuts and len(data) > self.cuts[0]:
+                    target.sendall(data[: self.cuts.pop(0)])
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def line() -> Iterator[Line]:
+    """The line to moto's server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    found = Line(port)
+    yield found
+    found.server.close()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of a new bucket, "data"."""
+    import fsspec
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{line.port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "ALPHAFIX_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    remote._system.cache_clear()
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    system.mkdir("data")
+    yield system
+    line.cuts.clear()
+    system.rm("data", recursive=True)
+    remote._system.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def animal(tmp_path_factory: pytest.TempPathFactory) -> Animal:
+    import torch
+
+    torch.manual_seed(0)
+    return MAKERS["python"](tmp_path_factory.mktemp("animal"))
+
+
+Extract = Callable[..., FeatureStore]
+
+
+@pytest.fixture
+def extract(animal: Animal, tmp_path: Path) -> Extract:
+    """The command, and the training features that it leaves."""
+
+    def run(name: str, data: str, *more: str, weights: str | None = None) -> FeatureStore:
+        words = ["extract", "--run", str(tmp_path / name), "--data", data, "--workers", "0"]
+        words += ["--backbone", str(animal.options["backbone"]), "--few-below", "5"]
+        words += ["--weights", weights or str(animal.options["weights"]), *more]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, f"{done.stderr}{done.exception}"
+        return FeatureStore.open(Run(tmp_path / name).features("train"))
+
+    return run
+
+
+def put(bucket: Any, folder: Path, to: str = "data") -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            bucket.pipe_file(f"{to}/{path.relative_to(folder)}", path.read_bytes())
+
+
+def same(one: FeatureStore, other: FeatureStore) -> bool:
+    return one.ids == other.ids and bool((one.array() == other.array()).all())
+
+
+def test_address__is_told_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert remote.is_address("s3://bucket/key")
+    assert remote.is_address(Path("https://host/a"))
+    assert remote.address_of(Path("s3://bucket/a/b")) == "s3://bucket/a/b"
+    for local in ("data", "/data", "C:/data", "wds:a.tar", "hf:name", "timm:resnet18"):
+        assert not remote.is_address(local)
+    assert not remote.is_address("s3:/bucket")
+    (tmp_path / "s3:").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not remote.is_address(Path("s3:/"))
+
+
+def test_extract__of_class_folders_and_weights_elsewhere(
+    bucket: Any, extract: Extract, animal: Animal, tmp_path: Path
+) -> None:
+    write_folders(tmp_path / "here", make_photos())
+    weights = Path(animal.options["weights"])
+    put(bucket, tmp_path / "here", "data/photos")
+    bucket.pipe_file(f"data/{weights.name}", weights.read_bytes())
+    found = extract("there", "s3://data/photos", weights=f"s3://data/{weights.name}")
+    assert same(found, extract("run", str(tmp_path / "here")))
+    before = found.folder.joinpath("manifest.json").stat().st_mtime_ns
+    again = extract("there", "s3://data/photos", weights=f"s3://data/{weights.name}")
+    assert again.folder.joinpath("manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("where", ["both", "images"])
+def test_extract__of_lists_and_images_elsewhere(
+    where: str, bucket: Any, extract: Extract, tmp_path: Path
+) -> None:
+    write_folders(tmp_path / "photos", make_photos())
+    paths = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("photos/train/*/*.png"))
+    lines = "".join(f"{path} {path.parts[2]}\n" for path in paths)
+    (tmp_path / "train.txt").write_text(lines)
+    put(bucket, tmp_path / "photos", "data/photos")
+    bucket.pipe_file("data/train.txt", lines.encode())
+    here = extract("run", str(tmp_path / "{split}.txt"))
+    if where == "both":
+        found = extract("there", "s3://data/{split}.txt")
+    else:
+        found = extract("there", str(tmp_path / "{split}.txt"), "--root", "s3://data")
+    assert same(found, here)
+
+
+def test_extract__of_archives_elsewhere_over_a_line_that_breaks(
+    bucket: Any, extract: Extract, line: Line, tmp_path: Path
+) -> None:
+    pattern = write_archives(tmp_path / "shards", make_photos())
+    put(bucket, tmp_path / "shards")
+    here = extract("run", pattern)
+    line.cuts += [700, 900, 300]
+    found = extract("there", pattern.replace(f"{tmp_path / 'shards'}", "s3://data"))
+    assert not line.cuts
+    assert same(found, here)
+
+
+def test_fetched__once_while_it_is_the_same_and_anew_when_it_is_not(
+    bucket: Any, tmp_path: Path
+) -> None:
+    bucket.pipe_file("data/model.bin", b"one" * 1000)
+    first = remote.fetched("s3://data/model.bin")
+    inode = first.stat().st_ino
+    assert first.read_bytes() == b"one" * 1000
+    assert remote.fetched("s3://data/model.bin").stat().st_ino == inode
+    first.write_bytes(b"damaged")
+    assert remote.fetched("s3://data/model.bin").read_bytes() == b"one" * 1000
+    bucket.pipe_file("data/model.bin", b"two" * 1000)
+    assert remote.fetched("s3://data/model.bin").read_bytes() == b"two" * 1000
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_fetched__in_pieces_over_a_line_that_breaks(
+    bucket: Any, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(300_000)
+    bucket.pipe_file("data/model.bin", data)
+    monkeypatch.setattr(remote, "PIECE", 100_000)
+    line.cuts += [5000, 20_000]
+    assert remote.fetched("s3://data/model.bin").read_bytes() == data
+    assert not line.cuts
+
+
+def test_fetched__copies_that_were_used_longest_ago_make_room(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE_GIB", str(2500 / 2**30))
+    paths = []
+    for name in "abc":
+        bucket.pipe_file(f"data/{name}", name.encode() * 1000)
+        paths.append(remote.fetched(f"s3://data/{name}"))
+        os.utime(paths[-1].parent, (len(paths), len(paths)))
+    assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_fetched__what_is_not_there_is_one_error_at_once(bucket: Any, line: Line) -> None:
+    before = line.made
+    with pytest.raises(InputError, match="s3://data/gone cannot be found"):
+        remote.fetched("s3://data/gone")
+    assert line.made - before < 4
+
+
+def test_read__a_line_that_stays_broken_is_one_error(
+    bucket: Any, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "TRIES", 2)
+    bucket.pipe_file("data/image", b"x" * 50_000)
+    line.cuts += [10] * 200
+    with pytest.raises(InputError, match="2 tries were made"):
+        remote.read("s3://data/image")
+
+
+def test_inspect__of_a_model_elsewhere(bucket: Any, animal: Animal) -> None:
+    weights = Path(animal.options["weights"])
+    bucket.pipe_file(f"data/{weights.name}", weights.read_bytes())
+    done = CliRunner().invoke(app, ["inspect", f"s3://data/{weights.name}"])
+    assert done.exit_code == 0, done.stderr
+    here = CliRunner().invoke(app, ["inspect", str(weights)])
+    assert done.stdout == here.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["patch", "s3://data/model.pth"], "is elsewhere, and stays as it is"),
+        (["patch", "s3://data/model.pth", "--in-place"], "is elsewhere, and stays as it is"),
+        (["patch", "model.pth", "-o", "s3://data/new.pth"], "nothing is written at addresses"),
+        (["neighbors", "--run", "s3://data/run"], "nothing is written at addresses"),
+    ],
+)
+def test_command__writes_nothing_elsewhere(
+    words: list[str], message: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bucket.pipe_file("data/model.pth", b"x")
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert message in done.stderr

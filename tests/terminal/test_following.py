@@ -1,0 +1,98 @@
+"""Every command ends with the next one to type, for the run directory that was used."""
+
+from __future__ import annotations
+
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from alphafix.commands import COMMANDS
+from alphafix.commands.app import app
+from alphafix.commands.following import CHAIN, next_command
+from alphafix.commands.neighbors.options import NeighborsOptions
+from alphafix.commands.train.options import TrainOptions
+from alphafix.run.directory import COMPARISON, PAGE, REPORT, Run
+from tests.common import make_problem, write_run
+from tests.docs.commands import check_alphafix, in_folder
+from tests.stages import find_neighbors, train
+
+# What is done elsewhere than in a run directory, and leads there.
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "inspect": {"file": Path("model.safetensors")},
+    "make-lt": {"verify": None},
+    "train-oltr": {"data": "lists", "root": Path("photos"), "class_map": None},
+}
+RESULT: Any = SimpleNamespace(folder=Path("lists"), root=Path("photos"))
+
+WEBBROWSER = ["python", "-m", "webbrowser"]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Features, neighbours and a correction."""
+    run = write_run(tmp_path_factory.mktemp("begun") / "run", make_problem(num_classes=16))
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    train(TrainOptions(run=run.folder, method="few-bias", allow_worse=True))
+    return run
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, begun: Run) -> Run:
+    """What is there of every stage; whether it is, is all that is looked at."""
+    run = Run(tmp_path_factory.mktemp("ended"))
+    for path in begun.folder.iterdir():
+        (run.folder / path.name).symlink_to(path)
+    for name in (REPORT, COMPARISON):
+        run.path(name).write_text("{}", encoding="utf-8")
+    run.path(PAGE).mkdir()
+    (run.path(PAGE) / "index.html").write_text("", encoding="utf-8")
+    return run
+
+
+def following(name: str, run: Run) -> list[str]:
+    """The words of what follows a command in a run directory."""
+    command = COMMANDS[name]
+    given = ELSEWHERE.get(name, {"run": run.folder})
+    made: Any = SimpleNamespace(run=run.folder, page=run.path(PAGE) / "index.html")
+    result = RESULT if name in ELSEWHERE else made
+    line = next_command(command, result, command.options.model_construct(**given))
+    assert line is not None
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_next__is_a_command_that_can_be_typed(name: str, begun: Run, ended: Run) -> None:
+    words, after = following(name, begun), following(name, ended)
+    if name == "report":  # the last
+        assert words == [*WEBBROWSER, str(begun.path(PAGE) / "index.html")]
+        return
+    assert words[0] == "alphafix"
+    check_alphafix(words[1:])
+    if name in ELSEWHERE:
+        assert after == words
+        return
+    assert words[-2:] == ["--run", str(begun.folder)]
+    if "patch" in (words[1], after[1]):
+        assert after[1] == words[1]  # nothing was patched here
+    else:
+        page = ended.path(PAGE) / "index.html"
+        assert after == [*WEBBROWSER, str(page)]
+
+
+@pytest.mark.parametrize(("stage", "then"), list(pairwise(CHAIN[2:])))
+def test_next__of_a_stage_is_the_one_behind_it(stage: str, then: str, begun: Run) -> None:
+    assert following(stage, begun)[1] == then
+
+
+def test_next__is_the_last_that_is_said(begun: Run) -> None:
+    """In the usual run directory nothing has to be said of it."""
+    with in_folder(begun.folder.parent):
+        Path("alphafix-run").symlink_to(begun.folder)
+        done = CliRunner().invoke(app, ["neighbors", "-k", "3"])
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "next: alphafix patch MODEL"
