@@ -202,10 +202,12 @@ def hasten(folder: Path) -> None:
     page.Drawn.of = classmethod(  # type: ignore[assignment,method-assign]
         lambda cls, picture: cls(picture, sketch(picture), "")
     )
-    report_work.png_bytes = lambda made, title=None: str(title).encode()
-    vars(compare_work)["figure"] = lambda value: value
-    compare_work.svg_text = sketch  # type: ignore[assignment]
-    compare_work.png_bytes = lambda value: sketch(value).encode()  # type: ignore[assignment,arg-type]
+    vars(report_work)["png_bytes"] = lambda made, title=None: str(title).encode()
+    vars(compare_work).update(
+        figure=lambda value: value,
+        svg_text=sketch,
+        png_bytes=lambda value: sketch(value).encode(),
+    )
     for command in commands.COMMANDS.values():
         command._function("work", "work"), command._function("show", "show")
 
