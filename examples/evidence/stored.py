@@ -66,6 +66,7 @@ def extract(source: Source, weights: Path, run: Path) -> None:
     command = [sys.executable, "-m", "alphafix", "extract", "--run", str(run)]
     command += ["--backbone", f"timm:{NAME}", "--weights", str(weights), "--data", str(source.data)]
     command += ["--split", ",".join(splits), "--image-size", str(source.size), "--crop-pct", "1"]
+    command += ["--class-order", "string"]  # as `Source.classes` has it
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from corrections import table as corrections_table
+from open_set import table as open_set_table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -101,6 +102,12 @@ def limits() -> Iterator[str]:
             )
 
 
+def unknown() -> Iterator[str]:
+    """Known and unknown classes, a table for all data sets."""
+    rows = [row for rows in results("open-set").values() for row in rows]
+    yield from open_set_table(rows)
+
+
 def changed(row: Row) -> str:
     """Mean change of few-split and of overall accuracy."""
     return f"{row['few']:+.1f} / {row['overall']:+.1f}"
@@ -111,6 +118,7 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "pools": pools,
     "corrections": corrections,
     "limits": limits,
+    "unknown": unknown,
 }
 
 
