@@ -16,6 +16,9 @@ from alphafix.commands.command import Command
 from alphafix.commands.options import GROUPS, CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
 
+STAGES = ("extract", "neighbors", "train", "evaluate", "patch", "report")
+"""The stages of `fix`, whose options can be set there."""
+
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 
 _JSON = typer.Option("--json", help="Print the result as JSON.  [default: off]", show_default=False)
@@ -25,6 +28,16 @@ SHORT_HELP = {"help_option_names": ["-h", "--help"]}
 
 class Grouped(TyperCommand):
     """A command whose --help has its options in groups."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; of an option of a stage, where there is --set for it, say so."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            unknown = getattr(error, "option_name", None)  # as parsers have it of one that is none
+            if unknown and any("--set" in parameter.opts for parameter in self.params):
+                error.message += _how_to_set(unknown)  # type: ignore[attr-defined]
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the arguments, the command's own options, and each group of the others."""
@@ -44,6 +57,15 @@ class Grouped(TyperCommand):
 def _group_of(name: str) -> str:
     """The group of an option in --help."""
     return next((group for group, names in GROUPS.items() if name in names), "Options")
+
+
+def _how_to_set(flag: str) -> str:
+    """A sentence on an option of a stage; nothing of one that no stage has."""
+    from alphafix.commands import COMMANDS
+
+    name = flag.lstrip("-").replace("-", "_")
+    stages = [stage for stage in STAGES if name in COMMANDS[stage].options.model_fields]
+    return f"; it is an option of {stages[0]}: --set {stages[0]}.{name}=VALUE" if stages else ""
 
 
 def add_command(parser: typer.Typer, command: Command) -> None:

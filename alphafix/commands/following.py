@@ -61,7 +61,12 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         if not _done(run, stage):
             return _line(run, stage)
     page = run.path(PAGE) / "index.html"
-    return _words("python", "-m", "webbrowser", str(page)) if page.is_file() else None
+    if not page.is_file():
+        return None
+    shown = (run.path(name) for name in (CORRECTION, COMPARISON))
+    if any(made.stat().st_mtime > page.stat().st_mtime for made in shown if made.is_file()):
+        return f"{_line(run, 'report')} --overwrite"  # the page knows nothing of it
+    return _words("python", "-m", "webbrowser", str(page))
 
 
 def _done(run: Run, stage: str) -> bool:

@@ -211,6 +211,7 @@ def test_groups__name_options_that_there_are() -> None:
         ("features exprt", "Did you mean 'export'"),
         ("train --metod lda", "--method"),
         ("evaluate --max-overal-drop 1", "--max-overall-drop"),
+        ("fix M --backbone B --data D --image-size 8", "--set extract.image_size=VALUE"),
     ],
 )
 def test_mistyped__names_what_was_meant(line: str, meant: str) -> None:

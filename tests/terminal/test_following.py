@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_next__is_a_command_that_can_be_typed(name: str, begun: Run, ended: Run)
     else:
         page = ended.path(PAGE) / "index.html"
         assert after == [*WEBBROWSER, str(page)]
+
+
+def test_next__of_a_page_that_is_older_than_the_comparison_is_a_new_one(ended: Run) -> None:
+    page, comparison = ended.path(PAGE) / "index.html", ended.path(COMPARISON)
+    before = page.stat().st_mtime
+    try:
+        os.utime(page, (before, comparison.stat().st_mtime - 1))
+        words = following("compare", ended)
+    finally:
+        os.utime(page, (before, before))
+    assert words == ["alphafix", "report", "--run", str(ended.folder), "--overwrite"]
+    check_alphafix(words[1:])
 
 
 @pytest.mark.parametrize(("stage", "then"), list(pairwise(CHAIN[2:])))
