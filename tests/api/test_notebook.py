@@ -108,7 +108,7 @@ def test_table_html__escapes_everything_and_counts_what_is_left_out() -> None:
 def test_evaluation__shows_what_is_gained_and_what_is_lost(result: alphafix.Evaluation) -> None:
     cells = shown(result)
     assert cells.rows[0][3:6] == ["base", "corrected", "change"]
-    assert [row[0] for row in cells.rows[1:]] == ["few", "medium", "many", "base", "overall"]
+    assert [row[0] for row in cells.rows[1:]] == ["few", "medium", "many", "other", "overall"]
     change = result.tier("overall").figures["top1"].change
     assert change is not None
     assert cells.rows[-1][5].startswith(f"{change.value + 0.0:+.1f} [")

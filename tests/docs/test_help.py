@@ -50,7 +50,8 @@ def forget_validation(folder: Path) -> None:
 
 
 def leave_parts(folder: Path) -> None:
-    """The features of val once more, as the jobs of an array leave them."""
+    """The features of val in place of imported ones, as the jobs of an array leave them."""
+    shutil.rmtree(folder / "alphafix-run/features/val")
     with in_folder(folder):
         for index in "01":
             part = ["--split", "val", "--shard-index", index, "--shard-count", "2"]

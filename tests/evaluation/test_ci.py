@@ -63,7 +63,7 @@ def test_markdown__table_with_all_splits_and_gates(found: Evaluation) -> None:
     assert rows[0].startswith("| top-1 in % | classes | samples | base | corrected | change |")
     assert len({line.count(" | ") for line in rows[:7]}) == 1
     splits = [row.split(" | ")[0] for row in rows[2:7]]
-    assert splits == ["| few", "| medium", "| many", "| base", "| overall"]
+    assert splits == ["| few", "| medium", "| many", "| other", "| overall"]
     assert sum(line.startswith("- ❌") for line in lines) == 2
     assert sum(line.startswith("- ✅") for line in lines) == 1
 

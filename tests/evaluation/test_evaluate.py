@@ -136,7 +136,7 @@ def test_command__prints_thresholds_counts_and_all_splits(run: Run) -> None:
     assert (code, said(err)) == (0, [])
     assert "4 few, 7 medium, 5 many (few < 20, medium 20..100, many > 100" in out
     firsts = [line.split()[0] for line in out.splitlines() if line and line[0].isalpha()]
-    assert firsts[2:7] == ["few", "medium", "many", "base", "overall"]
+    assert firsts[2:7] == ["few", "medium", "many", "other", "overall"]
 
 
 def test_command__json_is_the_report_and_its_gates(run: Run) -> None:
