@@ -10,7 +10,7 @@ of a backbone that has seen all of them; examples/evidence/holdout.py measures w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -30,7 +30,7 @@ from alphafix.rivals import LINEAR_METHODS, RIVALS, alphanet
 from alphafix.rivals.data import FitData, Fitted, Offered, choose_method
 from alphafix.rivals.retrained import train_new
 from alphafix.rivals.training import HeadArrays, best_head, best_rate
-from alphafix.values.arrays import FloatArray64
+from alphafix.values.arrays import FloatArray, FloatArray64
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
@@ -43,6 +43,12 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 TRAINED_ON = (
     "chosen on held-out samples that the head was trained on: accuracy there, the base model's "
     "most of all, is not that of fresh samples"
+)
+
+UNLIKE = (
+    "what was chosen with the refitted head exceeds the limits with the given one even on samples "
+    "that it was trained on: the two are too unlike; another refitted head, or validation "
+    "features, may do"
 )
 
 
@@ -122,6 +128,19 @@ class HeldOut:
     def real(self) -> FitData:
         """The given head, with all training samples."""
         return replace(self.data, train=self.given.train, head=self.given.head)
+
+    def breaks_limits(self, scorer: Callable[[FloatArray], FloatArray]) -> bool:
+        """Whether a correction of the given head exceeds a limit on the held-out samples.
+
+        The given head was trained on them and is surer there than on fresh ones: what exceeds a
+        limit even so was chosen on a head too unlike it.
+
+        Args:
+            scorer: n x D features -> n x C logits of the corrected head.
+        """
+        real = self.real()
+        flips = real.samples.flips(real.contest_of(scorer), np.zeros(1))
+        return bool(real.samples.exceeds(flips)[0])
 
     def trials(self, found: Trials, keep: Keep | None, progress: Progress) -> Trials:
         """The trials of ``found``, trained for the given head on all training samples.
@@ -215,6 +234,10 @@ def choose_on_refitted(
     if len(made.paths) != len(one.paths):
         raise InputError(f"the settings of {made.method} are others for the given head")
     fitted = made.build(place, candidate.offset)
+    if not settings.allow_worse and held.breaks_limits(fitted.logits):
+        chosen = held.note(Chosen({"method": method}, data.base, data.base, promise=promise))
+        few = given.classes.few
+        return Correction.none(given.head, few, chosen, fitted.method, why=UNLIKE)
     return _carried(held, fitted, measured, promise)
 
 
@@ -257,13 +280,12 @@ def alphanet_on_refitted(
     trials = held.trials(_of_setting(found.trials, found.chosen), keep, progress)
     (one,) = combinations(trials, ensemble="mean")
     one = one.shifted(found.chosen.offset, head.scale)
-    return Correction(
-        few,
-        one.rows(head.weight, few),
-        None if found.biases is None else one.biases,
-        chosen=chosen,
-        trials=trials,
-    )
+    biases = None if found.biases is None else one.biases
+    made = Correction(few, one.rows(head.weight, few), biases, chosen=chosen, trials=trials)
+    if not settings.allow_worse and held.breaks_limits(made.apply(head).logits):
+        chosen = replace(chosen, val=chosen.val_base)
+        return Correction.none(head, few, chosen, "alphanet", why=UNLIKE)
+    return made
 
 
 def _of_setting(trials: Trials, chosen: Chosen) -> Trials:
