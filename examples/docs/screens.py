@@ -1,7 +1,11 @@
-"""Pictures of the report's page for the README: the slider, and who pays.
+"""Pictures of the report's page: the slider, and who pays.
 
+For the README, of the demo, and for the evidence page, of Emoji-LT:
+
+    alphafix demo && alphafix compare --run alphafix-demo && alphafix report --run alphafix-demo
+    python -m examples.docs.screens alphafix-demo/report/index.html
     python examples/evidence/page.py
-    python -m examples.docs.screens evidence-data/emoji-page/run/report/index.html
+    python -m examples.docs.screens evidence-data/emoji-page/run/report/index.html --name emoji
 
 Needs Chromium and its driver (apt-get install chromium chromium-driver), and selenium.
 """
@@ -48,7 +52,7 @@ class Shot:
 
 
 SHOTS = {
-    "page-slider.png": Shot(
+    "slider": Shot(
         STEER,
         800,
         (
@@ -57,15 +61,17 @@ SHOTS = {
         ),
         2,
     ),
-    "page-who-pays.png": Shot(LOOK, 1200, (("#pays > h2", "#every-class"),)),
+    "who-pays": Shot(LOOK, 1200, (("#pays > h2", "#every-class"),)),
 }
 
 
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("page", type=Path, help="the page of Emoji-LT's report")
-    address = parser.parse_args().page.resolve().as_uri()
+    parser.add_argument("page", type=Path, help="the page of a report")
+    parser.add_argument("--name", default="page", help="what names of pictures begin with")
+    given = parser.parse_args()
+    address = given.page.resolve().as_uri()
     browser = _browser()
     try:
         for name, shot in SHOTS.items():
@@ -75,7 +81,10 @@ def main() -> None:
             )
             browser.get(address)
             browser.execute_script(shot.script)
-            _write(PICTURES / name, [_between(browser, *part) for part in shot.parts])
+            _write(
+                PICTURES / f"{given.name}-{name}.png",
+                [_between(browser, *part) for part in shot.parts],
+            )
     finally:
         browser.quit()
 
