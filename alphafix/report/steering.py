@@ -16,8 +16,8 @@ from typing import Any
 from alphafix.metrics.margins import Margins, Steered
 from alphafix.values.arrays import Array, IntArray
 
-# Bytes of packed arrays that a page may hold: with 50,000 samples about six methods.
-MOST_BYTES = 3_000_000
+# Bytes of packed arrays that a page may hold: about four methods with 50,000 samples, in 5 MB.
+MOST_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
