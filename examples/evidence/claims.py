@@ -223,13 +223,30 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| data | claim | what | value |"
     yield "|---|---|---|---:|"
     for one in rows:
-        told = f"{one['value']:.2f}"
-        if "interval" in one:
-            low, high = one["interval"]
-            told += f" ({low:.2f} to {high:.2f})"
-        elif "sd" in one:
-            told += f" ± {one['sd']:.2f}"
-        yield f"| {one['problem']} | {one['claim']} | {one['what']} | {told} |"
+        yield f"| {one['problem']} | {one['claim']} | {one['what']} | {told(one)} |"
+
+
+def by_claim(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+    """Markdown with a column a data set; intervals are of 95%, ± is over trials."""
+    yield f"| claim | figure | {' | '.join(found)} |"
+    yield "|---|---|" + "---:|" * len(found)
+    known = {
+        name: {(one["claim"], one["what"]): one for one in rows} for name, rows in found.items()
+    }
+    for claim, what in dict.fromkeys(key for rows in known.values() for key in rows):
+        cells = [
+            told(rows[claim, what]) if (claim, what) in rows else "" for rows in known.values()
+        ]
+        yield f"| {claim} | {what} | {' | '.join(cells)} |"
+
+
+def told(one: Row) -> str:
+    """A figure with its interval or deviation."""
+    said = f"{one['value']:.2f}"
+    if "interval" in one:
+        low, high = one["interval"]
+        return f"{said} ({low:.2f} to {high:.2f})"
+    return f"{said} ± {one['sd']:.2f}" if "sd" in one else said
 
 
 def main() -> None:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from claims import by_claim
 from corrections import table as corrections_table
+from oltr_pictures import compared
 from open_set import table as open_set_table
 
 HERE = Path(__file__).parent
@@ -108,6 +111,16 @@ def unknown() -> Iterator[str]:
     yield from open_set_table(rows)
 
 
+def claims() -> Iterator[str]:
+    """The paper's claims, a column a data set."""
+    yield from by_claim(results("claims"))
+
+
+def oltr(backbone: str) -> Iterator[str]:
+    """OLTR and its competitors on Emoji-LT."""
+    yield from compared(json.loads((RESULTS / f"oltr-emoji-{backbone}.json").read_text()))
+
+
 def changed(row: Row) -> str:
     """Mean change of few-split and of overall accuracy."""
     return f"{row['few']:+.1f} / {row['overall']:+.1f}"
@@ -119,6 +132,9 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "corrections": corrections,
     "limits": limits,
     "unknown": unknown,
+    "claims": claims,
+    "oltr-scratch": partial(oltr, "scratch"),
+    "oltr-pretrained": partial(oltr, "pretrained"),
 }
 
 

@@ -121,6 +121,11 @@ def test_pictures__from_files_to_tables_and_claims(
     errors = [by_name[f"errors to {name} (%)"] for name in ("nearest", "few-split")]
     assert sum(errors) <= 100
     assert list(claims.table(found))
+    wide = list(claims.by_claim({"once": found, "half": found[:3]}))
+    assert len(wide) == 2 + len(found)
+    assert all(line.count(" | ") == 3 for line in wide[2:])
+    assert wide[2].split(" | ")[2] == wide[2].split(" | ")[3].removesuffix(" |")
+    assert wide[-1].endswith(" |  |")
 
     again = recipe.stored(tmp_path)
     assert np.array_equal(again.pool.array(), problem.pool.array())
@@ -377,12 +382,17 @@ def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
     )
     monkeypatch.syspath_prepend(str(EVIDENCE.parent / "glyphs_lt"))
     one = {"epochs": 1, "lr": 0.1}
-    monkeypatch.setattr(script, "RECIPE", {**script.RECIPE, "stage1": one, "stage2": one})
+    monkeypatch.setattr(script, "SCRATCH", {**script.SCRATCH, "stage1": one, "stage2": one})
     monkeypatch.setattr(script, "SIDE", 32)
-    names = ("OLTR", "weight balancing")
+    names = ("class-aware", "OLTR", "weight balancing")
     found = script.measure(recipe, tmp_path, 1, pretrained=False, names=names)
     assert [run["row"] for run in found["runs"]] == ["plain", *names]
     assert all(0 <= run["closed"]["test"]["overall"] <= 100 for run in found["runs"])
+    _, _, *told = script.compared(found)
+    assert [line.split(" | ")[0] for line in told] == ["| plain", *(f"| {one}" for one in names)]
+    ours, theirs = (script.figures(found["runs"][place]) for place in (2, 1))
+    less = (ours[what] - theirs[what] for what in ("few", "overall", "AUROC", "F"))
+    assert told[2].endswith(f" | {', '.join(f'{one:+.1f}' for one in less)} |")
     pictures = tmp_path / "small-oltr" / "pictures"
     held = set(script.held_out(recipe, tmp_path))
     motifs = {}
