@@ -174,9 +174,10 @@ def compared(results: Mapping[str, Any]) -> Iterator[str]:
 def figures(run: Mapping[str, Any]) -> dict[str, float]:
     """Closed accuracy on test; unknown classes by the largest softmax probability.
 
-    F is at the threshold that 95% of the validation pictures pass.
+    F is at the threshold that 95% of the validation pictures pass; a tier without classes has none.
     """
-    found = {tier: run["closed"]["test"][tier] for tier in TIERS}
+    closed = run["closed"]["test"]
+    found = {tier: np.nan if closed[tier] is None else closed[tier] for tier in TIERS}
     by_softmax = next(row for row in run["detection"] if row["method"] == "max-softmax")
     return {**found, "AUROC": by_softmax["auroc"], "F": run["accepting_95"]["f_measure"]}
 
