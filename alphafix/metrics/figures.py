@@ -27,7 +27,7 @@ MEASURES = ("top1", "top5", "macro", "macro_f1", "ece")
 SUMMARIES = ("worst_class", "harmonic_mean")
 """What is measured once: lowest class accuracy, and harmonic mean of the tiers' top-1."""
 
-# Equal-width confidence bins of the calibration error (Guo et al. 2017, Eq. 3, use 15).
+# Equal-width confidence bins of the calibration error (Guo et al. 2017 use 15).
 ECE_BINS = 15
 
 
@@ -77,7 +77,7 @@ class TierFigures:
     AlphaNet Figure 6) are shares of samples (micro averages); **macro** is the mean over
     classes of top-1 accuracy; **macro_f1** the mean over classes of F1, where false alarms
     from all tiers count; **ece** the expected calibration error of the softmax confidence
-    (Guo et al. 2017, Eq. 3). Classes without samples take part in no mean.
+    (Guo et al. 2017). Classes without samples take part in no mean.
 
     Args:
         labelled: Labels and tiers.

@@ -64,7 +64,7 @@ def odin_images(
     step: float = STEP,
     std: Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """Move images a step toward what the model takes them for (Liang et al. 2018, Eq. 2).
+    """Move images a step toward what the model takes them for (Liang et al. 2018).
 
     x' = x - step · sign(-∇ log max softmax(f(x) / T)): known samples have larger gradients
     and gain more confidence by it than unknown ones.

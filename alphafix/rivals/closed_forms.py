@@ -36,7 +36,7 @@ def few_bias(data: FitData) -> Offered:
 
 
 def tau_norm(data: FitData) -> Offered:
-    """w'_c = w_c / ||w_c||^tau without bias (Kang et al. 2020, Eq. 2); tau on validation."""
+    """w'_c = w_c / ||w_c||^tau without bias (Kang et al. 2020); tau on validation."""
     plain = data.val_features @ data.head.weight.T * np.float32(data.head.scale)
     norms = row_norms(data)
 

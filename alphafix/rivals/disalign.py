@@ -18,7 +18,10 @@ POWER = 1.2
 
 
 def class_weights(counts: Tensor) -> Tensor:
-    """n_c^-1.2 / sum of all, times C, so that the mean is 1 (Zhang et al. 2021, Eq. 9)."""
+    """n_c^-1.2 / sum of all, times C, so that the mean is 1.
+
+    The generalised re-weighting of Zhang et al. 2021, with the authors' exponent for ImageNet-LT.
+    """
     weights = counts**-POWER
     return weights * (len(weights) / weights.sum())
 
@@ -26,8 +29,8 @@ def class_weights(counts: Tensor) -> Tensor:
 def aligned(logits: Tensor, confidence: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """(1 + g s) z + g t, g the sample's confidence, n x 1, as in the authors' classifier.
 
-    The paper's form, g (s z + t) + (1 - g) z (Zhang et al. 2021, Eq. 7), is the same with s - 1
-    for s; what differs is that s starts at 1 in both, so that this one starts at (1 + g) z.
+    The paper's adaptive calibration, g (s z + t) + (1 - g) z (Zhang et al. 2021), is the same with
+    s - 1 for s; what differs is that s starts at 1 in both, so that this one starts at (1 + g) z.
     """
     return (1 + confidence * scale) * logits + confidence * shift
 
@@ -66,7 +69,7 @@ class DisAlign(torch.nn.Module):
 
 
 def disalign(data: FitData) -> Fitted:
-    """Train the alignment with class weights n^-1.2 (Zhang et al. 2021, section 3.3).
+    """Train the alignment with class weights n^-1.2 (Zhang et al. 2021, "Distribution alignment").
 
     Each sample mixes two heads by its own confidence, so the result is not a linear head.
     """

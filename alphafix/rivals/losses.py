@@ -24,18 +24,18 @@ BETA = 0.9999
 
 
 def balanced_softmax(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    """-log(n_y e^{z_y} / sum_c n_c e^{z_c}), the mean over samples (Ren et al. 2020, Eq. 4)."""
+    """-log(n_y e^{z_y} / sum_c n_c e^{z_c}), the mean over samples (Ren et al. 2020)."""
     return functional.cross_entropy(logits + counts.log(), labels)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float = GAMMA) -> Tensor:
-    """-(1 - p_y)^gamma log p_y, the mean over samples (Lin et al. 2017, Eq. 4)."""
+    """-(1 - p_y)^gamma log p_y, the mean over samples (Lin et al. 2017)."""
     log_p = -functional.cross_entropy(logits, labels, reduction="none")
     return -((1 - log_p.exp()) ** gamma * log_p).mean()
 
 
 def margins(counts: Tensor) -> Tensor:
-    """Delta_c = const / n_c^(1/4), the largest 0.5 (Cao et al. 2019, Eq. 11 and 13)."""
+    """Delta_c = const / n_c^(1/4), the largest 0.5 (Cao et al. 2019, Eq. 13)."""
     values = counts**-0.25
     return values * (LARGEST_MARGIN / values.max())
 
@@ -130,6 +130,6 @@ def inverse_weights(counts: Tensor) -> Tensor:
 
 
 def class_balanced_weights(counts: Tensor, beta: float = BETA) -> Tensor:
-    """(1 - beta) / (1 - beta^n_c), scaled to the mean 1 (Cui et al. 2019, Eq. 2)."""
+    """(1 - beta) / (1 - beta^n_c), scaled to the mean 1 (Cui et al. 2019)."""
     weights = (1 - beta) / (1 - beta ** counts.double())
     return (weights / weights.mean()).float()

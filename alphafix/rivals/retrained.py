@@ -72,7 +72,7 @@ def _linear_head(weight: Tensor, bias: Tensor) -> TrainableHead:
 
 
 def scaled_head(data: FitData, heads: int = 1) -> TrainableHead:
-    """s_c (w_c x + b_c) of the base head, only s trained (Kang et al. 2020, Eq. 3)."""
+    """s_c (w_c x + b_c) of the base head, only s trained (Kang et al. 2020)."""
     weight, bias = (parameter.detach() for parameter in base_parameters(data))
     scales = torch.ones(heads * len(weight), requires_grad=True)
     return TrainableHead(

@@ -28,7 +28,13 @@ from alphafix.features.features import Features
 from alphafix.rivals import RIVALS
 from alphafix.rivals.data import FitData, Offered, Trainings, choose, choose_method, predictions
 
-FORMS = ("model-regression", "model-regression-lda", "metamodelnet", "metamodelnet-plain")
+FORMS = (
+    "model-regression",
+    "model-regression-lda",
+    "metamodelnet",
+    "metamodelnet-lda",
+    "metamodelnet-plain",
+)
 OTHERS = tuple(name for name, one in RIVALS.items() if one.linear and not one.trains)
 
 

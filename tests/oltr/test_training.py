@@ -254,6 +254,15 @@ def test_frozen__a_part_that_is_not_there_is_an_error(data: TrainingData) -> Non
         train_stage(model, Objective(), data, replace(STAGE, frozen=("network.trunk",)))
 
 
+def test_selection__of_equal_epochs_the_first(data: TrainingData) -> None:
+    """As in OLTR's run_networks.py: only an accuracy that is greater replaces the best."""
+    model = METHODS["plain"].stages[0].build_model(SETTING)
+    still = replace(STAGE, epochs=3, lr=0.0, frozen=("network",))
+    result = train_stage(model, Objective(), data, still)
+    assert len({record["val"]["overall"] for record in result.history}) == 1
+    assert result.best == 1
+
+
 def test_selection__keeps_the_epoch_with_the_best_validation_accuracy(data: TrainingData) -> None:
     states: list[StageState] = []
     model = METHODS["plain"].stages[0].build_model(SETTING)

@@ -20,6 +20,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "model-regression": {"steps": 30},
     "model-regression-lda": {"steps": 30},
     "metamodelnet": {"steps": 10},
+    "metamodelnet-lda": {"steps": 10},
     "metamodelnet-plain": {"steps": 10},
 }
 
@@ -95,7 +96,8 @@ def test_fit_method__refuses_what_is_not_linear(data: FitData) -> None:
 
 
 def test_compared__is_all_but_what_gains_nothing_on_validation() -> None:
-    forms = {"model-regression", "model-regression-lda", "metamodelnet", "metamodelnet-plain"}
+    forms = {"model-regression", "model-regression-lda"}
+    forms |= {"metamodelnet", "metamodelnet-lda", "metamodelnet-plain"}
     assert set(RIVALS) - set(COMPARED) == forms
     assert set(AUTO_METHODS) == set(COMPARED) & set(LINEAR_METHODS)
 

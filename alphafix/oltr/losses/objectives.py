@@ -49,7 +49,7 @@ def cross_entropy(output: Output, labels: Tensor) -> Tensor:
 
 
 def focal(output: Output, labels: Tensor, gamma: float = GAMMA) -> Tensor:
-    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, Eq. 4)."""
+    """-(1 - p_y)^gamma log p_y (Lin et al. 2017)."""
     return focal_loss(output.logits.float(), labels, gamma)
 
 

@@ -20,12 +20,13 @@ SMALLEST = 1e-12
 
 
 def lifted_loss(features: Tensor, labels: Tensor) -> Tensor:
-    """1/(2|P|) sum over positive pairs (i, j) of [J_ij]_+^2 (Song et al. 2016, Eq. 4).
+    """1/(2|P|) sum over positive pairs (i, j) of [J_ij]_+^2 (Song et al. 2016, the smooth bound).
 
         J_ij = log(sum_{k: y_k != y_i} e^(m - D_ik) + sum_{l: y_l != y_j} e^(m - D_jl)) + D_ij
 
-    with m = 1 and D the Euclidean distance. 0 for a batch without positive pairs, and, as the
-    logarithm of an empty sum is minus infinity, for a batch of one class.
+    with m = 1 and D the Euclidean distance, as the authors' layer for Caffe computes it. 0 for a
+    batch without positive pairs, and, as the logarithm of an empty sum is minus infinity, for one
+    of a single class.
     """
     features = _widened(features)
     same = labels[:, None] == labels  # a sample and itself too

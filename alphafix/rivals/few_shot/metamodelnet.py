@@ -51,7 +51,7 @@ def metamodelnet(data: FitData, steps: int = STEPS) -> Offered:
     Wang, Ramanan and Hebert 2017, in a simpler form: for k = 2^i shots, 1/2 ||F_i(w_k) - w*||^2 +
     lambda task loss over base classes, w_k a discriminant of k samples (`Shots`) and w* the head's
     own row; lambda is chosen on validation. Base rows do not change. The paper's blocks have two
-    layers with batch normalisation (`metamodelnet_normalised`). Neither form gains anything within
+    layers with batch normalisation (`metamodelnet_normalised`). This form gained nothing within
     the limits on validation (examples/evidence/few_shot.py).
     """
     found, blocks = data.once(("metamodelnet-plain", steps), partial(_rows, data, steps))

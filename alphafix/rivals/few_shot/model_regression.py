@@ -24,8 +24,8 @@ def model_regression(data: FitData, steps: int = STEPS) -> Offered:
     As Wang and Hebert 2016, but w0 is a discriminant of few samples (`Shots`), w* the head's own
     row, and the task loss the cross-entropy with the regressed rows in place, where the paper has
     support vector machines and the hinge loss (`model_regression_svm`), which give up the base
-    head. lambda is chosen on validation. Base rows do not change. Neither form gains anything
-    within the limits on validation (examples/evidence/few_shot.py).
+    head. lambda is chosen on validation. Base rows do not change. Neither form gained
+    anything within the limits on validation (examples/evidence/few_shot.py).
     """
     found = data.once(("model-regression-lda", steps), partial(_rows, data, steps))
     return Offered.of(

@@ -14,7 +14,6 @@ from alphafix.rivals.data import FitData, Offered, linear
 from alphafix.rivals.few_shot.model_regression import STEPS, TASK_WEIGHTS, objective
 from alphafix.rivals.few_shot.shots import CLASSES_A_STEP, draw
 from alphafix.rivals.few_shot.svm import support_vector_rows
-from alphafix.rivals.training import PER_CLASS
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.labels import ByClass
 
@@ -28,10 +27,13 @@ DRAWS = 3
 def model_regression_svm(data: FitData, steps: int = STEPS) -> Offered:
     """A head of support vector machines: base rows w*, few-split rows T(w0).
 
-    Wang and Hebert 2016 (from memory; the paper was not at hand): T minimises sum_j 1/2 |T(w0_j) -
-    w*_j|^2 + lambda sum_i [1 - y_i T(w0_j).x_i]_+ over base classes j, with w* the machine of all
-    samples of a class against those of others and w0 one of as few as a few-split class has; lambda
-    is chosen on validation. T has four fully connected layers with leaky ReLU between them. The
+    Wang and Hebert 2016, "Learning to learn: Model regression networks for easy small sample
+    learning": T minimises sum_j 1/2 |T(w0_j) - w*_j|^2 + lambda sum_i [1 - y_i T(w0_j).x_i]_+ over
+    base classes j, with w* the machine of all samples of a class against those of others, w0 one of
+    as few as a few-split class has, and i the samples of w0; lambda is chosen on validation. T has
+    four fully connected layers with leaky ReLU between them. The paper itself was not at hand: a
+    public summary of it has the machines and the layers, one of MetaModelNet's paper that the task
+    loss is that of the few samples; that it is the machines' own, the hinge, is from memory. The
     squares are means over classes and entries of standardised rows, and the hinge losses means over
     samples, so that lambda means the same at any size.
     """
@@ -60,15 +62,16 @@ class Pairs:
     Attributes:
         small: w0 of the base classes, float32 of shape B x `DRAWS` x (D + 1).
         targets: w*, float32 of shape B x (D + 1).
+        drawn: The samples of the class in each of ``small``, int64 of shape B x `DRAWS` x S, -1 in
+            places of machines with fewer.
         few: w0 of the few-split classes from all of their samples, float32 of shape F x (D + 1).
-        groups: Training samples by class.
         negatives: Samples of any class, of which a class is held against those of the others.
     """
 
     small: Tensor
+    drawn: IntArray
     targets: Tensor
     few: Tensor
-    groups: ByClass
     negatives: IntArray
 
     @classmethod
@@ -92,11 +95,14 @@ class Pairs:
             draw(groups, label, size, rng)
             for label, size in zip(repeated.tolist(), sizes.tolist(), strict=True)
         ]
+        padded = np.full((len(drawn), sizes.max()), -1)
+        for place, mine in enumerate(drawn):
+            padded[place, : len(mine)] = mine
         return cls(
             rows(repeated, drawn).reshape(len(base), DRAWS, -1),
+            padded.reshape(len(base), DRAWS, -1),
             rows(base, [groups.samples(label) for label in base.tolist()]),
             rows(few, [groups.samples(label) for label in few.tolist()]),
-            groups,
             negatives,
         )
 
@@ -113,18 +119,19 @@ class Pairs:
         return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
-def hinge_loss(rows: Tensor, own: Tensor, others: Tensor, apart: Tensor) -> Tensor:
+def hinge_loss(rows: Tensor, own: Tensor, present: Tensor, others: Tensor, apart: Tensor) -> Tensor:
     """Mean of [1 - y w.x]_+ over samples of each class, y = 1, and of others, y = -1.
 
     Args:
         rows: w of R classes, R x (D + 1).
         own: Samples of each, R x S x (D + 1).
+        present: 1 for a sample, 0 for what only fills the place of one, R x S.
         others: Samples of any class, M x (D + 1).
         apart: 1 where the sample is not of the class, else 0, R x M.
     """
-    right = functional.relu(1 - (own @ rows[:, :, None])[:, :, 0])
+    right = functional.relu(1 - (own @ rows[:, :, None])[:, :, 0]) * present
     wrong = functional.relu(1 + rows @ others.T) * apart
-    return (right.sum() + wrong.sum()) / (right.numel() + apart.sum())
+    return (right.sum() + wrong.sum()) / (present.sum() + apart.sum())
 
 
 def _rows(data: FitData, steps: int) -> list[FloatArray]:
@@ -145,10 +152,11 @@ def _trained(data: FitData, pairs: Pairs, task_weight: float, steps: int) -> Flo
     for _ in range(steps):
         data.budget.tick()
         places = rng.choice(len(base), size=min(CLASSES_A_STEP, len(base)), replace=False)
-        rows = model(small[places, rng.integers(DRAWS, size=len(places))])
-        index = np.stack([draw(pairs.groups, int(base[p]), PER_CLASS, rng) for p in places])
-        own = functional.pad(features[index], (0, 1), value=1.0)
-        task_loss = hinge_loss(pairs.original(rows), own, others, apart[places])
+        draws = rng.integers(DRAWS, size=len(places))
+        rows, index = model(small[places, draws]), torch.from_numpy(pairs.drawn[places, draws])
+        own = functional.pad(features[index.clamp_min(0)], (0, 1), value=1.0)
+        present = (index >= 0).float()
+        task_loss = hinge_loss(pairs.original(rows), own, present, others, apart[places])
         loss = objective(rows, targets[places], task_loss, task_weight)
         optimiser.zero_grad()
         torch.autograd.backward(loss)

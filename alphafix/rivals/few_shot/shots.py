@@ -125,6 +125,15 @@ class Shots:
         return losses.view(logits.shape[:-1]).mean(dim=-1)
 
 
+def head_places(data: FitData, start: int) -> IntArray:
+    """Base classes with at least 2^(start + 1) samples, twice those of a draw; all, if none has.
+
+    Positions among the B, int64.
+    """
+    found = np.flatnonzero(data.counts[data.classes.base] >= 2 ** (start + 1))
+    return found if len(found) else np.arange(len(data.classes.base))
+
+
 def draw(groups: ByClass, label: int, count: int, rng: np.random.Generator) -> IntArray:
     """Random samples of one class, without repeats where it has enough."""
     mine = groups.samples(label)

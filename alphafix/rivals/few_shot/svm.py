@@ -23,7 +23,7 @@ def support_vector_rows(
     """Rows and biases of R machines, float32 of shape R x (D + 1).
 
     Each minimises 1/2 |(w, b)|^2 + penalty sum_i [1 - y_i (w.x_i + b)]_+ over its samples (Hsieh et
-    al. 2008, Eq. 1), with features divided by their mean length: the penalty means the same in
+    al. 2008), with features divided by their mean length: the penalty means the same in
     any units. The rows are those for features as they are.
 
     Args:
