@@ -24,6 +24,7 @@ from alphafix.commands import COMMANDS, LINES, group, kept_help
 from alphafix.commands.app import parser_of
 
 FOLDER = Path(__file__).parent
+KEPT = FOLDER.parents[1] / "alphafix/commands" / kept_help.FILE.name
 
 
 def main() -> int:
@@ -43,7 +44,7 @@ def main() -> int:
         else:
             (FOLDER / name).unlink()
     if not check:
-        kept_help.FILE.write_text(helps(), encoding="utf-8")
+        KEPT.write_text(helps(), encoding="utf-8")
     return 0
 
 

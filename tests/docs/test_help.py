@@ -108,17 +108,21 @@ def test_pages__say_what_help_says() -> None:
 
 @pytest.mark.slow
 def test_pages__that_are_stale_are_named(tmp_path: Path) -> None:
-    shutil.copytree(REPOSITORY / "examples/commands", tmp_path / "commands")
-    page, script = tmp_path / "commands/train.md", tmp_path / "commands/write.py"
+    pages = Path(shutil.copytree(REPOSITORY / "examples/commands", tmp_path / "examples/commands"))
+    kept = tmp_path / "alphafix/commands/help.json"
+    kept.parent.mkdir(parents=True)
+    page, script = pages / "train.md", pages / "write.py"
     before = page.read_text()
     page.write_text(before.replace("--rho NUMBER", "--old NUMBER"))
-    (tmp_path / "commands/gone.md").write_text("# alphafix gone\n")
+    (pages / "gone.md").write_text("# alphafix gone\n")
     check = [sys.executable, str(script), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("stale: gone.md, train.md;")
+    assert not kept.exists()
     subprocess.run([sys.executable, str(script)], check=True)
     assert page.read_text() == before
+    assert list(json.loads(kept.read_text(encoding="utf-8"))) == list(COMMANDS)
     assert subprocess.run(check, check=False).returncode == 0
 
 
