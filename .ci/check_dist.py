@@ -9,6 +9,7 @@ from pathlib import Path
 SOURCES = (
     "alphafix/__init__.py",
     "alphafix/py.typed",
+    "alphafix/commands/help.json",
     "alphafix/demo/data/glyphs-lt-16px.npz",
     "tests/test_cli.py",
     "tests/docs/test_markdown.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 watch()
 
 Make = Callable[[Path], None]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, start the modules with most slow tests: what comes last is quick.
+
+    A module's tests are done by one process, so one of them must not be left with a long module
+    when the others have nothing to do.
+    """
+    if hasattr(config, "workerinput"):
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        every = Counter(item.path for item in items)
+        items.sort(key=lambda item: (-slow[item.path], -every[item.path], item.path))
 
 
 @pytest.fixture(scope="session")

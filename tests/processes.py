@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import matplotlib.figure  # noqa: F401 (so that every process finds it loaded)
 import scipy.special  # noqa: F401
@@ -66,6 +67,58 @@ def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     process = _FORK.Process(target=_call, args=(target, arguments))
     process.start()
     return process
+
+
+def become(folder: Path, environment: Mapping[str, str], streams: Sequence[str]) -> None:
+    """Make this process, which has shown nothing yet, what a shell would start.
+
+    Args:
+        folder: Its working folder.
+        environment: All its variables.
+        streams: The files, pipes or terminals of stdin, stdout and stderr.
+    """
+    # They look at the terminal when they are loaded.
+    assert not {"alphafix.commands.console", "alphafix.commands.bars"} & set(sys.modules)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for place, name in enumerate(streams):
+        way = os.O_WRONLY | os.O_APPEND if place else os.O_RDONLY
+        os.dup2(os.open(name, way | os.O_NOCTTY), place)
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    sys.stdin = _stream(0, "r", encoding)
+    sys.stdout = _stream(1, "w", encoding)
+    sys.stderr = _stream(2, "w", encoding, errors="backslashreplace")
+
+
+def _stream(place: int, mode: str, encoding: str, errors: str = "strict") -> TextIO:
+    made = open(place, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    assert not isinstance(made, bytes)
+    return made  # type: ignore[return-value]
+
+
+def alphafix(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], streams: Sequence[str]
+) -> int | None:
+    """The exit code of ``alphafix WORDS``; see `become` for the other arguments."""
+    process = fork(_alphafix, words, folder, environment, streams)
+    process.join()
+    return process.exitcode
+
+
+def _alphafix(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], streams: Sequence[str]
+) -> None:
+    become(folder, environment, streams)
+    from alphafix.commands.app import main
+
+    sys.argv = ["alphafix", *words]
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)
 
 
 def start(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from alphafix.features.store import FeatureStore
 from alphafix.values.head import Head
+from tests.conftest import Make
+from tests.shell import bash
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +38,14 @@ def draw(label: int, rng: np.random.Generator) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of images, and a trained timm model in a safetensors file."""
+def work(made_once: Callable[[str, Make], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a module's own with images and their model."""
     folder = tmp_path_factory.mktemp("work")
+    return Path(shutil.copytree(made_once("trained", make_trained), folder, dirs_exist_ok=True))
+
+
+def make_trained(folder: Path) -> None:
+    """Class folders of images, and a trained timm model in a safetensors file."""
     rng = np.random.default_rng(0)
     images, labels = [], []
     for split, counts in COUNTS.items():
@@ -66,22 +73,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.autograd.backward(loss)
             optimizer.step()
     save_file(model.state_dict(), folder / "model.safetensors")
-    return folder
 
 
 def shell(
     line: str, folder: Path, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run one line in a shell, as a user's pipeline does."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = bash(["-euo", "pipefail", "-c", line], folder, **{"COLUMNS": "120", **environment})
     assert done.returncode == code, done.stderr
     return done
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from alphafix.alphanet.fit import SweepPlan, fit
 from alphafix.alphanet.kept import FinishedTrials
@@ -39,6 +39,7 @@ from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
 from tests.common import heed_interrupts, make_problem, write_run
+from tests.docs.commands import in_folder
 from tests.stages import find_neighbors, train
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
@@ -369,14 +370,37 @@ def test_train__a_small_memory_budget_gives_the_same(run: Run) -> None:
     assert recomputed.chosen.to_dict()["val"] == table.chosen.to_dict()["val"]
 
 
+SWEEP = ["train", "--run", "run", "--rho", "0.5,9", "--seeds", "20", "--epochs", "20"]
+
+
+def swept(folder: Path) -> Result:
+    """Train in the run directory of a folder."""
+    with in_folder(folder):
+        done = CliRunner().invoke(app, SWEEP)
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The result of a run that nothing stops."""
+    run = make_run(tmp_path_factory.mktemp("unbroken") / "run")
+    swept(run.folder.parent)
+    return run.path(CORRECTION).read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> None:
+def test_train__killed_in_a_sweep_continues(
+    run: Run, stop: signal.Signals, unbroken: bytes
+) -> None:
     """Each batch that was done is found again, and the result is that of an unbroken run."""
-    arguments = ["train", "--run", str(run.folder), "--rho", "0.5,9", "--seeds", "20"]
-    command = [sys.executable, "-m", "alphafix", *arguments, "--epochs", "20"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        [sys.executable, "-m", "alphafix", *SWEEP],
+        cwd=run.folder.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         deadline = time.monotonic() + 60
         while not list(run.path(UNFINISHED).glob("*.safetensors")):
@@ -388,11 +412,9 @@ def test_train__killed_in_a_sweep_continues(run: Run, stop: signal.Signals) -> N
     assert process.returncode == (-9 if stop == signal.SIGKILL else 1), told
     assert not run.has(CORRECTION)
     done = len(list(run.path(UNFINISHED).glob("*.safetensors")))
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = swept(run.folder.parent)
     assert again.stderr.count("finished trials found") == done
-    resumed = run.path(CORRECTION).read_bytes()
-    subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
-    assert run.path(CORRECTION).read_bytes() == resumed
+    assert run.path(CORRECTION).read_bytes() == unbroken
     assert not run.path(UNFINISHED).exists()
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from alphafix.commands import LINES, group
+from alphafix.commands.kept_help import FLAGS, KeptHelp, asked_for
 from alphafix.errors import AlphafixError, GateError, Interruption, on_command_line
 from alphafix.shown import visible
 
@@ -26,6 +27,12 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Load one command."""
         return typer.main.get_command(parser_of(cmd_name)) if cmd_name in LINES else None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; where a command's help is all that is asked for, show what is kept of it."""
+        if not ctx.resilient_parsing and (command := asked_for(args)):
+            KeptHelp(command).make_context(command.name, args[-1:], parent=ctx)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; for a name that is none, say which are like it."""
@@ -86,7 +93,7 @@ def _in_words(error: BaseException) -> str:
 
 def parser_of(name: str) -> typer.Typer:
     """The parser of a command, or of a group of them, made from what the command says of itself."""
-    from alphafix.commands.flags import SHORT_HELP, add_command
+    from alphafix.commands.flags import add_command
 
     commands = group(name)
     parser = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -96,7 +103,7 @@ def parser_of(name: str) -> typer.Typer:
             rich_markup_mode=None,
             add_completion=False,
             no_args_is_help=True,
-            context_settings=SHORT_HELP,
+            context_settings={"help_option_names": FLAGS},
             help=LINES[name],
             epilog=example,
         )
@@ -108,7 +115,7 @@ def parser_of(name: str) -> typer.Typer:
 app = typer.Typer(
     name="alphafix",
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": FLAGS},
     help="Correct the rare classes of a trained classifier, after the fact.",
     epilog="Example: alphafix demo",
     no_args_is_help=True,

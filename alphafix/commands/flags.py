@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from alphafix.commands import completion
 from alphafix.commands.command import Command
+from alphafix.commands.kept_help import FLAGS
 from alphafix.commands.options import GROUPS, CommandOptions
 from alphafix.errors import Spelling, on_command_line, spelt
 
@@ -22,8 +23,6 @@ STAGES = ("extract", "neighbors", "train", "evaluate", "patch", "report")
 _ENVIRONMENT = {"run": "ALPHAFIX_RUN"}
 
 _JSON = typer.Option("--json", help="Print the result as JSON.  [default: off]", show_default=False)
-
-SHORT_HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Grouped(TyperCommand):
@@ -85,7 +84,8 @@ def add_command(parser: typer.Typer, command: Command) -> None:
     call.__signature__ = inspect.Signature([*parameters, json])  # type: ignore[attr-defined]
     call.__doc__ = command.help
     name, example = command.name.rpartition(" ")[2], f"Example: {command.example}"
-    parser.command(name, cls=Grouped, epilog=example, context_settings=SHORT_HELP)(call)
+    settings = {"help_option_names": FLAGS}
+    parser.command(name, cls=Grouped, epilog=example, context_settings=settings)(call)
 
 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:

@@ -1,25 +1,30 @@
 """Write a page for each command from its own --help; with --check, only say what is stale.
 
 The pages lie beside this file. They are made from what the command line makes its parser of, so
-they say what `alphafix COMMAND --help` says; the tests run this with --check.
+they say what `alphafix COMMAND --help` says; the tests run this with --check. What --help says is
+kept in the package too (`alphafix.commands.kept_help`), so that it is shown at once; --check leaves
+that out, because some of its words are of the typer that is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from alphafix.commands import LINES, group
+from alphafix.commands import COMMANDS, LINES, group, kept_help
 from alphafix.commands.app import parser_of
 
 FOLDER = Path(__file__).parent
+KEPT = FOLDER.parents[1] / "alphafix/commands" / kept_help.FILE.name
 
 
 def main() -> int:
@@ -38,7 +43,40 @@ def main() -> int:
             (FOLDER / name).write_text(pages[name], encoding="utf-8")
         else:
             (FOLDER / name).unlink()
+    if not check:
+        KEPT.write_text(helps(), encoding="utf-8")
     return 0
+
+
+class Sections:
+    """Takes what a command would have formatted as its options."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[str, str]]] = {}
+
+    @contextmanager
+    def section(self, title: str) -> Iterator[None]:
+        """What is written within is of this title."""
+        self.rows[title] = []
+        yield
+
+    def write_dl(self, rows: list[tuple[str, str]]) -> None:
+        """Take flags and what they mean."""
+        self.rows[list(self.rows)[-1]] += rows
+
+
+def helps() -> str:
+    """What `alphafix.commands.kept_help` reads."""
+    kept = {}
+    for name, command in COMMANDS.items():
+        parser: Any = typer.main.get_command(parser_of(command.word))
+        if name != command.word:
+            parser = parser.commands[name.partition(" ")[2]]
+        sections = Sections()
+        context = parser.context_class(parser, info_name=name, **parser.context_settings)
+        parser.format_options(context, sections)
+        kept[name] = {"usage": parser.collect_usage_pieces(context), "sections": sections.rows}
+    return json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
 
 
 def index() -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typer.testing import CliRunner
 
 from alphafix.commands.app import app
 from tests.docs.blocks import REPOSITORY, statements, words
+from tests.shell import bash
 
 # What .ci/run does for all documentation: these are checked here, not run again.
 BY_CI = ("pip", "python -m pip", "pytest", "ruff", "mypy", ".ci/run")
@@ -113,15 +112,7 @@ def run_alphafix(arguments: list[str], folder: Path) -> str:
 
 def run_bash(text: str, folder: Path, code: int = 0) -> str:
     """Run lines in bash; return their stdout."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = bash(["-euo", "pipefail", "-c", text], folder)
     assert done.returncode == code, f"{text}\n{done.stderr}"
     return done.stdout
 

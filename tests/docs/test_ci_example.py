@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.numpy import load_file
 from tests.docs.blocks import REPOSITORY
 from tests.docs.commands import check_statement
 from tests.docs.world import BASE, NUM_CLASSES
+from tests.shell import bash
 
 PIPELINE = REPOSITORY / "examples/ci/pipeline.sh"
 MODEL = {"MODEL": "model.safetensors", "BACKBONE": "timm:resnet18", "DATA": "data"}
@@ -29,15 +28,7 @@ def work(world: Callable[[str], Path]) -> Path:
 
 
 def pipeline(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", str(PIPELINE)],
-        cwd=folder,
-        env={**os.environ, "PATH": path, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return bash([str(PIPELINE)], folder, **variables)
 
 
 @pytest.mark.slow

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torchvision
+import typer
 from typer.testing import CliRunner
 
-from alphafix.commands import COMMANDS, LINES, completion, group
-from alphafix.commands.app import app
+from alphafix.commands import COMMANDS, LINES, completion, group, kept_help
+from alphafix.commands.app import app, parser_of
 from alphafix.commands.options import GROUPS
 from alphafix.models import loading
 from tests.docs.blocks import REPOSITORY
@@ -103,17 +108,21 @@ def test_pages__say_what_help_says() -> None:
 
 @pytest.mark.slow
 def test_pages__that_are_stale_are_named(tmp_path: Path) -> None:
-    shutil.copytree(REPOSITORY / "examples/commands", tmp_path / "commands")
-    page, script = tmp_path / "commands/train.md", tmp_path / "commands/write.py"
+    pages = Path(shutil.copytree(REPOSITORY / "examples/commands", tmp_path / "examples/commands"))
+    kept = tmp_path / "alphafix/commands/help.json"
+    kept.parent.mkdir(parents=True)
+    page, script = pages / "train.md", pages / "write.py"
     before = page.read_text()
     page.write_text(before.replace("--rho NUMBER", "--old NUMBER"))
-    (tmp_path / "commands/gone.md").write_text("# alphafix gone\n")
+    (pages / "gone.md").write_text("# alphafix gone\n")
     check = [sys.executable, str(script), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("stale: gone.md, train.md;")
+    assert not kept.exists()
     subprocess.run([sys.executable, str(script)], check=True)
     assert page.read_text() == before
+    assert list(json.loads(kept.read_text(encoding="utf-8"))) == list(COMMANDS)
     assert subprocess.run(check, check=False).returncode == 0
 
 
@@ -173,6 +182,49 @@ def test_completion__knows_the_models_of_a_library(library: str) -> None:
     assert len(offered & set(known)) > 0.95 * len(offered)
     assert len(offered & set(known)) > 60
     assert "timm:resnet18d" in completion.backbones("timm:resnet18")
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_kept_help__is_of_todays_options(name: str) -> None:
+    """All but the words that are typer's own, which another version of it may word otherwise."""
+    kept = json.loads(kept_help.FILE.read_text(encoding="utf-8"))
+    assert list(kept) == list(COMMANDS)
+    rows = [row for section in kept[name]["sections"].values() for row in section]
+    command = COMMANDS[name]
+    parser: Any = typer.main.get_command(parser_of(command.word))
+    if name != command.word:
+        parser = parser.commands[name.partition(" ")[2]]
+    flags = {flag for one in parser.params for flag in (*one.opts, *one.secondary_opts)}
+    flags = {flag for flag in flags if flag.startswith("-")} | set(kept_help.FLAGS)
+    assert {word for row in rows for word in re.findall(r"(?<![^ ])--?\w[\w-]*", row[0])} == flags
+    meanings = [field.description for field in command.options.model_fields.values()]
+    assert len(rows) == len(meanings) + 2  # --json and --help
+    for meaning in meanings:
+        assert any(row[1].startswith(meaning) for row in rows), meaning
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What would be kept with the typer that is installed."""
+    path = tmp_path_factory.mktemp("kept") / "help.json"
+    write: Any = importlib.import_module("examples.commands.write")
+    path.write_text(write.helps(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_kept_help__is_laid_out_as_the_parser_does(
+    name: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [*name.split(), "--help"]
+    monkeypatch.setattr(kept_help, "FILE", fresh)
+    widths = (40, 60, 80, 120)
+    kept = [runner.invoke(app, asked, terminal_width=width) for width in widths]
+    monkeypatch.setattr("alphafix.commands.app.asked_for", lambda words: None)
+    parsed = [runner.invoke(app, asked, terminal_width=width) for width in widths]
+    assert [one.stdout for one in kept] == [one.stdout for one in parsed]
+    assert {one.exit_code for one in kept} == {0}
+    assert len({one.stdout for one in kept}) == len(widths)
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

@@ -86,9 +86,13 @@ def make_world(folder: Path) -> None:
 
 
 def make_fixed(world: Path, folder: Path) -> None:
-    """What `alphafix fix` leaves there, the costliest of all examples, which two files give."""
+    """What `alphafix fix` leaves there, the costliest of all examples, which two files give.
+
+    It finds the features of the same images up to date.
+    """
     work = folder / "work"
     shutil.copytree(world, work)
+    shutil.copytree(work / "alphafix-run", work / "fixed")
     run_alphafix(shlex.split(FIX)[1:], work)
 
 

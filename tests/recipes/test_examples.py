@@ -24,8 +24,9 @@ runner = CliRunner()
 FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 NAMES = sorted(p.stem for p in FOLDER.glob("*-*.yaml") if p.stem != "stand-in-oltr")
 
-# What shortens the work: fewer trials, and no processes that load images.
+# What shortens the work: fewer trials and draws, and no processes that load images.
 ALPHANET = ("--set", "train.seeds=2", "--set", "train.epochs=6")
+EVALUATE = ("--set", "evaluate.bootstraps=100")
 EXTRACT = ("--set", "extract.workers=0", "--set", "extract.batch_size=256")
 OLTR = ("--set", "train-oltr.1.workers=0", "--set", "train-oltr.2.workers=0")
 
@@ -98,6 +99,7 @@ def shortened(name: str) -> tuple[str, ...]:
     trained = range(1, stages.count("train-oltr") + 1)
     return (
         *(ALPHANET if "train" in stages else ()),
+        *(EVALUATE if "evaluate" in stages else ()),
         *(EXTRACT if "extract" in stages else ()),
         *(word for i in trained for word in ("--set", f"train-oltr.{i}.workers=0")),
         *(COMPARED if "compare" in stages else ()),

@@ -15,11 +15,10 @@ import sys
 import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import pyte
 
-from tests.processes import fork
+from tests.processes import become, fork
 
 LINES = 300
 
@@ -44,8 +43,8 @@ def in_terminal(
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
     name = os.ttyname(its)
-    environment = {"TERM": "xterm-256color", **(environment or {})}
-    process = fork(_show, tuple(lines), folder, environment, (name, name, name))
+    variables = _variables({"TERM": "xterm-256color", **(environment or {})})
+    process = fork(_show, tuple(lines), folder, variables, (name, name, name))
     written = b""
     while process.is_alive():
         if select.select([ours], [], [], 0.05)[0]:
@@ -70,30 +69,24 @@ def in_pipe(
     names = tuple(str(folder / f"{stream}.txt") for stream in ("stdin", "stdout", "stderr"))
     for name in names:
         Path(name).touch()
-    process = fork(_show, tuple(lines), folder, environment or {}, names)
+    process = fork(_show, tuple(lines), folder, _variables(environment or {}), names)
     process.join()
     out, err = (Path(name).read_text(encoding="utf-8") for name in names[1:])
     assert process.exitcode == 0, err
     return out, err
 
 
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables beside those of this process that are no person's settings."""
+    ours = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    return {**ours, **environment}
+
+
 def _show(
     lines: Sequence[str], folder: Path, environment: Mapping[str, str], streams: tuple[str, ...]
 ) -> None:
     """Run commands in this process, which has shown nothing yet, as its own Python would."""
-    # They look at the terminal when they are loaded.
-    assert not {"alphafix.commands.console", "alphafix.commands.bars"} & set(sys.modules)
-    os.chdir(folder)
-    for variable in _UNSET:
-        os.environ.pop(variable, None)
-    os.environ.update(environment)
-    for place, name in enumerate(streams):
-        opened = os.open(name, os.O_RDWR | os.O_NOCTTY)
-        os.dup2(opened, place)
-    encoding = environment.get("PYTHONIOENCODING", "utf-8")
-    sys.stdin = _stream(0, "r", encoding)
-    sys.stdout = _stream(1, "w", encoding)
-    sys.stderr = _stream(2, "w", encoding, errors="backslashreplace")
+    become(folder, environment, streams)
     run(lines)
 
 
@@ -108,9 +101,3 @@ def run(lines: Sequence[str]) -> None:
         except SystemExit as end:
             print("exit code", end.code, flush=True)
         sys.stderr.flush()
-
-
-def _stream(place: int, mode: str, encoding: str, errors: str = "strict") -> TextIO:
-    made = open(place, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
-    assert not isinstance(made, bytes)
-    return made  # type: ignore[return-value]
