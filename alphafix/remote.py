@@ -227,25 +227,34 @@ def _entry(address: str, info: dict[str, Any]) -> Entry:
 
 
 def exists(address: str) -> bool:
-    """Whether there is a file or a folder.
+    """Whether there is a file or a folder (see `entry_if_any`)."""
+    return entry_if_any(address) is not None
+
+
+def entry_if_any(address: str) -> Entry | None:
+    """What the server says of a file or folder, or None if there is none.
 
     Raises:
         InputError: If that cannot be told: a server that fails does not say "no".
     """
 
-    def ask() -> bool:
+    def ask() -> Entry | None:
         system, path = _open(address)
         system.invalidate_cache()
         try:
-            system.info(path)
+            return _entry(address, system.info(path))
         except Exception as error:
             gone = isinstance(_real(error), FileNotFoundError)
             if _status(error) in _NOT_THERE or (gone and _status(error) is None):
-                return False
+                return None
             raise
-        return True
 
     return _tried(address, "found", ask)
+
+
+def can_list(address: str) -> bool:
+    """Whether folders there can be listed."""
+    return _scheme(address) not in _WEB
 
 
 def entries(address: str) -> list[Entry]:
@@ -254,7 +263,7 @@ def entries(address: str) -> list[Entry]:
     Raises:
         InputError: If it cannot be listed, as on a web server.
     """
-    if _scheme(address) in _WEB:
+    if not can_list(address):
         raise InputError(
             f"the folder {address} cannot be listed",
             got="the address of a web server, which lists no files",
@@ -365,7 +374,7 @@ def write(address: str, data: bytes) -> None:
         system, path = _open(address)
         system.pipe_file(path, data)
 
-    _require_store(address)
+    require_store(address)
     _tried(address, "written", ask)
     if read(address) != data:
         raise _not_as_written(address)
@@ -382,13 +391,18 @@ def put(path: Path, address: str) -> None:
         system, place = _open(address)
         system.put_file(str(path), place)
 
-    _require_store(address)
+    require_store(address)
     _tried(address, "written", ask)
     if entry(address).size != path.stat().st_size:
         raise _not_as_written(address)
 
 
-def _require_store(address: str) -> None:
+def require_store(address: str) -> None:
+    """Check that something can be written at an address.
+
+    Raises:
+        InputError: If it is one of a web server.
+    """
     if _scheme(address) in _WEB:
         raise InputError(
             f"nothing can be written to {address}",

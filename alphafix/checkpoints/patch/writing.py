@@ -132,8 +132,8 @@ def _copy(
 
         def finish(piece: Span) -> int:
             inside = _inside(written, piece)
-            for part in _without_holes(original.fileno(), piece) if sparse else [piece]:
-                _copy_piece(original.fileno(), copy.fileno(), part)
+            for span in _without_holes(original.fileno(), piece) if sparse else [piece]:
+                _copy_piece(original.fileno(), copy.fileno(), span)
             for part in inside:
                 write_all(copy.fileno(), part)
             _begin_flush(copy.fileno(), piece)
