@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alphafix.commands.options import CommandOptions, extra_of
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, call, option
 from alphafix.remote import address_of, fetched, is_address
 
 Options = TypeVar("Options", bound=CommandOptions)
@@ -24,6 +24,8 @@ def with_copies(options: Options) -> Options:
         InputError: If a file cannot be read, or something would be written at an address.
     """
     written = {*options.outputs(), "run"}
+    if getattr(options, "shard_count", None) is not None:
+        written.discard("run")  # one part is made here, and then written there
     changes: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
@@ -32,8 +34,6 @@ def with_copies(options: Options) -> Options:
         elif isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
             if is_address(value):
                 changes[name] = fetched(address_of(value))
-        elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
-            changes[name] = tuple(_copy(item) for item in value)
         elif name == "backbone" and isinstance(value, str):
             kind, _, place = value.partition(":")
             if kind in _FILES and is_address(place):
@@ -44,18 +44,15 @@ def with_copies(options: Options) -> Options:
     return options.model_copy(update=changed) if changed else options
 
 
-def _copy(item: Any) -> Any:
-    is_elsewhere = isinstance(item, Path) and is_address(item)
-    return fetched(address_of(item)) if is_elsewhere else item
-
-
 def _refuse_address(name: str, value: object) -> None:
     if isinstance(value, Path) and is_address(value):
+        part = call("extract", run=address_of(value), shard_index=0, shard_count=1)
         raise InputError(
-            f"nothing is written at addresses: {option(name)}",
+            f"nothing but the parts of a job array is written at addresses: {option(name)}",
             got=address_of(value),
             expected="a path on a file system (local or mounted)",
-            todo="write it there, and copy it (for example with aws s3 cp)",
+            todo="write it there, and copy it (for example with aws s3 cp)"
+            + (f"; a part of the features: {part}" if name == "run" else ""),
         )
 
 

@@ -48,7 +48,7 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         options: Its options, which name the run directory.
     """
     if getattr(options, "shard_count", None) is not None:  # once all jobs are done
-        return _words("alphafix", "features", "merge", *_run_flag(result.run))  # type: ignore[attr-defined]
+        return _merge(result.run)  # type: ignore[attr-defined]
     if command.name in _OTHERS:
         return _OTHERS[command.name](result, options)
     place = getattr(result, "run", None) if command.name in ("run", "import") else None
@@ -108,6 +108,15 @@ def _model(run: Run) -> Path:
     name = "MODEL" if source is None else source.file
     places = (Path(name), run.folder / name, run.folder.parent / name)
     return next((place for place in places if place.exists()), Path(name))
+
+
+def _merge(run: Path) -> str:
+    from alphafix.remote import address_of, is_address
+
+    elsewhere = is_address(run)
+    return _words(
+        *("alphafix", "features", "merge"), *([address_of(run)] if elsewhere else _run_flag(run))
+    )
 
 
 def _run_flag(folder: Path) -> Iterator[str]:

@@ -8,7 +8,12 @@ Each is a process of its own, so that starting Python counts. Figures are median
 disk with O_DIRECT, with no copy, no comparison and no start of a program. Where the file system
 shares blocks (btrfs, XFS), `cp --reflink=never` and `sync` are timed too.
 
+What a file of --large gigabytes would cost is extrapolated: the line through the medians at half
+of --gigabytes and at --gigabytes. What does not depend on the size, `patch --in-place` and
+`--revert`, is measured on a sparse file that large, whose holes take no room.
+
     python examples/benchmarks/patch.py --json
+    python examples/benchmarks/patch.py --gigabytes 2 --folder /mnt/btrfs --large 0
 """
 
 from __future__ import annotations
@@ -58,6 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--large", type=float, default=70.0, help="gigabytes to extrapolate to (0: not)"
+    )
     parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -65,6 +73,16 @@ def main() -> None:
         model = apart(make_model, Path(folder), arguments.gigabytes)
         costs = measure(model, arguments.repeats)
     found = figures(costs)
+    if arguments.large:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            half = apart(make_model, Path(folder), arguments.gigabytes / 2)
+            ways = {name: ways_of(half)[name] for name in EXTRAPOLATED}
+            halves = measure_copies(half, ways, arguments.repeats)
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            sparse = apart(make_model, Path(folder), arguments.large, sparse=True)
+            in_place = measure_in_place(sparse, arguments.repeats)
+        sizes = (arguments.gigabytes / 2, arguments.gigabytes, arguments.large)
+        found += large_figures(halves, costs, in_place, sizes)
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
@@ -82,8 +100,11 @@ def apart(function: Callable[P, R], *arguments: P.args, **others: P.kwargs) -> R
         return pool.apply(function, arguments, others)
 
 
-def make_model(folder: Path, gigabytes: float) -> Path:
-    """Write a large model, and a run directory with a correction for its head."""
+def make_model(folder: Path, gigabytes: float, *, sparse: bool = False) -> Path:
+    """Write a large model, and a run directory with a correction for its head.
+
+    Of a sparse one only the head is on the disk.
+    """
     rng = np.random.default_rng(0)
     layers = max(1, round(gigabytes * 2**30 / LAYER_BYTES))
     sizes = [("fc.bias", [CLASSES]), ("fc.weight", [CLASSES, WIDTH])]
@@ -98,8 +119,10 @@ def make_model(folder: Path, gigabytes: float) -> Path:
     path = folder / "model.safetensors"
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, shape in sizes:
-            file.write(rng.standard_normal(shape, dtype=np.float32).tobytes())
+        for name, shape in sizes:
+            if not sparse or name.startswith("fc."):
+                file.write(rng.standard_normal(shape, dtype=np.float32).tobytes())
+        file.truncate(8 + len(text) + end)
         file.flush()
         os.fsync(file.fileno())
     head = find_head(path, num_classes=CLASSES, width=WIDTH)
@@ -115,11 +138,10 @@ def make_model(folder: Path, gigabytes: float) -> Path:
 COPYING = "cp --reflink=never and sync"
 
 
-def measure(model: Path, repeats: int) -> dict[str, list[Cost]]:
-    """Time each way in turns."""
-    copy = model.with_name("copy.safetensors")
-    patch = [*COMMAND, "patch", str(model), "--run", str(model.with_name("run")), "-o", str(copy)]
-    in_place = [*patch[:-2], "--in-place"]
+def ways_of(model: Path) -> dict[str, list[list[str]]]:
+    """The commands by which a model is copied."""
+    copy = copy_of(model)
+    patch = [*patching(model), "-o", str(copy)]
     ways = {
         "cp": [["cp", str(model), str(copy)]],
         "cp and sync": [["sh", "-c", f"cp '{model}' '{copy}' && sync '{copy}'"]],
@@ -129,18 +151,58 @@ def measure(model: Path, repeats: int) -> dict[str, list[Cost]]:
     if shares_blocks(model, copy):
         never = f"cp --reflink=never '{model}' '{copy}' && sync '{copy}'"
         ways[COPYING] = [["sh", "-c", never]]
-    costs: dict[str, list[Cost]] = {
-        name: [] for name in [*ways, "the disk alone", "patch --in-place", "revert"]
-    }
+    return ways
+
+
+def measure(model: Path, repeats: int) -> dict[str, list[Cost]]:
+    """Time each way in turns."""
+    copy, ways = copy_of(model), ways_of(model)
+    costs: dict[str, list[Cost]] = {name: [] for name in [*ways, "the disk alone", *IN_PLACE]}
+    for _ in range(repeats):
+        for name, found in measure_copies(model, ways).items():
+            costs[name] += found
+        os.sync()
+        costs["the disk alone"].append(apart(send_to_disk, model, copy))
+        for name, found in measure_in_place(model, 1).items():
+            costs[name] += found
+    return costs
+
+
+def measure_copies(
+    model: Path, ways: dict[str, list[list[str]]], repeats: int = 1
+) -> dict[str, list[Cost]]:
+    """Time these ways of copying in turns."""
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, commands in ways.items():
             os.sync()
             costs[name] += [run_process(command) for command in commands]
-            copy.unlink()
+            copy_of(model).unlink()
+    return costs
+
+
+EXTRAPOLATED = ("cp and sync", "patch")
+
+
+def copy_of(model: Path) -> Path:
+    """Where a model is copied to."""
+    return model.with_name("copy.safetensors")
+
+
+IN_PLACE = ("patch --in-place", "revert")
+
+
+def patching(model: Path) -> list[str]:
+    """The command that patches a model, but for where to."""
+    return [*COMMAND, "patch", str(model), "--run", str(model.with_name("run"))]
+
+
+def measure_in_place(model: Path, repeats: int) -> dict[str, list[Cost]]:
+    """Time what changes the model itself, and takes that back."""
+    costs: dict[str, list[Cost]] = {name: [] for name in IN_PLACE}
+    for _ in range(repeats):
         os.sync()
-        costs["the disk alone"].append(apart(send_to_disk, model, copy))
-        os.sync()
-        costs["patch --in-place"].append(run_process(in_place))
+        costs["patch --in-place"].append(run_process([*patching(model), "--in-place"]))
         costs["revert"].append(run_process([*COMMAND, "patch", "--revert", str(model)]))
     return costs
 
@@ -191,7 +253,7 @@ def run_process(command: Sequence[str]) -> Cost:
 
 def figures(costs: dict[str, list[Cost]]) -> list[dict[str, object]]:
     """The medians, and the targets that they have to meet."""
-    seconds = {name: statistics.median(c.seconds for c in own) for name, own in costs.items()}
+    seconds = medians(costs)
     memory = max(cost.memory for cost in costs["patch"]) / 1e6
     # Where cp only shares blocks there is nothing to be compared with.
     bar = None if COPYING in seconds else 1.2
@@ -225,6 +287,40 @@ def figures(costs: dict[str, list[Cost]]) -> list[dict[str, object]]:
             for name in ("patch", "patch --verify rows")
         ]
     return found
+
+
+def medians(costs: dict[str, list[Cost]]) -> dict[str, float]:
+    """Seconds of each way."""
+    return {name: statistics.median(cost.seconds for cost in own) for name, own in costs.items()}
+
+
+def large_figures(
+    halves: dict[str, list[Cost]],
+    wholes: dict[str, list[Cost]],
+    in_place: dict[str, list[Cost]],
+    sizes: tuple[float, float, float],
+) -> list[dict[str, object]]:
+    """What a large file costs: extrapolated from two sizes, and measured where it is sparse.
+
+    Args:
+        halves: Costs of the smaller file.
+        wholes: Costs of the larger one.
+        in_place: Costs of what changes a sparse file of the large size itself.
+        sizes: Gigabytes of the three.
+    """
+    half, whole, large = sizes
+    one, two, own = medians(halves), medians(wholes), medians(in_place)
+    steps = (large - whole) / (whole - half)
+    seconds = {name: two[name] + steps * max(0.0, two[name] - one[name]) for name in EXTRAPOLATED}
+    told = f"{large:g} GB, extrapolated from {half:g} and {whole:g}"
+    ratio = seconds["patch"] / seconds["cp and sync"]
+    memory = max(cost.memory for cost in in_place["patch --in-place"]) / 1e6
+    return [
+        figure(f"time of patch: {told}", seconds["patch"], "s"),
+        figure(f"patch / cp and sync: {told}", ratio, "x", None if COPYING in two else 1.2),
+        *(figure(f"time of {name}, sparse {large:g} GB", own[name], "s") for name in IN_PLACE),
+        figure(f"peak memory of patch --in-place, sparse {large:g} GB", memory, "MB", 300),
+    ]
 
 
 def figure(what: str, value: float, unit: str, most: float | None = None) -> dict[str, object]:

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.elsewhere import bucket, line
 from tests.extract.photos import WRITERS, Photos, make_photos
 from tests.extract.zoo import MAKERS, Animal
+
+__all__ = ["bucket", "line"]
 
 
 @pytest.fixture(scope="session")

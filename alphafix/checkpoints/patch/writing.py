@@ -4,7 +4,8 @@ The file goes piece by piece, a few at a time. A piece is copied by the kernel
 (`copy_file_range`, which shares blocks where the file system can), its way to the disk is
 begun at once, and while the disk writes, it is compared with the original through small
 buffers. The result gets its name only after all that. Comparing every byte is stronger than
-comparing hashes, and several times faster.
+comparing hashes, and several times faster. Bytes that are in the same blocks of the disk are
+the same without being read (see `alphafix.checkpoints.patch.extents`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from alphafix.checkpoints.formats.splices import Splice
+from alphafix.checkpoints.patch.extents import data_ranges, is_sparse, outside, shared_ranges
 from alphafix.errors import AlphafixError
 
 Verify = Literal["full", "rows"]
@@ -48,6 +50,10 @@ class Span:
     target: int
     length: int
 
+    def part(self, start: int, stop: int) -> Span:
+        """Some of the bytes, counted from the first one on."""
+        return Span(self.start + start, self.target + start, stop - start)
+
 
 def fill_copy(
     source: Path,
@@ -63,7 +69,7 @@ def fill_copy(
         source: The original; only read.
         draft: The file to fill, which nobody else reads yet (see `alphafix.files.atomic_paths`).
         splices: Replaced bytes, in order, not overlapping.
-        verify: "full" to compare every byte, "rows" to compare the replaced ones.
+        verify: "full" to prove every byte, "rows" to compare the replaced ones.
         advance: Told of the copied bytes.
 
     Raises:
@@ -82,8 +88,9 @@ def is_copy(source: Path, target: Path, splices: Sequence[Splice]) -> bool:
     try:
         with source.open("rb", buffering=0) as original, target.open("rb", buffering=0) as copy:
             for span in spans(splices, size):
-                inside = _inside(written, span)
-                compare_piece(original.fileno(), copy.fileno(), span, inside, target)
+                for piece in _pieces(span):
+                    inside = _inside(written, piece)
+                    prove_piece(original.fileno(), copy.fileno(), piece, inside, target)
         _compare_written(target, written)
     except VerificationError:
         return False
@@ -118,15 +125,20 @@ def _copy(
         target.open("w+b", buffering=0) as copy,
         ThreadPoolExecutor(AT_ONCE) as threads,
     ):
+        # Where it ends in a hole nothing is written that would give the copy its size.
+        sparse = verify == "full" and is_sparse(original.fileno())
+        if sparse:
+            os.ftruncate(copy.fileno(), _size_after(size, splices))
 
         def finish(piece: Span) -> int:
             inside = _inside(written, piece)
-            _copy_piece(original.fileno(), copy.fileno(), piece)
+            for span in _without_holes(original.fileno(), piece) if sparse else [piece]:
+                _copy_piece(original.fileno(), copy.fileno(), span)
             for part in inside:
                 write_all(copy.fileno(), part)
             _begin_flush(copy.fileno(), piece)
             if verify == "full":
-                compare_piece(original.fileno(), copy.fileno(), piece, inside, target)
+                prove_piece(original.fileno(), copy.fileno(), piece, inside, target)
             return piece.length
 
         pieces = [piece for span in spans(splices, size) for piece in _pieces(span)]
@@ -187,6 +199,12 @@ def _pieces(span: Span) -> Iterator[Span]:
         done += step
 
 
+def _without_holes(original: int, piece: Span) -> Iterator[Span]:
+    """The parts of a piece that the original has on the disk; the copy needs no others."""
+    for start, stop in data_ranges(original, piece.start, piece.start + piece.length):
+        yield piece.part(start - piece.start, stop - piece.start)
+
+
 # What copy_file_range says where it cannot serve: another file system, or a special one.
 _UNABLE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
@@ -227,6 +245,31 @@ def _begin_flush(copy: int, piece: Span) -> None:
     # is done. The flush at the end then has next to nothing left to wait for.
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(copy, piece.target, piece.length, os.POSIX_FADV_DONTNEED)
+
+
+def prove_piece(
+    original: int, copy: int, piece: Span, inside: Sequence[Written], target: Path
+) -> None:
+    """Prove that a piece of the copy is the original's, but for what is written over it.
+
+    What both have in the same blocks of the disk is; the rest is compared, holes included, for
+    that a file has one is only what its file system says. (What is written over the original's
+    bytes is read at the end, wherever it lies.)
+
+    Args:
+        original: File descriptor of the original.
+        copy: File descriptor of the copy.
+        piece: Where the piece lies in both.
+        inside: What the copy has in the place of the original's bytes.
+        target: The copy's path, for messages.
+
+    Raises:
+        VerificationError: If a byte differs.
+    """
+    same = shared_ranges(original, copy, piece.start, piece.target, piece.length)
+    for low, high in outside(same, piece.length):
+        part = piece.part(low, high)
+        compare_piece(original, copy, part, _inside(inside, part), target)
 
 
 def compare_piece(

@@ -188,7 +188,18 @@ class ExtractOptions(StageOptions):
         """The run directory; of one part its own folder there, so that all may work at once."""
         if self.shard_index is None or self.shard_count is None:
             return self.run
-        return self.run / PARTS / Division(self.shard_index, self.shard_count).folder
+        return self.here / PARTS / Division(self.shard_index, self.shard_count).folder
+
+    @property
+    def here(self) -> Path:
+        """The run directory; of one at an address the folder where its parts are made."""
+        from alphafix.remote import address_of, is_address
+
+        if not is_address(self.run):
+            return self.run
+        from alphafix.features.elsewhere import workplace
+
+        return workplace(address_of(self.run).rstrip("/"))
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the features, as JSON data for their provenance."""

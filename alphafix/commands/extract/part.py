@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from alphafix.commands.extract.preparation import (
 )
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join
-from alphafix.errors import InputError
+from alphafix.errors import InputError, option
+from alphafix.features.elsewhere import empty, publish, retrieve
 from alphafix.features.parts import PART, Part
 from alphafix.features.split import extract_part
 from alphafix.files import remove_temporary
 from alphafix.images.splits import SplitSources
+from alphafix.oltr.training.embedding import EMBEDDING
+from alphafix.remote import address_of, as_given, is_address, require_store
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, PARTS, Run
 from alphafix.values.classes import ClassTable
@@ -65,7 +69,7 @@ class PartResult:
         return {
             "shard_index": self.division.index,
             "shard_count": self.division.count,
-            "folder": str(self.folder),
+            "folder": as_given(self.folder),
             "samples": self.samples,
             "skipped": self.skipped,
             "shards": self.shards,
@@ -73,6 +77,45 @@ class PartResult:
 
 
 def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
+    """Extract one job's part into the run directory, be that a folder or at an address.
+
+    What is at an address is made on this machine, from what is there already, and written when it
+    is whole (see `alphafix.features.elsewhere`).
+
+    Raises:
+        InputError: See `_extract`; or if the address cannot be read or written.
+        TargetExistsError: See `_extract`; or if another job has written the part meanwhile.
+    """
+    if not is_address(options.run):
+        return _extract(options, watch)
+    if os.environ.get("LOCAL_WORLD_SIZE", "1") != os.environ.get("WORLD_SIZE", "1"):
+        raise InputError(
+            "the processes of one part are on several machines",
+            got=f"{option('run')} at an address, which they do not share",
+            expected="one machine for each part",
+            todo="start a job for each machine, with its own "
+            f"{option('shard_index')}, or give a folder that all share",
+        )
+    address = _address(options)
+    require_store(address)  # before hours of work
+    folder = options.here / PARTS / _division(options).folder
+    here = options.model_copy(update={"run": options.here})
+    first = os.environ.get("RANK", "0") == "0"
+    earlier = retrieve(address, folder) if first else ""
+    found = _extract(here, watch)
+    if first:
+        names = (str(HEAD), str(CLASSES), EMBEDDING)
+        publish(folder, names, address, earlier, overwrite=options.overwrite)
+        empty(folder)
+    return replace(found, folder=Path(address), run=options.run)
+
+
+def _address(options: ExtractOptions) -> str:
+    """The address of a part."""
+    return f"{address_of(options.run).rstrip('/')}/{PARTS}/{_division(options).folder}"
+
+
+def _extract(options: ExtractOptions, watch: Watch) -> PartResult:
     """Extract one job's part of all splits, with the head and the classes, for `features merge`.
 
     The jobs need nothing of one another: each takes every N-th shard (of archives every N-th
@@ -126,6 +169,9 @@ def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
 
 def part_state(options: ExtractOptions) -> State:
     """Whether the part is there as `part_work` would make it."""
+    if is_address(options.run):
+        retrieve(_address(options), options.here / PARTS / _division(options).folder)
+        options = options.model_copy(update={"run": options.here})
     _, run = _place(options)
     setting = Placement.choose(options.device, options.precision)
     images = open_images(options, _known(run, options))
@@ -136,9 +182,14 @@ def part_state(options: ExtractOptions) -> State:
     return State.OTHER if State.OTHER in found else State.MISSING
 
 
+def _division(options: ExtractOptions) -> Division:
+    """Which part it is."""
+    return Division(options.shard_index or 0, options.shard_count or 1)
+
+
 def _place(options: ExtractOptions) -> tuple[Division, Run]:
     """Which part it is, and its folder, which is like a run directory."""
-    division = Division(options.shard_index or 0, options.shard_count or 1)
+    division = _division(options)
     return division, Run(options.run / PARTS / division.folder)
 
 

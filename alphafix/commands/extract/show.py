@@ -9,6 +9,7 @@ from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.part import PartResult
 from alphafix.commands.extract.work import ExtractResult
+from alphafix.remote import as_given
 from alphafix.values.display import Table
 
 # What of a transform's record is worth a line; libraries' names for the same things.
@@ -29,7 +30,7 @@ def _part(found: PartResult) -> Shown:
         for split, count in found.samples.items()
     ]
     title = f"Part {found.division.index} of {found.division.count}"
-    return Shown(str(found.folder), [Table(title, ["", "files", "images", "left out"], rows)])
+    return Shown(as_given(found.folder), [Table(title, ["", "files", "images", "left out"], rows)])
 
 
 def _whole(found: ExtractResult, options: ExtractOptions) -> Shown:

@@ -13,6 +13,7 @@ import numpy as np
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import MergeOptions
 from alphafix.errors import InputError, TargetExistsError, call, option
+from alphafix.features.elsewhere import noted_address, parts_at, retrieve
 from alphafix.features.merging import merge, parts_by_split
 from alphafix.features.parts import Part
 from alphafix.features.split import require_one_model
@@ -20,6 +21,7 @@ from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.locks import all_locked
 from alphafix.oltr.training.embedding import EMBEDDING
+from alphafix.remote import address_of, is_address, name_of
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
 from alphafix.values.classes import ClassTable
@@ -111,7 +113,8 @@ def _folders(options: MergeOptions) -> list[Path]:
     Raises:
         InputError: If there is none, or one is named twice.
     """
-    given = list(options.parts) or sorted((options.run / PARTS).glob("*-of-*/"))
+    parts = [folder for place in options.parts for folder in _here(options, place)]
+    given = parts or sorted((options.run / PARTS).glob("*-of-*/"))
     if not given:
         raise InputError(
             f"there are no parts in {options.run / PARTS}",
@@ -125,6 +128,32 @@ def _folders(options: MergeOptions) -> list[Path]:
             f"the part {gone[0]} is not there", expected="a folder that extract has made"
         )
     return given
+
+
+def _here(options: MergeOptions, place: Path) -> list[Path]:
+    """The folders of parts, of which those at an address are brought into the run directory.
+
+    Raises:
+        InputError: If there are none at the address, or they cannot be read.
+        TargetExistsError: If the run directory has such a part from elsewhere.
+    """
+    if not is_address(place):
+        return [place]
+    folders = []
+    for address in parts_at(address_of(place).rstrip("/")):
+        folder = options.run / PARTS / name_of(address)
+        origin = noted_address(folder)
+        if origin != address and folder.is_dir() and any(folder.iterdir()):
+            raise TargetExistsError(
+                f"{folder} is there already, from elsewhere",
+                got="a part that was made there" if origin is None else origin,
+                expected=f"no such part, or that of {address}",
+                todo=f"remove it if it is not needed, or give another {option('run')}",
+            )
+        logger.info("fetching %s", address)
+        retrieve(address, folder, again=True)
+        folders.append(folder)
+    return folders
 
 
 def _stores(run: Run, parts: dict[str, list[Part]]) -> dict[str, Artifact]:

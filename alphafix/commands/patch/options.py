@@ -68,8 +68,8 @@ class PatchOptions(StageOptions):
     )
     verify: Literal["full", "rows"] | None = flag(
         None,
-        help="After writing, compare every byte with the original, or only the changed "
-        "rows  [full; rows with --in-place].",
+        help="After writing, compare every byte with the original (but those in blocks of the disk "
+        "that both share), or only the changed rows  [full; rows with --in-place].",
     )
     measure: bool = flag(
         True, help="Measure accuracy and rounding on the run's validation features."

@@ -1,0 +1,232 @@
+"""One job's part at an address, where no folder can be locked and no file be renamed.
+
+Each file of the part lies at ``ADDRESS/files/SHA256``, and ``ADDRESS/manifest.json``, which is
+written last, says which ones make up the part: without it there is none, whatever a killed job has
+left. Since a name says what is in the file, two jobs that write the same part change nothing of
+each other's; the manifest of the later one counts, and is whole in itself. (Object stores show a
+file when all of it is there; sizes and hashes are compared anyway.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from alphafix import remote
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option
+from alphafix.features.parts import PART, Part
+from alphafix.files import json_text, read_object, sha256_file, write_json
+from alphafix.reading.boundary import reading
+from alphafix.reading.schema import Count, parse_json, typed
+from alphafix.run.directory import FEATURES, PARTS
+
+MANIFEST = "manifest.json"
+FILES = "files"
+
+# In a folder that was fetched: from where, and the hash of the manifest.
+_NOTE = ".address.json"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a part."""
+
+    sha256: str
+    size: Count
+
+
+def workplace(run: str) -> Path:
+    """The folder on this machine where the parts of a run at an address are made."""
+    return remote.cache_folder() / PARTS / hashlib.sha256(run.encode()).hexdigest()[:32]
+
+
+def parts_at(address: str) -> list[str]:
+    """Addresses of finished parts: of those of a run, or of the part that it is itself.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if remote.exists(f"{address}/{MANIFEST}"):
+        return [address]
+    found: list[str] = []
+    if remote.can_list(address):
+        below = re.compile(f"[0-9]+-of-[0-9]+/{MANIFEST}")
+        start = f"{address}/{PARTS}/"
+        names = [entry.address[len(start) :] for entry in remote.entries(start.rstrip("/"))]
+        found = [start + name.partition("/")[0] for name in names if below.fullmatch(name)]
+    if not found:
+        raise InputError(
+            f"there is no finished part at {address}",
+            got=f"no {MANIFEST} there, nor in {PARTS}/*-of-*/ below it",
+            expected="the run directory that the jobs were given, or one of its parts",
+            todo=f"run {call('extract', shard_index='I', shard_count='N')} for each part first, "
+            "or correct the address (a web server lists no parts: name each)",
+        )
+    return found
+
+
+def retrieve(address: str, folder: Path, *, again: bool = False) -> str:
+    """Bring a finished part into a folder, unless the folder is of that part already.
+
+    What an interrupted command has left in the folder goes, unless the part has it too. Where there
+    is no part at the address, nothing is done.
+
+    Args:
+        address: The part's.
+        folder: The folder.
+        again: Whether its files are compared with their hashes even so.
+
+    Returns:
+        What tells the part from a later one at its address; "" if there is none.
+
+    Raises:
+        InputError: If a file cannot be read.
+        FileFormatError: If one is not what the manifest says.
+    """
+    data = _manifest(address)
+    if data is None:
+        return ""
+    version = hashlib.sha256(data).hexdigest()
+    if _noted(folder) == {"address": address, "version": version} and not again:
+        return version
+    files = _read(address, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    _note(folder, address, "")
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in {*files, _NOTE}:
+            path.unlink()
+    # What says that a split is whole comes last.
+    for name, file in sorted(files.items(), key=lambda item: item[0].endswith(PART)):
+        _fetch(f"{address}/{FILES}/{file.sha256}", folder / name, file)
+    _note(folder, address, version)
+    return version
+
+
+def publish(
+    folder: Path, names: Sequence[str], address: str, earlier: str, *, overwrite: bool
+) -> None:
+    """Write a finished part to an address: its files, then the manifest.
+
+    Args:
+        folder: Where the part is.
+        names: Its files beside the features.
+        address: Where to.
+        earlier: What `retrieve` gave before the part was made.
+        overwrite: Whether what another job has written since may be replaced.
+
+    Raises:
+        FileFormatError: If the part is damaged.
+        TargetExistsError: If another job has written another part there meanwhile.
+        InputError: If a file cannot be written.
+    """
+    files = {name: folder / name for name in names if (folder / name).is_file()}
+    for place in sorted((folder / FEATURES).glob("*/")):
+        part = Part.open(place)
+        part.verify()
+        shards = [note.shard.file for note in part.notes if note.shard is not None]
+        files |= {f"{FEATURES}/{place.name}/{name}": place / name for name in [*shards, PART]}
+    listed = {name: _File(sha256_file(path), path.stat().st_size) for name, path in files.items()}
+    text = {name: asdict(file) for name, file in listed.items()}
+    data = json_text({"value": "part at an address", "files": text}).encode()
+    if not _may_write(address, data, earlier, overwrite=overwrite):
+        return
+    for name, file in listed.items():
+        _put(files[name], f"{address}/{FILES}/{file.sha256}", file)
+    if _may_write(address, data, earlier, overwrite=overwrite):
+        remote.write(f"{address}/{MANIFEST}", data)
+
+
+def empty(folder: Path) -> None:
+    """Remove what is in a folder, which stays, for others may wait for its lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def noted_address(folder: Path) -> str | None:
+    """The address that a folder was fetched from, if it was."""
+    return _noted(folder).get("address")
+
+
+def _may_write(address: str, data: bytes, earlier: str, *, overwrite: bool) -> bool:
+    """Whether the part is to be written: not if it is there, just so."""
+    there = _manifest(address)
+    if there == data:
+        return False
+    if there is None or overwrite or hashlib.sha256(there).hexdigest() == earlier:
+        return True
+    raise TargetExistsError(
+        f"another job has written {address} meanwhile",
+        got="a finished part with other bytes than this job's",
+        expected="one job for each part",
+        todo="use that part (give the command again: it says whether it is as asked), or give "
+        f"{option('overwrite', True)} to replace it",
+    )
+
+
+def _put(path: Path, address: str, file: _File) -> None:
+    """Write a file, unless an earlier try did."""
+    there = remote.entry_if_any(address)
+    if there is None or there.size != file.size:
+        remote.put(path, address)
+
+
+def _manifest(address: str) -> bytes | None:
+    place = f"{address}/{MANIFEST}"
+    return remote.read(place) if remote.exists(place) else None
+
+
+def _read(address: str, data: bytes) -> Mapping[str, _File]:
+    """The files of a part, none of which leads out of its folder."""
+    place = f"{address}/{MANIFEST}"
+    todo = f"extract this part again with {option('overwrite', True)}"
+    with reading(Path(place), "the manifest of a part", todo=todo):
+        files = typed(dict[str, _File], typed(dict[str, Any], parse_json(data))["files"])
+    for name, file in files.items():
+        parts = PurePosixPath(name).parts
+        plain = all(part[:1] not in ("", ".", "/") and "\0" not in part for part in parts)
+        if not (parts and plain and name == "/".join(parts) and _SHA256.fullmatch(file.sha256)):
+            raise FileFormatError(
+                f"{place} names a file outside of its part",
+                got=f"{name} {file.sha256}",
+                expected="names below the part's folder, each with a SHA-256",
+                todo="do not use this part: extract it again",
+            )
+    return files
+
+
+def _fetch(address: str, path: Path, file: _File) -> None:
+    """Bring a file to its place, unless it is there."""
+    if path.is_file() and path.stat().st_size == file.size and sha256_file(path) == file.sha256:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = remote.download(address, path)
+    if found != file.sha256:
+        path.unlink()
+        raise FileFormatError(
+            f"{address} has changed since it was written",
+            got=f"SHA-256 {found[:12]}",
+            expected=file.sha256[:12],
+            todo=f"extract this part again with {option('overwrite', True)}",
+        )
+
+
+def _noted(folder: Path) -> dict[str, str]:
+    path = folder / _NOTE
+    if not path.is_file():
+        return {}
+    with reading(path, "a note of where a part was fetched from", todo="remove its folder"):
+        return typed(dict[str, str], read_object(path))
+
+
+def _note(folder: Path, address: str, version: str) -> None:
+    write_json(folder / _NOTE, {"address": address, "version": version}, overwrite=True)

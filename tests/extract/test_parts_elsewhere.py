@@ -1,0 +1,320 @@
+"""Job arrays whose jobs share nothing but an object store: moto's, over a line that breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from alphafix import remote
+from alphafix.commands.app import app
+from alphafix.commands.command import Watch, alone
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.part import part_work
+from alphafix.commands.features.merge import merge_work
+from alphafix.commands.features.options import MergeOptions
+from alphafix.errors import FileFormatError, InputError, TargetExistsError
+from alphafix.features import elsewhere
+from tests.elsewhere import Line
+from tests.extract.photos import WRITERS
+from tests.extract.test_resume import many_photos
+from tests.extract.zoo import Animal
+from tests.processes import contents
+from tests.stages import extract
+
+Make = Callable[..., ExtractOptions]
+RUN = "s3://data/run"
+COUNT = 2
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, animal: Callable[[str], Animal]) -> Make:
+    """Options of an extraction of 103 images."""
+    folder = tmp_path_factory.mktemp("photos")
+    data = WRITERS["folders"](folder, many_photos())
+    weights = animal("python").options["weights"]
+
+    def options(run: Path | str, **changes: Any) -> ExtractOptions:
+        given: dict[str, Any] = {
+            "run": Path(run),
+            "backbone": "python:tests.extract.models:small_net",
+            "weights": weights,
+            "data": data,
+            "workers": 0,
+            "batch_size": 16,
+            "shard_samples": 16,
+            "few_below": 5,
+        }
+        return ExtractOptions(**{**given, **changes})
+
+    return options
+
+
+@pytest.fixture(scope="module")
+def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one extraction leaves."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    extract(make(run))
+    return contents(run)
+
+
+@pytest.fixture
+def job(make: Make, bucket: Any) -> Callable[..., Any]:
+    """One job of two, as the command does it."""
+
+    def run(index: int, **changes: Any) -> Any:
+        return alone(part_work, make(RUN, shard_index=index, shard_count=COUNT, **changes))
+
+    return run
+
+
+def merge(run: Path, *places: str, **options: Any) -> dict[str, bytes]:
+    """What the run holds then, but for the parts."""
+    merge_work(MergeOptions(run=run, parts=tuple(map(Path, places)), **options), Watch())
+    return {name: data for name, data in contents(run).items() if not name.startswith("parts/")}
+
+
+def address(index: int) -> str:
+    return f"{RUN}/parts/{index:05d}-of-{COUNT:05d}"
+
+
+def work_left() -> list[Path]:
+    return [path for path in (remote.cache_folder() / "parts").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_jobs__at_an_address_give_the_bytes_of_one_extraction(
+    job: Callable[..., Any], whole: dict[str, bytes], line: Line, tmp_path: Path
+) -> None:
+    """Over a line that breaks in both directions; from the run's address, or from each part's."""
+    line.cuts_up += [700, 1500]
+    line.cuts += [200]
+    found = job(1)
+    assert found.to_dict()["folder"] == address(1)
+    job(0)
+    assert (line.cuts_up, line.cuts) == ([], [])
+    assert work_left() == []
+    line.cuts += [500, 900]
+    assert merge(tmp_path / "run", RUN) == whole
+    assert line.cuts == []
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run/features/*/*")}
+    assert merge(tmp_path / "run", RUN) == whole
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run/features/*/*")} == before
+    assert merge(tmp_path / "other", address(1), address(0)) == whole
+
+
+def test_job__again_is_up_to_date_and_otherwise_needs_overwrite(
+    job: Callable[..., Any], bucket: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(0)
+    before = {name: info["ETag"] for name, info in bucket.find("data", detail=True).items()}
+    with caplog.at_level("INFO", "alphafix"):
+        job(0)
+    assert "up to date" in caplog.text
+    with pytest.raises(TargetExistsError, match="store_dtype"):
+        job(0, store_dtype="float16")
+    bucket.invalidate_cache()
+    assert {n: info["ETag"] for n, info in bucket.find("data", detail=True).items()} == before
+    job(0, store_dtype="float16", overwrite=True)
+    with pytest.raises(TargetExistsError, match="store_dtype"):
+        job(0)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from alphafix import remote
+from alphafix.commands.command import alone
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.extract.part import part_work
+
+left = int(sys.argv[2])
+real = remote.put
+
+
+def put(path, address):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    real(path, address)
+
+
+remote.put = put
+alone(part_work, ExtractOptions.model_validate_json(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_job__killed_while_it_writes_leaves_nothing_that_merge_takes(
+    make: Make, job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    job(0)
+    options = make(RUN, shard_index=1, shard_count=COUNT)
+    command = [sys.executable, "-c", KILLED, options.model_dump_json(), "3"]
+    assert subprocess.run(command, env=os.environ, check=False).returncode == -signal.SIGKILL
+    assert len(remote.entries(f"{address(1)}/files")) == 3
+    with pytest.raises(InputError, match="no part 1"):
+        merge(tmp_path / "run", RUN)
+    assert not (tmp_path / "run/features").exists()
+    job(1)
+    assert merge(tmp_path / "run", RUN) == whole
+
+
+@pytest.mark.slow
+def test_jobs__two_of_one_number_leave_one_whole_part(
+    job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The second one writes its part just before the first one would; on another machine."""
+    real = elsewhere.publish
+
+    def race(**changes: Any) -> None:
+        def publish(*rest: Any, **more: Any) -> None:
+            monkeypatch.setattr("alphafix.commands.extract.part.publish", real)
+            with monkeypatch.context() as other:
+                other.setenv("ALPHAFIX_CACHE", str(tmp_path / "another machine"))
+                job(0, **changes)
+            real(*rest, **more)
+
+        monkeypatch.setattr("alphafix.commands.extract.part.publish", publish)
+
+    race()
+    job(0)  # the same bytes: nothing to do
+    job(1)
+    assert merge(tmp_path / "run", RUN) == whole
+    for entry in remote.entries(address(0)):
+        remote._open(RUN)[0].rm(entry.address)
+    race(store_dtype="float16")
+    with pytest.raises(TargetExistsError, match="another job has written"):
+        job(0)
+    with pytest.raises(InputError, match="store_dtype"):  # the part of the other job, whole
+        merge(tmp_path / "new", RUN)
+
+
+def damage_file(bucket: Any) -> None:
+    name = max(bucket.find("data/run/parts/00001-of-00002/files"), key=bucket.size)
+    bucket.pipe_file(name, bucket.cat_file(name)[:-1] + b"?")
+
+
+def edit(bucket: Any, change: Callable[[dict[str, Any]], object]) -> None:
+    name = "data/run/parts/00001-of-00002/manifest.json"
+    data = json.loads(bucket.cat_file(name))
+    change(data["files"])
+    bucket.pipe_file(name, json.dumps(data).encode())
+
+
+FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a byte is another": (damage_file, "has changed since it was written"),
+    "a file is gone": (
+        lambda b: b.rm(max(b.find("data/run/parts/00001-of-00002/files"), key=b.size)),
+        "cannot be found",
+    ),
+    "half a manifest": (
+        lambda b: b.pipe_file("data/run/parts/00001-of-00002/manifest.json", b'{"files": {'),
+        "manifest of a part",
+    ),
+    "no manifest": (lambda b: b.rm("data/run/parts/00001-of-00002/manifest.json"), "no part 1"),
+    "a name that leads out": (
+        lambda b: edit(b, lambda f: f.update({"../../x": f["classes.json"]})),
+        "outside of its part",
+    ),
+    "a hash that leads out": (
+        lambda b: edit(b, lambda f: f["classes.json"].update(sha256="../../x")),
+        "outside of its part",
+    ),
+    "a split is not listed": (
+        lambda b: edit(b, lambda f: f.pop("features/train/part.json")),
+        "no finished features of train",
+    ),
+}
+
+
+@pytest.mark.slow
+def test_merge__of_damaged_parts_is_one_error_and_nothing_is_made(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path
+) -> None:
+    for index in range(COUNT):
+        job(index)
+    kept = {name: bucket.cat_file(name) for name in bucket.find("data")}
+    for number, (harm, message) in enumerate(FAULTS.values()):
+        harm(bucket)
+        bucket.invalidate_cache()
+        with pytest.raises((InputError, FileFormatError), match=message):
+            merge(tmp_path / f"run {number}", RUN)
+        assert not (tmp_path / f"run {number}/features").exists()
+        assert list(tmp_path.glob("x")) == []
+        for name, data in kept.items():
+            bucket.pipe_file(name, data)
+
+
+def test_merge__takes_what_is_there_now(
+    job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A part that came or was made anew since the last try, in the same process."""
+    job(0, store_dtype="float16")
+    with pytest.raises(InputError, match="no part 1"):
+        merge(tmp_path / "run", RUN)
+    job(1)
+    with pytest.raises(InputError, match="store_dtype"):
+        merge(tmp_path / "run", RUN)
+    job(0, overwrite=True)
+    assert merge(tmp_path / "run", RUN) == whole
+
+
+def test_merge__keeps_parts_that_were_made_here(
+    job: Callable[..., Any], make: Make, tmp_path: Path
+) -> None:
+    job(0)
+    part_work(make(tmp_path / "run", shard_index=0, shard_count=COUNT), Watch())
+    before = contents(tmp_path / "run")
+    with pytest.raises(TargetExistsError, match="from elsewhere"):
+        merge(tmp_path / "run", RUN)
+    assert contents(tmp_path / "run") == before
+
+
+def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished part at s3://data/nothing"):
+        merge(tmp_path / "run", "s3://data/nothing")
+
+
+def test_command__says_what_comes_next(
+    make: Make, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = make(RUN)
+    words = ["extract", "--run", RUN, "--data", options.data, "--workers", "0"]
+    words += ["--backbone", options.backbone, "--weights", str(options.weights)]
+    done = CliRunner().invoke(app, [*words, "--shard-index", "0", "--shard-count", "1"])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{RUN}/parts/00000-of-00001\n"
+    assert f"next: alphafix features merge {RUN}" in done.stderr
+    assert list(tmp_path.glob("s3*")) == []
+    done = CliRunner().invoke(app, ["features", "merge", RUN, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["parts"]) == (0, 1)
+    assert list(tmp_path.glob("s3*")) == []
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "--shard-index 0 --shard-count 1" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(
+        app, [*words, "--run", "https://host/run", "--shard-index", "0", "--shard-count", "1"]
+    )
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "nothing can be written to https://host/run" in " ".join(done.stderr.split())
+    assert list(tmp_path.glob("http*")) == []
+
+
+def test_job__of_processes_on_several_machines_is_refused(
+    job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="on several machines"):
+        job(0)
