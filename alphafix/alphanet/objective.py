@@ -4,44 +4,104 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alphafix.alphanet.scores import CHUNK_BYTES, Scores
 
+# In gradients no share is less than e to this, 1e-26: the processor takes a hundred times as long
+# for numbers that are nearly zero, and for e to minus infinity.
+LEAST_LOG = -60.0
 
-def few_scores(rows: Tensor, positions: Tensor, alphas: Tensor, biases: Tensor) -> Tensor:
+
+def near_scores(rows: Tensor, positions: Tensor) -> Tensor:
+    """Scores of each few-split class's neighbours, float32 of shape T x n x K x F.
+
+    Args:
+        rows: Scores s of the kept classes (few-split first), float32, T x n x U.
+        positions: Columns of the neighbours, int64 of shape T x K x F (or 1 x K x F).
+    """
+    trials, samples, _ = rows.shape
+    index = positions.flatten(1)[:, None].expand(trials, samples, -1)
+    return rows.gather(2, index).view(trials, samples, *positions.shape[1:])
+
+
+def few_scores(rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor) -> Tensor:
     """Corrected scores t_c of the few-split classes (AlphaNet, Eq. 2 and 4).
 
     Args:
         rows: Scores s of the kept classes (few-split first), float32, T x n x U.
-        positions: Columns of the neighbours, int64 of shape T x F x K (or 1 x F x K).
-        alphas: Coefficients, float32 of shape T x F x K.
+        near: Those of the neighbours (see `near_scores`), float32, T x n x K x F.
+        alphas: Coefficients, float32 of shape T x K x F.
         biases: Few-split biases times the logit scale, float32 of shape T x F.
 
     Returns:
         float32 of shape T x n x F.
     """
-    trials, samples, _ = rows.shape
-    few, k = positions.shape[1:]
-    index = positions.reshape(len(positions), 1, few * k).expand(trials, samples, few * k)
-    near = rows.gather(2, index).view(trials, samples, few, k)
-    return rows[:, :, :few] + (near * alphas[:, None]).sum(-1) + biases[:, None]
+    found = (near * alphas[:, None]).sum(2)
+    return found.add_(rows[:, :, : biases.shape[1]]).add_(biases[:, None])
 
 
-def sample_losses(scores: Scores, index: Tensor, few: Tensor) -> Tensor:
-    """Cross-entropy of each sample, float32 of shape T x n.
+@dataclass(frozen=True)
+class Aims:
+    """What samples are to be taken for, among the few-split classes and the base classes as one.
+
+    The logsumexp of the base classes' scores stands among the few-split scores as that of one class
+    more, which has the base classes' share. Where the label is one of these, that share is theirs
+    and not the label's: the loss is larger by the logsumexp less the label's own score.
+
+    Attributes:
+        column: That of the label, int64 of any shape.
+        total: Logsumexp over the base classes, float32 of the same shape.
+        beyond: That less the label's own score; 0 for few-split samples.
+        base: The column that stands for the base classes, the first one of padding.
+    """
+
+    column: Tensor
+    total: Tensor
+    beyond: Tensor
+    base: int
+
+    @classmethod
+    def of(cls, scores: Scores, index: Tensor, base: int) -> Aims:
+        """Those of some samples (for ``index`` see `few_scores`)."""
+        of_base = scores.few_label < 0
+        column = scores.few_label.masked_fill(of_base, base)
+        beyond = torch.where(of_base, scores.base_lse - scores.own, 0.0)
+        found = (
+            values.index_select(0, index.flatten()).view(index.shape)
+            for values in (column, scores.base_lse, beyond)
+        )
+        return cls(*found, base)
+
+    def at(self, trials: int, step: int) -> Aims:
+        """Those of a step of the first trials, T x n, where they are T x steps x n."""
+        columns, totals, beyond = (
+            values[:trials, step] for values in (self.column, self.total, self.beyond)
+        )
+        return Aims(columns, totals, beyond, self.base)
+
+
+def losses_and_slopes(few: Tensor, aims: Aims) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each sample, and its gradient by the corrected few-split scores.
 
     Args:
-        scores: All samples.
-        index: Which of them each trial sees, int64 of shape T x n.
-        few: Their corrected few-split scores, float32 of shape T x n x F.
+        few: Corrected few-split scores, float32 of shape T x n x F'; overwritten.
+        aims: Those of the samples, T x n.
+
+    Returns:
+        Losses, float32 of shape T x n, and gradients, T x n x F'.
     """
-    label = scores.few_label[index]
-    own_few = few.gather(2, label.clamp_min(0)[..., None])[..., 0]
-    own = torch.where(label >= 0, own_few, scores.own[index])
-    return torch.logaddexp(scores.base_lse[index], few.logsumexp(-1)) - own
+    column = aims.column[..., None]
+    few[:, :, aims.base] = aims.total
+    logs = few.log_softmax(2)
+    losses = aims.beyond - logs.gather(2, column)[..., 0]
+    slopes = logs.clamp_min_(LEAST_LOG).exp_()
+    slopes.scatter_add_(2, column, slopes.new_full((), -1.0).expand_as(column))
+    slopes[:, :, aims.base :] = 0
+    return losses, slopes
 
 
 def best_few(
