@@ -41,9 +41,9 @@ Result = TypeVar("Result")
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
 
-# Hybrids of AlphaNet and another method that train together: with two trials each, as many as a
-# batch takes.
-ON_TOP_TOGETHER = 5
+# Hybrids of AlphaNet and another method that are trained together, with two trials each. Where the
+# networks are small a batch takes as many; else it takes some of them after the others.
+ON_TOP_TOGETHER = 10
 
 # What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
 # others with it: for the bar.
