@@ -122,6 +122,11 @@ _ALPHANET: dict[str, Shapes] = {
             "few": floats("T n F"),
             "return": these(floats("T n"), floats("T n F")),
         },
+        "corrected_few": {
+            "positions": longs("F K"),
+            "alphas": floats("F K"),
+            "biases": floats("F"),
+        },
         "best_few": {"positions": longs("F K"), "alphas": floats("F K"), "biases": floats("F")},
         "correct_predictions": {
             "positions": longs("F K"),

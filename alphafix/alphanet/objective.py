@@ -104,10 +104,10 @@ def losses_and_slopes(few: Tensor, aims: Aims) -> tuple[Tensor, Tensor]:
     return losses, slopes
 
 
-def best_few(
+def corrected_few(
     scores: Scores, positions: Tensor, alphas: Tensor, biases: Tensor
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """The best few-split class of every sample for one trial, in chunks.
+) -> Iterator[tuple[slice, Tensor]]:
+    """The corrected few-split scores of every sample for one trial, in chunks.
 
     The corrected scores of all samples are a product of a sparse F x U matrix (a one for
     the class itself, its alphas at its neighbours) with the U x n scores by class.
@@ -119,16 +119,31 @@ def best_few(
         biases: Few-split biases times the logit scale, float32 of shape F.
 
     Yields:
-        The slice of samples, the largest t_c (float32, m) and the position of its class
-        among the few-split classes (int64, m; the first one of equals).
+        The slice of samples, and their scores t, float32 of shape F x m.
     """
     combine = _combination(positions, alphas, width=len(scores.columns.weight))
     rows = max(1, CHUNK_BYTES // (4 * len(scores.columns.weight)))
     for start in range(0, len(scores), rows):
         place = slice(start, min(start + rows, len(scores)))
-        t = (combine @ scores.columns.by_class(place)).add_(biases[:, None])
-        best, which = t.max(0)
-        yield place, best, which
+        yield place, (combine @ scores.columns.by_class(place)).add_(biases[:, None])
+
+
+def best_few(
+    scores: Scores, positions: Tensor, alphas: Tensor, biases: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The best few-split score of every sample for one trial (see `corrected_few`).
+
+    Yields:
+        The slice of samples, the largest t_c (float32, m) and whether its class, the first one of
+        equals, is the label (bool, m).
+    """
+    for place, few in corrected_few(scores, positions, alphas, biases):
+        labels = scores.few_label[place]
+        right = torch.zeros_like(labels, dtype=torch.bool)
+        # Which class it is takes ten times as long as how large, and base samples need not know.
+        mine = (labels >= 0).nonzero()[:, 0]
+        right[mine] = few.index_select(1, mine).max(0).indices == labels[mine]
+        yield place, few.amax(0), right
 
 
 def _combination(positions: Tensor, alphas: Tensor, *, width: int) -> Tensor:
@@ -150,11 +165,10 @@ def correct_predictions(
     """Whether the corrected model of one trial predicts each label, bool of shape n.
 
     A few-split class wins only with a strictly larger score than the best base class. For
-    the arguments see `best_few`.
+    the arguments see `corrected_few`.
     """
     correct = torch.empty(len(scores), dtype=torch.bool, device=alphas.device)
-    for place, best, which in best_few(scores, positions, alphas, biases):
-        few_right = which == scores.few_label[place]
+    for place, best, few_right in best_few(scores, positions, alphas, biases):
         base_right = scores.base_argmax[place] == scores.labels[place]
         correct[place] = torch.where(best > scores.base_max[place], few_right, base_right)
     return correct
