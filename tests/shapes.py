@@ -350,6 +350,7 @@ _ROWS = {"features": numbers("n D"), "labels": int64("n")}
 _FEATURES: dict[str, Shapes] = {
     "features": {
         "Features.gather": _GATHER,
+        "Features.selected": {"index": int64("n")},
         "Features.class_means": _MEANS,
         "Features.class_counts": {"return": int64("{self.num_classes}")},
         "Features.within_class": {"classes": int64("B")},
@@ -363,6 +364,7 @@ _FEATURES: dict[str, Shapes] = {
     "store": {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,
+        "FeatureStore.selected": {"index": int64("n")},
         "FeatureStore.class_means": _MEANS,
         "FeatureStore.within_class": {"classes": int64("B")},
         "FeatureStore.class_hits": {},
