@@ -66,22 +66,20 @@ class Aims:
 
     @classmethod
     def of(cls, scores: Scores, index: Tensor, base: int) -> Aims:
-        """Those of some samples (for ``index`` see `few_scores`)."""
+        """Those of some samples, int64 of any shape; for ``base`` see `Aims`."""
         of_base = scores.few_label < 0
         column = scores.few_label.masked_fill(of_base, base)
         beyond = torch.where(of_base, scores.base_lse - scores.own, 0.0)
-        found = (
-            values.index_select(0, index.flatten()).view(index.shape)
-            for values in (column, scores.base_lse, beyond)
-        )
-        return cls(*found, base)
+
+        def chosen(values: Tensor) -> Tensor:
+            return values.index_select(0, index.flatten()).view(index.shape)
+
+        return cls(chosen(column), chosen(scores.base_lse), chosen(beyond), base)
 
     def at(self, trials: int, step: int) -> Aims:
         """Those of a step of the first trials, T x n, where they are T x steps x n."""
-        columns, totals, beyond = (
-            values[:trials, step] for values in (self.column, self.total, self.beyond)
-        )
-        return Aims(columns, totals, beyond, self.base)
+        place = slice(trials), step
+        return Aims(self.column[place], self.total[place], self.beyond[place], self.base)
 
 
 def losses_and_slopes(few: Tensor, aims: Aims) -> tuple[Tensor, Tensor]:

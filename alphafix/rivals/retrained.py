@@ -40,7 +40,7 @@ class TrainableHead(Protocol):
         parameters: What is trained; the heads follow one another along the first axis of each.
     """
 
-    parameters: Sequence[Tensor]
+    parameters: list[Tensor]
 
     def logits(self, x: Tensor) -> Tensor:
         """What the loss takes: features, n x D -> n x R x C."""

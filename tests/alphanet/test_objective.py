@@ -85,10 +85,10 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     losses, slopes = losses_and_slopes(few, Aims.of(data.train, index[None], count))
     reduced, slopes = losses.mean(), slopes / losses.numel()
     pulls = (near * slopes[:, :, None]).sum(1)
-    views, parameters = networks.packed()
+    views, packed = networks.packed()
     gradients = backward(networks, inputs, found, pulls)
-    for parameter, gradient in zip(parameters, gradients, strict=False):
-        parameter.copy_(gradient)  # the views then are each layer's
+    for tensor, gradient in zip(packed, gradients, strict=False):
+        tensor.copy_(gradient)  # the views then are each layer's
     got = [p for pair in zip(views.weights, views.offsets, strict=True) for p in pair]
     if hyper.learn_bias:
         got.append(slopes.sum(1) * data.scale)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alphafix.rivals import losses, slopes
+from alphafix.rivals.data import FitData
 from alphafix.rivals.disalign import DisAlign, aligned
 from alphafix.rivals.retrained import CosineHead, LinearHead, ScaledHead, TrainableHead
 from tests.rivals.problems import small_data
@@ -93,28 +94,31 @@ def cosines(x: Tensor, weight: Tensor) -> Tensor:
 
 def scaled(x: Tensor, scales: Tensor) -> Tensor:
     head = small_data().head
-    logits = functional.linear(x, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias_or_zeros)
+    logits = functional.linear(x, weight, bias)
     return scales * logits.repeat(1, HEADS)
 
 
-@pytest.mark.parametrize("kind", ["linear", "without bias", "scaled", "cosine"])
+HEAD_KINDS: dict[str, tuple[Callable[[FitData, int], TrainableHead], Callable[..., Tensor]]] = {
+    "linear": (LinearHead.of_base, plain),
+    "without bias": (LinearHead.new_like_given, without_bias),
+    "scaled": (ScaledHead, scaled),
+    "cosine": (CosineHead, cosines),
+}
+
+
+@pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_head__gradients_are_pytorchs_and_arrays_are_the_head(kind: str) -> None:
     data = small_data(bias=kind != "without bias")
-    head: TrainableHead
-    head, formula = {
-        "linear": (LinearHead.of_base, plain),
-        "without bias": (LinearHead.new_like_given, without_bias),
-        "scaled": (ScaledHead, scaled),
-        "cosine": (CosineHead, cosines),
-    }[kind]  # type: ignore[assignment]
-    head = head(data, HEADS)  # type: ignore[operator]
+    start, formula = HEAD_KINDS[kind]
+    head = start(data, HEADS)
     generator = torch.Generator().manual_seed(0)
     for parameter in head.parameters:
         parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     x = torch.from_numpy(data.features[:30])
     slope = torch.randn(30, HEADS, data.head.num_classes, generator=generator)
     watched = [parameter.clone().requires_grad_() for parameter in head.parameters]
-    expected = formula(x, *watched).view(slope.shape)  # type: ignore[operator]
+    expected = formula(x, *watched).view(slope.shape)
     logits = head.logits(x)
     torch.testing.assert_close(logits, expected.detach(), rtol=1e-5, atol=1e-5)
     theirs = torch.autograd.grad(expected, watched, slope)
