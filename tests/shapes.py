@@ -91,21 +91,41 @@ _ALPHANET: dict[str, Shapes] = {
             "biases": floats("T F"),
         },
         "initial_networks": {"biases": floats("... F")},
+        "flattened": {"return": floats("T _")},
         "padded_classes": {"array": tensors("*T F n"), "return": tensors("*T _ n")},
-        "alphas": {"rows": floats("... F I"), "return": floats("{len(networks)} F {networks.k}")},
+        "Inputs.__init__": {"rows": floats("*T F I"), "turned": floats("*T I F")},
+        "Inputs.of": {"rows": floats("*T F I")},
+        "Pass.__init__": {
+            "alphas": floats("T K F"),
+            "norms": floats("T 1 F"),
+            "hidden": several(floats("T _ F")),
+        },
+        "backward": {"pulls": floats("{len(networks)} {networks.k} F")},
+        "alphas": {"return": floats("{len(networks)} F {networks.k}")},
     },
     "objective": {
+        "near_scores": {
+            "rows": floats("T n U"),
+            "positions": longs("_ K F"),
+            "return": floats("T n K F"),
+        },
         "few_scores": {
             "rows": floats("T n U"),
-            "positions": longs("_ F K"),
-            "alphas": floats("T F K"),
+            "near": floats("T n K F"),
+            "alphas": floats("T K F"),
             "biases": floats("T F"),
             "return": floats("T n F"),
         },
-        "sample_losses": {
-            "index": longs("T n"),
+        "Aims.__init__": {"column": longs("*n"), "total": floats("*n"), "beyond": floats("*n")},
+        "Aims.of": {"index": longs("*n")},
+        "losses_and_slopes": {
             "few": floats("T n F"),
-            "return": floats("T n"),
+            "return": these(floats("T n"), floats("T n F")),
+        },
+        "corrected_few": {
+            "positions": longs("F K"),
+            "alphas": floats("F K"),
+            "biases": floats("F"),
         },
         "best_few": {"positions": longs("F K"), "alphas": floats("F K"), "biases": floats("F")},
         "correct_predictions": {
@@ -330,6 +350,7 @@ _ROWS = {"features": numbers("n D"), "labels": int64("n")}
 _FEATURES: dict[str, Shapes] = {
     "features": {
         "Features.gather": _GATHER,
+        "Features.selected": {"index": int64("n")},
         "Features.class_means": _MEANS,
         "Features.class_counts": {"return": int64("{self.num_classes}")},
         "Features.within_class": {"classes": int64("B")},
@@ -343,6 +364,7 @@ _FEATURES: dict[str, Shapes] = {
     "store": {
         "FeatureStore.labels": {"return": int64("{len(self)}")},
         "FeatureStore.gather": _GATHER,
+        "FeatureStore.selected": {"index": int64("n")},
         "FeatureStore.class_means": _MEANS,
         "FeatureStore.within_class": {"classes": int64("B")},
         "FeatureStore.class_hits": {},

@@ -11,7 +11,7 @@ import numpy as np
 from alphafix.alphanet.combine import Combination, Judge, combinations
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
-from alphafix.alphanet.network import padding
+from alphafix.alphanet.network import room
 from alphafix.alphanet.scores import bytes_of_table
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sweep import run_on_heads, run_sweep
@@ -201,7 +201,7 @@ def plan(given: Given, settings: FitSettings) -> SweepPlan:
         bytes={
             "training scores": held(len(task.train.index)),
             "validation scores": held(0 if task.val is None else len(task.val.index)),
-            "network input": 4 * (few + padding(few)) * inputs * (1 if shared else together),
+            "network input": 4 * (few + room(few)) * inputs * (1 if shared else together),
             "networks and AdamW": 4 * parameters,
             "samples of all epochs": sum(trial.samples.nbytes for trial in task.trials),
         },

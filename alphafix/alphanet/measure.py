@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.objective import best_few
+from alphafix.alphanet.objective import best_few, corrected_few
 from alphafix.alphanet.pool import with_own
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.features.features import Features
@@ -42,9 +42,9 @@ def contest(
     gap = torch.empty(len(scores), device=device)
     few_right = torch.empty(len(scores), dtype=torch.bool, device=device)
     positions = to(layout.positions(neighbors))
-    for place, best, which in best_few(scores, positions, to(alphas), to(biases)):
+    for place, best, right in best_few(scores, positions, to(alphas), to(biases)):
         gap[place] = scores.base_max[place] - best
-        few_right[place] = which == scores.few_label[place]
+        few_right[place] = right
     base_right = scores.base_argmax == scores.labels
     return Contest(
         gap.cpu().numpy(),
@@ -88,7 +88,8 @@ def trial_predictions(trials: Trials, head: Head, classes: ClassTable, store: Fe
     for row, (near, alphas, biases) in zip(found, reduced.each(), strict=True):
         positions = torch.from_numpy(reduced.layout.positions(near))
         numbers = (torch.from_numpy(np.ascontiguousarray(one)) for one in (alphas, biases))
-        for place, best, which in best_few(scores, positions, *numbers):
+        for place, t in corrected_few(scores, positions, *numbers):
+            best, which = t.max(0)
             wins = best > scores.base_max[place]
             row[place] = torch.where(wins, few[which], scores.base_argmax[place]).numpy()
     return found

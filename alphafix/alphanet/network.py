@@ -53,6 +53,25 @@ class Networks:
         """The first ``count`` trials, sharing memory with all."""
         return self.map(lambda tensor: tensor[:count])
 
+    def packed(self) -> tuple[Networks, list[Tensor]]:
+        """The same with all parameters in three tensors, which take few steps to update.
+
+        Returns:
+            The networks, whose tensors are views, and what holds them, one row a trial: the first
+            weights, all other weights and offsets, and the biases.
+        """
+        first, *others = self.weights
+        small = [*others, *self.offsets]
+        flat = flattened(small)
+        views, start = [], 0
+        for tensor in small:
+            stop = start + tensor[0].numel()
+            views.append(flat[:, start:stop].view(tensor.shape))
+            start = stop
+        weights = (first, *views[: len(others)])
+        networks = Networks(weights, tuple(views[len(others) :]), self.biases, self.k)
+        return networks, [first, flat, self.biases]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Networks:
         """Return networks whose tensors are ``change(tensor)``."""
         return Networks(
@@ -81,7 +100,7 @@ def initial_networks(
     weights = [torch.stack(layer) for layer in zip(*(weights for weights, _ in drawn), strict=True)]
     offsets = [torch.stack(layer) for layer in zip(*(offsets for _, offsets in drawn), strict=True)]
     device = biases.device
-    start = functional.pad(biases, (0, padding(biases.shape[-1])), value=-torch.inf)
+    start = functional.pad(biases, (0, room(biases.shape[-1])), value=-torch.inf)
     return Networks(
         weights=tuple(layer.to(device) for layer in weights),
         offsets=tuple(layer.to(device) for layer in offsets),
@@ -105,40 +124,125 @@ def _one_network(seed: int, sizes: Sequence[int]) -> tuple[list[Tensor], list[Te
     return weights, offsets
 
 
+def flattened(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of T trials side by side, T x (all their other sizes)."""
+    return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
+
+
 def padding(size: int) -> int:
     """What is missing to a multiple of `ALIGNED`."""
     return -size % ALIGNED
 
 
+def room(classes: int) -> int:
+    """Padding of F few-split classes to F': one column more at the least, and all to `ALIGNED`.
+
+    The first column of it is where the base classes, all as one, meet the few-split classes.
+    """
+    return padding(classes) or ALIGNED
+
+
 def padded_classes(array: Tensor) -> Tensor:
-    """An array of shape ... x F x n as ... x F' x n: zeros up to a multiple of `ALIGNED`."""
-    return functional.pad(array, (0, 0, 0, padding(array.shape[-2])))
+    """An array of shape ... x F x n as ... x F' x n: zeros behind (see `room`)."""
+    return functional.pad(array, (0, 0, 0, room(array.shape[-2])))
 
 
-def alphas(networks: Networks, rows: Tensor) -> Tensor:
-    """Coefficients of unit 1-norm (AlphaNet, Eq. 1).
+@dataclass(frozen=True)
+class Inputs:
+    """The networks' input: classifier rows side by side, as `padded_classes` gives them.
+
+    Attributes:
+        rows: Float32 of shape F' x I where all trials have the same neighbours, else T x F' x I.
+        turned: The same with the last two axes turned; in this order in memory, too, where it is
+            shared, because products with the weights read it twice as fast then.
+    """
+
+    rows: Tensor
+    turned: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Inputs:
+        """Turn the rows."""
+        turned = rows.transpose(-1, -2)
+        return cls(rows, turned.contiguous() if rows.ndim == 2 else turned)
+
+    def first(self, count: int) -> Inputs:
+        """Those of the first ``count`` trials."""
+        return self if self.rows.ndim == 2 else Inputs(self.rows[:count], self.turned[:count])
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the networks make of their input, and what the way back needs of that.
+
+    Units x classes throughout, so that the gradient of a weight comes out of its product in the
+    weight's own memory layout.
+
+    Attributes:
+        alphas: Coefficients of unit 1-norm (AlphaNet, Eq. 1), float32 of shape T x K x F'; those of
+            padding mean nothing.
+        norms: 1-norms that they were divided by, T x 1 x F'.
+        hidden: What leaves each hidden layer, T x width x F'.
+    """
+
+    alphas: Tensor
+    norms: Tensor
+    hidden: tuple[Tensor, ...]
+
+
+def forward(networks: Networks, inputs: Inputs) -> Pass:
+    """Coefficients of all few-split classes."""
+    first, *others = networks.weights
+    trials, width, size = first.shape
+    offset = networks.offsets[0]
+    if inputs.rows.ndim == 2:
+        # One product for all trials: (T * width) x I by I x F'.
+        flat = first.reshape(trials * width, size)
+        values = torch.addmm(offset.reshape(-1, 1), flat, inputs.turned).view(trials, width, -1)
+    else:
+        values = torch.baddbmm(offset[..., None], first, inputs.turned)
+    hidden = []
+    for weight, offset in zip(others, networks.offsets[1:], strict=True):
+        hidden.append(functional.leaky_relu(values, NEGATIVE_SLOPE, inplace=True))
+        values = torch.baddbmm(offset[..., None], weight, values)
+    values = values[:, : networks.k]
+    norms = values.abs().sum(1, keepdim=True).clamp_min_(LEAST_NORM)
+    return Pass(values / norms, norms, tuple(hidden))
+
+
+def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor) -> list[Tensor]:
+    """Gradients of the first weights, and of all others and the offsets as `Networks.packed`.
+
+    Worked out by hand: PyTorch's own way back does the same products, and as much again in small
+    steps between them.
 
     Args:
         networks: T networks.
-        rows: Their input as `padded_classes` gives it, concatenated classifier rows, float32 of
-            shape F' x I where all trials have the same neighbours, else T x F' x I.
-
-    Returns:
-        float32 of shape T x F' x K; those of padding mean nothing.
+        inputs: Their input.
+        found: What `forward` gave.
+        pulls: Gradient by the coefficients, float32 of shape T x K x F'; 0 for padding.
     """
-    # Units x classes throughout, T x out x F', so that the gradient of a weight comes out of
-    # its product in the weight's own memory layout.
-    first, *others = networks.weights
-    trials, width, inputs = first.shape
-    if rows.ndim == 2:
-        # One product for all trials: (T * width) x I by I x F'.
-        values = (first.reshape(trials * width, inputs) @ rows.T).view(trials, width, -1)
+    trials, _, columns = pulls.shape
+    last = networks.weights[-1]
+    slopes = pulls.new_zeros(trials, last.shape[1], columns)
+    along = (pulls * found.alphas).sum(1, keepdim=True) * (found.norms > LEAST_NORM)
+    torch.sub(pulls, found.alphas.sign().mul_(along), out=slopes[:, : networks.k])
+    slopes[:, : networks.k] /= found.norms
+    weights, offsets = [], []
+    for weight, hidden in zip(networks.weights[:0:-1], reversed(found.hidden), strict=True):
+        weights.append(torch.bmm(slopes, hidden.transpose(1, 2)))
+        offsets.append(slopes.sum(2))
+        below = torch.bmm(weight.transpose(1, 2), slopes)
+        slopes = torch.ops.aten.leaky_relu_backward(below, hidden, NEGATIVE_SLOPE, True)
+    offsets.append(slopes.sum(2))
+    if inputs.rows.ndim == 2:
+        flat = slopes.reshape(-1, columns) @ inputs.rows
+        first = flat.view(networks.weights[0].shape)
     else:
-        values = torch.bmm(first, rows.transpose(1, 2))
-    values = values + networks.offsets[0][..., None]
-    for weight, offset in zip(others, networks.offsets[1:], strict=True):
-        values = functional.leaky_relu(values, NEGATIVE_SLOPE)
-        values = torch.baddbmm(offset[..., None], weight, values)
-    values = values[:, : networks.k]
-    norm = values.abs().sum(1, keepdim=True).clamp_min(LEAST_NORM)
-    return (values / norm).transpose(1, 2)
+        first = torch.bmm(slopes, inputs.rows)
+    return [first, flattened([*reversed(weights), *reversed(offsets)])]
+
+
+def alphas(networks: Networks, inputs: Inputs) -> Tensor:
+    """Coefficients class by class, float32 of shape T x F' x K (see `Pass`)."""
+    return forward(networks, inputs).alphas.transpose(1, 2)

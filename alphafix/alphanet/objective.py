@@ -4,50 +4,108 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alphafix.alphanet.scores import CHUNK_BYTES, Scores
 
+# In gradients no share is less than e to this, 1e-26: the processor takes a hundred times as long
+# for numbers that are nearly zero, and for e to minus infinity.
+LEAST_LOG = -60.0
 
-def few_scores(rows: Tensor, positions: Tensor, alphas: Tensor, biases: Tensor) -> Tensor:
+
+def near_scores(rows: Tensor, positions: Tensor) -> Tensor:
+    """Scores of each few-split class's neighbours, float32 of shape T x n x K x F.
+
+    Args:
+        rows: Scores s of the kept classes (few-split first), float32, T x n x U.
+        positions: Columns of the neighbours, int64 of shape T x K x F (or 1 x K x F).
+    """
+    trials, samples, _ = rows.shape
+    index = positions.flatten(1)[:, None].expand(trials, samples, -1)
+    return rows.gather(2, index).view(trials, samples, *positions.shape[1:])
+
+
+def few_scores(rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor) -> Tensor:
     """Corrected scores t_c of the few-split classes (AlphaNet, Eq. 2 and 4).
 
     Args:
         rows: Scores s of the kept classes (few-split first), float32, T x n x U.
-        positions: Columns of the neighbours, int64 of shape T x F x K (or 1 x F x K).
-        alphas: Coefficients, float32 of shape T x F x K.
+        near: Those of the neighbours (see `near_scores`), float32, T x n x K x F.
+        alphas: Coefficients, float32 of shape T x K x F.
         biases: Few-split biases times the logit scale, float32 of shape T x F.
 
     Returns:
         float32 of shape T x n x F.
     """
-    trials, samples, _ = rows.shape
-    few, k = positions.shape[1:]
-    index = positions.reshape(len(positions), 1, few * k).expand(trials, samples, few * k)
-    near = rows.gather(2, index).view(trials, samples, few, k)
-    return rows[:, :, :few] + (near * alphas[:, None]).sum(-1) + biases[:, None]
+    found = (near * alphas[:, None]).sum(2)
+    return found.add_(rows[:, :, : biases.shape[1]]).add_(biases[:, None])
 
 
-def sample_losses(scores: Scores, index: Tensor, few: Tensor) -> Tensor:
-    """Cross-entropy of each sample, float32 of shape T x n.
+@dataclass(frozen=True)
+class Aims:
+    """What samples are to be taken for, among the few-split classes and the base classes as one.
+
+    The logsumexp of the base classes' scores stands among the few-split scores as that of one class
+    more, which has the base classes' share. Where the label is one of these, that share is theirs
+    and not the label's: the loss is larger by the logsumexp less the label's own score.
+
+    Attributes:
+        column: That of the label, int64 of any shape.
+        total: Logsumexp over the base classes, float32 of the same shape.
+        beyond: That less the label's own score; 0 for few-split samples.
+        base: The column that stands for the base classes, the first one of padding.
+    """
+
+    column: Tensor
+    total: Tensor
+    beyond: Tensor
+    base: int
+
+    @classmethod
+    def of(cls, scores: Scores, index: Tensor, base: int) -> Aims:
+        """Those of some samples, int64 of any shape; for ``base`` see `Aims`."""
+        of_base = scores.few_label < 0
+        column = scores.few_label.masked_fill(of_base, base)
+        beyond = torch.where(of_base, scores.base_lse - scores.own, 0.0)
+
+        def chosen(values: Tensor) -> Tensor:
+            return values.index_select(0, index.flatten()).view(index.shape)
+
+        return cls(chosen(column), chosen(scores.base_lse), chosen(beyond), base)
+
+    def at(self, trials: int, step: int) -> Aims:
+        """Those of a step of the first trials, T x n, where they are T x steps x n."""
+        place = slice(trials), step
+        return Aims(self.column[place], self.total[place], self.beyond[place], self.base)
+
+
+def losses_and_slopes(few: Tensor, aims: Aims) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each sample, and its gradient by the corrected few-split scores.
 
     Args:
-        scores: All samples.
-        index: Which of them each trial sees, int64 of shape T x n.
-        few: Their corrected few-split scores, float32 of shape T x n x F.
+        few: Corrected few-split scores, float32 of shape T x n x F'; overwritten.
+        aims: Those of the samples, T x n.
+
+    Returns:
+        Losses, float32 of shape T x n, and gradients, T x n x F'.
     """
-    label = scores.few_label[index]
-    own_few = few.gather(2, label.clamp_min(0)[..., None])[..., 0]
-    own = torch.where(label >= 0, own_few, scores.own[index])
-    return torch.logaddexp(scores.base_lse[index], few.logsumexp(-1)) - own
+    column = aims.column[..., None]
+    few[:, :, aims.base] = aims.total
+    logs = few.log_softmax(2)
+    losses = aims.beyond - logs.gather(2, column)[..., 0]
+    slopes = logs.clamp_min_(LEAST_LOG).exp_()
+    slopes.scatter_add_(2, column, slopes.new_full((), -1.0).expand_as(column))
+    slopes[:, :, aims.base :] = 0
+    return losses, slopes
 
 
-def best_few(
+def corrected_few(
     scores: Scores, positions: Tensor, alphas: Tensor, biases: Tensor
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """The best few-split class of every sample for one trial, in chunks.
+) -> Iterator[tuple[slice, Tensor]]:
+    """The corrected few-split scores of every sample for one trial, in chunks.
 
     The corrected scores of all samples are a product of a sparse F x U matrix (a one for
     the class itself, its alphas at its neighbours) with the U x n scores by class.
@@ -59,16 +117,31 @@ def best_few(
         biases: Few-split biases times the logit scale, float32 of shape F.
 
     Yields:
-        The slice of samples, the largest t_c (float32, m) and the position of its class
-        among the few-split classes (int64, m; the first one of equals).
+        The slice of samples, and their scores t, float32 of shape F x m.
     """
     combine = _combination(positions, alphas, width=len(scores.columns.weight))
     rows = max(1, CHUNK_BYTES // (4 * len(scores.columns.weight)))
     for start in range(0, len(scores), rows):
         place = slice(start, min(start + rows, len(scores)))
-        t = (combine @ scores.columns.by_class(place)).add_(biases[:, None])
-        best, which = t.max(0)
-        yield place, best, which
+        yield place, (combine @ scores.columns.by_class(place)).add_(biases[:, None])
+
+
+def best_few(
+    scores: Scores, positions: Tensor, alphas: Tensor, biases: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The best few-split score of every sample for one trial (see `corrected_few`).
+
+    Yields:
+        The slice of samples, the largest t_c (float32, m) and whether its class, the first one of
+        equals, is the label (bool, m).
+    """
+    for place, few in corrected_few(scores, positions, alphas, biases):
+        labels = scores.few_label[place]
+        right = torch.zeros_like(labels, dtype=torch.bool)
+        # Which class it is takes ten times as long as how large, and base samples need not know.
+        mine = (labels >= 0).nonzero()[:, 0]
+        right[mine] = few.index_select(1, mine).max(0).indices == labels[mine]
+        yield place, few.amax(0), right
 
 
 def _combination(positions: Tensor, alphas: Tensor, *, width: int) -> Tensor:
@@ -90,11 +163,10 @@ def correct_predictions(
     """Whether the corrected model of one trial predicts each label, bool of shape n.
 
     A few-split class wins only with a strictly larger score than the best base class. For
-    the arguments see `best_few`.
+    the arguments see `corrected_few`.
     """
     correct = torch.empty(len(scores), dtype=torch.bool, device=alphas.device)
-    for place, best, which in best_few(scores, positions, alphas, biases):
-        few_right = which == scores.few_label[place]
+    for place, best, few_right in best_few(scores, positions, alphas, biases):
         base_right = scores.base_argmax[place] == scores.labels[place]
         correct[place] = torch.where(best > scores.base_max[place], few_right, base_right)
     return correct

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.network import padding
+from alphafix.alphanet.network import room
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.head import Head
 
@@ -38,7 +38,7 @@ class ScoreLayout:
     def of(cls, num_classes: int, few: IntArray, neighbors: IntArray) -> ScoreLayout:
         """Lay out C classes for the given few-split ids and neighbour ids (any shape)."""
         base = np.setdiff1d(np.arange(num_classes, dtype=np.int64), few)
-        repeated = np.repeat(few[:1], padding(len(few)))
+        repeated = np.repeat(few[:1], room(len(few)))
         columns = np.concatenate([few, repeated, np.setdiff1d(np.unique(neighbors), few)])
         return cls(few=few, base=base, columns=columns.astype(np.int64))
 
@@ -75,7 +75,8 @@ class Columns:
             return self.features[index] @ self.weight.T
         if self.table is None or self.class_major:
             raise ValueError("these columns are not kept by sample")
-        return self.table[index]
+        # Several times as fast as indexing.
+        return self.table.index_select(0, index.flatten()).view(*index.shape, -1)
 
     def by_class(self, place: slice) -> Tensor:
         """Scores of the samples ``place``, float32 of shape U x m."""

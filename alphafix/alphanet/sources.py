@@ -38,12 +38,9 @@ class Source:
 
     def chunks(self) -> Iterator[tuple[FloatArray, IntArray]]:
         """Features and labels in order; the store is read once, from start to end."""
-        labels = self.store.labels
-        for start, chunk in self.store.chunks():
-            low, high = np.searchsorted(self.index, [start, start + len(chunk)])
-            if low < high:
-                mine = self.index[low:high]
-                yield chunk[mine - start], labels[mine]
+        labels = self.labels
+        for place, features in self.store.selected(self.index):
+            yield features, labels[place]
 
 
 def whole(store: Features) -> Source:

@@ -29,8 +29,11 @@ from alphafix.values.neighbors import Neighbours
 
 logger = logging.getLogger(__name__)
 
-# Trials that train together. On a CPU more gain nothing: the products are large enough.
+# Trials that train together. On a CPU more than ten gain only where the products of ten are small:
+# up to so many first weights of all together.
 MOST_TRIALS_CPU = 10
+MOST_SMALL_TRIALS_CPU = 40
+SMALL_WEIGHTS = 1 << 19
 MOST_TRIALS_GPU = 256
 
 
@@ -139,7 +142,11 @@ class SweepTask:
     @property
     def most_together(self) -> int:
         """Trials that train together at the most."""
-        return MOST_TRIALS_CPU if self.device.type == "cpu" else MOST_TRIALS_GPU
+        if self.device.type != "cpu":
+            return MOST_TRIALS_GPU
+        pool = max(trial.pool for trial in self.trials) + self.hyper.include_self
+        small = SMALL_WEIGHTS // (pool * self.head.width * self.hyper.hidden[0])
+        return min(max(small, MOST_TRIALS_CPU), MOST_SMALL_TRIALS_CPU)
 
     def reduced(self, progress: Progress) -> SweepData:
         """Read the samples once and reduce them to what training needs."""

@@ -12,12 +12,20 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from alphafix.alphanet.network import (
-    Networks,
+    Inputs,
     alphas,
+    backward,
+    forward,
     initial_networks,
     padded_classes,
 )
-from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
+from alphafix.alphanet.objective import (
+    Aims,
+    correct_predictions,
+    few_scores,
+    losses_and_slopes,
+    near_scores,
+)
 from alphafix.alphanet.scores import Scores, join_scores
 from alphafix.progress import Advance
 from alphafix.values.arrays import IntArray
@@ -228,18 +236,21 @@ class _Batch:
         if bool((neighbors == neighbors[:1]).all()):
             neighbors = neighbors[:1]
         self.positions = padded_classes(first.positions[neighbors])
-        self.rows = _input_rows(neighbors, own, include_self=hyper.include_self)
+        self.near = self.positions.transpose(1, 2).contiguous()
+        self.aims = Aims.of(self.train, self.index, len(first.few))
+        self.inputs = Inputs.of(_input_rows(neighbors, own, include_self=hyper.include_self))
         biases = torch.stack([one.biases for one in own])
         self.scales = torch.tensor([[one.scale] for one in own], device=device)
-        self.networks = initial_networks(
+        drawn = initial_networks(
             [trial.seed for trial in trials],
             biases,
-            inputs=self.rows.shape[-1],
+            inputs=self.inputs.rows.shape[-1],
             hidden=hyper.hidden,
             k=trials[0].pool,
         )
-        self.first_moments = self.networks.map(torch.zeros_like)
-        self.second_moments = self.networks.map(torch.zeros_like)
+        self.networks, parameters = drawn.packed()
+        self.trained = parameters if hyper.learn_bias else parameters[:-1]
+        self.moments = [[torch.zeros_like(one) for one in self.trained] for _ in range(2)]
         self.count = torch.zeros((), device=device)
         none = biases.new_zeros(len(first.few), trials[0].pool)  # until an epoch is chosen
         self.results = [TrainedTrial(none, one.biases) for one in own]
@@ -251,11 +262,7 @@ class _Batch:
     def step(self, step: int) -> int:
         """Make one step of every trial that is not done; return their number."""
         active = sum(steps > step for steps in self.steps)
-        networks = self.networks.first(active).map(lambda t: t.detach().requires_grad_())
-        losses = self._losses(networks, step)
-        gradients = torch.autograd.grad(losses.sum(), self._trained(networks))
-        self.losses[:active] += losses.detach().to(self.losses.dtype).sum(1)
-        self._update(networks, gradients, step)
+        self._update(self._gradients(active, step), step)
         ended = [
             trial
             for trial in range(active)
@@ -265,34 +272,36 @@ class _Batch:
             self._end_epoch(ended, step)
         return active
 
-    def _losses(self, networks: Networks, step: int) -> Tensor:
-        """Loss of each sample times its share in the mean of its step, float32, T x n."""
-        active = len(networks)
-        index = self.index[:active, step]
+    def _gradients(self, active: int, step: int) -> list[Tensor]:
+        """Gradients of the mean loss of a step by the parameters; counts the losses."""
+        networks = self.networks.first(active)
+        index, share = self.index[:active, step], self.share[:active, step]
+        inputs, scales = self.inputs.first(active), self.scales[:active]
         rows = self.train.columns.of_samples(index)
-        found = alphas(networks, self.rows if self.rows.ndim == 2 else self.rows[:active])
-        biases = networks.biases * self.scales[:active]
-        few = few_scores(rows, self.positions[:active], found, biases)
-        return sample_losses(self.train, index, few) * self.share[:active, step]
+        near = near_scores(rows, self.near[:active])
+        found = forward(networks, inputs)
+        few = few_scores(rows, near, found.alphas, networks.biases * scales)
+        losses, slopes = losses_and_slopes(few, self.aims.at(active, step))
+        self.losses[:active] += (losses * share).to(self.losses.dtype).sum(1)
+        slopes *= share[..., None]
+        pulls = near.mul_(slopes[:, :, None]).sum(1)
+        return [*backward(networks, inputs, found, pulls), slopes.sum(1).mul_(scales)]
 
-    def _trained(self, networks: Networks) -> list[Tensor]:
-        tensors = networks.tensors()
-        return tensors if self.hyper.learn_bias else tensors[:-1]
-
-    def _update(self, networks: Networks, gradients: Sequence[Tensor], step: int) -> None:
+    def _update(self, gradients: Sequence[Tensor], step: int) -> None:
         """AdamW, once for each run of neighbouring trials with the same learning rate."""
-        active = len(networks)
+        active = len(gradients[0])
         rates = [self._rate(trial, step) for trial in range(active)]
         edges = [0, *(i for i in range(1, active) if rates[i] != rates[i - 1]), active]
         for start, stop in pairwise(edges):
-            place = slice(start, stop)
-            tensors = [tensor.detach()[place] for tensor in self._trained(networks)]
+            tensors, first, second, slopes = (
+                [tensor[start:stop] for tensor in some]
+                for some in (self.trained, *self.moments, gradients[: len(self.trained)])
+            )
             adamw(
                 tensors,
-                # The fused kernel walks memory in order, whatever the strides say.
-                [gradient[place].contiguous() for gradient in gradients],
-                [moment[place] for moment in self._trained(self.first_moments)],
-                [moment[place] for moment in self._trained(self.second_moments)],
+                slopes,
+                first,
+                second,
                 [],
                 # adamw counts the step up itself: each run of trials gets its own copy.
                 [self.count.clone() for _ in tensors],
@@ -313,10 +322,8 @@ class _Batch:
 
     def _end_epoch(self, ended: Sequence[int], step: int) -> None:
         """Record the epoch of these trials, and keep their alphas if they are the best yet."""
-        with torch.no_grad():
-            active = ended[-1] + 1
-            rows = self.rows if self.rows.ndim == 2 else self.rows[:active]
-            found = alphas(self.networks.first(active), rows)
+        active = ended[-1] + 1
+        found = alphas(self.networks.first(active), self.inputs.first(active))
         for trial in ended:
             epoch = -(-(step + 1) // self.per_epoch[trial])
             # A budget of steps can end a trial before the first epoch that may be chosen.

@@ -76,6 +76,17 @@ class Features(Displayed, ABC):
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[tuple[int, FloatArray]]:
         """Read all features once, in order: (index of the first row, n x D float32)."""
 
+    def selected(self, index: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Read the rows ``index`` (ascending, unique) once, in order, some at a time.
+
+        Yields:
+            The slice of ``index``, and its features, n x D float32.
+        """
+        for start, chunk in self.chunks():
+            low, high = np.searchsorted(index, [start, start + len(chunk)]).tolist()
+            if low < high:
+                yield slice(low, high), chunk[index[low:high] - start]
+
     @abstractmethod
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D float32, in one pass."""

@@ -8,9 +8,9 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +46,16 @@ SCATTER = "within-class.safetensors"
 PARTIAL = "partial"
 
 _SHARD = "a shard of features"
+
+# Rows are read one by one where not more than one of so many is wanted.
+SPARSE = 3
+
+
+def _rows(part: Any, first: int, start: int, stop: int) -> FloatArray:
+    """Rows of an open shard, counted from the ``first`` on, as float32."""
+    chunk = part[first + start : first + stop]
+    wide = chunk if isinstance(chunk, np.ndarray) else chunk.float().numpy()
+    return np.asarray(wide, dtype=np.float32)
 
 
 def store_artifact(folder: Path, plan: Plan, name: str = MANIFEST) -> Artifact:
@@ -186,8 +196,29 @@ class FeatureStore(Features):
         """Read all features once, in order: (index of the first row, n x D float32)."""
         return self._chunks(rows)
 
+    def selected(self, index: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Read the rows ``index``; of the others hardly any is touched."""
+        for start, stop, part in self._windows(CHUNK_ROWS):
+            low, high = np.searchsorted(index, [start, stop]).tolist()
+            if low == high:
+                continue
+            mine = index[low:high] - start
+            if len(mine) > (stop - start) // SPARSE:
+                yield slice(low, high), part(0, stop - start)[mine]
+                continue
+            runs = np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1)
+            rows = [part(int(run[0]), int(run[-1]) + 1) for run in runs]
+            yield slice(low, high), np.concatenate(rows)
+
     def _chunks(self, rows: int, first: int = 0, step: int = 1) -> Iterator[tuple[int, FloatArray]]:
         """The same of every ``step``-th shard, from the ``first`` on."""
+        for start, stop, part in self._windows(rows, first, step):
+            yield start, part(0, stop - start)
+
+    def _windows(
+        self, rows: int, first: int = 0, step: int = 1
+    ) -> Iterator[tuple[int, int, Callable[[int, int], FloatArray]]]:
+        """Where each chunk begins and ends, and what reads its rows from one to another."""
         _ = self._verified
         # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
         framework = "pt" if self.dtype == "bfloat16" else "numpy"
@@ -199,9 +230,8 @@ class FeatureStore(Features):
                 if part.get_shape() != [shard.samples, self.width]:
                     raise _another(self.folder / shard.file, f"features {part.get_shape()}")
                 for row in range(0, shard.samples, rows):
-                    chunk = part[row : min(row + rows, shard.samples)]
-                    wide = chunk.float().numpy() if framework == "pt" else chunk
-                    yield start + row, np.asarray(wide, dtype=np.float32)
+                    stop = min(row + rows, shard.samples)
+                    yield start + row, start + stop, partial(_rows, part, row)
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""

@@ -83,7 +83,7 @@ def _ncm(features: str, distance: str = "euclidean", *, linear: bool = True) -> 
 
 
 def _retrained(name: str, paper: str) -> Rival:
-    return Rival(name, paper, "retrained:retrain", {"name": name}, trains=True, cost=12)
+    return Rival(name, paper, "retrained:retrain", {"name": name}, trains=True, cost=8)
 
 
 RIVALS: Mapping[str, Rival] = {
@@ -129,7 +129,7 @@ RIVALS: Mapping[str, Rival] = {
             "Alshammari et al. 2022",
             "retrained:weight_balancing",
             trains=True,
-            cost=200,
+            cost=40,
         ),
         Rival(
             "disalign",
@@ -137,9 +137,9 @@ RIVALS: Mapping[str, Rival] = {
             "disalign:disalign",
             linear=False,
             trains=True,
-            cost=14,
+            cost=9,
         ),
-        Rival("fslwf", "Gidaris and Komodakis 2018", "few_shot.fslwf:fslwf", trains=True, cost=50),
+        Rival("fslwf", "Gidaris and Komodakis 2018", "few_shot.fslwf:fslwf", trains=True, cost=15),
         Rival(
             "model-regression",
             "Wang and Hebert 2016",

@@ -41,9 +41,9 @@ Result = TypeVar("Result")
 # Points of the few-bias curve that are kept for the picture.
 CURVE_POINTS = 200
 
-# Hybrids of AlphaNet and another method that train together: with two trials each, as many as a
-# batch takes.
-ON_TOP_TOGETHER = 5
+# Hybrids of AlphaNet and another method that are trained together, with two trials each. Where the
+# networks are small a batch takes as many; else it takes some of them after the others.
+ON_TOP_TOGETHER = 10
 
 # What measuring takes in times of one trial of AlphaNet, and a trial alone, which trains no
 # others with it: for the bar.
@@ -149,7 +149,7 @@ def compare(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
     names = settings.methods or COMPARED
-    with Whole(progress, "compare", _costs(settings, names, data)) as whole:
+    with Whole(progress, "compare", _costs(settings, names, data, given.neighbours)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
         with Workers(budget) as workers:
             made = fitting.all(names, workers)
@@ -188,7 +188,9 @@ def compare(
     )
 
 
-def _costs(settings: CompareSettings, names: Sequence[str], data: FitData) -> dict[str, float]:
+def _costs(
+    settings: CompareSettings, names: Sequence[str], data: FitData, neighbours: Neighbours
+) -> dict[str, float]:
     """What each part takes, in times of one trial of AlphaNet."""
     seeds = float(settings.seeds)
     return {
@@ -196,7 +198,7 @@ def _costs(settings: CompareSettings, names: Sequence[str], data: FitData) -> di
         "alphanet": len(settings.rhos) * seeds,
         alphanet.WITH_OWN: seeds,
         RANDOM: len(settings.rhos) * seeds,
-        **{_with_k(k): seeds for k in _ks(settings, data)},
+        **{_with_k(k): seeds for k in _other_ks(settings, data, neighbours)},
         **{
             _on_top(name): ALONE * settings.on_top_seeds
             for name in names
@@ -219,6 +221,12 @@ def _on_top(name: str) -> str:
 
 def _ks(settings: CompareSettings, data: FitData) -> list[int]:
     return sorted({k for k in settings.ks if k < len(data.classes.base)})
+
+
+def _other_ks(settings: CompareSettings, data: FitData, neighbours: Neighbours) -> list[int]:
+    """Those values of K of which the trials are not in AlphaNet's sweep over rho."""
+    swept = neighbours.k if settings.one_rho in settings.rhos else None
+    return [k for k in _ks(settings, data) if k != swept]
 
 
 @dataclass(frozen=True)
@@ -281,7 +289,8 @@ class _Fitting:
         for name in by_cost:
             if RIVALS[name].trains:
                 rivals[name] = workers.do(partial(self.rival, RIVALS[name]))
-        by_k = {k: workers.do(partial(self.with_k, k)) for k in _ks(settings, data)}
+        others = _other_ks(settings, data, self.neighbours)
+        by_k = {k: workers.do(partial(self.with_k, k)) for k in others}
         out = _All()
         own = [made for sweep in sweeps for made in sweep.result()]
         out.rows += [one for one, _ in own] + [one for _, one in own if one is not None]
@@ -303,9 +312,11 @@ class _Fitting:
             except OutOfTime:
                 out.left_out += [_on_top(name) for name in below]
         out.rows += [on_top[name] for name in names if name in on_top]
-        for k, found in by_k.items():
+        swept = {one.fitted.settings["rho"]: one.seeds for one, _ in sweeps[0].result()}
+        for k in _ks(settings, data):
+            same = None if k in by_k else swept[settings.one_rho]
             with _leaving_out(out.left_out, _with_k(k)):
-                out.by_k[str(k)] = found.result()
+                out.by_k[str(k)] = by_k[k].result() if same is None else same
         return out
 
     def made(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,54 +72,6 @@ def lader(logits: Tensor, labels: Tensor, counts: Tensor, strength: float = LAMB
     own = torch.zeros_like(shares).index_add(0, labels, chosen)
     own = own / labels.bincount(minlength=len(shares)).clamp_min(1)
     return (shares * (log_r + strength * log_r**2 - own)).sum()
-
-
-def class_balanced_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Class-balanced loss of Alshammari et al. 2022, as in the authors' code.
-
-    Binary cross entropy of the softmax, -[log p_y + sum_{c != y} log(1 - p_c)], times the
-    weight of the label, the mean over samples and classes: about 1/C of a cross entropy, which
-    is what makes a decay of 0.1 strong.
-
-    Args:
-        logits: n x C.
-        labels: n class ids.
-        weights: `class_balanced_weights`, C.
-    """
-    found: Tensor = _BinaryOfSoftmax.apply(logits, labels, weights)
-    return found
-
-
-# As in PyTorch's binary cross entropy: the least logarithm, and the least denominator.
-LEAST_LOG, LEAST_SHARE = -100.0, 1e-12
-
-
-class _BinaryOfSoftmax(torch.autograd.Function):
-    """The loss with its gradient worked out, which saves most of the time of a step.
-
-    With g_c = dL/dp_c the gradient is p_c (g_c - sum_k p_k g_k), and p_c g_c is p_c / (1 - p_c)
-    but for the label, where it is -1: no logarithm is in it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        shares = logits.softmax(dim=1)
-        rest = 1 - shares
-        label = labels[:, None]
-        own, other = shares.gather(1, label), rest.gather(1, label)
-        weight = weights[labels][:, None] / shares.numel()
-        terms = rest.log().clamp_min_(LEAST_LOG).sum(dim=1, keepdim=True)
-        terms += own.log().clamp_min_(LEAST_LOG) - other.log().clamp_min_(LEAST_LOG)
-        pulls = torch.div(shares, rest.clamp_min_(LEAST_SHARE), out=rest)
-        pulls.scatter_(1, label, -own * other / (own * other).clamp_min(LEAST_SHARE))
-        gradient = pulls.addcmul_(shares, pulls.sum(dim=1, keepdim=True), value=-1).mul_(weight)
-        ctx.save_for_backward(gradient)
-        return -(weight * terms).sum()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return upstream[0] * gradient, None, None
 
 
 def inverse_weights(counts: Tensor) -> Tensor:

@@ -5,95 +5,162 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alphafix.rivals import slopes
 from alphafix.rivals.data import FitData, Fitted, linear
-from alphafix.rivals.losses import (
-    SCALE,
-    balanced_softmax,
-    class_balanced_loss,
-    class_balanced_weights,
-    focal_loss,
-    inverse_weights,
-    lader,
-    ldam_loss,
-    margins,
-)
+from alphafix.rivals.losses import SCALE, class_balanced_weights, inverse_weights, margins
+from alphafix.rivals.slopes import Slope
 from alphafix.rivals.training import (
     RATES,
+    Gradients,
     HeadArrays,
     HeadTraining,
-    Loss,
     apart,
     as_arrays,
     base_parameters,
     best_head,
     new_parameters,
     sgd,
-    side_by_side,
 )
 
+# As in PyTorch's normalize.
+LEAST_LENGTH = 1e-12
 
-@dataclass(frozen=True)
-class TrainableHead:
-    """A head while it is trained, or R of them side by side.
+
+class TrainableHead(Protocol):
+    """R heads side by side while they are trained.
 
     Attributes:
         parameters: What is trained; the heads follow one another along the first axis of each.
-        logits: Features, n x D -> what the loss takes, n x (R C).
-        arrays: The linear heads that they are now, (R C) x D and R C.
     """
 
-    parameters: Sequence[Tensor]
-    logits: Callable[[Tensor], Tensor]
-    arrays: Callable[[], HeadArrays]
+    parameters: list[Tensor]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the loss takes: features, n x D -> n x R x C."""
+
+    def gradients(self, x: Tensor, slope: Tensor) -> Sequence[Tensor]:
+        """That of each parameter, from the one by `logits` of the same features, n x R x C."""
+
+    def arrays(self) -> HeadArrays:
+        """The linear heads that they are now, (R C) x D and R C."""
 
 
-def base_head(data: FitData, heads: int = 1) -> TrainableHead:
-    """W x + b, from the base head on."""
-    return _linear_head(*base_parameters(data, heads))
+class LinearHead:
+    """W x + b.
+
+    Args:
+        weight: W, (R C) x D.
+        bias: b, R C.
+        heads: R.
+        biased: Whether b is trained; else it stays as it is.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, heads: int, *, biased: bool = True) -> None:
+        self._weight, self._bias, self._heads = weight, bias, heads
+        self.parameters = [weight, bias] if biased else [weight]
+
+    @classmethod
+    def of_base(cls, data: FitData, heads: int = 1) -> LinearHead:
+        """From the base head on."""
+        return cls(*base_parameters(data, heads), heads)
+
+    @classmethod
+    def new(cls, data: FitData, heads: int = 1) -> LinearHead:
+        """From new parameters on."""
+        return cls(*new_parameters(data, heads), heads)
+
+    @classmethod
+    def new_like_given(cls, data: FitData, heads: int = 1) -> LinearHead:
+        """From new parameters on, with biases where the given head has them."""
+        weight, bias = new_parameters(data, heads)
+        if data.head.bias is not None:
+            return cls(weight, bias, heads)
+        return cls(weight, torch.zeros_like(bias), heads, biased=False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """W x + b, n x R x C."""
+        found = torch.addmm(self._bias, x, self._weight.T)
+        return found.view(len(x), self._heads, -1)
+
+    def gradients(self, x: Tensor, slope: Tensor) -> Sequence[Tensor]:
+        """Those of W, and of b if it is trained."""
+        slope = slope.flatten(1)
+        return [slope.T @ x, slope.sum(dim=0)][: len(self.parameters)]
+
+    def arrays(self) -> HeadArrays:
+        """W and b."""
+        return as_arrays(self._weight, self._bias)
 
 
-def new_head(data: FitData, heads: int = 1) -> TrainableHead:
-    """W x + b, from new parameters on."""
-    return _linear_head(*new_parameters(data, heads))
+class ScaledHead:
+    """s_c (w_c x + b_c) of the base head, only s trained (Kang et al. 2020).
+
+    Args:
+        data: The base head.
+        heads: R.
+    """
+
+    def __init__(self, data: FitData, heads: int = 1) -> None:
+        self._weight, self._bias = base_parameters(data)
+        self._scales = torch.ones(heads * len(self._weight))
+        self._heads, self.parameters = heads, [self._scales]
+        self._plain = torch.empty(0)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The factors times the base head's logits, which are the same for all heads."""
+        self._plain = torch.addmm(self._bias, x, self._weight.T)[:, None]
+        return self._plain * self._scales.view(self._heads, -1)
+
+    def gradients(self, x: Tensor, slope: Tensor) -> Sequence[Tensor]:
+        """That of s."""
+        return [slope.mul_(self._plain).sum(dim=0).flatten()]
+
+    def arrays(self) -> HeadArrays:
+        """The scaled rows and biases."""
+        scales, heads = self._scales, self._heads
+        return as_arrays(
+            scales[:, None] * self._weight.repeat(heads, 1), scales * self._bias.repeat(heads)
+        )
 
 
-def _linear_head(weight: Tensor, bias: Tensor) -> TrainableHead:
-    return TrainableHead(
-        [weight, bias],
-        lambda x: functional.linear(x, weight, bias),
-        lambda: as_arrays(weight, bias),
-    )
-
-
-def scaled_head(data: FitData, heads: int = 1) -> TrainableHead:
-    """s_c (w_c x + b_c) of the base head, only s trained (Kang et al. 2020)."""
-    weight, bias = (parameter.detach() for parameter in base_parameters(data))
-    scales = torch.ones(heads * len(weight), requires_grad=True)
-    return TrainableHead(
-        [scales],
-        lambda x: scales * functional.linear(x, weight, bias).repeat(1, heads),
-        lambda: as_arrays(scales[:, None] * weight.repeat(heads, 1), scales * bias.repeat(heads)),
-    )
-
-
-def cosine_head(data: FitData, heads: int = 1) -> TrainableHead:
+class CosineHead:
     """Cosines of features and rows, from the base head's directions on.
 
     The length of a feature is common to all classes, so that the normalised rows rank as the
     trained classifier does: a linear head without bias.
+
+    Args:
+        data: The base head.
+        heads: R.
     """
-    weight, bias = base_parameters(data, heads)
-    return TrainableHead(
-        [weight],
-        lambda x: functional.linear(functional.normalize(x), functional.normalize(weight)),
-        lambda: as_arrays(SCALE * functional.normalize(weight), torch.zeros_like(bias)),
-    )
+
+    def __init__(self, data: FitData, heads: int = 1) -> None:
+        self._weight, _ = base_parameters(data, heads)
+        self._heads, self.parameters = heads, [self._weight]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Cosines."""
+        found = functional.normalize(x) @ functional.normalize(self._weight).T
+        return found.view(len(x), self._heads, -1)
+
+    def gradients(self, x: Tensor, slope: Tensor) -> Sequence[Tensor]:
+        """That of the rows: what turns them, over their length."""
+        pulls = slope.flatten(1).T @ functional.normalize(x)
+        lengths = self._weight.norm(dim=1, keepdim=True).clamp_min(LEAST_LENGTH)
+        units = self._weight / lengths
+        return [(pulls - units * (units * pulls).sum(dim=1, keepdim=True)) / lengths]
+
+    def arrays(self) -> HeadArrays:
+        """Rows of the length that the loss gives cosines, and no biases."""
+        rows = SCALE * functional.normalize(self._weight)
+        return as_arrays(rows, torch.zeros(len(rows)))
 
 
 @dataclass(frozen=True)
@@ -101,46 +168,35 @@ class Retraining:
     """What is trained, with which loss, and how.
 
     Attributes:
-        loss: Given the training counts of the classes, float32 of shape C: the loss of logits.
-        start: The head at the start, or several of it.
+        slope: Given the training counts of the classes, float32 of shape C: the gradient of the
+            loss by logits.
+        start: Heads at the start, as many as it is told.
         training: Epochs, sampler, batch size and decay.
-        of_batch: Whether the loss is no mean over samples (see `side_by_side`).
     """
 
-    loss: Callable[[Tensor], Loss]
-    start: Callable[[FitData, int], TrainableHead] = base_head
+    slope: Callable[[Tensor], Slope]
+    start: Callable[[FitData, int], TrainableHead] = LinearHead.of_base
     training: HeadTraining = field(default_factory=HeadTraining)
-    of_batch: bool = False
 
 
-def _cross_entropy(counts: Tensor) -> Loss:
-    return functional.cross_entropy
-
-
-def _lade(counts: Tensor) -> Loss:
-    # 0.1 is the authors' weight of the regulariser for CIFAR-100-LT.
-    return lambda logits, labels: (
-        balanced_softmax(logits, labels, counts) + 0.1 * lader(logits, labels, counts)
-    )
+def _plain(counts: Tensor) -> Slope:
+    return slopes.cross_entropy
 
 
 RETRAINED: Mapping[str, Retraining] = {
     # Kang et al.'s config/ImageNet_LT/cls_crt.yaml and cls_lws.yaml, and run_networks.py.
-    "crt": Retraining(_cross_entropy, new_head, HeadTraining(balanced=True, by_epoch=True)),
-    "lws": Retraining(
-        _cross_entropy, scaled_head, HeadTraining(epochs=5, balanced=True, by_epoch=True)
-    ),
+    "crt": Retraining(_plain, LinearHead.new, HeadTraining(balanced=True, by_epoch=True)),
+    "lws": Retraining(_plain, ScaledHead, HeadTraining(epochs=5, balanced=True, by_epoch=True)),
     # The prior is left out when the head is used (Ren et al. 2020, section 3).
-    "balanced-softmax": Retraining(lambda counts: partial(balanced_softmax, counts=counts)),
+    "balanced-softmax": Retraining(lambda counts: partial(slopes.balanced_softmax, counts=counts)),
     # Wang, Ramanan and Hebert 2017: each class weighed by its inverse frequency.
     "cost-sensitive": Retraining(
-        # Its mean is weighted by those of the batch.
-        lambda counts: partial(functional.cross_entropy, weight=inverse_weights(counts)),
-        of_batch=True,
+        lambda counts: partial(slopes.weighted_cross_entropy, weights=inverse_weights(counts))
     ),
-    "focal": Retraining(lambda counts: focal_loss),
-    "ldam": Retraining(lambda counts: partial(ldam_loss, delta=margins(counts)), cosine_head),
-    "lade": Retraining(_lade, of_batch=True),
+    "focal": Retraining(lambda counts: slopes.focal),
+    "ldam": Retraining(lambda counts: partial(slopes.ldam, delta=margins(counts)), CosineHead),
+    # 0.1 is the authors' weight of the regulariser for CIFAR-100-LT.
+    "lade": Retraining(lambda counts: partial(slopes.lade, counts=counts, weight=0.1)),
 }
 """By the name of the method; the papers stand in `alphafix.rivals.RIVALS`."""
 
@@ -166,26 +222,21 @@ def train_new(data: FitData, balanced: bool) -> list[HeadArrays]:
 
     Like the given one they have biases, or none.
     """
-    start = new_head if data.head.bias is not None else _new_head_without_biases
-    return _train(data, Retraining(_cross_entropy, start, HeadTraining(balanced=balanced)), RATES)
-
-
-def _new_head_without_biases(data: FitData, heads: int = 1) -> TrainableHead:
-    weight, _ = new_parameters(data, heads)
-    return TrainableHead(
-        [weight],
-        lambda x: functional.linear(x, weight),
-        lambda: as_arrays(weight, torch.zeros(len(weight))),
-    )
+    how = Retraining(_plain, LinearHead.new_like_given, HeadTraining(balanced=balanced))
+    return _train(data, how, RATES)
 
 
 def _train(data: FitData, how: Retraining, rates: Sequence[float]) -> list[HeadArrays]:
     """One head with each learning rate, all of them side by side."""
     head = how.start(data, len(rates))
-    loss = how.loss(torch.from_numpy(data.counts).float())
-    together = side_by_side(loss, len(rates), of_batch=how.of_batch)
-    sgd(head.parameters, lambda x, y: together(head.logits(x), y), data, how.training, rates)
+    slope = how.slope(torch.from_numpy(data.counts).float())
+    sgd(head.parameters, descent(head, slope), data, how.training, rates)
     return apart(head.arrays(), len(rates))
+
+
+def descent(head: TrainableHead, slope: Slope) -> Gradients:
+    """Gradients of the parameters of heads side by side, from the one by their logits."""
+    return lambda x, y: head.gradients(x, slope(head.logits(x), y))
 
 
 # Weight balancing: where the ball's radius lies between the shortest and the longest of the
@@ -217,16 +268,16 @@ def _train_in_balls(data: FitData, radii: Sequence[float]) -> list[HeadArrays]:
     rates, heads = SMALL_RATES * len(radii), len(SMALL_RATES) * len(radii)
     weight, bias = base_parameters(data, heads)
     balls = torch.tensor(radii).repeat_interleave(len(weight) // len(radii))[:, None]
-    together = side_by_side(partial(class_balanced_loss, weights=weights), heads)
+    head = LinearHead(weight, bias, heads)
     sgd(
-        [weight, bias],
-        lambda x, y: together(functional.linear(x, weight, bias), y),
+        head.parameters,
+        descent(head, partial(slopes.class_balanced, weights=weights)),
         data,
         HeadTraining(decay=0.1, batch=64),
         rates,
         after_epoch=lambda: project(weight, balls),
     )
-    return apart(as_arrays(weight, bias), heads)
+    return apart(head.arrays(), heads)
 
 
 def project(weight: Tensor, radius: float | Tensor) -> None:
@@ -236,6 +287,5 @@ def project(weight: Tensor, radius: float | Tensor) -> None:
         weight: Rows, R x D.
         radius: That of all rows, or one a row, R x 1.
     """
-    with torch.no_grad():
-        norms = weight.norm(dim=1, keepdim=True)
-        weight *= (radius / norms.clamp_min(radius)).clamp_max(1)
+    norms = weight.norm(dim=1, keepdim=True)
+    weight *= (radius / norms.clamp_min(radius)).clamp_max(1)

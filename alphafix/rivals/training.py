@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from alphafix.rivals.data import FitData
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.labels import ByClass
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""n x D features and n labels -> mean loss, a scalar."""
+Gradients = Callable[[Tensor, Tensor], Sequence[Tensor]]
+"""n x D features and n labels -> gradient of the mean loss by each of the parameters."""
 
 # Kang et al. 2020 use 0.2 for features of ResNet's scale; others may need less or more.
 RATES = (0.02, 0.2, 2.0)
@@ -57,7 +58,7 @@ class HeadTraining:
 
 def sgd(
     parameters: Sequence[Tensor],
-    loss: Loss,
+    gradients: Gradients,
     data: FitData,
     training: HeadTraining,
     rate: float | Sequence[float],
@@ -67,17 +68,30 @@ def sgd(
     """Train ``parameters`` in place: SGD with momentum, cosine learning rate towards zero.
 
     Args:
-        parameters: Leaf tensors that require gradients.
-        loss: Mean loss of a batch.
+        parameters: What is trained.
+        gradients: Those of a batch.
         data: Training features and labels, and the seed.
         training: Epochs, sampler, batch size and decay.
         rate: Learning rate at the start; several for heads side by side, which then share the
-            first axis of each parameter evenly, one head after the other (see `side_by_side`).
+            first axis of each parameter evenly, one head after the other. Heads that see the same
+            batches share one product with the features and one update.
         after_epoch: Called after each epoch (to project parameters, say).
 
     Raises:
         OutOfTime: If the budget of ``data`` is used up.
     """
+    with denormals_as_zero():
+        _sgd(parameters, gradients, data, training, rate, after_epoch)
+
+
+def _sgd(
+    parameters: Sequence[Tensor],
+    gradients: Gradients,
+    data: FitData,
+    training: HeadTraining,
+    rate: float | Sequence[float],
+    after_epoch: Callable[[], None] | None,
+) -> None:
     rng = np.random.default_rng(data.seed)
     features, labels = torch.from_numpy(data.features), torch.from_numpy(data.labels)
     rates = [_along(parameter, rate) for parameter in parameters]
@@ -88,18 +102,32 @@ def sgd(
         for index in islice(batches(data.labels, training, rng), steps):
             data.budget.tick()
             fraction = (1 + math.cos(math.pi * turn / turns)) / 2
-            gradients = torch.autograd.grad(loss(features[index], labels[index]), parameters)
-            with torch.no_grad():
-                for parameter, gradient, velocity, own in zip(
-                    parameters, gradients, velocities, rates, strict=True
-                ):
-                    velocity.mul_(training.momentum).add_(gradient)
-                    velocity.add_(parameter, alpha=training.decay)
-                    parameter.addcmul_(velocity, own, value=-fraction)
+            found = gradients(features.index_select(0, index), labels.index_select(0, index))
+            for parameter, gradient, velocity, own in zip(
+                parameters, found, velocities, rates, strict=True
+            ):
+                velocity.mul_(training.momentum).add_(gradient)
+                velocity.add_(parameter, alpha=training.decay)
+                parameter.addcmul_(velocity, own, value=-fraction)
             turn += not training.by_epoch
         turn += training.by_epoch
         if after_epoch is not None:
             after_epoch()
+
+
+@contextlib.contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Let this thread's processor take float32 numbers below 1e-38 for zero.
+
+    Shares of classes that are out of the question are so small, and the processor takes a hundred
+    times as long for them. A head that diverges with too high a rate has hardly any others.
+    """
+    as_before = bool(torch.full((1,), 1e-39).mul(0.5) == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(as_before)
 
 
 def _along(parameter: Tensor, rate: float | Sequence[float]) -> Tensor:
@@ -146,25 +174,6 @@ class Adam:
         )
 
 
-def side_by_side(loss: Loss, heads: int, *, of_batch: bool = False) -> Loss:
-    """The loss of several heads whose logits stand side by side, n x (R C): the sum of theirs.
-
-    Heads that see the same batches share one product with the features and one update.
-
-    Args:
-        loss: The mean loss of one head's logits, n x C.
-        heads: R.
-        of_batch: Whether it is no mean over samples, so that more heads are not more samples.
-    """
-    if of_batch:
-        return lambda logits, labels: torch.stack(
-            [loss(own, labels) for own in logits.chunk(heads, dim=1)]
-        ).sum()
-    return lambda logits, labels: (
-        heads * loss(logits.reshape(heads * len(labels), -1), labels.repeat_interleave(heads))
-    )
-
-
 def batches(labels: IntArray, training: HeadTraining, rng: np.random.Generator) -> Iterator[Tensor]:
     """Sample indices of one epoch in batches."""
     draw = balanced_order(labels, rng) if training.balanced else rng.permutation(len(labels))
@@ -197,7 +206,7 @@ def base_parameters(data: FitData, heads: int = 1) -> tuple[Tensor, Tensor]:
     head = data.head
     weight = torch.from_numpy(head.weight * np.float32(head.scale)).repeat(heads, 1)
     bias = torch.from_numpy(head.bias_or_zeros * np.float32(head.scale)).repeat(heads)
-    return weight.requires_grad_(), bias.requires_grad_()
+    return weight, bias
 
 
 def new_parameters(data: FitData, heads: int = 1) -> tuple[Tensor, Tensor]:
@@ -207,7 +216,7 @@ def new_parameters(data: FitData, heads: int = 1) -> tuple[Tensor, Tensor]:
     shape = (data.head.num_classes, data.head.width)
     weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).repeat(heads, 1)
     bias = torch.empty(shape[0]).uniform_(-bound, bound, generator=generator).repeat(heads)
-    return weight.requires_grad_(), bias.requires_grad_()
+    return weight, bias
 
 
 HeadArrays = tuple[FloatArray, FloatArray]
@@ -259,7 +268,7 @@ def _mean_class_accuracy(data: FitData, rows: FloatArray, biases: FloatArray) ->
 
 def as_arrays(weight: Tensor, bias: Tensor) -> HeadArrays:
     """Trained tensors as arrays."""
-    return weight.detach().numpy().copy(), bias.detach().numpy().copy()
+    return weight.numpy().copy(), bias.numpy().copy()
 
 
 def apart(heads: HeadArrays, count: int) -> list[HeadArrays]:

@@ -8,8 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphafix.alphanet.measure import contest
-from alphafix.alphanet.network import alphas, initial_networks
-from alphafix.alphanet.objective import correct_predictions, few_scores, sample_losses
+from alphafix.alphanet.network import (
+    Inputs,
+    alphas,
+    backward,
+    forward,
+    initial_networks,
+    padded_classes,
+)
+from alphafix.alphanet.objective import (
+    Aims,
+    correct_predictions,
+    few_scores,
+    losses_and_slopes,
+    near_scores,
+)
 from alphafix.alphanet.training import Hyper, _input_rows
 from tests.alphanet.build import make_setup
 from tests.alphanet.oracle import Direct
@@ -59,18 +72,26 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     rows = _input_rows(
         torch.from_numpy(trial.neighbors)[None], [data], include_self=hyper.include_self
     )
+    inputs = Inputs.of(rows)
     networks = initial_networks(
         [trial.seed], data.biases, inputs=rows.shape[-1], hidden=hyper.hidden, k=trial.k
-    ).map(lambda tensor: tensor.requires_grad_())
-    positions = data.positions[torch.from_numpy(trial.neighbors)][None]
+    )
     count = len(setup.classes.few)
-    found = alphas(networks, rows)[:, :count]
-    biases = networks.biases[:, :count]
+    positions = padded_classes(data.positions[torch.from_numpy(trial.neighbors)][None])
     columns = data.train.columns.of_samples(index[None])
-    few = few_scores(columns, positions, found, biases * data.scale)
-    reduced = sample_losses(data.train, index[None], few).mean()
-    layers = [p for pair in zip(networks.weights, networks.offsets, strict=True) for p in pair]
-    got = torch.autograd.grad(reduced, layers + ([networks.biases] if hyper.learn_bias else []))
+    near = near_scores(columns, positions.transpose(1, 2))
+    found = forward(networks, inputs)
+    few = few_scores(columns, near, found.alphas, networks.biases * data.scale)
+    losses, slopes = losses_and_slopes(few, Aims.of(data.train, index[None], count))
+    reduced, slopes = losses.mean(), slopes / losses.numel()
+    pulls = (near * slopes[:, :, None]).sum(1)
+    views, packed = networks.packed()
+    gradients = backward(networks, inputs, found, pulls)
+    for tensor, gradient in zip(packed, gradients, strict=False):
+        tensor.copy_(gradient)  # the views then are each layer's
+    got = [p for pair in zip(views.weights, views.offsets, strict=True) for p in pair]
+    if hyper.learn_bias:
+        got.append(slopes.sum(1) * data.scale)
 
     torch.testing.assert_close(reduced, loss, rtol=1e-4, atol=1e-5)
     largest = max(float(gradient.abs().max()) for gradient in expected)
@@ -82,8 +103,9 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     with torch.no_grad():
         logits = direct.logits(torch.from_numpy(setup.val_features))
     assert data.val is not None
-    scaled = (biases[0] * data.scale).detach()
-    correct = correct_predictions(data.val, positions[0], found[0].detach(), scaled)
+    scaled = networks.biases[0, :count] * data.scale
+    chosen = found.alphas[0, :, :count].T
+    correct = correct_predictions(data.val, positions[0, :count], chosen, scaled)
     top = logits.topk(2, dim=1).values
     clear = (top[:, 0] - top[:, 1]) > 1e-4  # rounding may decide the rest
     right = logits.argmax(1) == torch.from_numpy(setup.val_labels)
@@ -111,4 +133,8 @@ def test_contest__agrees_with_the_corrected_head() -> None:
 def test_alphas__of_a_zero_vector_stay_zero() -> None:
     networks = initial_networks([0], torch.zeros(2), inputs=4, hidden=(3,), k=2)
     zero = networks.map(torch.zeros_like)
-    assert torch.equal(alphas(zero, torch.ones(16, 4)), torch.zeros(1, 16, 2))
+    inputs = Inputs.of(torch.ones(16, 4))
+    assert torch.equal(alphas(zero, inputs), torch.zeros(1, 16, 2))
+    # And its gradient is finite, as PyTorch has it: the norm is then a constant.
+    found = backward(zero, inputs, forward(zero, inputs), torch.ones(1, 2, 16))
+    assert all(torch.isfinite(one).all() for one in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_store__gives_back_what_was_written(
     assert np.abs(store.array() - exact).max() <= np.abs(exact).max() * 2.0**-8
     assert store.labels.tolist() == where.tolist()
     assert list(store.ids) == [name for part in ids for name in part]
+    for share in (0.0, 0.2, 0.7, 1.0):
+        wanted = np.flatnonzero(rng.random(len(exact)) < share)
+        found = np.full((len(wanted), 4), np.nan, dtype=np.float32)
+        for place, rows in store.selected(wanted):
+            assert np.isnan(found[place]).all()
+            found[place] = rows
+        assert np.array_equal(found, store.array()[wanted])
     stored = store.array().astype(np.float64)
     for label in range(3):
         if (where == label).any():
@@ -51,6 +59,22 @@ def test_store__gives_back_what_was_written(
             np.testing.assert_allclose(store.class_means()[label], expected, rtol=1e-12)
         else:
             assert np.isnan(store.class_means()[label]).all()
+
+
+def test_store__of_rows_that_are_selected_the_others_are_not_read(tmp_path: Path) -> None:
+    rows = np.arange(3000, dtype=np.float32).repeat(512).reshape(3000, 512)
+    writer = FeatureWriter(tmp_path, num_classes=1, dtype="float32")
+    writer.add(rows, np.zeros(3000, dtype=np.int64), [str(i) for i in range(3000)])
+    store = writer.finish({"split": "train"})
+    wanted = np.array([0, 7, 8, 9, 2999])
+    list(store.selected(wanted[:1]))  # what reading itself loads
+    tracemalloc.start()
+    ((place, found),) = store.selected(wanted)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (place.start, place.stop) == (0, 5)
+    assert np.array_equal(found, rows[wanted])
+    assert peak < rows.nbytes // 10
 
 
 @given(seed=st.integers(0, 99), rows=st.integers(0, 50))

@@ -15,10 +15,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from alphafix.rivals.data import FitData
-from alphafix.rivals.retrained import RETRAINED, scaled_head
+from alphafix.rivals.retrained import RETRAINED, LinearHead, ScaledHead, descent
 from alphafix.rivals.training import HeadTraining, balanced_order, sgd
 from alphafix.values.head import Head
 from tests.rivals.problems import data_of
@@ -50,26 +49,21 @@ def short(name: str, epochs: int = 3) -> HeadTraining:
 def test_crt__steps_are_those_of_the_code(
     samples: int, rows: tuple[float, float], bias: float
 ) -> None:
-    weight, biases = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, requires_grad=True)
-    loss = RETRAINED["crt"].loss(torch.tensor([4.0, 4.0]))
-    sgd(
-        [weight, biases],
-        lambda x, y: loss(functional.linear(x, weight, biases), y),
-        data(samples),
-        short("crt"),
-        0.2,
-    )
+    head = LinearHead(torch.zeros(2, 2), torch.zeros(2), 1)
+    slope = RETRAINED["crt"].slope(torch.tensor([4.0, 4.0]))
+    sgd(head.parameters, descent(head, slope), data(samples), short("crt"), 0.2)
     expected = [list(rows), [-value for value in rows]]
-    np.testing.assert_allclose(weight.detach(), expected, atol=1e-7)
-    np.testing.assert_allclose(biases.detach(), [bias, -bias], atol=1e-7)
+    weight, biases = head.arrays()
+    np.testing.assert_allclose(weight, expected, atol=1e-7)
+    np.testing.assert_allclose(biases, [bias, -bias], atol=1e-7)
 
 
 def test_lws__steps_are_those_of_the_code() -> None:
     given = data(16)
-    head, loss = scaled_head(given), RETRAINED["lws"].loss(torch.tensor([12.0, 4.0]))
-    sgd(head.parameters, lambda x, y: loss(head.logits(x), y), given, short("lws"), 0.2)
+    head, slope = ScaledHead(given), RETRAINED["lws"].slope(torch.tensor([12.0, 4.0]))
+    sgd(head.parameters, descent(head, slope), given, short("lws"), 0.2)
     (scales,) = head.parameters
-    np.testing.assert_allclose(scales.detach(), [0.63340364, 1.36617691], atol=1e-6)
+    np.testing.assert_allclose(scales, [0.63340364, 1.36617691], atol=1e-6)
     rows, biases = head.arrays()
     np.testing.assert_allclose(
         rows, [[0.63340364, 0.31670182], [0.27323538, 1.09294153]], atol=1e-6

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from alphafix.rivals import disalign, retrained
+from alphafix.rivals import disalign, retrained, slopes
 from alphafix.rivals.few_shot.fslwf import Generator
 from alphafix.rivals.few_shot.mappings import Mappings
 from alphafix.rivals.few_shot.metamodelnet import Chain
 from alphafix.rivals.few_shot.shots import Shots, draw, draw_each
-from alphafix.rivals.losses import class_balanced_loss
-from alphafix.rivals.training import Adam, HeadTraining, sgd, side_by_side
+from alphafix.rivals.losses import balanced_softmax
+from alphafix.rivals.training import Adam, HeadTraining, base_parameters, sgd
 from alphafix.values.labels import ByClass
 from tests.rivals.problems import small_data
 
@@ -36,30 +38,34 @@ def test_heads_side_by_side__are_those_of_each_rate_alone(name: str) -> None:
 
 def test_disalign__side_by_side_is_each_alone() -> None:
     data = small_data(scale=2.0)
-    labels = data.val_labels
     training = HeadTraining(epochs=2, batch=50)
-    together = disalign.DisAlign(data, len(RATES))
-    loss = side_by_side(functional.cross_entropy, len(RATES))
-    sgd(list(together.parameters()), lambda x, y: loss(together(x), y), data, training, RATES)
-    found = together.logits(data.val_features).reshape(len(labels), len(RATES), -1)
-    for place, rate in enumerate(RATES):
-        alone = disalign.DisAlign(data)
+
+    def trained(rates: tuple[float, ...]) -> disalign.DisAlign:
+        model = disalign.DisAlign(data, len(rates))
         sgd(
-            list(alone.parameters()),
-            lambda x, y, alone=alone: functional.cross_entropy(alone(x), y),  # type: ignore[misc]
+            model.parameters,
+            partial(model.gradients, slope=slopes.cross_entropy),
             data,
             training,
-            rate,
+            rates,
         )
-        assert found[:, place] == pytest.approx(alone.logits(data.val_features), abs=1e-4)
+        return model
+
+    together = trained(RATES)
+    for place, rate in enumerate(RATES):
+        found, alone = (
+            one.logits(data.val_features) for one in (together.only(place), trained((rate,)))
+        )
+        assert found == pytest.approx(alone, abs=1e-4)
 
 
 def test_sgd__is_that_of_pytorch() -> None:
     data = small_data()
     how = replace(retrained.RETRAINED["balanced-softmax"], training=HeadTraining(2, batch=50))
     ((rows, _),) = retrained._train(data, how, (0.2,))
-    head, loss = how.start(data, 1), how.loss(torch.from_numpy(data.counts).float())
-    optimiser = torch.optim.SGD(head.parameters, lr=0.2, momentum=0.9, weight_decay=5e-4)
+    parameters = [torch.nn.Parameter(one) for one in base_parameters(data)]
+    counts = torch.from_numpy(data.counts).float()
+    optimiser = torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=5e-4)
     rng = np.random.default_rng(data.seed)
     features, labels = torch.from_numpy(data.features), torch.from_numpy(data.labels)
     steps = how.training.steps(len(labels))
@@ -68,29 +74,25 @@ def test_sgd__is_that_of_pytorch() -> None:
         order = torch.from_numpy(rng.permutation(len(labels)))
         for index in torch.split(order, 50):
             optimiser.zero_grad()
-            loss(head.logits(features[index]), labels[index]).backward()  # type: ignore[no-untyped-call]
+            logits = functional.linear(features[index], *parameters)
+            loss = balanced_softmax(logits, labels[index], counts)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-    expected, _ = head.arrays()
-    assert rows == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert rows == pytest.approx(parameters[0].detach(), rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("spread", [1.0, 10.0])
-def test_class_balanced_loss__value_and_gradient_are_pytorchs(spread: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    # In double precision: in single both lose digits where a share is nearly one.
-    logits = (spread * torch.randn(40, 7, generator=generator).double()).requires_grad_()
-    labels = torch.randint(7, (40,), generator=generator)
-    weights = torch.rand(7, generator=generator).double()
-    truth = functional.one_hot(labels, 7).double()
-    plain = functional.binary_cross_entropy(
-        logits.softmax(dim=1), truth, weight=weights[labels, None]
-    )
-    found = class_balanced_loss(logits, labels, weights)
-    assert float(found.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
-    (mine,) = torch.autograd.grad(3 * found, logits)
-    (theirs,) = torch.autograd.grad(3 * plain, logits)
-    np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-12)
+def test_sgd__takes_numbers_that_are_nearly_zero_for_zero_only_while_it_trains() -> None:
+    data, seen = small_data(), []
+    weight = torch.zeros(2, 2)
+
+    def gradients(x: Tensor, y: Tensor) -> list[Tensor]:
+        seen.append(float(torch.full((1,), 1e-39).mul(0.5)))
+        return [weight]
+
+    sgd([weight], gradients, data, HeadTraining(1), 0.1)
+    assert set(seen) == {0.0}
+    assert float(torch.full((1,), 1e-39).mul(0.5)) > 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 30])
