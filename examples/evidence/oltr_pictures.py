@@ -7,7 +7,8 @@ pictures of `emoji.py` at 40 pixels. A tenth of the base classes, and the subcat
 be classes, are open; of the others' emoji that are not for training 40% are validation and the rest
 test, a whole emoji with all its designs at a time. All rows but RIDE and weight balancing share the
 plain model of their seed as first stage, and all have the same learning rates: see SCRATCH and
-PRETRAINED. What an interrupted run left is used.
+PRETRAINED. AlphaNet is then trained on top of some of them, by the commands. What an interrupted
+run left is used.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +30,7 @@ from lite0 import NAME, lite0
 from PIL import Image
 from stored import DATA, Recipe, save
 
-from alphafix.files import write_json
+from alphafix.files import read_json, write_json
 
 SIDE = 40
 FEW = 20
@@ -37,6 +39,8 @@ SHARE_VAL = 0.4
 """Of the held-out emoji of each class."""
 
 AWARE = "class-aware"
+CORRECTED = ("plain", AWARE, "OLTR")
+"""Rows on which AlphaNet is trained, too."""
 TIERS = ("few", "medium", "many", "overall")
 FIGURES = (*TIERS, "AUROC", "F")
 
@@ -146,7 +150,48 @@ def measure(
     ]
     others = [replace(row, distances=False) for row in others if not names or row.name in names]
     found: dict[str, object] = glyphs.measure(said, range(seeds), 1, more, others)
+    folders = [(row, said / f"seed-{seed}" / row) for row in CORRECTED for seed in range(seeds)]
+    found["alphanet"] = [
+        {"row": row, "splits": alphanet_on_top(folder, work / "pictures")}
+        for row, folder in folders
+        if folder.is_dir()
+    ]
     return {**found, "recipe": json.dumps(recipe_of_rows), "backbone": more["backbone"]}
+
+
+def alphanet_on_top(training: Path, pictures: Path) -> dict[str, Any]:
+    """AlphaNet on what `train-oltr` left, by the commands; test figures of each tier."""
+    run = training / "alphanet"
+    stages = (
+        ["extract", "--backbone", f"oltr:{training}", "--data", str(pictures)],
+        ["neighbors"],
+        ["train", "--rho", "0.5"],
+        ["evaluate", "--json"],
+    )
+    if not (run / "on-top.json").is_file():
+        for stage in stages:
+            command = [sys.executable, "-m", "alphafix", *stage, "--run", str(run), "--overwrite"]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        write_json(run / "on-top.json", json.loads(said)["splits"])
+    found: dict[str, Any] = read_json(run / "on-top.json")
+    return found
+
+
+def corrected(results: Mapping[str, Any]) -> Iterator[str]:
+    """AlphaNet on top, its change ± the standard deviation over seeds, as Markdown."""
+    yield "| on top of | few | change | overall | change |"
+    yield "|---|---:|---:|---:|---:|"
+    for name in dict.fromkeys(one["row"] for one in results["alphanet"]):
+        cells = []
+        for tier in ("few", "overall"):
+            mine = [
+                one["splits"][tier]["top1"] for one in results["alphanet"] if one["row"] == name
+            ]
+            change = [one["change"]["value"] for one in mine]
+            spread = f" ± {np.std(change, ddof=1):.1f}" if len(change) > 1 else ""
+            cells.append(f"{np.mean([one['corrected']['value'] for one in mine]):.1f}")
+            cells.append(f"{np.mean(change):+.1f}{spread}")
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def compared(results: Mapping[str, Any]) -> Iterator[str]:
@@ -195,7 +240,7 @@ def main() -> None:
     results = measure(EMOJI, given.data, given.seeds, pretrained=given.pretrained, names=names)
     if given.json:
         write_json(given.json, results, overwrite=True)
-    print("\n".join(compared(results)))
+    print("\n".join([*compared(results), "", *corrected(results)]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 from claims import by_claim
 from corrections import table as corrections_table
-from oltr_pictures import compared
+from oltr_pictures import compared, corrected
 from open_set import table as open_set_table
 
 HERE = Path(__file__).parent
@@ -116,9 +116,9 @@ def claims() -> Iterator[str]:
     yield from by_claim(results("claims"))
 
 
-def oltr(backbone: str) -> Iterator[str]:
-    """OLTR and its competitors on Emoji-LT."""
-    yield from compared(json.loads((RESULTS / f"oltr-emoji-{backbone}.json").read_text()))
+def oltr(table: Callable[[Mapping[str, Any]], Iterator[str]]) -> Iterator[str]:
+    """A table of OLTR and its competitors on Emoji-LT."""
+    yield from table(json.loads((RESULTS / "oltr-emoji.json").read_text()))
 
 
 def changed(row: Row) -> str:
@@ -133,8 +133,8 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "limits": limits,
     "unknown": unknown,
     "claims": claims,
-    "oltr-scratch": partial(oltr, "scratch"),
-    "oltr-pretrained": partial(oltr, "pretrained"),
+    "oltr": partial(oltr, compared),
+    "oltr-alphanet": partial(oltr, corrected),
 }
 
 

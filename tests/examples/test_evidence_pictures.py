@@ -393,6 +393,14 @@ def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
     ours, theirs = (script.figures(found["runs"][place]) for place in (2, 1))
     less = (ours[what] - theirs[what] for what in ("few", "overall", "AUROC", "F"))
     assert told[2].endswith(f" | {', '.join(f'{one:+.1f}' for one in less)} |")
+    _, _, *on_top = script.corrected(found)
+    assert [line.split(" | ")[0] for line in on_top] == ["| plain", "| class-aware", "| OLTR"]
+    before, after = (
+        found["alphanet"][2]["splits"]["overall"]["top1"][of]["value"]
+        for of in ("base", "corrected")
+    )
+    assert before == pytest.approx(found["runs"][2]["closed"]["test"]["overall"], abs=0.5)
+    assert on_top[2].endswith(f" | {after:.1f} | {after - before:+.1f} |")
     pictures = tmp_path / "small-oltr" / "pictures"
     held = set(script.held_out(recipe, tmp_path))
     motifs = {}
