@@ -147,7 +147,7 @@ def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     assert "options.seeds 2, now 1" in refused.stderr
     result = CliRunner().invoke(app, [*arguments, "--overwrite", "--all"])
     assert result.exit_code == 0
-    assert "compare: few-bias (1 of 7)\n" in result.stderr  # closed forms come first
+    assert "compare: few-bias (1 of 6)\n" in result.stderr  # closed forms come first
     assert f"look at: {run.folder}/compare.png\n" in result.stderr
     lines = result.stdout.splitlines()
     assert "(few < 20, medium 20..100, many > 100 training samples)" in lines[0]

@@ -167,8 +167,9 @@ def test_recipe__names_a_table_that_says_where_it_is_from(name: str) -> None:
 
 @pytest.mark.slow
 def test_expected__is_printed_beside_what_was_measured(root: Path) -> None:
-    words = ["run", str(FOLDER / "cifar-100-lt-ltr.yaml"), "--root", str(root), "--expected"]
-    result = runner.invoke(app, [*words, *ALPHANET])
+    name = "cifar-100-lt-ltr"
+    words = ["run", str(FOLDER / f"{name}.yaml"), "--root", str(root), "--expected"]
+    result = runner.invoke(app, [*words, *shortened(name)])
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("AlphaNet (Chang et al.), Table A7")
@@ -208,12 +209,12 @@ def test_expected__without_a_table_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_import__of_a_changed_file_is_noticed(root: Path) -> None:
     name, file = "cifar-100-lt-ride", root / "data/RIDE/CIFAR100_LT/train.npz"
-    invoke(name, root, *ALPHANET)
+    invoke(name, root, *shortened(name))
     arrays = dict(np.load(file))
     np.savez(file, features=2 * arrays["features"], labels=arrays["labels"])
-    plan = invoke(name, root, "--dry-run", *ALPHANET)["stages"]
+    plan = invoke(name, root, "--dry-run", *shortened(name))["stages"]
     assert plan[0]["state"] == "made otherwise"
-    again = invoke(name, root, "--overwrite", *ALPHANET)["stages"]
+    again = invoke(name, root, "--overwrite", *shortened(name))["stages"]
     assert again[0]["result"]["accuracy"]["train"] > 50
 
 
