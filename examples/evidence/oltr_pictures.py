@@ -173,8 +173,8 @@ def alphanet_on_top(training: Path, pictures: Path) -> dict[str, Any]:
             command = [sys.executable, "-m", "alphafix", *stage, "--run", str(run), "--overwrite"]
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
         write_json(run / "on-top.json", json.loads(said)["splits"])
-    found: dict[str, Any] = read_json(run / "on-top.json")
-    return found
+    splits: dict[str, Any] = read_json(run / "on-top.json")
+    return {tier: {"top1": splits[tier]["top1"]} for tier in TIERS}
 
 
 def corrected(results: Mapping[str, Any]) -> Iterator[str]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from claims import by_claim
 from corrections import table as corrections_table
+from oltr_pictures import compared, corrected
 from open_set import table as open_set_table
 
 HERE = Path(__file__).parent
@@ -114,6 +116,11 @@ def claims() -> Iterator[str]:
     yield from by_claim(results("claims"))
 
 
+def oltr(table: Callable[[Mapping[str, Any]], Iterator[str]]) -> Iterator[str]:
+    """A table of OLTR and its competitors on Emoji-LT."""
+    yield from table(json.loads((RESULTS / "oltr-emoji.json").read_text()))
+
+
 def changed(row: Row) -> str:
     """Mean change of few-split and of overall accuracy."""
     return f"{row['few']:+.1f} / {row['overall']:+.1f}"
@@ -126,6 +133,8 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "limits": limits,
     "unknown": unknown,
     "claims": claims,
+    "oltr": partial(oltr, compared),
+    "oltr-alphanet": partial(oltr, corrected),
 }
 
 
