@@ -37,10 +37,13 @@ class ClassSums:
         self.counts += np.bincount(labels, minlength=len(self.counts))
         for start in range(0, len(labels), _ROWS):
             own, rows = labels[start : start + _ROWS], features[start : start + _ROWS]
-            # A one for each sample in the row of its class, which is faster than np.add.at.
+            # A one for each sample in the row of its class, which is faster than np.add.at. Only
+            # classes that are among the samples take part: with a million others it would take
+            # a million rows for each few thousand samples.
+            classes, places = np.unique(own, return_inverse=True)
             every = np.arange(len(own))
-            ones = csr_array((np.ones(len(own)), (own, every)), shape=(len(self.sums), len(own)))
-            self.sums += ones @ rows.astype(np.float64)
+            ones = csr_array((np.ones(len(own)), (places, every)), shape=(len(classes), len(own)))
+            self.sums[classes] += ones @ rows.astype(np.float64)
         if self.head is not None:
             right = labels[self.head.predict(features.astype(np.float32, copy=False)) == labels]
             self.hits += np.bincount(right, minlength=len(self.hits))

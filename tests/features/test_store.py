@@ -91,6 +91,19 @@ def test_sums__are_those_of_a_plain_loop(seed: int, rows: int) -> None:
         assert sums.counts[label] == (labels == label).sum()
 
 
+def test_sums__take_memory_for_the_classes_of_the_samples_alone() -> None:
+    sums = ClassSums(200_000, 16)
+    features = np.ones((10, 16), dtype=np.float32)
+    labels = np.array([7, 7, 3, 199_999, 0, 7, 50_000, 50_001, 9, 3])
+    sums.add(features, labels)  # what is loaded once
+    tracemalloc.start()
+    sums.add(features, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5e6  # counts of all classes are 1.6 MB, sums 25.6 MB
+    assert sums.sums[[7, 3, 0, 1]].sum(axis=1).tolist() == [96, 64, 32, 0]
+
+
 class Numbers(ImageSource):
     """A source of which only the sizes matter."""
 
