@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
 from alphafix.commands import COMMANDS
 from tests.architecture import PACKAGE, Import, circle, files, imports, room_of, rooms
+
+
+EXAMPLES = PACKAGE.parent / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,14 @@ def test_room__is_the_longest_entry_that_covers_a_file() -> None:
     assert room_of("models/a.py", order) == "models/"
     assert room_of("files.py", order) == "files.py"
     assert room_of("other/files.py", order) is None
+
+
+def test_examples__no_two_scripts_have_one_name() -> None:
+    """They import each other by name alone, and the tests import many of them in one process."""
+    folders = [path for path in EXAMPLES.iterdir() if path.is_dir()]
+    names = Counter(path.stem for folder in folders for path in folder.glob("*.py"))
+    assert len(names) > 50
+    assert [name for name, times in names.items() if times > 1] == []
 
 
 def test_contributing__names_files_that_are_there() -> None:

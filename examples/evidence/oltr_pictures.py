@@ -66,9 +66,9 @@ PRETRAINED: Mapping[str, object] = {
 def glyph_rows() -> ModuleType:
     """The comparison on glyphs, whose rows and figures these are."""
     sys.path.append(str(Path(__file__).resolve().parents[1] / "glyphs_lt"))
-    import oltr
+    import oltr_comparison
 
-    return oltr
+    return oltr_comparison
 
 
 def held_out(recipe: Recipe, data: Path) -> list[str]:

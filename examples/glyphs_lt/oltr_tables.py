@@ -1,4 +1,4 @@
-"""Markdown tables from the results of ``oltr.py``: OLTR's Table 3 and Figure 5.
+"""Markdown tables from the results of ``oltr_comparison.py``: OLTR's Table 3 and Figure 5.
 
 python examples/glyphs_lt/oltr_tables.py examples/glyphs_lt/results/oltr.json
 """

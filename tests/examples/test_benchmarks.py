@@ -6,7 +6,6 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,10 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 NOT_HERE = ("tests", "nccl")
 
 
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    """The scripts' folder as the first to import from, and none of their names afterwards."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    yield
-    while str(FOLDER) in sys.path:
-        sys.path.remove(str(FOLDER))
-    for name in set(sys.modules) - before & set(SCRIPTS):
-        sys.modules.pop(name, None)
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts' folder as the first to import from."""
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,19 +25,15 @@ pytest.importorskip("resvg_py")
 EVIDENCE = Path(__file__).resolve().parents[2] / "examples" / "evidence"
 MODULES = (
     *("cells", "claims", "emoji", "fine_tune", "glosses", "icons", "lite0", "long_tail"),
-    *("oltr_pictures", "open_set", "packages", "pictures", "problems", "stored", "write"),
+    *("oltr_pictures", "open_set", "packages", "pictures", "problems", "stored", "write_tables"),
 )
-# Of examples/glyphs_lt, which `oltr_pictures` imports; a benchmark has the name of the first.
-THEIRS = ("oltr", "oltr_tables")
 
 
 @pytest.fixture
-def evidence(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+def evidence(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The scripts, imported as they import each other."""
     monkeypatch.syspath_prepend(str(EVIDENCE))
-    yield {name: importlib.import_module(name) for name in MODULES}
-    for name in (*MODULES, *THEIRS):
-        sys.modules.pop(name, None)
+    return {name: importlib.import_module(name) for name in MODULES}
 
 
 def picture(label: int, seed: int) -> Image.Image:
@@ -420,7 +414,7 @@ def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
 def test_write__tables_of_the_page_are_those_of_the_results(
     evidence: dict[str, ModuleType],
 ) -> None:
-    write = evidence["write"]
+    write = evidence["write_tables"]
     page = write.PAGE.read_text()
     assert write.written(page) == page
     assert page.count("<!-- end -->") == len(write.TABLES)

@@ -26,7 +26,7 @@ KEPT = {"few": (5, 19), "medium": (20, 40), "many": (101, 160)}
 def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     # The processes that the script starts get this path too.
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    return importlib.import_module("oltr"), importlib.import_module("oltr_tables")
+    return importlib.import_module("oltr_comparison"), importlib.import_module("oltr_tables")
 
 
 def some_classes(glyphs: Glyphs) -> Glyphs:

@@ -1,6 +1,6 @@
 """Write the tables of the evidence page from `results/`.
 
-    python examples/evidence/write.py
+    python examples/evidence/write_tables.py
 
 The scripts leave their figures in results/*.json. A table stands between two comments in
 `examples/docs/pages/evidence.md`, of which the first names it; everything else there is prose.

@@ -1,7 +1,7 @@
 """The trade-off over rho on the demo's images: the README's table, as measured.
 
     alphafix demo --run demo-crt && alphafix demo --run demo-ce --base ce
-    python examples/glyphs_lt/trade_off.py demo-crt demo-ce
+    python examples/glyphs_lt/trade_off_demo.py demo-crt demo-ce
 
 For each run directory: the base model, then for each rho the nearest and the random
 neighbours, mean ± standard deviation (ddof = 1) over the seeds on the test images, and the

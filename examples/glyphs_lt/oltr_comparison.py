@@ -1,6 +1,6 @@
 """OLTR and its competitors on Glyphs-LT: Table 3 and the ablations of Figure 5, as measured.
 
-    python examples/glyphs_lt/oltr.py --work glyphs-oltr
+    python examples/glyphs_lt/oltr_comparison.py --work glyphs-oltr
 
 unpacks the glyphs, lets `make-lt` draw the lists (with the counts of Glyphs-LT, and glyphs of
 scripts that training never sees as open classes), trains with `train-oltr` one plain model a
