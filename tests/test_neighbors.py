@@ -81,7 +81,7 @@ def test_nearest_neighbours__say_what_a_large_search_costs_before_it_starts(
         monkeypatch.setattr(neighbors, "TOLD_FROM", 1)
         monkeypatch.setattr(neighbors, "ADDED_ROWS", 7)
         told = nearest_neighbours(means, classes, k=3)
-    assert "exact search: 30 few-split among 270 base classes, 3.2e+04" in caplog.text
+    assert "exact search: 30 classes among 270 others, 3.2e+04" in caplog.text
     assert (told.ids == plain.ids).all()
 
 

@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 # float64, so that its rounding cannot decide which of two near-equal neighbours comes first.
 EXTRA_CANDIDATES = 8
 
-# Few-split classes searched at a time, so that memory does not grow with their number.
+# Classes whose neighbours are searched at a time, so that memory does not grow with their number.
 SEARCH_ROWS = 4096
 
 # A search of more multiplications than this says what it costs before it starts: exact search
-# takes the product of the numbers of few-split and base classes, times the width. A processor
+# takes the product of the two numbers of classes, times the width. A processor
 # core does about 3e10 a second.
 TOLD_FROM = 5e11
 
-# Few-split classes that are searched to tell how fast this machine is. FAISS searches a few dozen
+# Classes that are searched to tell how fast this machine is. FAISS searches a few dozen
 # in another way, which takes 20 times as long a class.
 PROBE_ROWS = 1024
 
@@ -72,7 +72,7 @@ def nearest_neighbours(
         ids = random_neighbours(classes, k=k, seed=seed)
     else:
         points = _unit_rows(means) if metric == "cosine" else means
-        ids = base[_search(points, base, few, k)]
+        ids = base[nearest_rows(points, base, few, k)]
     distances = _distances(means, few, ids, "cosine" if metric == "cosine" else "euclidean")
     if not np.isfinite(distances).all():
         raise InputError(
@@ -112,27 +112,40 @@ def _unit_rows(points: FloatArray64) -> FloatArray64:
     return unit
 
 
-def _search(points: FloatArray64, base: IntArray, few: IntArray, k: int) -> IntArray:
-    """For each row ``few`` of ``points``, positions in ``base`` of the K nearest rows of those.
+def nearest_rows(
+    points: FloatArray | FloatArray64, among: IntArray, of: IntArray, k: int
+) -> IntArray:
+    """For some rows of ``points`` the K nearest of others, by Euclidean distance (exact search).
 
-    Nearest first, ties to the lower position; int64 of shape F x K.
+    Args:
+        points: Float of shape C x D.
+        among: Rows that are searched, int64 of shape B, K of them or more.
+        of: Rows whose neighbours are wanted, int64 of shape F.
+        k: K.
+
+    Returns:
+        Positions in ``among``, the nearest first and ties to the lower position; int64 of shape
+        F x K.
+
+    Raises:
+        InputError: If a distance is not finite.
     """
     # Far from the origin, float32 would spend its digits on what all means have in common; squares
     # of large numbers overflow there, and those of small ones are all zero.
-    center = points[base].mean(axis=0)
-    scale = max(_largest(points, ids, center) for ids in (base, few)) or 1.0
+    center = points[among].mean(axis=0, dtype=np.float64)
+    scale = max(_largest(points, ids, center) for ids in (among, of)) or 1.0
 
     def scaled(ids: IntArray) -> FloatArray:
         return np.ascontiguousarray((points[ids] - center) / scale, dtype=np.float32)
 
     index = _faiss_index(points.shape[1])
-    for ids in _pieces(base, ADDED_ROWS):
+    for ids in _pieces(among, ADDED_ROWS):
         index.add(scaled(ids))
-    wanted = min(k + EXTRA_CANDIDATES, len(base))
-    _tell_cost(index, scaled(few[:PROBE_ROWS]), wanted, len(few), len(base))
-    order = np.empty((len(few), k), dtype=np.int64)
-    for start in range(0, len(few), SEARCH_ROWS):
-        own = few[start : start + SEARCH_ROWS]
+    wanted = min(k + EXTRA_CANDIDATES, len(among))
+    _tell_cost(index, scaled(of[:PROBE_ROWS]), wanted, len(of), len(among))
+    order = np.empty((len(of), k), dtype=np.int64)
+    for start in range(0, len(of), SEARCH_ROWS):
+        own = of[start : start + SEARCH_ROWS]
         _, found = index.search(scaled(own), wanted)
         if found.min(initial=0) < 0:
             raise InputError(
@@ -142,7 +155,8 @@ def _search(points: FloatArray64, base: IntArray, few: IntArray, k: int) -> IntA
                 todo="check the features, or scale them and the head's rows",
             )
         for place, candidates in enumerate(np.sort(found.astype(np.int64), axis=1), start=start):
-            exact = ((points[base[candidates]] - points[few[place]]) ** 2).sum(axis=1)
+            mine = points[of[place]].astype(np.float64)
+            exact = ((points[among[candidates]] - mine) ** 2).sum(axis=1)
             order[place] = candidates[np.argsort(exact, kind="stable")[:k]]
     return order
 
@@ -152,29 +166,29 @@ def _pieces(ids: IntArray, size: int) -> Iterator[IntArray]:
         yield ids[start : start + size]
 
 
-def _largest(points: FloatArray64, ids: IntArray, center: FloatArray64) -> float:
+def _largest(points: FloatArray | FloatArray64, ids: IntArray, center: FloatArray64) -> float:
     """The largest distance of a coordinate of some rows from that of the centre."""
     return float(max(np.abs(points[own] - center).max() for own in _pieces(ids, ADDED_ROWS)))
 
 
-def _tell_cost(index: Any, queries: FloatArray, wanted: int, few: int, base: int) -> None:
+def _tell_cost(index: Any, queries: FloatArray, wanted: int, searched: int, among: int) -> None:
     """Say how long an exact search of many classes will take, by what some of them take."""
     width = queries.shape[1]
-    cost = float(few) * base * width
+    cost = float(searched) * among * width
     if cost < TOLD_FROM:
         return
     start = time.perf_counter()
     index.search(queries, wanted)
-    seconds = (time.perf_counter() - start) * few / len(queries)
+    seconds = (time.perf_counter() - start) * searched / len(queries)
     logger.info(
-        "exact search: %s few-split among %s base classes, %.1e multiplications; %s at the rate of "
+        "exact search: %s classes among %s others, %.1e multiplications; %s at the rate of "
         "the first %d, and %.1f GiB for float32 means",
-        f"{few:,}",
-        f"{base:,}",
+        f"{searched:,}",
+        f"{among:,}",
         cost,
         f"about {seconds:,.0f} s" if seconds < 600 else f"about {seconds / 60:,.0f} minutes",
         len(queries),
-        base * width * 4 / 2**30,
+        among * width * 4 / 2**30,
     )
 
 

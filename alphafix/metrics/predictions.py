@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ from alphafix.values.head import Head
 
 Scorer = Callable[[FloatArray], FloatArray]
 """Gives n x C logits of n x D features."""
+
+Scores = Callable[[FloatArray], Iterable[FloatArray]]
+"""Gives n x C logits of several classifiers, of n x D features; one array is gone with the next."""
 
 TOP = 5
 
@@ -129,42 +132,36 @@ def predict_pair(
 ) -> BeforeAfter:
     """Predictions of a head before and after its correction, in one pass over the features.
 
+    Raises:
+        InputError: If the correction belongs to a head of another shape.
+    """
+    scores = pair_scores(head, correction)
+    both = (_Collector(len(store)), _Collector(len(store)))
+    for start, features in _chunks(store, "evaluating", progress):
+        for one, logits in zip(both, scores(features), strict=True):
+            one.add(start, logits, store.labels)
+    return BeforeAfter(store.labels, *(one.done() for one in both))
+
+
+def pair_scores(head: Head, correction: Correction) -> Scores:
+    """Logits of a head before and after its correction.
+
     Only the corrected columns are computed anew, so that the logits of all other classes are
     the same numbers in both.
 
     Raises:
         InputError: If the correction belongs to a head of another shape.
     """
-    part = _corrected_part(head, correction)
-    before, after = _Collector(len(store)), _Collector(len(store))
-    for start, features in _chunks(store, "evaluating", progress):
-        logits = head.logits(features)
-        before.add(start, logits, store.labels)
-        logits[:, correction.classes] = part.logits(features)
-        after.add(start, logits, store.labels)
-    return BeforeAfter(store.labels, before.done(), after.done())
-
-
-def corrected_scorer(head: Head, correction: Correction) -> Scorer:
-    """Logits of the corrected head, the same numbers as `predict_pair` has.
-
-    Raises:
-        InputError: If the correction belongs to a head of another shape.
-    """
-    part = _corrected_part(head, correction)
-
-    def score(features: FloatArray) -> FloatArray:
-        logits = head.logits(features)
-        logits[:, correction.classes] = part.logits(features)
-        return logits
-
-    return score
-
-
-def _corrected_part(head: Head, correction: Correction) -> Head:
-    """The corrected rows alone, as a head."""
     rows, mine = correction.apply(head), correction.classes
-    return Head(rows.weight[mine], rows.bias_or_zeros[mine], head.scale)
+    part = Head(rows.weight[mine], rows.bias_or_zeros[mine], head.scale)
+
+    def scores(features: FloatArray) -> Iterator[FloatArray]:
+        logits = head.logits(features)
+        yield logits
+        logits[:, mine] = part.logits(features)
+        yield logits
+
+    return scores
 
 
 def _chunks(store: Features, what: str, progress: Progress) -> Iterator[tuple[int, FloatArray]]:

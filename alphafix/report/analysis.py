@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alphafix.alphanet.neighbors import nearest_rows
 from alphafix.metrics.alike import Alike
 from alphafix.values.arrays import FloatArray, FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
@@ -16,9 +17,6 @@ GROUPS = ("correct", "wrong: as a neighbour", "wrong: otherwise")
 
 # Bootstrap draws behind the band of a linear fit and the intervals over trials (the paper's).
 DRAWS = 10_000
-
-# Distances that are held at a time, in the search for neighbours.
-_CELLS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,11 @@ def _pool(
 ) -> Pool:
     themselves = key == "all-all"
     count = min(k + themselves, len(others))
-    distances, found = _nearest(means[own], means[others], count)
-    ids = others[found]
+    ids = others[nearest_rows(means, others, own, count)]
+    distances = np.stack(
+        [np.linalg.norm(means[own].astype(np.float64) - means[near], axis=1) for near in ids.T],
+        axis=1,
+    )
     keep = ids != own[:, None] if themselves else np.ones(ids.shape, dtype=np.bool_)
     # With equal means, a class need not be its own nearest one: never keep more than K.
     keep &= np.cumsum(keep, axis=1) <= k
@@ -86,25 +87,6 @@ def _pool(
     alike = Alike.of_pairs(rows[keep], ids[keep], num_classes)
     mean = np.where(keep, distances, 0).sum(axis=1) / np.maximum(keep.sum(axis=1), 1)
     return Pool(key, own, alike, mean)
-
-
-def _nearest(of: FloatArray, among: FloatArray, count: int) -> tuple[FloatArray64, IntArray]:
-    """The nearest points, the nearest first: Euclidean distances and positions, n x count."""
-    center = among.mean(axis=0, dtype=np.float64)
-    points = among - center
-    squares = (points**2).sum(axis=1)
-    distances, found = np.empty((len(of), count)), np.empty((len(of), count), dtype=np.int64)
-    rows = max(1, _CELLS // max(len(among), count * among.shape[1]))
-    for start in range(0, len(of), rows):
-        part = slice(start, start + rows)
-        own = of[part] - center
-        apart = (own**2).sum(axis=1)[:, None] + squares - 2 * own @ points.T
-        near = np.argpartition(apart, count - 1, axis=1)[:, :count]
-        exact = np.linalg.norm(own[:, None] - points[near], axis=2)
-        order = np.lexsort((near, exact))
-        found[part] = np.take_along_axis(near, order, axis=1)
-        distances[part] = np.take_along_axis(exact, order, axis=1)
-    return distances, found
 
 
 def prediction_groups(predicted: IntArray, labels: IntArray, alike: Alike) -> IntArray:

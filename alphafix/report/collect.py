@@ -198,9 +198,10 @@ def _settings(evidence: Evidence) -> list[Picture]:
     by_rho = _comparison_series(evidence.comparison, tuple(base))
     trials = evidence.found.correction.trials
     classes = evidence.found.evaluation.classes
+    settings = set() if trials is None else {(one.rho, one.k) for one in trials.records}
     figures = (
         []
-        if trials is None
+        if trials is None or (len(settings) < 2 and not by_rho)  # one point makes no figure
         else trial_accuracies(trials, evidence.found.head, classes, evidence.found.store)
     )
     own = _trial_series(evidence.found.correction, figures, "rho", tuple(base))
@@ -244,7 +245,7 @@ def _trial_series(
 ) -> Series:
     """Accuracies of the correction's single trials by rho or K, at the chosen other one."""
     trials, chosen = correction.trials, correction.chosen
-    if trials is None:
+    if trials is None or not figures:
         return {}
     other = "k" if name == "rho" else "rho"
     series: Series = {}

@@ -10,13 +10,14 @@ import numpy as np
 
 from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.comparison import BASE, Comparison
-from alphafix.metrics.margins import Steered, margins
+from alphafix.metrics.margins import Margins, Steered, margins
 from alphafix.metrics.paired import SHOWN, Difference, differences
-from alphafix.metrics.predictions import corrected_scorer
+from alphafix.metrics.predictions import pair_scores
 from alphafix.report.analysis import top_confusions
 from alphafix.report.cells import number
 from alphafix.report.collect import Evidence, pictures, trade_off_picture
 from alphafix.report.combinations import learned
+from alphafix.report.known import known_classes, listed_classes
 from alphafix.report.memory_pictures import infused_table
 from alphafix.report.page import Classes, Drawn, Frontier, Moved, Page, Tile
 from alphafix.report.payers import Pair, pairs
@@ -73,8 +74,8 @@ def page_of(evidence: Evidence, settings: Settings) -> Page:
         subtitle=heading(evaluation),
         tiles=tiles(evidence),
         verdict=verdict(evidence),
-        worst=_moved(evidence, gaining=False),
-        best=_moved(evidence, gaining=True),
+        worst=_moved(evidence, steered.known, gaining=False),
+        best=_moved(evidence, steered.known, gaining=True),
         curve=steered.curve(),
         pays=_pays(evidence),
         steering={**steered.data(images), "frame": _frame(frontier)},
@@ -82,7 +83,7 @@ def page_of(evidence: Evidence, settings: Settings) -> Page:
         notes=steered.notes(images),
         tables=[_accuracy(evidence), _other(evidence), *_memory_table(evidence)],
         frontier=frontier,
-        classes=_classes(evidence),
+        classes=_classes(evidence, steered.known),
         pictures=drawn,
         provenance=evaluation.provenance,
     )
@@ -177,7 +178,7 @@ def _memory_table(evidence: Evidence) -> list[Table]:
     return [infused_table(evidence.embedding.memory, evidence.found.evaluation.classes)]
 
 
-def _moved(evidence: Evidence, *, gaining: bool) -> list[Moved]:
+def _moved(evidence: Evidence, known: IntArray, *, gaining: bool) -> list[Moved]:
     """The classes that gain, or lose, most; those that do not change are left out."""
     evaluation, both = evidence.found.evaluation, evidence.found.both
     classes, results, moved = evaluation.classes, evaluation.by_class, evaluation.by_class.change
@@ -191,7 +192,7 @@ def _moved(evidence: Evidence, *, gaining: bool) -> list[Moved]:
 
     return [
         Moved(
-            i,
+            int(np.searchsorted(known, i)),
             classes.names[i],
             [
                 f"{TIERS[classes.tiers[i]]}, {classes.counts[i]} training samples: "
@@ -235,32 +236,49 @@ class _Steered:
         self.classes = found.evaluation.classes
         self.labels = found.both.labels
         head, correction, few = found.head, found.correction, self.classes.few
-        scorers = [head.logits, corrected_scorer(head, correction)]
-        self.before, self.after = margins(found.store, scorers, few)
+        self.before, self.after = margins(found.store, pair_scores(head, correction), few)
         moves: dict[str, Any] | None = {} if correction.curve is not None else None
         self.shipped = Steered(SHIPPED, self.after, correction.chosen.offset, moves)
         plain = Steered(FEW_BIAS, self.before, 0.0, {"method": "few-bias"})
         methods = [self.shipped, plain, *evidence.steered]
-        self.steering, self.known = steering(self.labels, self.before, methods, settings.run)
+        answers = [ids for one in methods for ids in (one.margins.few, one.margins.other)]
+        near = self._ids[np.isin(self._few, self.labels)]
+        self.known = known_classes(len(self.classes), self.labels, *answers, near)
+        self.steering, self.packed = steering(
+            self._places(self.labels),
+            self._renumbered(self.before),
+            [replace(one, margins=self._renumbered(one.margins)) for one in methods],
+            settings.run,
+        )
 
     def data(self, images: Sprite) -> dict[str, Any]:
-        """What the page's script needs, as JSON data."""
-        made = learned(self.evidence.found.correction)
+        """What the page's script needs, as JSON data; a class is its place in ``known``."""
+        made, classes, known = learned(self.evidence.found.correction), self.classes, self.known
+        rows = np.isin(self._few, known) & np.isin(self._ids, known).all(axis=1)
+        near = zip(self._places(self._few[rows]), self._places(self._ids[rows]), strict=True)
+        learners = np.zeros(0, np.int64) if made is None else np.intersect1d(made.classes, known)
         return {
-            "names": list(self.classes.names),
-            "tiers": self.classes.tiers.tolist(),
-            "counts": self.classes.counts.tolist(),
+            "names": [classes.names[i] for i in known],
+            "tiers": classes.tiers[known].tolist(),
+            "counts": classes.counts[known].tolist(),
             "arrays": list(self.steering.arrays),
             "methods": list(self.steering.methods),
-            **self.known,
+            **self.packed,
             "sprite": {**vars(images), "samples": list(images.samples)},
-            "neighbours": {
-                int(few): ids.tolist() for few, ids in zip(self._few, self._ids, strict=True)
+            "neighbours": {int(few): ids.tolist() for few, ids in near},
+            "learned": {
+                int(place): made.text(int(i), classes)
+                for i, place in zip(learners, self._places(learners), strict=True)
+                if made is not None
             },
-            "learned": {}
-            if made is None
-            else {int(i): made.text(int(i), self.classes) for i in made.classes},
         }
+
+    def _places(self, ids: IntArray) -> IntArray:
+        """The page's numbers of classes."""
+        return np.searchsorted(self.known, ids)
+
+    def _renumbered(self, found: Margins) -> Margins:
+        return Margins(found.gap, self._places(found.few), self._places(found.other))
 
     @property
     def _few(self) -> IntArray:
@@ -319,26 +337,38 @@ class _Steered:
         return {"methods": told, "images": images.note}
 
 
-def _classes(evidence: Evidence) -> Classes:
+def _classes(evidence: Evidence, known: IntArray) -> Classes:
     """One row a class."""
     evaluation, both = evidence.found.evaluation, evidence.found.both
     classes, results = evaluation.classes, evaluation.by_class
+    rows = listed_classes(results.samples, results.change)
     after = top_confusions(both.after.predicted, both.labels, len(classes), most=1)
-    taken = [classes.names[after[i][0][0]] if i in after else "" for i in range(len(classes))]
+    taken = [classes.names[after[i][0][0]] if i in after else "" for i in rows.tolist()]
     columns = {
-        "class": ("text", list(classes.names)),
-        "split": ("word", [TIERS[tier] for tier in classes.tiers]),
-        "training": ("number", classes.counts.tolist()),
-        "samples": ("number", results.samples.tolist()),
-        "before %": ("percent", _numbers(results.base_accuracy)),
-        "after %": ("percent", _numbers(results.corrected_accuracy)),
-        "change": ("change", _numbers(results.change)),
-        "from": ("change", _numbers(results.low)),
-        "to": ("change", _numbers(results.high)),
+        "class": ("text", [classes.names[i] for i in rows]),
+        "split": ("word", [TIERS[tier] for tier in classes.tiers[rows]]),
+        "training": ("number", classes.counts[rows].tolist()),
+        "samples": ("number", results.samples[rows].tolist()),
+        "before %": ("percent", _numbers(results.base_accuracy[rows])),
+        "after %": ("percent", _numbers(results.corrected_accuracy[rows])),
+        "change": ("change", _numbers(results.change[rows])),
+        "from": ("change", _numbers(results.low[rows])),
+        "to": ("change", _numbers(results.high[rows])),
         "most often taken for": ("text", taken),
     }
     kinds, cells = zip(*columns.values(), strict=True)
-    return Classes(list(columns), kinds, cells, sort=6)
+    note = (
+        f"{len(rows):,} of {len(classes):,} classes: those with samples, of these what changed "
+        "most. report.json has all."
+    )
+    return Classes(
+        list(columns),
+        kinds,
+        cells,
+        np.searchsorted(known, rows).tolist(),
+        sort=6,
+        note=note if len(rows) < len(classes) else "",
+    )
 
 
 def _numbers(values: Any) -> list[float | None]:

@@ -102,13 +102,17 @@ class Classes:
         header: Its columns.
         kinds: "text" (wide), "word", "number", "percent" or "change" for each.
         columns: Their cells.
+        labels: What the page's script calls each of them.
         sort: Column that it is sorted by at first, the largest first.
+        note: What is left out.
     """
 
     header: Sequence[str]
     kinds: Sequence[str]
     columns: Sequence[Sequence[Any]]
+    labels: Sequence[int]
     sort: int
+    note: str = ""
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
@@ -176,6 +180,7 @@ def render(page: Page) -> str:
             "table": {
                 "kinds": table.kinds,
                 "columns": table.columns,
+                "labels": table.labels,
                 "sort": table.sort,
                 "page": PAGE_ROWS,
             },

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alphafix.features.features import Features
 from alphafix.metrics.comparison import Method, Row
 from alphafix.metrics.margins import Steered, margins
 from alphafix.rivals.data import Fitted
-from alphafix.values.arrays import IntArray
+from alphafix.values.arrays import FloatArray, IntArray
 
 # Methods whose every offset is kept for the page, at most: they take 12 bytes a sample each.
 STEERED = 10
@@ -57,7 +57,11 @@ def steered(
         if train is not None and method.name != "few-bias":
             found[method.name] = (one, train)
     kept = [found[name] for name in order if name in found][:STEERED]
-    measured = margins(test, [one.logits for one, _ in kept], few)
+
+    def scores(features: FloatArray) -> Iterator[FloatArray]:
+        return (one.logits(features) for one, _ in kept)
+
+    measured = margins(test, scores, few)
     return tuple(
         Steered(one.method, its, float(one.settings.get("offset", 0.0)), train)
         for (one, train), its in zip(kept, measured, strict=True)

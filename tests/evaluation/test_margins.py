@@ -14,7 +14,7 @@ from alphafix.errors import FileFormatError
 from alphafix.features.features import Features
 from alphafix.files import tensors_as_bytes
 from alphafix.metrics.margins import Margins, Steered, load_steered, margins, steered_tensors
-from alphafix.metrics.predictions import corrected_scorer, predict_pair
+from alphafix.metrics.predictions import pair_scores, predict_pair
 from tests.common import make_problem
 from tests.evaluation.problems import few_bias_correction
 
@@ -28,12 +28,11 @@ def test_margins__as_the_largest_of_all_logits(seed: int, offset: float) -> None
     logits = rng.normal(size=(30, count)).astype(np.float32)
     if seed % 2:
         logits, offset = logits.round(), 0.0  # many are equal
-    other = np.setdiff1d(np.arange(count), few)
     shifted = logits.astype(np.float64)
     shifted[:, few] += np.float32(offset)
-    found = Margins.of(logits, few, other).predicted(offset)
+    found = Margins.of(logits, few).predicted(offset)
     # Sums are rounded in float32 and not here.
-    near = np.abs(Margins.of(logits, few, other).gap - offset) < 1e-5
+    near = np.abs(Margins.of(logits, few).gap - offset) < 1e-5
     assert (found == shifted.argmax(axis=1))[~near | (offset == 0)].all()
 
 
@@ -41,8 +40,8 @@ def test_margins__in_one_pass_as_before_and_after() -> None:
     problem = make_problem(num_classes=16, spread=1.5)
     store = Features.of(problem.features["test"], problem.labels["test"], num_classes=16)
     correction = few_bias_correction(problem)
-    scorers = [problem.head.logits, corrected_scorer(problem.head, correction)]
-    before, after = margins(store, scorers, problem.classes.few)
+    scores = pair_scores(problem.head, correction)
+    before, after = margins(store, scores, problem.classes.few)
     both = predict_pair(store, problem.head, correction)
     assert (before.predicted() == both.before.predicted).all()
     assert (after.predicted() == both.after.predicted).all()

@@ -234,6 +234,72 @@ def test_browser__pages_through_all_classes(browser: Any, page: Path) -> None:
     assert len(cells(browser, 0)) == 60
 
 
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose test samples are of a third of the classes."""
+    problem = evil_problem()
+    kept = problem.labels["test"] % 3 == 2
+    for arrays in (problem.features, problem.labels):
+        arrays["test"] = arrays["test"][kept]
+    run = write_run(tmp_path_factory.mktemp("sparse") / "run", problem)
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    train(TrainOptions(run=run.folder, seeds=1, rho=(0.5,), epochs=6))
+    return run
+
+
+def test_browser__of_very_many_classes_the_page_has_those_that_it_tells_of(
+    browser: Any, sparse: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole page is the oracle of the smaller one."""
+    script = """
+    const item = (one) =>
+      ["button", "span"].map((tag) => one.querySelector(tag).textContent).join();
+    document.getElementById("all").click();
+    return [
+      steer.now.accuracy,
+      steer.dearest(steer.now.pairs, 1e6).pairs.map(
+        (one) => [data.names[one.rare], data.names[one.other], one.lost, one.won].join()).sort(),
+      ["losing", "gaining"].map((id) => [...document.querySelectorAll(`#${id} li`)]
+        .filter((one) => one.querySelector("span")).map(item).sort()),
+      Object.entries(data.neighbours).map(
+        ([few, ids]) => [few, ...ids].map((one) => data.names[one]).join()).sort(),
+      Object.entries(data.learned).map(([few, text]) => data.names[few] + ": " + text).sort(),
+      Object.fromEntries([...document.querySelectorAll("#classes tbody tr")].map((row) =>
+        [row.cells[0].textContent, [...row.cells].map((cell) => cell.textContent).join()])),
+      data.names.length,
+    ]"""
+    seen = []
+    for most in (10_000, 15):
+        monkeypatch.setattr("alphafix.report.known.ALL_CLASSES", most)
+        folder = tmp_path / str(most)
+        report(ReportOptions(run=sparse.folder, bootstraps=100, output=folder))
+        open_page(browser, folder / "index.html")
+        seen.append(browser.execute_script(script))
+    (*same, near, learned, rows, count), (*little, some, told, listed, fewer) = seen
+    assert little == same
+    assert fewer < count == 60
+    seen_rare = [name for name in rows if rows[name].split(",")[3] != "0" and ",few," in rows[name]]
+    assert {one.split(",")[0] for one in some} >= set(map(in_one_line, seen_rare))
+    assert set(some) < set(near)
+    assert set(told) <= set(learned)
+    assert len(listed) == 15
+    assert listed.items() <= rows.items()
+    # Of the 20 classes with samples, those that changed most.
+    change = {
+        name: abs(float(rows[name].split(",")[6])) for name in rows if ",n/a" not in rows[name]
+    }
+    assert min(change[name] for name in listed) >= sorted(change.values())[4]
+    assert "15 of 60 classes" in browser.find_element("css selector", "#every-class .note").text
+    name = next(iter(listed))
+    browser.execute_script(
+        "[...document.querySelectorAll('#classes .name')]"
+        ".find(one => one.textContent === arguments[0]).click()",
+        name,
+    )
+    assert browser.find_element("id", "looked").text == name
+    assert browser.get_log("browser") == []
+
+
 def evil_picture(evil: str) -> Picture:
     """A figure with such names in each of its texts."""
     with canvas() as (made, axes):
@@ -246,7 +312,8 @@ def evil_picture(evil: str) -> Picture:
 def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> None:
     """Every place that text from outside can reach, all at once."""
     evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
-    columns = Classes((evil,), ("text",), [[evil, "</script><script>alert(3)"]], 0)
+    names = [evil, "</script><script>alert(3)"]
+    columns = Classes((evil,), ("text",), [names], [0, 1], 0)
     moved = [Moved(0, evil, [evil], 1)]
     table = Table(evil, [evil], [[evil]], [evil])
     ids = np.zeros(2, dtype=np.int64)
@@ -265,9 +332,9 @@ def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> N
             pays=table,
             steering={
                 **known,
-                "names": [evil],
-                "tiers": [0],
-                "counts": [1],
+                "names": names,
+                "tiers": [0, 0],
+                "counts": [1, 1],
                 "arrays": steered.arrays,
                 "methods": steered.methods,
                 "sprite": vars(samples),

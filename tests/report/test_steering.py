@@ -18,7 +18,7 @@ from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.margins import Steered, load_steered, margins
-from alphafix.metrics.predictions import BeforeAfter, Predictions, corrected_scorer
+from alphafix.metrics.predictions import BeforeAfter, Predictions, pair_scores
 from alphafix.report.payers import pairs
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, STEERED, Run
 from alphafix.values.arrays import IntArray
@@ -35,7 +35,7 @@ def known(run: Run) -> tuple[ClassTable, IntArray, dict[str, Steered]]:
     classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
     correction = Correction.load(run.path(CORRECTION))
     store = FeatureStore.open(run.features("test"))
-    before, after = margins(store, [head.logits, corrected_scorer(head, correction)], classes.few)
+    before, after = margins(store, pair_scores(head, correction), classes.few)
     others, _ = load_steered(run.path(STEERED), samples=len(store), classes=len(classes))
     own = [
         Steered("in this run", after, correction.chosen.offset),

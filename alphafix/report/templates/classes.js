@@ -1,7 +1,7 @@
 // The class table: rows are data, and only one page of them is in the document at a time, so
 // that thousands of classes open at once.
 (() => {
-  const { kinds, columns, sort, page } = data.table;
+  const { kinds, columns, labels, sort, page } = data.table;
   const table = byId("classes"), body = table.querySelector("tbody");
   const search = byId("search"), split = byId("split");
   const buttons = ["previous", "next", "all"].map(byId);
@@ -33,7 +33,7 @@
 
   const cell = (value, column, row) => {
     const kind = kinds[column], made = make("td", "", kind === "text" ? "text" : "");
-    if (column === 0 && row < data.names.length) made.append(nameOf(row));
+    if (column === 0) made.append(nameOf(labels[row]));
     else if (value === null) made.textContent = "n/a";
     else if (kind === "percent") made.textContent = value.toFixed(1);
     else if (kind === "change") {
