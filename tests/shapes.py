@@ -82,6 +82,7 @@ _ALPHANET: dict[str, Shapes] = {
     },
     "neighbors": {
         "nearest_neighbours": {"means": float64("{len(classes)} D")},
+        "nearest_rows": {"among": int64("_"), "of": int64("F"), "return": int64("F {k}")},
         "random_neighbours": {"return": int64("{len(classes.few)} {k}")},
     },
     "network": {
@@ -336,7 +337,7 @@ _METRICS: dict[str, Shapes] = {
     },
     "margins": {
         "Margins.__init__": {"gap": float32("n"), "few": int64("n"), "other": int64("n")},
-        "Margins.of": {"logits": float32("n C"), "few": int64("F"), "other": int64("B")},
+        "Margins.of": {"logits": float32("n C"), "few": int64("F")},
         "Margins.predicted": {"return": int64("{len(self.gap)}")},
         "margins": {"few": int64("F")},
     },

@@ -210,7 +210,9 @@ def forward(networks: Networks, inputs: Inputs) -> Pass:
     return Pass(values / norms, norms, tuple(hidden))
 
 
-def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor) -> list[Tensor]:
+def backward(
+    networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor, first: Tensor | None = None
+) -> list[Tensor]:
     """Gradients of the first weights, and of all others and the offsets as `Networks.packed`.
 
     Worked out by hand: PyTorch's own way back does the same products, and as much again in small
@@ -221,6 +223,9 @@ def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor) -> 
         inputs: Their input.
         found: What `forward` gave.
         pulls: Gradient by the coefficients, float32 of shape T x K x F'; 0 for padding.
+        first: Where the gradient of the first weights is written, of their shape: memory that
+            is new in each step takes the processor as long as half of the product. None for new
+            memory.
     """
     trials, _, columns = pulls.shape
     last = networks.weights[-1]
@@ -235,11 +240,11 @@ def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor) -> 
         below = torch.bmm(weight.transpose(1, 2), slopes)
         slopes = torch.ops.aten.leaky_relu_backward(below, hidden, NEGATIVE_SLOPE, True)
     offsets.append(slopes.sum(2))
+    first = torch.empty_like(networks.weights[0]) if first is None else first
     if inputs.rows.ndim == 2:
-        flat = slopes.reshape(-1, columns) @ inputs.rows
-        first = flat.view(networks.weights[0].shape)
+        torch.mm(slopes.reshape(-1, columns), inputs.rows, out=first.view(-1, first.shape[-1]))
     else:
-        first = torch.bmm(slopes, inputs.rows)
+        torch.bmm(slopes, inputs.rows, out=first)
     return [first, flattened([*reversed(weights), *reversed(offsets)])]
 
 

@@ -16,19 +16,22 @@ from alphafix.alphanet.scores import CHUNK_BYTES, Scores
 LEAST_LOG = -60.0
 
 
-def near_scores(rows: Tensor, positions: Tensor) -> Tensor:
+def near_scores(rows: Tensor, positions: Tensor, out: Tensor | None = None) -> Tensor:
     """Scores of each few-split class's neighbours, float32 of shape T x n x K x F.
 
     Args:
         rows: Scores s of the kept classes (few-split first), float32, T x n x U.
         positions: Columns of the neighbours, int64 of shape T x K x F (or 1 x K x F).
+        out: Memory for them, T x n x (K * F), or None.
     """
     trials, samples, _ = rows.shape
     index = positions.flatten(1)[:, None].expand(trials, samples, -1)
-    return rows.gather(2, index).view(trials, samples, *positions.shape[1:])
+    return torch.gather(rows, 2, index, out=out).view(trials, samples, *positions.shape[1:])
 
 
-def few_scores(rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor) -> Tensor:
+def few_scores(
+    rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor, work: Tensor | None = None
+) -> Tensor:
     """Corrected scores t_c of the few-split classes (AlphaNet, Eq. 2 and 4).
 
     Args:
@@ -36,11 +39,12 @@ def few_scores(rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor) -> Te
         near: Those of the neighbours (see `near_scores`), float32, T x n x K x F.
         alphas: Coefficients, float32 of shape T x K x F.
         biases: Few-split biases times the logit scale, float32 of shape T x F.
+        work: Memory that is written over, of the shape of ``near``, or None.
 
     Returns:
         float32 of shape T x n x F.
     """
-    found = (near * alphas[:, None]).sum(2)
+    found = torch.mul(near, alphas[:, None], out=work).sum(2)
     return found.add_(rows[:, :, : biases.shape[1]]).add_(biases[:, None])
 
 

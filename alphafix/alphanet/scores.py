@@ -69,14 +69,19 @@ class Columns:
     weight: Tensor
     class_major: bool
 
-    def of_samples(self, index: Tensor) -> Tensor:
-        """Scores of the samples ``index`` (any shape), float32 of shape index.shape x U."""
+    def of_samples(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores of the samples ``index`` (any shape), float32 of shape index.shape x U.
+
+        They are written to ``out``, of their shape, if it is given.
+        """
         if self.features is not None:
-            return self.features[index] @ self.weight.T
+            return torch.matmul(self.features[index], self.weight.T, out=out)
         if self.table is None or self.class_major:
             raise ValueError("these columns are not kept by sample")
         # Several times as fast as indexing.
-        return self.table.index_select(0, index.flatten()).view(*index.shape, -1)
+        flat = None if out is None else out.view(index.numel(), -1)
+        found = torch.index_select(self.table, 0, index.flatten(), out=flat)
+        return found.view(*index.shape, -1)
 
     def by_class(self, place: slice) -> Tensor:
         """Scores of the samples ``place``, float32 of shape U x m."""

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from alphafix.alphanet.network import (
     Inputs,
+    Networks,
     alphas,
     backward,
     forward,
@@ -251,6 +251,7 @@ class _Batch:
         self.networks, parameters = drawn.packed()
         self.trained = parameters if hyper.learn_bias else parameters[:-1]
         self.moments = [[torch.zeros_like(one) for one in self.trained] for _ in range(2)]
+        self.work = _Work.of(self, len(trials))
         self.count = torch.zeros((), device=device)
         none = biases.new_zeros(len(first.few), trials[0].pool)  # until an epoch is chosen
         self.results = [TrainedTrial(none, one.biases) for one in own]
@@ -274,22 +275,25 @@ class _Batch:
 
     def _gradients(self, active: int, step: int) -> list[Tensor]:
         """Gradients of the mean loss of a step by the parameters; counts the losses."""
-        networks = self.networks.first(active)
-        index, share = self.index[:active, step], self.share[:active, step]
-        inputs, scales = self.inputs.first(active), self.scales[:active]
-        rows = self.train.columns.of_samples(index)
-        near = near_scores(rows, self.near[:active])
-        found = forward(networks, inputs)
-        few = few_scores(rows, near, found.alphas, networks.biases * scales)
+        if active != self.work.active:
+            self.work = _Work.of(self, active)
+        work, share = self.work, self.share[:active, step]
+        rows = self.train.columns.of_samples(self.index[:active, step], work.rows)
+        near = near_scores(rows, work.positions, work.near)
+        found = forward(work.networks, work.inputs)
+        biases = work.networks.biases * work.scales
+        few = few_scores(rows, near, found.alphas, biases, work.products)
         losses, slopes = losses_and_slopes(few, self.aims.at(active, step))
         self.losses[:active] += (losses * share).to(self.losses.dtype).sum(1)
         slopes *= share[..., None]
         pulls = near.mul_(slopes[:, :, None]).sum(1)
-        return [*backward(networks, inputs, found, pulls), slopes.sum(1).mul_(scales)]
+        of_networks = backward(work.networks, work.inputs, found, pulls, work.first)
+        return [*of_networks, slopes.sum(1).mul_(work.scales)]
 
     def _update(self, gradients: Sequence[Tensor], step: int) -> None:
         """AdamW, once for each run of neighbouring trials with the same learning rate."""
         active = len(gradients[0])
+        self.count += 1
         rates = [self._rate(trial, step) for trial in range(active)]
         edges = [0, *(i for i in range(1, active) if rates[i] != rates[i - 1]), active]
         for start, stop in pairwise(edges):
@@ -297,15 +301,15 @@ class _Batch:
                 [tensor[start:stop] for tensor in some]
                 for some in (self.trained, *self.moments, gradients[: len(self.trained)])
             )
-            adamw(
+            # What torch.optim.AdamW(fused=True) calls, without its preparations, which take as
+            # long as the update of a small network.
+            torch._fused_adamw_(
                 tensors,
                 slopes,
                 first,
                 second,
                 [],
-                # adamw counts the step up itself: each run of trials gets its own copy.
-                [self.count.clone() for _ in tensors],
-                fused=tensors[0].device.type in ("cpu", "cuda"),
+                [self.count] * len(tensors),
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
@@ -314,7 +318,6 @@ class _Batch:
                 eps=1e-8,
                 maximize=False,
             )
-        self.count += 1
 
     def _rate(self, trial: int, step: int) -> float:
         epoch = step // self.per_epoch[trial]
@@ -358,6 +361,53 @@ class _Batch:
         one.alphas, one.biases = found.clone(), biases.clone()
         one.epoch, one.correct = epoch, correct
         return share
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is at hand in every step of the first trials of a batch, made once for all steps.
+
+    New memory costs a step as much as its small operations, because the system clears it.
+
+    Attributes:
+        active: How many trials.
+        networks: Theirs.
+        inputs: Theirs.
+        scales: Their logit scales, A x 1.
+        positions: Columns of their neighbours, A x K x F' (or 1 x ...).
+        rows: Memory for a step's scores, A x n x U.
+        near: Memory for those of the neighbours, A x n x (K * F').
+        products: Memory for these times the coefficients, A x n x K x F'.
+        first: Memory for the gradient of the first weights.
+    """
+
+    active: int
+    networks: Networks
+    inputs: Inputs
+    scales: Tensor
+    positions: Tensor
+    rows: Tensor
+    near: Tensor
+    products: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, batch: _Batch, active: int) -> _Work:
+        """That of the first ``active`` trials."""
+        _, k, few = batch.near.shape
+        networks, samples = batch.networks.first(active), batch.index.shape[-1]
+        new = networks.biases.new_empty
+        return cls(
+            active=active,
+            networks=networks,
+            inputs=batch.inputs.first(active),
+            scales=batch.scales[:active],
+            positions=batch.near[:active],
+            rows=new(active, samples, len(batch.train.columns.weight)),
+            near=new(active, samples, k * few),
+            products=new(active, samples, k, few),
+            first=torch.empty_like(networks.weights[0]),
+        )
 
 
 def _step_samples(
