@@ -116,9 +116,9 @@ def claims() -> Iterator[str]:
     yield from by_claim(results("claims"))
 
 
-def oltr(table: Callable[[Mapping[str, Any]], Iterator[str]]) -> Iterator[str]:
-    """A table of OLTR and its competitors on Emoji-LT."""
-    yield from table(json.loads((RESULTS / "oltr-emoji.json").read_text()))
+def oltr(name: str, table: Callable[[Mapping[str, Any]], Iterator[str]]) -> Iterator[str]:
+    """A table of OLTR and its competitors."""
+    yield from table(json.loads((RESULTS / f"oltr-{name}.json").read_text()))
 
 
 def changed(row: Row) -> str:
@@ -133,8 +133,10 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "limits": limits,
     "unknown": unknown,
     "claims": claims,
-    "oltr": partial(oltr, compared),
-    "oltr-alphanet": partial(oltr, corrected),
+    "oltr": partial(oltr, "emoji", compared),
+    "oltr-alphanet": partial(oltr, "emoji", corrected),
+    "oltr-pretrained": partial(oltr, "emoji-pretrained", compared),
+    "oltr-pretrained-alphanet": partial(oltr, "emoji-pretrained", corrected),
 }
 
 

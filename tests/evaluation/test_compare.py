@@ -139,6 +139,7 @@ def test_compare__pictures_as_svg_and_png(run: Run, found: Comparison) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("found")  # an earlier comparison, to be refused
 def test_command__prints_table_legend_and_verdict(run: Run) -> None:
     arguments = ["compare", "--run", str(run.folder), "--methods", "few-bias,tau-norm"]
     arguments += ["--rho", "0.5", "--seeds", "1", "--bootstraps", "100", "--no-on-top", "-k", "3"]

@@ -381,7 +381,7 @@ def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
     monkeypatch.setattr(script, "SCRATCH", {**script.SCRATCH, "stage1": one, "stage2": one})
     monkeypatch.setattr(script, "SIDE", 32)
     names = ("class-aware", "OLTR", "weight balancing")
-    found = script.measure(recipe, tmp_path, 1, pretrained=False, names=names)
+    found = script.measure(recipe, tmp_path, range(1), pretrained=False, names=names)
     assert [run["row"] for run in found["runs"]] == ["plain", *names]
     assert all(0 <= run["closed"]["test"]["overall"] <= 100 for run in found["runs"])
     _, _, *told = script.compared(found)
