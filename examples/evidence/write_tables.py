@@ -135,8 +135,6 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "claims": claims,
     "oltr": partial(oltr, "emoji", compared),
     "oltr-alphanet": partial(oltr, "emoji", corrected),
-    "oltr-pretrained": partial(oltr, "emoji-pretrained", compared),
-    "oltr-pretrained-alphanet": partial(oltr, "emoji-pretrained", corrected),
 }
 
 
