@@ -359,7 +359,11 @@ def test_browser__a_hostile_page_runs_nothing(browser: Any, tmp_path: Path) -> N
     assert len(browser.find_elements("tag name", "img")) == 0
     assert sorted(cells(browser, 0)) == sorted(columns.columns[0])
     # What is shown when a class is chosen is made by the script.
-    browser.execute_script("document.querySelector('#classes .name').click()")
+    browser.execute_script(
+        "[...document.querySelectorAll('#classes .name')]"
+        ".find(one => one.textContent === arguments[0]).click()",
+        evil,
+    )
     assert browser.find_element("id", "looked").text == evil
     assert len(browser.find_elements("tag name", "img")) == 0
     assert browser.get_log("browser") == []
