@@ -7,8 +7,8 @@ pictures of `emoji.py` at 40 pixels. A tenth of the base classes, and the subcat
 be classes, are open; of the others' emoji that are not for training 40% are validation and the rest
 test, a whole emoji with all its designs at a time. All rows but RIDE and weight balancing share the
 plain model of their seed as first stage, and all have the same learning rates: see SCRATCH and
-PRETRAINED. AlphaNet is then trained on top of some of them, by the commands. What an interrupted
-run left is used.
+PRETRAINED; RIDE needs a ResNet. AlphaNet is then trained on top of some of them, by the commands.
+What an interrupted run left is used.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def measure(
         more["pretrained"] = weights
     others = [
         *glyphs.OTHERS,
-        glyphs.Row("RIDE", {"method": "ride"}, own_first=True),
+        # It shares the first stages of a ResNet among its experts.
+        *([] if pretrained else [glyphs.Row("RIDE", {"method": "ride"}, own_first=True)]),
         glyphs.Row("weight balancing", {"method": "weight-balancing"}, own_first=True),
     ]
     others = [replace(row, distances=False) for row in others if not names or row.name in names]

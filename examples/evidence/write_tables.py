@@ -135,6 +135,8 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "claims": claims,
     "oltr": partial(oltr, "emoji", compared),
     "oltr-alphanet": partial(oltr, "emoji", corrected),
+    "oltr-pretrained": partial(oltr, "emoji-pretrained", compared),
+    "oltr-pretrained-alphanet": partial(oltr, "emoji-pretrained", corrected),
 }
 
 
