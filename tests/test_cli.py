@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -144,3 +145,26 @@ def test_missing__names_no_flag_that_the_command_does_not_have(
     known = set(re.findall(r"--[\w-]+", runner.invoke(app, [command, "--help"]).stdout))
     named = set(re.findall(r"--[\w-]+", re.sub(r"alphafix [\w -]+", "", said.replace("\n", " "))))
     assert named <= known, said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has another OpenMP there")
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)],
+)
+def test_threads__of_openmp_soon_sleep_unless_the_user_says_otherwise(
+    tmp_path: Path, own: dict[str, str], spins: str | None
+) -> None:
+    write_run(tmp_path, make_problem(num_classes=16))
+    runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
+    known = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "alphafix", "train", "--plan", "--run", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**known, **own, "OMP_DISPLAY_ENV": "VERBOSE"},
+    )
+    told = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
+    assert told
+    assert "3000" not in told if spins is None else told == {spins}
