@@ -82,7 +82,7 @@ def _clear_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def join(backend: str = "gloo") -> Iterator[Ranks]:
+def join(backend: str = "gloo", *, of_machine: bool = False) -> Iterator[Ranks]:
     """Join the other processes, if `torchrun` started any.
 
     In an extraction only sums of C x D numbers travel between them, once a split, so that gloo
@@ -90,12 +90,17 @@ def join(backend: str = "gloo") -> Iterator[Ranks]:
 
     Args:
         backend: What carries tensors, as torch names it.
+        of_machine: Join those of this machine alone.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    local = {name: int(os.environ.get(f"LOCAL_{name}", 0)) for name in ("RANK", "WORLD_SIZE")}
+    world = local["WORLD_SIZE"] if of_machine else int(os.environ.get("WORLD_SIZE", "1"))
+    if world <= 1:
         yield Ranks()
         return
-    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    if of_machine:
+        machine = os.environ.get("GROUP_RANK", "0")
+        store, rank = PrefixStore(f"machine-{machine}", store), local["RANK"]
     # A process that torchrun restarts must not find the addresses of the try before.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     torch.distributed.init_process_group(
@@ -109,8 +114,8 @@ def join(backend: str = "gloo") -> Iterator[Ranks]:
         yield Ranks(
             rank=rank,
             world=world,
-            local_rank=int(os.environ["LOCAL_RANK"]),
-            local_world=int(os.environ["LOCAL_WORLD_SIZE"]),
+            local_rank=local["RANK"],
+            local_world=local["WORLD_SIZE"],
         )
     finally:
         torch.distributed.destroy_process_group()

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import keyword
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +104,15 @@ def alone(
     require_apart(options)
     if options.place is None:
         return work(options, watch)
+    if not options.holds:
+        return work(options, watch)
     with held(options.place, watch, wait=getattr(options, "wait", WAIT), begins=begins):
         return work(options, watch)
 
 
 @contextlib.contextmanager
 def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False) -> Iterator[None]:
-    """Hold the lock of a folder; of several processes of one command the first does.
+    """Hold the lock of a folder.
 
     Args:
         place: The folder.
@@ -125,7 +126,7 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
     """
     from alphafix.run.directory import Run
 
-    if os.environ.get("RANK", "0") != "0" or not (begins or place.is_dir()):
+    if not (begins or place.is_dir()):
         yield
         return
     made = begins and not place.exists()

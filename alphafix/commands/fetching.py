@@ -24,7 +24,7 @@ def with_copies(options: Options) -> Options:
         InputError: If a file cannot be read, or something would be written at an address.
     """
     written = {*options.outputs(), "run"}
-    if getattr(options, "shard_count", None) is not None:
+    if getattr(options, "division", None) is not None:
         written.discard("run")  # one part is made here, and then written there
     changes: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():

@@ -47,7 +47,7 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         result: What it gave.
         options: Its options, which name the run directory.
     """
-    if getattr(options, "shard_count", None) is not None:  # once all jobs are done
+    if getattr(options, "division", None) is not None:  # once all jobs are done
         return _merge(result.run)  # type: ignore[attr-defined]
     if command.name in _OTHERS:
         return _OTHERS[command.name](result, options)

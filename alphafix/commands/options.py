@@ -6,6 +6,7 @@ is its help text, and `flag` gives it short names or makes it a positional argum
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -227,6 +228,11 @@ class CommandOptions(BaseModel):
     def place(self) -> Path | None:
         """The folder in which one command works at a time, if there is one."""
         return None
+
+    @property
+    def holds(self) -> bool:
+        """Whether this process, of those that `torchrun` started, locks that folder for all."""
+        return os.environ.get("RANK", "0") == "0"
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,7 +72,7 @@ def parts_at(address: str) -> list[str]:
     return found
 
 
-def retrieve(address: str, folder: Path, *, again: bool = False) -> str:
+def retrieve(address: str, folder: Path, *, again: bool = False, features: bool = True) -> str:
     """Bring a finished part into a folder, unless the folder is of that part already.
 
     What an interrupted command has left in the folder goes, unless the part has it too. Where there
@@ -82,6 +82,7 @@ def retrieve(address: str, folder: Path, *, again: bool = False) -> str:
         address: The part's.
         folder: The folder.
         again: Whether its files are compared with their hashes even so.
+        features: Whether all of it is brought; otherwise only what says how it was made.
 
     Returns:
         What tells the part from a later one at its address; "" if there is none.
@@ -97,6 +98,9 @@ def retrieve(address: str, folder: Path, *, again: bool = False) -> str:
     if _noted(folder) == {"address": address, "version": version} and not again:
         return version
     files = _read(address, data)
+    if not features:
+        _require_sizes(address, files.values())
+        files = {name: file for name, file in files.items() if not _is_shard(name)}
     folder.mkdir(parents=True, exist_ok=True)
     _note(folder, address, "")
     for path in folder.rglob("*"):
@@ -202,6 +206,25 @@ def _read(address: str, data: bytes) -> Mapping[str, _File]:
                 todo="do not use this part: extract it again",
             )
     return files
+
+
+def _require_sizes(address: str, files: Iterable[_File]) -> None:
+    """Check, by what the store says, that all files of a part are there."""
+    there = {entry.address: entry.size for entry in remote.entries(f"{address}/{FILES}")}
+    for file in files:
+        size = there.get(f"{address}/{FILES}/{file.sha256}")
+        if size != file.size:
+            raise FileFormatError(
+                f"{address}/{FILES}/{file.sha256} is not what was written",
+                got="no such file" if size is None else f"{size} bytes",
+                expected=f"{file.size} bytes",
+                todo=f"extract this part again with {option('overwrite', True)}",
+            )
+
+
+def _is_shard(name: str) -> bool:
+    """Whether a file of a part has features in it."""
+    return name.startswith(f"{FEATURES}/") and not name.endswith(f"/{PART}")
 
 
 def _fetch(address: str, path: Path, file: _File) -> None:

@@ -95,6 +95,17 @@ class Part:
         Raises:
             FileFormatError: If it is damaged, or a shard is missing.
         """
+        part = cls.read(folder)
+        require_inside(folder, [note.shard for note in part.notes if note.shard is not None])
+        return part
+
+    @classmethod
+    def read(cls, folder: Path) -> Part:
+        """Read what is said of a finished part, wherever its shards are.
+
+        Raises:
+            FileFormatError: If it is damaged.
+        """
         path = folder / PART
         todo = f"extract this part again with {option('overwrite', True)}"
         with reading(path, "a part of features", todo=todo):
@@ -102,7 +113,6 @@ class Part:
             names = _Stored.__dataclass_fields__
             stored = typed(_Stored, {name: data.get(name) for name in names})
             notes = tuple(typed(Note, note) for note in stored.shards)
-        require_inside(folder, [note.shard for note in notes if note.shard is not None])
         return cls(
             folder=folder,
             division=Division(stored.index, stored.count),

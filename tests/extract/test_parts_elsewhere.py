@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +121,12 @@ def test_job__again_is_up_to_date_and_otherwise_needs_overwrite(
     with caplog.at_level("INFO", "alphafix"):
         job(0)
     assert "up to date" in caplog.text
+    read = re.findall(r"GET /data/run/parts/00000-of-00002/files/(\w+)", caplog.text)
+    assert read
+    manifest = json.loads(bucket.cat_file("data/run/parts/00000-of-00002/manifest.json"))
+    assert {name for name, file in manifest["files"].items() if file["sha256"] in read} == {
+        name for name in manifest["files"] if not re.search(r"/\d+\.safetensors$", name)
+    }
     with pytest.raises(TargetExistsError, match="store_dtype"):
         job(0, store_dtype="float16")
     bucket.invalidate_cache()
@@ -309,6 +317,54 @@ def test_command__says_what_comes_next(
     assert (done.exit_code, done.stdout) == (1, "")
     assert "nothing can be written to https://host/run" in " ".join(done.stderr.split())
     assert list(tmp_path.glob("http*")) == []
+
+
+def test_job__again_says_what_is_no_longer_there(job: Callable[..., Any], bucket: Any) -> None:
+    job(1)
+    name = max(bucket.find("data/run/parts/00001-of-00002/files"), key=bucket.size)
+    bucket.pipe_file(name, bucket.cat_file(name)[:-1])
+    with pytest.raises(FileFormatError, match="is not what was written"):
+        job(1)
+    bucket.rm(name)
+    with pytest.raises(FileFormatError, match="is not what was written"):
+        job(1)
+
+
+TORCHRUN = "import sys; from torch.distributed.run import main; main(sys.argv[1:])"
+
+
+@pytest.mark.slow
+def test_torchrun__on_machines_that_share_nothing_but_the_address(
+    make: Make, bucket: Any, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Two of two processes each, which have folders of their own for what they make."""
+    options = make(RUN)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    words += ["--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "--", "alphafix", "extract"]
+    words += ["--run", RUN, "--data", options.data, "--backbone", options.backbone]
+    words += ["--weights", str(options.weights), "--workers", "0", "--batch-size", "16"]
+    words += ["--shard-samples", "16", "--few-below", "5"]
+
+    def torchrun(machine: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", TORCHRUN, *words],
+            env={**os.environ, "ALPHAFIX_CACHE": str(tmp_path / f"machine {machine}")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    machines = [torchrun(machine) for machine in range(2)]
+    said = [machine.communicate(timeout=300) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    bucket.invalidate_cache()
+    assert bucket.exists(f"{address(0)}/manifest.json")
+    assert bucket.exists(f"{address(1)}/manifest.json")
+    assert any(f"next: alphafix features merge {RUN}" in told for _, told in said)
+    assert merge(tmp_path / "run", RUN) == whole
 
 
 def test_job__of_processes_on_several_machines_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,11 +185,33 @@ class ExtractOptions(StageOptions):
         return self
 
     @property
+    def division(self) -> Division | None:
+        """Which part is extracted alone: that of a job, or of a machine; None for all.
+
+        The machines that `torchrun` works on have no folder in common where the run directory is at
+        an address, so that each makes a part.
+        """
+        from alphafix.remote import is_address
+
+        if self.shard_index is not None and self.shard_count is not None:
+            return Division(self.shard_index, self.shard_count)
+        machines = os.environ.get("GROUP_WORLD_SIZE")
+        if machines is not None and is_address(self.run):
+            return Division(int(os.environ["GROUP_RANK"]), int(machines))
+        return None
+
+    @property
     def place(self) -> Path | None:
         """The run directory; of one part its own folder there, so that all may work at once."""
-        if self.shard_index is None or self.shard_count is None:
-            return self.run
-        return self.here / PARTS / Division(self.shard_index, self.shard_count).folder
+        division = self.division
+        return self.run if division is None else self.here / PARTS / division.folder
+
+    @property
+    def holds(self) -> bool:
+        """See `CommandOptions.holds`; a part at an address is made in a folder of its machine."""
+        from alphafix.remote import is_address
+
+        return os.environ.get("LOCAL_RANK", "0") == "0" if is_address(self.run) else super().holds
 
     @property
     def here(self) -> Path:

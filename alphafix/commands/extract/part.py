@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,27 +89,67 @@ def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
         TargetExistsError: See `_extract`; or if another job has written the part meanwhile.
     """
     if not is_address(options.run):
-        return _extract(options, watch)
-    if os.environ.get("LOCAL_WORLD_SIZE", "1") != os.environ.get("WORLD_SIZE", "1"):
+        with join() as ranks:
+            return _extract(options, watch, ranks)
+    several = os.environ.get("LOCAL_WORLD_SIZE", "1") != os.environ.get("WORLD_SIZE", "1")
+    if several and options.shard_count is not None:
         raise InputError(
             "the processes of one part are on several machines",
             got=f"{option('run')} at an address, which they do not share",
             expected="one machine for each part",
-            todo="start a job for each machine, with its own "
-            f"{option('shard_index')}, or give a folder that all share",
+            todo=f"leave {option('shard_index')} and {option('shard_count')} out, so that each "
+            "machine makes a part, or give a folder that all share",
         )
+    require_store(_address(options))  # before hours of work
+    with join(of_machine=True) as ranks:
+        found = ranks.of_first(_there(options) if ranks.first else None)
+        return found or _publish(options, watch, ranks)
+
+
+def _there(options: ExtractOptions) -> PartResult | None:
+    """What is at the address already, if it is as asked; no file of features is read for that."""
+    if options.overwrite or options.check is not None:
+        return None
+    with _told_of(options) as here:
+        state, splits = _state(here)
+        if state is not State.CURRENT:
+            return None
+        division, run = _place(here)
+        parts = {split: Part.read(run.features(split)) for split in splits}
+        found = _result(division, run, here, parts)
+    logger.info("%s is up to date", _address(options))
+    return replace(found, folder=Path(_address(options)), run=options.run)
+
+
+def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
+    """Extract a part on this machine, and write it to its address."""
     address = _address(options)
-    require_store(address)  # before hours of work
-    folder = options.here / PARTS / _division(options).folder
-    here = options.model_copy(update={"run": options.here})
-    first = os.environ.get("RANK", "0") == "0"
-    earlier = retrieve(address, folder) if first else ""
-    found = _extract(here, watch)
-    if first:
+    here = _at(options, options.here)
+    folder = _place(here)[1].folder
+    earlier = retrieve(address, folder) if ranks.first else ""
+    ranks.wait()
+    found = _extract(here, watch, ranks)
+    if ranks.first:
         names = (str(HEAD), str(CLASSES), EMBEDDING)
         publish(folder, names, address, earlier, overwrite=options.overwrite)
         empty(folder)
     return replace(found, folder=Path(address), run=options.run)
+
+
+def _at(options: ExtractOptions, run: Path) -> ExtractOptions:
+    """The same part in a folder of this machine."""
+    division = _division(options)
+    update = {"run": run, "shard_index": division.index, "shard_count": division.count}
+    return options.model_copy(update=update)
+
+
+@contextlib.contextmanager
+def _told_of(options: ExtractOptions) -> Iterator[ExtractOptions]:
+    """The same part in a folder that has of it all but the features."""
+    with tempfile.TemporaryDirectory() as place:
+        here = _at(options, Path(place))
+        retrieve(_address(options), _place(here)[1].folder, features=False)
+        yield here
 
 
 def _address(options: ExtractOptions) -> str:
@@ -115,7 +157,7 @@ def _address(options: ExtractOptions) -> str:
     return f"{address_of(options.run).rstrip('/')}/{PARTS}/{_division(options).folder}"
 
 
-def _extract(options: ExtractOptions, watch: Watch) -> PartResult:
+def _extract(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     """Extract one job's part of all splits, with the head and the classes, for `features merge`.
 
     The jobs need nothing of one another: each takes every N-th shard (of archives every N-th
@@ -127,64 +169,70 @@ def _extract(options: ExtractOptions, watch: Watch) -> PartResult:
         TargetExistsError: If the part is there, made otherwise.
     """
     division, run = _place(options)
-    with join() as ranks:
-        images = open_images(options, _known(run, options))
-        images.warn()
-        setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
-        broken = ranks.of_first(_damaged(run, images.sources) if options.overwrite else ())
-        # What is broken is not read for how its plan was spelt.
-        stores = stores_of(run, options, images, setting, ranks, frozenset(broken), PART)
-        todo = {
-            split: store
-            for split, store in stores.items()
-            if split in broken or store.state is not State.CURRENT
-        }
-        needed = bool(todo) or HEAD in broken or not run.has(HEAD)
-        for store in todo.values():
-            store.check(overwrite=options.overwrite)
-        if needed or options.check is not None:
-            extractor, images = load(options, images, next(iter(todo or stores)), setting)
-            checked = check_model(options, images, extractor, watch.progress)
-        ranks.wait()  # nobody writes before everybody has checked
-        if needed:
-            if ranks.first:
-                plan = next(iter(stores.values())).plan
-                save_head(run, extractor.head, plan, options, anew=HEAD in broken)
-                for store in todo.values():
-                    store.begin()
-            ranks.wait()
-            for split, store in todo.items():
-                source = images.sources[split]
-                job, info = job_of(options, split, source, extractor, ranks, division)
-                info |= {"labels": images.record(split), "check": checked}
-                info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
-                extract_part(job, ranks, store, info, division, watch.progress)
-        else:
-            logger.info("%s is up to date", run.folder)
+    images = open_images(options, _known(run, options))
+    images.warn()
+    setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
+    broken = ranks.of_first(_damaged(run, images.sources) if options.overwrite else ())
+    # What is broken is not read for how its plan was spelt.
+    stores = stores_of(run, options, images, setting, ranks, frozenset(broken), PART)
+    todo = {
+        split: store
+        for split, store in stores.items()
+        if split in broken or store.state is not State.CURRENT
+    }
+    needed = bool(todo) or HEAD in broken or not run.has(HEAD)
+    for store in todo.values():
+        store.check(overwrite=options.overwrite)
+    if needed or options.check is not None:
+        extractor, images = load(options, images, next(iter(todo or stores)), setting)
+        checked = check_model(options, images, extractor, watch.progress)
+    ranks.wait()  # nobody writes before everybody has checked
+    if needed:
         if ranks.first:
-            _finish(run, stores.values(), images, options, anew=CLASSES in broken)
+            plan = next(iter(stores.values())).plan
+            save_head(run, extractor.head, plan, options, anew=HEAD in broken)
+            for store in todo.values():
+                store.begin()
         ranks.wait()
-        return _result(division, run, options, tuple(stores))
+        for split, store in todo.items():
+            source = images.sources[split]
+            job, info = job_of(options, split, source, extractor, ranks, division)
+            info |= {"labels": images.record(split), "check": checked}
+            info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
+            extract_part(job, ranks, store, info, division, watch.progress)
+    else:
+        logger.info("%s is up to date", run.folder)
+    if ranks.first:
+        _finish(run, stores.values(), images, options, anew=CLASSES in broken)
+    ranks.wait()
+    parts = {split: Part.open(run.features(split)) for split in stores}
+    return _result(division, run, options, parts)
 
 
 def part_state(options: ExtractOptions) -> State:
     """Whether the part is there as `part_work` would make it."""
-    if is_address(options.run):
-        retrieve(_address(options), options.here / PARTS / _division(options).folder)
-        options = options.model_copy(update={"run": options.here})
+    if not is_address(options.run):
+        return _state(options)[0]
+    with _told_of(options) as here:
+        return _state(here)[0]
+
+
+def _state(options: ExtractOptions) -> tuple[State, tuple[str, ...]]:
+    """The same of a part in a folder, and which splits it has."""
     _, run = _place(options)
     setting = Placement.choose(options.device, options.precision)
     images = open_images(options, _known(run, options))
     stores = stores_of(run, options, images, setting, Ranks(), last=PART)
     found = {store.state for store in stores.values()}
-    if found == {State.CURRENT}:
-        return State.CURRENT if run.has(HEAD) else State.MISSING
-    return State.OTHER if State.OTHER in found else State.MISSING
+    state = State.OTHER if State.OTHER in found else State.MISSING
+    if found == {State.CURRENT} and run.has(HEAD):
+        state = State.CURRENT
+    return state, tuple(stores)
 
 
 def _division(options: ExtractOptions) -> Division:
     """Which part it is."""
-    return Division(options.shard_index or 0, options.shard_count or 1)
+    return options.division or Division()
 
 
 def _place(options: ExtractOptions) -> tuple[Division, Run]:
@@ -242,9 +290,8 @@ def _finish(
 
 
 def _result(
-    division: Division, run: Run, options: ExtractOptions, splits: tuple[str, ...]
+    division: Division, run: Run, options: ExtractOptions, parts: Mapping[str, Part]
 ) -> PartResult:
-    parts = {split: Part.open(run.features(split)) for split in splits}
     return PartResult(
         division=division,
         folder=run.folder,

@@ -116,8 +116,8 @@ class ExtractResult:
 
 def work(options: ExtractOptions, watch: Watch) -> ExtractResult | PartResult:
     """Extract all features (see `extract_all`), or one job's part of them (see `part_work`)."""
-    one = options.shard_count is not None
-    return part_work(options, watch) if one else extract_all(options, watch)
+    whole = options.division is None
+    return extract_all(options, watch) if whole else part_work(options, watch)
 
 
 def extract_all(options: ExtractOptions, watch: Watch) -> ExtractResult:
@@ -131,7 +131,7 @@ def extract_all(options: ExtractOptions, watch: Watch) -> ExtractResult:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
         TargetExistsError: If the run holds features that were made otherwise.
     """
-    if options.shard_count is not None:
+    if options.division is not None:
         raise InputError(
             f"{option('shard_index')} is for the command line",
             expected="all shards, or a job array whose jobs give the command",
@@ -200,7 +200,7 @@ def extract_all(options: ExtractOptions, watch: Watch) -> ExtractResult:
 
 def state(options: ExtractOptions) -> State:
     """Whether the features are there as `work` would make them (see it for errors)."""
-    if options.shard_count is not None:
+    if options.division is not None:
         return part_state(options)
     run = Run(options.run)
     setting = Placement.choose(options.device, options.precision)
