@@ -153,7 +153,7 @@ def _suit_torch() -> None:
     """Settings that must be made before torch is loaded; those of the environment come first."""
     # Threads of OpenMP that wait for one another turn in a loop, by default for a millisecond: a
     # training takes five times as long where another process has one of two cores. With so few
-    # turns it takes twice as long, and not longer than by default where the cores are free.
+    # turns it takes twice as long, and a tenth longer than by default where the cores are free.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # What torch loads stays. Looking through it for garbage at Python's own rate, and once more at

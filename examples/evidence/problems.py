@@ -216,3 +216,6 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
 
 Those from "emoji" on are made by the scripts of their names first.
 """
+
+WITHOUT_PICTURES = ("glyphs-crt", "glyphs-ce", "minilm", "tfidf", "digits")
+"""Those that no script has to make first."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from problems import Problem, glyphs
@@ -106,7 +107,7 @@ def figures(head: Head, pool: Features, classes: ClassTable) -> tuple[float, flo
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--sizes", default="1,2,3,4,5", help="Which sizes, the smallest first.")
     parser.add_argument("--trials", type=int, default=3)
     given = parser.parse_args()
@@ -129,13 +130,10 @@ def main() -> None:
             value, few, overall = measure(small, settings)
             rows.append({"samples an epoch": epoch, "way": way, "objective": value})
             rows[-1] |= {"few": few, "overall": overall}
-            if not given.json:
-                print(
-                    f"{epoch:6} {way:24} {value:6.2f} few {few:+6.2f} overall {overall:+6.2f}",
-                    flush=True,
-                )
+            told = f"{epoch:6} {way:24} {value:6.2f} few {few:+6.2f} overall {overall:+6.2f}"
+            print(told, flush=True)
     if given.json:
-        print(json.dumps(rows, indent=2))
+        given.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

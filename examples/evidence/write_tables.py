@@ -2,12 +2,14 @@
 
     python examples/evidence/write_tables.py
 
-The scripts leave their figures in results/*.json. A table stands between two comments in
-`examples/docs/pages/evidence.md`, of which the first names it; everything else there is prose.
+The scripts leave their figures in results/*.json, where they are told to (the README beside this
+has the commands). A table stands between two comments in `evidence.md` and `methods.md` of
+`examples/docs/pages`, of which the first names it; everything else there is prose.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from claims import by_claim
+from corrections import CLOSED
 from corrections import table as corrections_table
 from oltr_pictures import compared, corrected
 from open_set import table as open_set_table
@@ -91,6 +94,19 @@ def corrections() -> Iterator[str]:
         yield from corrections_table(list(rows))
 
 
+def fixed_change() -> Iterator[str]:
+    """Few-split change where overall accuracy has changed by -1, a column a data set."""
+    known = {
+        name: {row["method"]: row["few"] for row in rows if row["change"] == -1}
+        for name, rows in results("corrections").items()
+    }
+    yield f"| | {' | '.join(known)} |"
+    yield "|---|" + "---:|" * len(known)
+    for method in (*CLOSED, "alphanet", "alphanet-lda", "auto"):
+        cells = ["" if rows[method] is None else f"{rows[method]:+.1f}" for rows in known.values()]
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
 def limits() -> Iterator[str]:
     """How often limits are kept on fresh samples, and what that costs, at 95% and at 50%."""
     yield "| data | limit | kept | alike | few / overall | kept at 50% | few / overall |"
@@ -140,16 +156,30 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
 }
 
 
-def written(page: str) -> str:
-    """The page with its tables as the results are."""
-    for name, table in TABLES.items():
+PAGES: Mapping[Path, Mapping[str, Callable[[], Iterator[str]]]] = {
+    PAGE: TABLES,
+    PAGE.with_name("methods.md"): {"fixed-change": fixed_change},
+}
+
+
+def written(page: str, tables: Mapping[str, Callable[[], Iterator[str]]] = TABLES) -> str:
+    """A page with its tables as the results are."""
+    for name, table in tables.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = "\n".join(table()).lstrip("\n")
         page, count = place.subn(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)
         if count != 1:
-            raise SystemExit(f"{PAGE}: expected one <!-- {name} --> with its <!-- end -->")
+            raise SystemExit(f"expected one <!-- {name} --> with its <!-- end -->")
     return page
 
 
+def main() -> None:
+    """Write both pages."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.parse_args()
+    for page, tables in PAGES.items():
+        page.write_text(written(page.read_text(), tables))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
+    main()
