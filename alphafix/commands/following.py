@@ -47,6 +47,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         result: What it gave.
         options: Its options, which name the run directory.
     """
+    if any(getattr(options, name, False) for name in ("dry_run", "plan")):
+        return None  # nothing was done
     if getattr(options, "division", None) is not None:  # once all jobs are done
         return _merge(result.run)  # type: ignore[attr-defined]
     if command.name in _OTHERS:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from long_tail import corrected, trained
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, named
 from sklearn.cluster import AgglomerativeClustering
 
 from alphafix.alphanet.combine import combinations
@@ -252,12 +252,12 @@ def told(one: Row) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problems", default="emoji,icons")
+    parser.add_argument("--problems", type=named, default="emoji,icons")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
     given = parser.parse_args()
     rows: list[Row] = []
-    for name in given.problems.split(","):
+    for name in given.problems:
         problem = PROBLEMS[name]()
         names = None
         if name.startswith("emoji"):

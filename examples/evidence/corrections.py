@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from problems import PROBLEMS, WITHOUT_PICTURES, Problem
+from problems import PROBLEMS, WITHOUT_PICTURES, Problem, named
 
 from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
@@ -258,12 +258,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--problems", default=",".join(WITHOUT_PICTURES))
+    parser.add_argument("--problems", type=named, default=",".join(WITHOUT_PICTURES))
     parser.add_argument("--first", type=int, default=0, help="The first draw's seed.")
     parser.add_argument("--closed-only", action="store_true", help="Leave AlphaNet out.")
     given = parser.parse_args()
     rows = []
-    for name in given.problems.split(","):
+    for name in given.problems:
         found = list(
             measure(PROBLEMS[name](), given.draws, closed_only=given.closed_only, first=given.first)
         )

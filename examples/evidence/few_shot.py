@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, named
 
 from alphafix.features.features import Features
 from alphafix.rivals import RIVALS
@@ -136,7 +136,7 @@ def on_test(
 def main() -> None:
     """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", default="glyphs-crt,glyphs-ce,digits")
+    parser.add_argument("--problems", type=named, default="glyphs-crt,glyphs-ce,digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=5, help="of validation and test, each seed")
     parser.add_argument("--forms", default=",".join(FORMS))
@@ -145,7 +145,7 @@ def main() -> None:
     found: list[Found] = []
     print("| problem | form | gain, val | best other | picked | few, test | overall, test | s |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
-    for name in given.problems.split(","):
+    for name in given.problems:
         rows = measured(PROBLEMS[name](), given.seeds, given.draws, given.forms.split(","))
         found += rows
         for form in given.forms.split(","):

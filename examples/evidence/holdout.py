@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, named
 
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
@@ -132,13 +132,13 @@ def change(
 def main() -> None:
     """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", default="digits,glyphs-crt,glyphs-ce")
+    parser.add_argument("--problems", type=named, default="digits,glyphs-crt,glyphs-ce")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
     found: list[Found] = []
-    for name in given.problems.split(","):
+    for name in given.problems:
         problem = PROBLEMS[name]()
         print(f"\n{problem.name}: {given.draws} draws\n")
         print("| method | chosen on | base, few | few | overall | seen | limit kept | base kept |")

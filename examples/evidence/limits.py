@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, named
 
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
@@ -131,14 +131,14 @@ def smaller(test: Features, size: int) -> IntArray:
 def main() -> None:
     """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", default="digits,glyphs-crt,glyphs-ce")
+    parser.add_argument("--problems", type=named, default="digits,glyphs-crt,glyphs-ce")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--alphanet", action="store_true", help="AlphaNet takes part.")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
     rows: list[Kept] = []
-    for name in given.problems.split(","):
+    for name in given.problems:
         mine = measured(
             PROBLEMS[name](), given.draws, given.methods.split(","), with_alphanet=given.alphanet
         )

@@ -150,6 +150,10 @@ def measure(
         *([] if pretrained else [glyphs.Row("RIDE", {"method": "ride"}, own_first=True)]),
         glyphs.Row("weight balancing", {"method": "weight-balancing"}, own_first=True),
     ]
+    known = [row.name for row in others]
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"--rows: {name} is none of {', '.join(known)}")
     others = [replace(row, distances=False) for row in others if not names or row.name in names]
     found: dict[str, object] = glyphs.measure(said, seeds, 1, more, others)
     folders = [(row, said / f"seed-{seed}" / row) for row in CORRECTED for seed in seeds]

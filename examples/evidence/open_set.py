@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from long_tail import LIMITS, trained
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, named
 
 from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
@@ -150,12 +150,12 @@ def table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problems", default="emoji,icons")
+    parser.add_argument("--problems", type=named, default="emoji,icons")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
     given = parser.parse_args()
     rows: list[Row] = []
-    for name in given.problems.split(","):
+    for name in given.problems:
         rows += measure(PROBLEMS[name](), given.repeats)
         if given.json is not None:
             given.json.write_text(json.dumps(rows, indent=1) + "\n")

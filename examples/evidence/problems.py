@@ -6,6 +6,7 @@ anew, as often as wanted, so that figures have a spread and fresh data are reall
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -219,3 +220,12 @@ Those from "emoji" on are made by the scripts of their names first.
 
 WITHOUT_PICTURES = ("glyphs-crt", "glyphs-ce", "minilm", "tfidf", "digits")
 """Those that no script has to make first."""
+
+
+def named(text: str) -> list[str]:
+    """Names of data sets, split at commas: a type of argparse."""
+    names = text.split(",")
+    for name in names:
+        if name not in PROBLEMS:
+            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PROBLEMS)}")
+    return names

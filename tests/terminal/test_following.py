@@ -102,6 +102,17 @@ def test_next__of_a_stage_is_the_one_behind_it(stage: str, then: str, begun: Run
     assert following(stage, begun)[1] == then
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("run", {"dry_run": True}), ("patch", {"dry_run": True}), ("train", {"plan": True})],
+)
+def test_next__of_what_was_only_planned_is_nothing(
+    name: str, given: dict[str, Any], begun: Run
+) -> None:
+    options = COMMANDS[name].options.model_construct(run=begun.folder, **given)
+    assert next_command(COMMANDS[name], SimpleNamespace(run=begun.folder), options) is None
+
+
 def test_next__is_the_last_that_is_said(begun: Run) -> None:
     """In the usual run directory nothing has to be said of it."""
     with in_folder(begun.folder.parent):
