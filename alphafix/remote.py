@@ -33,6 +33,9 @@ Found = TypeVar("Found")
 # A scheme of two letters or more: "C:/" is a drive. Paths lose the second slash.
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):(//?)(?=[^/])", re.IGNORECASE)
 
+# What fsspec has for files of this machine, which are paths, and for what ends with the process.
+_HERE = ("file", "local", "memory")
+
 # Tries of a read, and seconds before the second one, which double with each.
 TRIES = 5
 FIRST_WAIT = 0.5
@@ -401,12 +404,13 @@ def require_store(address: str) -> None:
     """Check that something can be written at an address.
 
     Raises:
-        InputError: If it is one of a web server.
+        InputError: If it is one of a web server, or of this machine or process alone.
     """
-    if _scheme(address) in _WEB:
+    scheme = _scheme(address)
+    if scheme in (*_WEB, *_HERE):
         raise InputError(
             f"nothing can be written to {address}",
-            got="the address of a web server",
+            got="the address of a web server" if scheme in _WEB else f"{scheme}:, which is here",
             expected="the address of an object store (s3://, gs://), or a path",
             todo="give one",
         )

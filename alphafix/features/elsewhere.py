@@ -123,7 +123,8 @@ def publish(
         names: Its files beside the features.
         address: Where to.
         earlier: What `retrieve` gave before the part was made.
-        overwrite: Whether what another job has written since may be replaced.
+        overwrite: Whether what is there may be replaced; all is written then, whatever it seems to
+            be.
 
     Raises:
         FileFormatError: If the part is damaged.
@@ -142,7 +143,7 @@ def publish(
     if not _may_write(address, data, earlier, overwrite=overwrite):
         return
     for name, file in listed.items():
-        _put(files[name], f"{address}/{FILES}/{file.sha256}", file)
+        _put(files[name], f"{address}/{FILES}/{file.sha256}", file, anew=overwrite)
     if _may_write(address, data, earlier, overwrite=overwrite):
         remote.write(f"{address}/{MANIFEST}", data)
 
@@ -164,9 +165,11 @@ def noted_address(folder: Path) -> str | None:
 def _may_write(address: str, data: bytes, earlier: str, *, overwrite: bool) -> bool:
     """Whether the part is to be written: not if it is there, just so."""
     there = _manifest(address)
+    if overwrite:
+        return True
     if there == data:
         return False
-    if there is None or overwrite or hashlib.sha256(there).hexdigest() == earlier:
+    if there is None or hashlib.sha256(there).hexdigest() == earlier:
         return True
     raise TargetExistsError(
         f"another job has written {address} meanwhile",
@@ -177,9 +180,9 @@ def _may_write(address: str, data: bytes, earlier: str, *, overwrite: bool) -> b
     )
 
 
-def _put(path: Path, address: str, file: _File) -> None:
-    """Write a file, unless an earlier try did."""
-    there = remote.entry_if_any(address)
+def _put(path: Path, address: str, file: _File, *, anew: bool) -> None:
+    """Write a file, unless an earlier try did (and even then, if ``anew``)."""
+    there = None if anew else remote.entry_if_any(address)
     if there is None or there.size != file.size:
         remote.put(path, address)
 

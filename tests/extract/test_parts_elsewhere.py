@@ -263,6 +263,30 @@ def test_merge__of_damaged_parts_is_one_error_and_nothing_is_made(
             bucket.pipe_file(name, data)
 
 
+@pytest.mark.slow
+def test_job__makes_a_damaged_part_anew_if_it_may_be_replaced(
+    job: Callable[..., Any], bucket: Any, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    for index in range(COUNT):
+        job(index)
+    for number, (harm, _) in enumerate(FAULTS.values()):
+        harm(bucket)
+        bucket.invalidate_cache()
+        job(1, overwrite=True)
+        assert merge(tmp_path / f"run {number}", RUN) == whole
+
+
+@pytest.mark.parametrize("run", ["memory://data/run", "file://data/run", "file:///data/run"])
+def test_job__of_this_machine_or_process_alone_is_refused_before_any_work(
+    make: Make, bucket: Any, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="nothing can be written"):
+        alone(part_work, make(run, shard_index=0, shard_count=1))
+    assert work_left() == []
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
 def test_merge__takes_what_is_there_now(
     job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:

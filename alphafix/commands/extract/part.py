@@ -126,7 +126,7 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     address = _address(options)
     here = _at(options, options.here)
     folder = _place(here)[1].folder
-    earlier = retrieve(address, folder) if ranks.first else ""
+    earlier = _earlier(address, folder, overwrite=options.overwrite) if ranks.first else ""
     ranks.wait()
     found = _extract(here, watch, ranks)
     if ranks.first:
@@ -134,6 +134,18 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
         publish(folder, names, address, earlier, overwrite=options.overwrite)
         empty(folder)
     return replace(found, folder=Path(address), run=options.run)
+
+
+def _earlier(address: str, folder: Path, *, overwrite: bool) -> str:
+    """Bring what is at the address already; of what is damaged nothing, if it may be replaced."""
+    try:
+        return retrieve(address, folder)
+    except InputError as error:
+        if not overwrite:
+            raise
+        logger.warning("%s is damaged, and made anew: %s", address, error.args[0])
+        empty(folder)
+        return ""
 
 
 def _at(options: ExtractOptions, run: Path) -> ExtractOptions:
