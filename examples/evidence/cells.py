@@ -21,6 +21,7 @@ from pathlib import Path
 import long_tail
 import numpy as np
 import numpy.typing as npt
+from arguments import optional, run_script
 from pictures import Motif, on_white, write
 from PIL import Image
 from stored import Recipe
@@ -36,9 +37,8 @@ Kinds = npt.NDArray[np.str_]
 
 def make(folder: Path, packages: Path) -> None:
     """Write train/ and test/; ``packages`` is not needed, the photographs are installed."""
-    from elpv_dataset.utils import load_dataset
-
-    divided(*load_dataset(), folder)
+    photographs, defective, kinds = optional("elpv_dataset.utils", "elpv-dataset").load_dataset()
+    divided(photographs, defective, kinds, folder)
 
 
 def divided(photographs: Pixels, defective: FloatArray64, kinds: Kinds, folder: Path) -> None:
@@ -70,4 +70,4 @@ def picture(pixels: Pixels) -> Image.Image:
 CELLS = Recipe("cells", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
-    long_tail.main(CELLS.name, CELLS.stored, tunable=True)
+    run_script(partial(long_tail.main, CELLS.name, CELLS.stored, tunable=True))

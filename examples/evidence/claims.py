@@ -19,15 +19,13 @@ few-split classes, or the standard deviation over seeds:
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from arguments import add_json, keep, parser_of, positive, run_script
 from long_tail import corrected, trained
-from problems import PROBLEMS, Problem, named
+from problems import Problem, add_problems, problems_of
 from sklearn.cluster import AgglomerativeClustering
 
 from alphafix.alphanet.combine import combinations
@@ -251,24 +249,24 @@ def told(one: Row) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problems", type=named, default="emoji,icons")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
+    parser = parser_of(__doc__)
+    add_problems(parser, ["emoji", "icons"])
+    parser.add_argument(
+        "--seeds", type=positive, default=5, help="trials of AlphaNet a setting [%(default)s]"
+    )
+    add_json(parser)
     given = parser.parse_args()
     rows: list[Row] = []
-    for name in given.problems:
-        problem = PROBLEMS[name]()
+    for name, problem in problems_of(given).items():
         names = None
         if name.startswith("emoji"):
             from emoji import categories
 
-            names = categories()
+            names = categories(given.data)
         rows += measure(problem, given.seeds, names)
-    if given.json is not None:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+        keep(rows, given.json)
     print("\n".join(table(rows)))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

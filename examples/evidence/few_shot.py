@@ -14,15 +14,13 @@ decides nothing. Last the seconds that the thread of the method took for trainin
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem, named
+from arguments import add_json, keep, names_of, parser_of, positive, run_script
+from problems import Problem, add_problems, problems_of
 
 from alphafix.features.features import Features
 from alphafix.rivals import RIVALS
@@ -135,20 +133,32 @@ def on_test(
 
 def main() -> None:
     """Measure and print Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", type=named, default="glyphs-crt,glyphs-ce,digits")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--draws", type=int, default=5, help="of validation and test, each seed")
-    parser.add_argument("--forms", default=",".join(FORMS))
-    parser.add_argument("--json", type=Path, help="write all figures here, too")
+    parser = parser_of(__doc__)
+    add_problems(parser, ["glyphs-crt", "glyphs-ce", "digits"])
+    parser.add_argument("--seeds", type=positive, default=3, help="trainings [%(default)s]")
+    parser.add_argument(
+        "--draws",
+        type=positive,
+        default=5,
+        help="draws of validation and test, each seed [%(default)s]",
+    )
+    parser.add_argument(
+        "--forms",
+        type=names_of(FORMS),
+        default=",".join(FORMS),
+        metavar="NAMES",
+        help="some of %(default)s [all]",
+    )
+    add_json(parser)
     given = parser.parse_args()
     found: list[Found] = []
+    problems = problems_of(given).values()
     print("| problem | form | gain, val | best other | picked | few, test | overall, test | s |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
-    for name in given.problems:
-        rows = measured(PROBLEMS[name](), given.seeds, given.draws, given.forms.split(","))
+    for problem in problems:
+        rows = measured(problem, given.seeds, given.draws, given.forms)
         found += rows
-        for form in given.forms.split(","):
+        for form in given.forms:
             mine = [row for row in rows if row.form == form]
             gains = np.array([row.gain for row in mine])
             picked = np.mean([row.picked for row in mine])
@@ -162,9 +172,8 @@ def main() -> None:
                 f"| {picked:.0%} | {few:+.2f} | {overall:+.2f} | {seconds:.1f} |",
                 flush=True,
             )
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+        keep([asdict(one) for one in found], given.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import long_tail
 import numpy as np
 import numpy.typing as npt
+from arguments import DATA, run_script
 from packages import npm_package
 from problems import Problem, logistic
-from stored import DATA
 
 # The features are those of the text example.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "text"))
@@ -93,4 +94,4 @@ def stored(folder: Path = DATA) -> Problem:
 
 
 if __name__ == "__main__":
-    long_tail.main("glosses", stored)
+    run_script(partial(long_tail.main, "glosses", stored))

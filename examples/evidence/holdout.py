@@ -11,13 +11,11 @@ that test is from. Limit: one point of overall accuracy, on the samples that jud
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem, named
+from arguments import add_json, keep, names_of, parser_of, positive, run_script
+from problems import Problem, add_problems, problems_of
 
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
@@ -25,6 +23,7 @@ from alphafix.alphanet.settings import FitSettings, HeldOutHead
 from alphafix.alphanet.sources import hold_out
 from alphafix.features.features import Features
 from alphafix.metrics.limits import Limits
+from alphafix.rivals import LINEAR_METHODS, RIVALS
 from alphafix.rivals.correct import correct
 from alphafix.rivals.data import predictions
 from alphafix.values.classes import ClassTable
@@ -35,6 +34,9 @@ LIMITS = Limits(1.0, confidence=0.5)
 RHOS = (0.1, 0.5, 2.0)
 SHARE = 0.2
 METHODS = ("few-bias", "lda", "alphanet")
+CLOSED = tuple(name for name in LINEAR_METHODS if not RIVALS[name].trains)
+KNOWN = ("alphanet", "auto", *CLOSED)
+"""What can be chosen on a head that is refitted."""
 
 # How each is chosen: on true validation samples, on held-out ones with the given head, or with one
 # that is refitted without them.
@@ -131,19 +133,26 @@ def change(
 
 def main() -> None:
     """Measure and print Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", type=named, default="digits,glyphs-crt,glyphs-ce")
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser = parser_of(__doc__)
+    add_problems(parser, ["digits", "glyphs-crt", "glyphs-ce"])
+    parser.add_argument(
+        "--methods",
+        type=names_of(KNOWN),
+        default=",".join(METHODS),
+        metavar="NAMES",
+        help=f"some of {', '.join(KNOWN)} [%(default)s]",
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=10, help="draws of validation and test [%(default)s]"
+    )
+    add_json(parser)
     given = parser.parse_args()
     found: list[Found] = []
-    for name in given.problems:
-        problem = PROBLEMS[name]()
+    for problem in problems_of(given).values():
         print(f"\n{problem.name}: {given.draws} draws\n")
         print("| method | chosen on | base, few | few | overall | seen | limit kept | base kept |")
         print("|---|---|---:|---:|---:|---:|---:|---:|")
-        for method in given.methods.split(","):
+        for method in given.methods:
             for way in WAYS:
                 one = measured(problem, given.draws, method, way)
                 found.append(one)
@@ -154,9 +163,8 @@ def main() -> None:
                     f"| {one.kept:.0%} | {one.none:.0%} |",
                     flush=True,
                 )
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+        keep([asdict(one) for one in found], given.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,6 +26,7 @@ from typing import Any
 
 import long_tail
 import numpy as np
+from arguments import run_script
 from packages import npm_package
 from pictures import Motif, drawn, write
 from PIL import Image
@@ -130,4 +131,4 @@ def make(folder: Path, packages: Path) -> None:
 ICONS = Recipe("icons", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
-    long_tail.main(ICONS.name, ICONS.stored, tunable=True)
+    run_script(partial(long_tail.main, ICONS.name, ICONS.stored, tunable=True))

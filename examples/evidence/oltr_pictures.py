@@ -1,6 +1,6 @@
 """OLTR and its competitors on Emoji-LT, with whole subcategories as unknown classes.
 
-    python examples/evidence/oltr_pictures.py [--pretrained] [--seeds 3] [--json FILE]
+    python examples/evidence/oltr_pictures.py [--pretrained] [--seeds 3] [--rows NAMES]
 
 ResNet-10 from scratch, or with --pretrained EfficientNet-Lite0 from ImageNet's weights, on the
 pictures of `emoji.py` at 40 pixels. A tenth of the base classes, and the subcategories too small to
@@ -13,7 +13,6 @@ What an interrupted run left is used.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,10 +24,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from arguments import add_data, add_json, names_of, parser_of, positive, run_script
 from emoji import EMOJI
 from lite0 import NAME, lite0
 from PIL import Image
-from stored import DATA, Recipe, save
+from stored import Recipe, save
 
 from alphafix.files import read_json, write_json
 
@@ -70,6 +70,17 @@ def glyph_rows() -> ModuleType:
     import oltr_comparison
 
     return oltr_comparison
+
+
+def rows_of(*, pretrained: bool) -> list[Any]:
+    """All rows beside the plain one."""
+    glyphs = glyph_rows()
+    return [
+        *glyphs.OTHERS,
+        # It shares the first stages of a ResNet among its experts.
+        *([] if pretrained else [glyphs.Row("RIDE", {"method": "ride"}, own_first=True)]),
+        glyphs.Row("weight balancing", {"method": "weight-balancing"}, own_first=True),
+    ]
 
 
 def held_out(recipe: Recipe, data: Path) -> list[str]:
@@ -145,16 +156,10 @@ def measure(
             save(lite0(1000), weights)
         more["pretrained"] = weights
     others = [
-        *glyphs.OTHERS,
-        # It shares the first stages of a ResNet among its experts.
-        *([] if pretrained else [glyphs.Row("RIDE", {"method": "ride"}, own_first=True)]),
-        glyphs.Row("weight balancing", {"method": "weight-balancing"}, own_first=True),
+        replace(row, distances=False)
+        for row in rows_of(pretrained=pretrained)
+        if not names or row.name in names
     ]
-    known = [row.name for row in others]
-    for name in names:
-        if name not in known:
-            raise SystemExit(f"--rows: {name} is none of {', '.join(known)}")
-    others = [replace(row, distances=False) for row in others if not names or row.name in names]
     found: dict[str, object] = glyphs.measure(said, seeds, 1, more, others)
     folders = [(row, said / f"seed-{seed}" / row) for row in CORRECTED for seed in seeds]
     found["alphanet"] = [
@@ -235,20 +240,31 @@ def figures(run: Mapping[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, write and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--pretrained", action="store_true")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default="", help="Names of rows, beside the plain one.")
-    parser.add_argument("--json", type=Path)
+    parser = parser_of(__doc__)
+    add_data(parser)
+    parser.add_argument(
+        "--pretrained", action="store_true", help="begin with ImageNet's weights, not from scratch"
+    )
+    parser.add_argument("--seeds", type=positive, default=3, help="trainings a row [%(default)s]")
+    known = [row.name for row in rows_of(pretrained=False)]
+    parser.add_argument(
+        "--rows",
+        type=names_of(known),
+        default=[],
+        metavar="NAMES",
+        help=f"rows beside the plain one, some of {', '.join(known)} [all]",
+    )
+    add_json(parser)
     given = parser.parse_args()
-    names = tuple(filter(None, given.rows.split(",")))
+    possible = [row.name for row in rows_of(pretrained=given.pretrained)]
+    if impossible := [name for name in given.rows if name not in possible]:
+        parser.error(f"argument --rows: {impossible[0]} needs a ResNet, so not with --pretrained")
     seeds = range(given.seeds)
-    results = measure(EMOJI, given.data, seeds, pretrained=given.pretrained, names=names)
+    results = measure(EMOJI, given.data, seeds, pretrained=given.pretrained, names=given.rows)
     if given.json:
         write_json(given.json, results, overwrite=True)
     print("\n".join([*compared(results), "", *corrected(results)]))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,16 +15,14 @@ error rates where 95% of known samples are accepted. Mean and standard deviation
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from arguments import add_json, keep, parser_of, positive, run_script
 from long_tail import LIMITS, trained
-from problems import PROBLEMS, Problem, named
+from problems import Problem, add_problems, problems_of
 
 from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
@@ -149,18 +147,19 @@ def table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problems", type=named, default="emoji,icons")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Keep the figures here.")
+    parser = parser_of(__doc__)
+    add_problems(parser, ["emoji", "icons"])
+    parser.add_argument(
+        "--repeats", type=positive, default=20, help="draws of unknown classes [%(default)s]"
+    )
+    add_json(parser)
     given = parser.parse_args()
     rows: list[Row] = []
-    for name in given.problems:
-        rows += measure(PROBLEMS[name](), given.repeats)
-        if given.json is not None:
-            given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    for problem in problems_of(given).values():
+        rows += measure(problem, given.repeats)
+        keep(rows, given.json)
     print("\n".join(table(rows)))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tarfile
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 
 from alphafix.errors import InputError, MissingPackageError
@@ -47,16 +49,26 @@ def npm_package(name: str, version: str, wanted: tuple[str, ...], folder: Path) 
 
 
 def _fetched(spec: str, folder: Path) -> Path:
-    command = ["npm", "pack", "--silent", "--ignore-scripts", spec]
+    command = ["npm", "pack", "--loglevel=error", "--ignore-scripts", spec]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError:
         raise MissingPackageError(
-            "npm is not installed, which fetches the pictures", todo="install Node.js with npm"
+            f"npm is not installed, which fetches the package {spec}",
+            todo="install Node.js with npm (https://nodejs.org), or give --data a folder where the "
+            "package is already",
         ) from None
     except subprocess.CalledProcessError as error:
         raise InputError(
-            f"npm could not fetch {spec}", got=error.stderr.strip(), todo="check the network"
+            f"npm could not fetch {spec}",
+            got=_reason(error.stderr) or f"exit code {error.returncode}",
+            todo="check the network and npm's registry (npm config get registry)",
         ) from None
     (archive,) = folder.glob("*.tgz")
     return archive
+
+
+def _reason(said: str) -> str:
+    """What npm says of a failure, without where in its own code that was, and its log."""
+    lines = takewhile(lambda line: not re.match(r"npm \S+ +at ", line), said.splitlines())
+    return "\n".join(line for line in lines if "complete log of this run" not in line)

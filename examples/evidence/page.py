@@ -10,16 +10,16 @@ with the pictures themselves.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from arguments import add_data, parser_of, run_script
 from emoji import EMOJI
 from lite0 import NAME
 from oltr_pictures import divide
-from stored import DATA, Recipe
+from stored import Recipe
 
 METHODS = "few-bias,logit-adjustment,mean-directions,lda"
 
@@ -54,10 +54,10 @@ def make(recipe: Recipe, data: Path) -> Path:
 
 def main() -> None:
     """Make it and say where it is."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser = parser_of(__doc__)
+    add_data(parser)
     print(make(EMOJI, parser.parse_args().data))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

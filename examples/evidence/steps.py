@@ -1,6 +1,6 @@
 """AlphaNet on small and large data: the default against a grid of steps and learning rates.
 
-    python examples/evidence/steps.py [--json] [--sizes 1,2,3,4,5] [--trials 3]
+    python examples/evidence/steps.py [--sizes 1,2,3,4,5] [--trials 3] [--json FILE]
 
 The demo's letters with the cross-entropy head, in five sizes, from 45 samples an epoch (5 of each
 of 6 few-split classes) to 21,000: what is few-split is said by ``few_below``. For each size the
@@ -13,12 +13,10 @@ out.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+from arguments import add_json, keep, names_of, parser_of, positive, run_script
 from problems import Problem, glyphs
 
 from alphafix.alphanet.combine import combinations
@@ -106,14 +104,22 @@ def figures(head: Head, pool: Features, classes: ClassTable) -> tuple[float, flo
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--sizes", default="1,2,3,4,5", help="Which sizes, the smallest first.")
-    parser.add_argument("--trials", type=int, default=3)
+    parser = parser_of(__doc__)
+    known = [str(number + 1) for number in range(len(SIZES))]
+    parser.add_argument(
+        "--sizes",
+        type=names_of(known),
+        default=",".join(known),
+        help="which sizes, the smallest is 1 [%(default)s]",
+    )
+    parser.add_argument(
+        "--trials", type=positive, default=3, help="trials of AlphaNet a setting [%(default)s]"
+    )
+    add_json(parser)
     given = parser.parse_args()
     whole, rows = glyphs("ce"), []
     default = FitSettings(rhos=(RHO,), seeds=tuple(range(given.trials)), device="cpu")
-    for number in map(int, given.sizes.split(",")):
+    for number in map(int, given.sizes):
         small = sized(whole, *SIZES[number - 1])
         ways = {"default": default}
         epoch = int(small.few_samples * (1 + RHO))
@@ -132,9 +138,8 @@ def main() -> None:
             rows[-1] |= {"few": few, "overall": overall}
             told = f"{epoch:6} {way:24} {value:6.2f} few {few:+6.2f} overall {overall:+6.2f}"
             print(told, flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+        keep(rows, given.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from arguments import DATA
 from fine_tune import fine_tune
 from lite0 import NAME, lite0
 from pictures import BATCH, Source, read
@@ -25,9 +26,6 @@ from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, HEAD, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
-
-DATA = Path("evidence-data")
-"""Where packages, pictures, models and features are kept, unless a script is told otherwise."""
 
 
 def linear_head(source: Source, C: float) -> nn.Module:

@@ -9,7 +9,6 @@ has the commands). A table stands between two comments in `evidence.md` and `met
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arguments import parser_of, run_script
 from claims import by_claim
 from corrections import CLOSED
 from corrections import table as corrections_table
@@ -175,11 +175,10 @@ def written(page: str, tables: Mapping[str, Callable[[], Iterator[str]]] = TABLE
 
 def main() -> None:
     """Write both pages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.parse_args()
+    parser_of(__doc__).parse_args()
     for page, tables in PAGES.items():
         page.write_text(written(page.read_text(), tables))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 import alphafix
 from alphafix import AlphaNetClassifier, ClassTable
 from alphafix.checkpoints import head_of, with_correction
+from alphafix.errors import MissingPackageError
 from alphafix.values.arrays import Array
 
 # Weaker regularisation than the default, for vectors of length one.
@@ -104,6 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=3, help="AlphaNet's trainings a fit.")
     parser.add_argument("--files", type=int, help="Read only the first source files.")
     options = parser.parse_args(arguments)
+    for name in ("seeds", "trials", "files"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"argument --{name}: {value} is no whole number from 1 on")
     texts, modules = docstrings.load(options.files)
     features_of = getattr(embeddings, options.features)(texts)
     found: dict[str, list[list[float]]] = {}
@@ -135,4 +139,7 @@ def mean_and_sd(values: tuple[float, ...]) -> str:
 if __name__ == "__main__":
     # A fit that did not converge, or fell back to the linear classifier, must not pass for one.
     warnings.simplefilter("error", UserWarning)
-    main()
+    try:
+        main()
+    except MissingPackageError as missing:
+        sys.exit(f"error: {missing}")

