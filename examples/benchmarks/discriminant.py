@@ -37,7 +37,7 @@ CHUNK = 4096
 def long_tail(samples: int) -> IntArray:
     """Counts of 1000 classes from 1280 down to 5, which add up to about ``samples``."""
     counts = np.geomspace(1280, 5, CLASSES)
-    return np.maximum(5, counts * samples / counts.sum()).astype(np.int64)
+    return np.asarray(np.maximum(5, counts * samples / counts.sum()), dtype=np.int64)
 
 
 def draw(labels: IntArray, means: FloatArray, seed: int) -> FeatureArrays:

@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import ScoreLayout
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial
 from alphafix.alphanet.training import Hyper, TrainedTrial, train_batch
-from alphafix.devices import Placement, autocast
+from alphafix.devices import Placement, Precision, autocast
 from alphafix.images.decode import decode
 from alphafix.images.encoded import torchcodec_decoder, torchvision_decoder
 from alphafix.images.spec import open_data
@@ -196,8 +197,8 @@ def extract(place: Place) -> list[Figure]:
     of_extract.BATCH = min(128, sizes.images)
     of_extract.SIZE = sizes.pixels
     of_extract.TURNS = 3 if place.on_gpu else 1
-    if sizes.workers is not None:
-        of_extract.cores = lambda: sizes.workers
+    if (workers := sizes.workers) is not None:
+        of_extract.cores = lambda: workers
     precisions = ("fp32", "bf16", "fp16") if place.on_gpu else ("fp32",)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -210,8 +211,8 @@ def extract(place: Place) -> list[Figure]:
                 setting = Placement.choose(place.device.type, precision)
                 extractor = of_extract.load(model, weights, data, setting)
                 bare, ours = of_extract.best_speeds(
-                    lambda e=extractor: of_extract.forward_only(e, sizes.images),
-                    lambda e=extractor: of_extract.extracted(e, decoded, folder),
+                    partial(of_extract.forward_only, extractor, sizes.images),
+                    partial(of_extract.extracted, extractor, decoded, folder),
                 )
                 where = f"{model}, {precision}"
                 target = 0.95 if precision == "bf16" else None
@@ -353,12 +354,12 @@ def _busy(
 
     few = 20
     short = replace(hyper, max_steps=few, first_epoch=hyper.epochs)
-    run = lambda: of_train.run_ours(problem, specs, short, place.device, 256)  # noqa: E731
+    run = partial(of_train.run_ours, problem, specs, short, place.device, 256)
     run()
     seconds = run().parts["steps and validation"]
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         run()
-    events = [e for e in profiled.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    events = [e for e in profiled.events() if e.device_type.name == "CUDA"]
     busy = sum(event.device_time_total for event in events) / 1e6
     return [
         figure("kernels a step (with those of reduction)", len(events) / few, ""),
@@ -477,10 +478,16 @@ def _given(place: Place) -> argparse.Namespace:
     )
 
 
+def turns(step: Callable[[], object], count: int) -> None:
+    """Several steps."""
+    for _ in range(count):
+        step()
+
+
 def oltr(place: Place) -> list[Figure]:
     """Steps of train-oltr's two stages in bf16 (fp32 on a CPU): speed and memory."""
     given, rates, found = _given(place), {}, []
-    precision = "bf16" if place.on_gpu else "fp32"
+    precision: Precision = "bf16" if place.on_gpu else "fp32"
     for kind, name in (("plain", "stage 1 (plain)"), ("oltr", "stage 2 (OLTR)")):
         told: dict[str, float] = {}
         with place.memory(told):
@@ -492,7 +499,7 @@ def oltr(place: Place) -> list[Figure]:
 
             for _ in range(min(3, given.turns)):
                 step()
-            seconds = place.seconds(lambda: [step() for _ in range(given.turns)])
+            seconds = place.seconds(partial(turns, step, given.turns))
         rates[kind] = given.batch * given.turns / seconds
         found.append(figure(f"{name}, {precision}", rates[kind], "images/s"))
         found += [figure("… most memory of the device", told["GiB"], "GiB")] if told else []
@@ -531,7 +538,7 @@ def worker() -> None:
             training.model = torch.nn.parallel.DistributedDataParallel(  # type: ignore[assignment]
                 training.model, device_ids=[ranks.local_rank]
             )
-        steps = lambda: [training.step() for _ in range(given.turns)]  # noqa: E731
+        steps = partial(turns, training.step, given.turns)
         steps()
         seconds = place.seconds(steps)
         if ranks.first:

@@ -49,7 +49,7 @@ def write_run(folder: Path, num_classes: int, factor: int = 1) -> int:
     counts[rare] = rng.integers(1, 3, few)
     centers = rng.standard_normal((num_classes, WIDTH), dtype=np.float32)
     made = Provenance(stage="benchmark", options={}, inputs={}).to_dict()
-    head = Head(centers / 8, np.zeros(num_classes, np.float32))
+    head = Head(np.asarray(centers / 8, dtype=np.float32), np.zeros(num_classes, np.float32))
     labels = {"train": rng.permutation(np.repeat(np.arange(num_classes), counts))}
     for split in ("val", "test"):
         half = min(HELD_OUT, num_classes // 8) // 2
@@ -146,9 +146,9 @@ def main() -> None:
     if not given.no_samples:
         least = min(given.classes)
         rows.append({**stages_of(least, 2, given.limit, given.folder), "factor": 2})
-    found = {"rows": rows, "exponent of C": exponents(rows)}
+    grown = exponents(rows)
     if given.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({"rows": rows, "exponent of C": grown}, indent=2))
         return
     print(f"{'C':>10}{'N':>12}  {'':<16}{'seconds':>9}{'processor':>11}{'GiB':>8}")
     for row in rows:
@@ -157,7 +157,7 @@ def main() -> None:
                 f"{stage['seconds']:>9.1f}{stage['processor']:>11.1f}{stage['GiB']:>8.2f}"
             )
             print(f"{row['classes']:>10,}{row['samples']:>12,}  {name:<16}{told}")
-    for name, value in found["exponent of C"].items():
+    for name, value in grown.items():
         print(f"processor time of {name} ~ C^{value}")
 
 

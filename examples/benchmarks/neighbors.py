@@ -19,6 +19,7 @@ import numpy as np
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.features.sums import ClassSums
 from alphafix.features.writer import FeatureWriter
+from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable
 
 CLASSES, WIDTH, BATCH = 74_500, 512, 16_384
@@ -30,10 +31,10 @@ def peak_gibibytes() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
-def long_tailed_counts(samples: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def long_tailed_counts(samples: int, rng: np.random.Generator) -> IntArray:
     """Pareto counts, at least 1 a class, that add up to about ``samples``."""
     weights = rng.pareto(1.2, CLASSES) + 0.5
-    return np.maximum(1, weights * samples / weights.sum()).astype(np.int64)
+    return np.asarray(np.maximum(1, weights * samples / weights.sum()), dtype=np.int64)
 
 
 def main() -> None:

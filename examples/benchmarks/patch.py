@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -251,7 +251,7 @@ def run_process(command: Sequence[str]) -> Cost:
     return Cost(seconds, usage.ru_maxrss * 1024)
 
 
-def figures(costs: dict[str, list[Cost]]) -> list[dict[str, object]]:
+def figures(costs: dict[str, list[Cost]]) -> list[dict[str, Any]]:
     """The medians, and the targets that they have to meet."""
     seconds = medians(costs)
     memory = max(cost.memory for cost in costs["patch"]) / 1e6
@@ -299,7 +299,7 @@ def large_figures(
     wholes: dict[str, list[Cost]],
     in_place: dict[str, list[Cost]],
     sizes: tuple[float, float, float],
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """What a large file costs: extrapolated from two sizes, and measured where it is sparse.
 
     Args:
@@ -323,7 +323,7 @@ def large_figures(
     ]
 
 
-def figure(what: str, value: float, unit: str, most: float | None = None) -> dict[str, object]:
+def figure(what: str, value: float, unit: str, most: float | None = None) -> dict[str, Any]:
     """One figure, with the most that it may be."""
     return {
         "what": what,

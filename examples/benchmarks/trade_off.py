@@ -14,9 +14,11 @@ import time
 
 import numpy as np
 
+from alphafix.metrics.limits import Limits
 from alphafix.metrics.selection import Rule, best_offset
-from alphafix.metrics.trade_off import Contest, Curve, trade_off
+from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.values.classes import ClassTable
+from alphafix.values.curve import Curve
 
 CLASSES = ClassTable(("few", "medium", "many"), np.array([5, 50, 500]))
 
@@ -36,7 +38,7 @@ def offset_by_offset(curve: Curve, rule: Rule) -> int | None:
     found = None
     for position, offset in enumerate(curve.offsets):
         value = rule.goodness(curve.at(position))
-        if value is not None and (best is None or (value, -abs(offset)) > best):
+        if best is None or (value, -abs(offset)) > best:
             best, found = (value, -abs(offset)), position
     return found
 
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=50_000)
     given = parser.parse_args()
     curve = trade_off(draw(given.samples), CLASSES)
-    rule = Rule("constrained", curve.at(curve.position(0.0)), 2.0)
+    rule = Rule("constrained", curve.at(curve.position(0.0)), Limits(2.0))
     seconds, found = [], []
     for function in (offset_by_offset, best_offset):
         start = time.perf_counter()

@@ -189,8 +189,8 @@ def run_direct(problem: Problem, spec: TrialSpec, hyper: Hyper, device: torch.de
     inputs = near.flatten(1)
     sizes = [inputs.shape[1], *hyper.hidden]
     layers: list[nn.Module] = []
-    for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.LeakyReLU()]
+    for size, next_size in pairwise(sizes):
+        layers += [nn.Linear(size, next_size), nn.LeakyReLU()]
     network = nn.Sequential(*layers, nn.Linear(sizes[-1], trial.k)).to(device)
     few_bias = nn.Parameter(bias[few].clone())
     optimizer = torch.optim.AdamW([*network.parameters(), few_bias], lr=hyper.lr, fused=True)
@@ -205,12 +205,12 @@ def run_direct(problem: Problem, spec: TrialSpec, hyper: Hyper, device: torch.de
         return weight.index_copy(0, few, rows), bias.index_copy(0, few, few_bias)
 
     for epoch, samples in enumerate(torch.from_numpy(trial.samples), start=1):
-        for index in samples.split(hyper.batch_size):
+        for batch in torch.split(samples, hyper.batch_size):
             w, b = patched()
-            logits = features[index].to(device) @ w.T + b
-            loss = functional.cross_entropy(logits, labels[index].to(device))
+            logits = features[batch].to(device) @ w.T + b
+            loss = functional.cross_entropy(logits, labels[batch].to(device))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         schedule.step()
         if epoch >= hyper.first_epoch:
@@ -242,7 +242,7 @@ def floor_seconds(problem: Problem, trials: int, steps: int, flops: float) -> fl
     """The least time for the first layer's products, forward and gradient, of all steps."""
     few, k = problem.neighbors.shape
     inputs = k * problem.head.width
-    return trials * steps * 2 * (2 * few * inputs * 32) / flops
+    return float(trials * steps * 2 * (2 * few * inputs * 32) / flops)
 
 
 def peak_flops(device: torch.device) -> float:

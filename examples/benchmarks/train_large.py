@@ -48,7 +48,9 @@ def write_run(folder: Path) -> None:
     writer.finish({"provenance": made})
     classes = ClassTable(tuple(map(str, range(NUM_CLASSES))), counts)
     classes.save(run.path(CLASSES))
-    Head(centers / 8, np.zeros(NUM_CLASSES, np.float32)).save(run.path(HEAD), provenance=made)
+    Head(np.asarray(centers / 8, dtype=np.float32), np.zeros(NUM_CLASSES, np.float32)).save(
+        run.path(HEAD), provenance=made
+    )
     ids = random_neighbours(classes, k=5, seed=0)
     inputs = run.hashes(CLASSES, HEAD, run.manifest("train"))
     Neighbours(

@@ -58,9 +58,10 @@ def picture(order: list[str], pairs: set[tuple[str, str]]) -> str:
             f'<text x="{x + 4}" y="{middle + 4.5:g}" fill="#222">{escape(room)}</text>',
         ]
     for room, other in sorted(pairs):
-        x, y = order.index(other) * STEP + STEP / 2, size - order.index(room) * STEP - STEP / 2
+        across = order.index(other) * STEP + STEP / 2
+        up = size - order.index(room) * STEP - STEP / 2
         parts.append(
-            f'<circle cx="{x:g}" cy="{y:g}" r="5" fill="#2a6fb0">'
+            f'<circle cx="{across:g}" cy="{up:g}" r="5" fill="#2a6fb0">'
             f"<title>{escape(room)} imports {escape(other)}</title></circle>"
         )
     return "\n".join([*parts, "</svg>", ""])

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from arguments import add_json, keep, parser_of, positive, run_script
@@ -39,7 +40,7 @@ RHOS = (0.1, 0.25, 0.5, 1.0, 2.0)
 KS = (2, 3, 5, 10)
 DRAWS = 2000
 
-Row = dict[str, object]
+Row = Mapping[str, Any]
 
 
 def heads(problem: Problem, settings: FitSettings, k: int = K) -> list[Head]:
@@ -66,7 +67,7 @@ def interval(values: Sequence[FloatArray64], statistic: str) -> tuple[float, flo
     """Mean or correlation over classes, with its 95% bootstrap interval."""
 
     def of(rows: Sequence[FloatArray64]) -> float:
-        return float(rows[0].mean() if statistic == "mean" else np.corrcoef(*rows)[0, 1])
+        return float(rows[0].mean() if statistic == "mean" else np.corrcoef(rows[0], rows[1])[0, 1])
 
     rng = np.random.default_rng(0)
     places = rng.integers(len(values[0]), size=(DRAWS, len(values[0])))
@@ -85,7 +86,12 @@ def errors(problem: Problem) -> Iterator[Row]:
     near = nearest_neighbours(problem.train.class_means(), classes, k=K)
     frequent = classes.base[np.argsort(-classes.counts[classes.base])[:K]]
     wrong = said != labels
-    shares = {"nearest": [], "most frequent": [], "random": [], "few-split": []}
+    shares: dict[str, list[float]] = {
+        "nearest": [],
+        "most frequent": [],
+        "random": [],
+        "few-split": [],
+    }
     for place, label in enumerate(classes.few):
         mine = said[(labels == label) & wrong]
         if not len(mine):
@@ -113,7 +119,9 @@ def distances(problem: Problem, after: Sequence[Head]) -> Iterator[Row]:
     yield row(problem, "4", "change of few-split classes", [now - before])
 
 
-def changes(problem: Problem, found: Mapping[float, list[Head]], what: str) -> Iterator[Row]:
+def changes(
+    problem: Problem, found: Mapping[float, list[Head]] | Mapping[int, list[Head]], what: str
+) -> Iterator[Row]:
     """Figure 3 and Table A1: change of few, base and overall, mean and deviation over seeds."""
     labels = problem.pool.labels
     few = np.isin(labels, problem.classes.few)
@@ -136,9 +144,10 @@ def changes(problem: Problem, found: Mapping[float, list[Head]], what: str) -> I
 def groups_of(problem: Problem, names: Mapping[str, str] | None) -> IntArray:
     """A group for each class: by name or, without names, by agglomeration of the means."""
     if names is not None:
-        return np.unique([names[name] for name in problem.classes.names], return_inverse=True)[1]
+        groups = [names[name] for name in problem.classes.names]
+        return np.unique(groups, return_inverse=True)[1]
     clusters = AgglomerativeClustering(len(problem.classes) // K)
-    return clusters.fit_predict(problem.train.class_means()).astype(np.int64)
+    return np.asarray(clusters.fit_predict(problem.train.class_means()), dtype=np.int64)
 
 
 def grouped(problem: Problem, after: Sequence[Head], groups: IntArray) -> Iterator[Row]:

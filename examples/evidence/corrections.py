@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from arguments import add_json, from_zero, keep, parser_of, positive, run_script
@@ -75,6 +76,8 @@ class Measured:
     chosen_few: float
     chosen_overall: float
 
+
+Row = Mapping[str, Any]
 
 Method = Callable[[FitData], Offered]
 """A draw -> all settings that validation can choose from."""
@@ -173,9 +176,7 @@ def corrected(head: Head, found: Fitted | None) -> Head:
     return found.correction.apply(head)
 
 
-def measure(
-    problem: Problem, draws: int, *, closed_only: bool, first: int = 0
-) -> Iterator[dict[str, object]]:
+def measure(problem: Problem, draws: int, *, closed_only: bool, first: int = 0) -> Iterator[Row]:
     """One row a method and limit."""
     started = time.perf_counter()
     methods = methods_of(problem, closed_only=closed_only)
@@ -216,7 +217,7 @@ def mean(values: FloatArray64) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def table(rows: list[dict[str, object]]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
     """Markdown: a table a problem, few-split change by method and realised overall change."""
     for problem in dict.fromkeys(row["problem"] for row in rows):
         yield f"\n{problem}\n"
@@ -234,7 +235,7 @@ def table(rows: list[dict[str, object]]) -> Iterator[str]:
             yield f"| *{name} against the best row* | " + " | ".join(beside_best(mine, name)) + " |"
 
 
-def beside_best(rows: list[dict[str, object]], name: str) -> Iterator[str]:
+def beside_best(rows: Sequence[Row], name: str) -> Iterator[str]:
     """For each limit how far a method is from the best other row that reaches it in all draws."""
     for limit in LIMITS:
         here = {str(row["method"]): row for row in rows if row["change"] == -limit}
@@ -243,7 +244,7 @@ def beside_best(rows: list[dict[str, object]], name: str) -> Iterator[str]:
         if not others or here[name]["few"] is None:
             yield "-"
             continue
-        best = max(others, key=lambda one: here[one]["few"])  # type: ignore[arg-type,return-value]
+        best = max(others, key=lambda one: here[one]["few"])
         mine, its = (np.array(here[n]["by_draw"], dtype=np.float64) for n in (name, best))
         apart = mine - its
         apart = apart[~np.isnan(apart)]

@@ -42,7 +42,7 @@ def fine_tune(
     for step, batch in enumerate(batches(len(images), epochs)):
         loss = functional.cross_entropy(model(shifted(images[batch])), wanted[batch])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
         if (step + 1) * epochs // steps > seen:
@@ -58,7 +58,7 @@ def batches(samples: int, epochs: int) -> Iterator[Tensor]:
     """Full batches, drawn without repetition within an epoch."""
     for _ in range(epochs):
         order = torch.randperm(samples)
-        yield from order[: samples // BATCH * BATCH].split(BATCH)
+        yield from torch.split(order[: samples // BATCH * BATCH], BATCH)
 
 
 def shifted(images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from arguments import add_data, add_json, keep, parser_of, positive
@@ -144,7 +145,7 @@ class Grown:
         return found, self.right[every, best]
 
 
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
 
 
 def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
@@ -188,7 +189,7 @@ def tell(problem: Problem, what: str, started: float) -> None:
     print(f"{problem.name}: {what}, {spent:.0f} s", file=sys.stderr, flush=True)
 
 
-def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, object]:
+def summary(problem: str, name: str, rows: list[list[float]]) -> dict[str, Any]:
     """One row."""
     mean, sd = (
         dict(zip(COLUMNS, of(rows, axis=0).tolist(), strict=True)) for of in (np.mean, np.std)

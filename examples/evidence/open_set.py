@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from arguments import add_json, keep, parser_of, positive, run_script
@@ -42,7 +43,7 @@ SHARE = 0.1
 SETTINGS = FitSettings(seeds=(0, 1, 2), device="cpu")
 
 Scorer = Callable[[FloatArray], FloatArray]
-Row = dict[str, object]
+Row = Mapping[str, Any]
 
 
 def without(problem: Problem, held: IntArray) -> tuple[Problem, FloatArray]:
@@ -131,7 +132,7 @@ def measure(problem: Problem, repeats: int) -> Iterator[Row]:
         }
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
     """Markdown."""
     yield "| data | method | " + " | ".join(COLUMNS) + " |"
     yield "|---|---|" + "---:|" * len(COLUMNS)

@@ -108,7 +108,7 @@ def glyphs(base: str) -> Problem:
         parts = [getattr(shipped, name) for name in names]
         images = torch.from_numpy(np.concatenate([part.images for part in parts]))
         with torch.inference_mode():
-            rows = [model.features(normalize(some)) for some in images.split(2048)]
+            rows = [model.features(normalize(some)) for some in torch.split(images, 2048)]
         labels = np.concatenate([part.labels for part in parts])
         return Features.of(torch.cat(rows), labels, num_classes=shipped.num_classes)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from alphafix.values.head import Head
 def linear_head(source: Source, C: float) -> nn.Module:
     """The ImageNet network with a head fitted on its features of the training pictures."""
     files, labels = source.listed("train")
-    model = lite0(len(source.classes))
+    model: Any = lite0(len(source.classes))  # timm's networks have more than torch's type says
     rows = []
     with torch.inference_mode():
         for start in range(0, len(files), BATCH):
@@ -42,7 +43,8 @@ def linear_head(source: Source, C: float) -> nn.Module:
     with torch.no_grad():
         model.classifier.weight.copy_(torch.from_numpy(head.weight))
         model.classifier.bias.copy_(torch.from_numpy(head.bias_or_zeros))
-    return model
+    found: nn.Module = model
+    return found
 
 
 def save(model: nn.Module, path: Path) -> str:

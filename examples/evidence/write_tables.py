@@ -91,7 +91,7 @@ def pools() -> Iterator[str]:
 def corrections() -> Iterator[str]:
     """Few-split change at equal realised overall change, a table a data set."""
     for rows in results("corrections").values():
-        yield from corrections_table(list(rows))
+        yield from corrections_table(rows)
 
 
 def fixed_change() -> Iterator[str]:
@@ -167,10 +167,15 @@ def written(page: str, tables: Mapping[str, Callable[[], Iterator[str]]] = TABLE
     for name, table in tables.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = "\n".join(table()).lstrip("\n")
-        page, count = place.subn(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)
+        page, count = place.subn(partial(filled, text), page)
         if count != 1:
             raise SystemExit(f"expected one <!-- {name} --> with its <!-- end -->")
     return page
+
+
+def filled(text: str, found: re.Match[str]) -> str:
+    """A table's place with the table in it."""
+    return f"{found[1]}{text}\n{found[2]}"
 
 
 def main() -> None:

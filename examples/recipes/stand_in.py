@@ -118,7 +118,7 @@ def trained(model: ResNet, listing: Path, root: Path) -> ResNet:
     head = model.fc
     model.fc = torch.nn.Identity()
     with torch.inference_mode():
-        features = torch.cat([model(part) for part in x.split(64)]).numpy()
+        features = torch.cat([model(part) for part in torch.split(x, 64)]).numpy()
     weight, bias = ridge(features, labels)
     head.weight.data, head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
     model.fc = head
