@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,9 @@ from alphafix.metrics.limits import Limits
 from alphafix.progress import silent
 from alphafix.rivals import RIVALS
 from alphafix.rivals import alphanet as alphanet_rows
+from alphafix.rivals.budget import Budget
 from alphafix.rivals.data import FitData, Offered, Trainings, choose_method, predictions
+from alphafix.rivals.workers import Workers
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -151,7 +155,8 @@ Rows = list[dict[str, Any]]
 def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
     """All rows so far: mean and deviation of few, medium, many and overall.
 
-    After each draw and then, as training takes longest, after each method that trains by gradients.
+    After each draw and then, as training takes longest, after each method that trains by gradients;
+    of these as many are trained side by side as there are cores.
     """
     found: Figures = {}
     started = time.perf_counter()
@@ -169,13 +174,26 @@ def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
         drawn.choose(AUTO, [offers[name] for name in FOR_AUTO] + linear)
         tell(problem, f"draw {place}", started)
         yield summaries(problem, found)
+    names = TRAINED if effort.trained else ()
+    done: Figures = {}
+    with Workers(Budget()) as workers:
+        longest_first = sorted(names, key=lambda name: -RIVALS[name].cost)
+        jobs = {workers.do(partial(trained_method, name, draws)): name for name in longest_first}
+        for job in as_completed(jobs):
+            done[jobs[job]] = job.result()
+            tell(problem, jobs[job], started)
+            in_order = {name: done[name] for name in names if name in done}
+            yield summaries(problem, found | in_order)
+
+
+def trained_method(name: str, draws: Sequence[_Draw]) -> list[list[float]]:
+    """Few, medium, many and overall of a method that trains by gradients, for each draw."""
+    found: Figures = {}
     trainings = Trainings()
-    for name in TRAINED if effort.trained else ():
-        for drawn in draws:
-            replace(drawn, data=replace(drawn.data, trainings=trainings)).rival(name)
-        trainings = Trainings()
-        tell(problem, name, started)
-        yield summaries(problem, found)
+    for drawn in draws:
+        data = replace(drawn.data, trainings=trainings)
+        replace(drawn, data=data, found=found).rival(name)
+    return found[name]
 
 
 def summaries(problem: Problem, found: Figures) -> Rows:

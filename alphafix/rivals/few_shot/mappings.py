@@ -15,13 +15,14 @@ class Mappings:
         copies: M.
 
     Attributes:
-        parameters: By name those of all copies, which the first axis tells apart.
+        parameters: By name those of all copies, which the first axis tells apart; matrices are
+            transposed, as their gradients are, which need not be turned for the optimiser then.
     """
 
     def __init__(self, model: torch.nn.Module, copies: int) -> None:
         self._model = model
         self.parameters = {
-            name: parameter.detach().repeat(copies, *[1] * parameter.ndim).requires_grad_()
+            name: _turned(parameter.detach()).repeat(copies, *[1] * parameter.ndim).requires_grad_()
             for name, parameter in model.named_parameters()
         }
 
@@ -29,8 +30,14 @@ class Mappings:
         """What each makes of the same rows, R x D -> M x R x D; ``more`` as the model takes it."""
 
         def one(parameters: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self._model, parameters, (rows, *more))
+            turned = {name: _turned(parameter) for name, parameter in parameters.items()}
+            found: Tensor = functional_call(self._model, turned, (rows, *more))
             return found
 
         found: Tensor = torch.vmap(one)(self.parameters)
         return found
+
+
+def _turned(parameter: Tensor) -> Tensor:
+    """A matrix transposed, anything else as it is."""
+    return parameter.mT if parameter.ndim == 2 else parameter

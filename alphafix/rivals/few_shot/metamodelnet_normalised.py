@@ -173,7 +173,7 @@ def _train(
     """Train the blocks from ``first`` on with rows of 2^first samples and more."""
     data, targets = shots.data, shots.standard(shots.targets)
     # Blocks that a step passes by have no gradient, which leaves them as they are.
-    optimiser = torch.optim.Adam(chain.parameters_from(first), lr=1e-3)
+    optimiser = torch.optim.Adam(chain.parameters_from(first), lr=1e-3, fused=True)
     for _ in range(steps):
         data.budget.tick()
         start = int(rng.integers(first, len(chain.blocks)))
