@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,10 +47,12 @@ class Node:
     Attributes:
         value: A number, text, truth value or None; or a list of `Node`, or `Node` by name.
         place: Where it stands.
+        variables: The environment variables that its text, or a value in it, names.
     """
 
     value: Any
     place: Place
+    variables: tuple[str, ...] = ()
 
     def plain(self) -> Any:
         """The value without places."""
@@ -167,10 +170,13 @@ class _Reading:
                 todo="write the values out",
             )
         if isinstance(node, yaml.MappingNode):
-            return Node(self._names(node, depth), place)
+            named = self._names(node, depth)
+            return Node(named, place, _of_all(named.values()))
         if isinstance(node, yaml.SequenceNode):
-            return Node([self.node(item, depth + 1) for item in node.value], place)
-        return Node(_scalar(node, place), place)
+            items = [self.node(item, depth + 1) for item in node.value]
+            return Node(items, place, _of_all(items))
+        variables = (match[1] for match in _VARIABLE.finditer(node.value))
+        return Node(_scalar(node, place), place, tuple(dict.fromkeys(variables)))
 
     def _names(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -199,6 +205,11 @@ def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text)
     return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def _of_all(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """The environment variables of several values, each of them once."""
+    return tuple(dict.fromkeys(name for node in nodes for name in node.variables))
 
 
 def _filled(text: str, place: Place) -> str:

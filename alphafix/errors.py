@@ -154,6 +154,10 @@ class AlphafixError(Exception):
         lines = [visible(part).replace("\n", "\n            ") for part in parts]
         super().__init__("\n".join([*lines, *map(in_one_line, more)]))
 
+    def add(self, *more: str) -> None:
+        """Say more, in further lines, where more is known than where it was raised."""
+        self.args = ("\n".join([str(self.args[0]), *map(in_one_line, more)]), *self.args[1:])
+
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""
         return spelt(str(self.args[0]), spelling)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alphafix.documents import Node, Place, nearest, parse, read_document
-from alphafix.errors import InputError
+from alphafix.errors import InputError, call
+from alphafix.recipes.expected import KEYS as TABLE
 
 KEYS = ("description", "extends", "run", "expected", "set", "stages")
 
@@ -100,7 +101,7 @@ def _load(path: Path, depth: int) -> Recipe:
     parts = document.mapping("a recipe")
     for name, node in parts.items():
         if name not in KEYS:
-            raise InputError(
+            raise _something_else(path, parts) or InputError(
                 f"{node.place}: a recipe has no part {name}",
                 expected=", ".join(KEYS),
                 todo=nearest(name, list(KEYS)),
@@ -129,6 +130,29 @@ def _load(path: Path, depth: int) -> Recipe:
             "              - neighbors\n              - train: {rho: 0.5}",
         )
     return recipe
+
+
+def _something_else(path: Path, parts: Mapping[str, Node]) -> InputError | None:
+    """What to say of a file that another file or command takes; None if it is no such file."""
+    from alphafix.oltr.training.recipes import PARTS
+
+    names = {field_name(name) for name in parts}
+    if names <= {*PARTS}:
+        return InputError(
+            f"{path} says how a base model is trained, and has no stages",
+            got=", ".join(parts),
+            expected="a chain of stages",
+            todo=f"{call('train-oltr', data='DATA', recipe=path)} trains by it, or a chain's "
+            f"`- train-oltr: {{recipe: {path.name}, ...}}`",
+        )
+    if names <= {*TABLE}:
+        return InputError(
+            f"{path} is a table of expected figures, and has no stages",
+            got=", ".join(parts),
+            expected="a chain of stages",
+            todo=f"run the recipe that names it (expected: {path.name}), with --expected",
+        )
+    return None
 
 
 def _text(node: Node, what: str) -> str:

@@ -356,6 +356,10 @@ def test_recipe__that_starts_from_imagenet_wants_its_weights(train: Command) -> 
         ("", "names and values"),
         ("size: 16\nresize: 16\nstage2:\n  epochs: 2\n  lr: -1\n", "wrong.yaml, line 5"),
         ("size: 16\nchanels: 3\n", "wrong.yaml, line 2"),
+        ("size: 16\nchanels: 3\n", "expected: base, name, backbone, "),
+        ("stage1: {epoch: 3}", "expected: epochs, "),
+        ("stages:\n  - neighbors\n", "wrong.yaml is a chain of stages"),
+        ("extends: other.yaml\n", "wrong.yaml` does its stages"),
     ],
 )
 def test_recipe_file__that_is_not_understood_is_an_error(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
@@ -297,6 +298,66 @@ def test_run__says_why_a_state_is_not_known(work: Path) -> None:
     plan = run(work, "--dry-run").stdout
     assert "features.npz is not there" in plan
     assert "features.npz is not there" in run(work, code=1).stderr
+
+
+def test_run__says_where_a_path_that_is_not_there_is_from(
+    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(work, "[features.npz]", '["${FEATURES_OF:-data}/features.npz"]')
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("FEATURES_OF", raising=False)
+    said = run(work, code=1).stderr
+    assert "error: data/features.npz is not there" in said
+    starts = f"line 5; relative paths of a recipe start from {work} (--root names another folder)"
+    assert starts in said
+    beginning = "variable: FEATURES_OF, an environment variable in it, is "
+    assert f"{beginning}not set (export FEATURES_OF=FOLDER)" in said
+    # A variable is no path of the folder where it was set.
+    monkeypatch.setenv("FEATURES_OF", "mine")
+    (elsewhere / "mine").mkdir()
+    (elsewhere / "mine" / "features.npz").touch()
+    said = run(work, code=1).stderr
+    assert "error: mine/features.npz is not there" in said
+    assert starts in said
+    assert f"{beginning}mine\n" in said
+    monkeypatch.setenv("FEATURES_OF", str(elsewhere / "none"))
+    said = run(work, code=1).stderr
+    assert f"{beginning}{elsewhere / 'none'}\n" in said
+    assert "relative paths" not in said
+    # Of a file that is there and wrong, where it is from is plain.
+    monkeypatch.setenv("FEATURES_OF", str(elsewhere / "mine"))
+    said = run(work, code=1).stderr
+    assert f"error: {elsewhere / 'mine' / 'features.npz'}" in said
+    assert beginning not in said
+    monkeypatch.setenv("FEATURES_OF", str(work))
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("data", "list:lists/{split}.txt"), ("weights", "models/none.pth")]
+)
+def test_run__says_so_of_lists_and_models(work: Path, option: str, value: str) -> None:
+    (work / "data" / "train" / "one").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(work / "data" / "train" / "one" / "black.png")
+    options = {"backbone": "timm:test_resnet", "data": "data", option: value}
+    words = ", ".join(f'{name}: "{own}"' for name, own in options.items())
+    (work / "recipe.yaml").write_text(f"stages:\n  - extract: {{{words}}}\n")
+    assert f"line 2; relative paths of a recipe start from {work} " in run(work, code=1).stderr
+
+
+def test_run__says_what_takes_a_file_that_is_no_chain(work: Path) -> None:
+    (work / "recipe.yaml").write_text(
+        "base: imagenet-lt\nstage2: {feature-lr: 0.1}\nmany-above: 9\n"
+    )
+    said = run(work, code=1).stderr
+    assert "recipe.yaml says how a base model is trained, and has no stages" in said
+    assert f"alphafix train-oltr --data DATA --recipe {work / 'recipe.yaml'}" in said
+    assert "`- train-oltr: {recipe: recipe.yaml, ...}`" in said
+    (work / "recipe.yaml").write_text("source: a paper\ncolumns: [few]\nrows: {}\n")
+    said = run(work, code=1).stderr
+    assert "recipe.yaml is a table of expected figures, and has no stages" in said
+    assert "run the recipe that names it (expected: recipe.yaml), with --expected" in said
 
 
 def test_run__says_at_the_end_that_the_base_model_is_kept(work: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -158,7 +159,11 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         tasks = plan(steps)
         if not options.dry_run:
             refuse_to_replace(tasks, overwrite=options.overwrite)
-            results = carry_out(tasks, options.overwrite, watch)
+            try:
+                results = carry_out(tasks, options.overwrite, watch)
+            except AlphafixError as error:
+                error.add(*_where_from(str(error), tasks))
+                raise
             kept = _kept(tasks)
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected, draw_expected
@@ -168,6 +173,38 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     root = options.root or options.file.parent
     place, *drawn = (Path(os.path.relpath(root / one)) for one in (tasks[-1].run, *figures))
     return RecipeResult(recipe, place, tasks, results, beside, kept, tuple(drawn))
+
+
+def _where_from(said: str, tasks: Sequence[Task]) -> list[str]:
+    """Where a path is from that an error names and that is not there."""
+    for task in tasks:
+        for name, node in task.step.options.items():
+            path = _missing(getattr(task.options, name), said)
+            if path is None:
+                continue
+            found = []
+            if not Path(path).is_absolute():
+                found.append(
+                    f"  path:     {node.place}; relative paths of a recipe start from {Path.cwd()} "
+                    f"({option('root')} names another folder)"
+                )
+            for variable in node.variables:
+                value = os.environ.get(variable)
+                known = value or f"not set (export {variable}=FOLDER)"
+                found.append(f"  variable: {variable}, an environment variable in it, is {known}")
+            return found
+    return []
+
+
+def _missing(value: object, said: str) -> str | None:
+    """The path of an option that ``said`` speaks of, up to a ``{split}``, if it is not there."""
+    for one in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(one, Path) and not (isinstance(one, str) and "/" in one):
+            continue
+        path = re.sub("^[a-z]+:", "", str(one)).partition("{")[0]
+        if path and "://" not in str(one) and path in said and not Path(path).exists():
+            return path
+    return None
 
 
 def _kept(tasks: Sequence[Task]) -> dict[str, str]:

@@ -8,7 +8,7 @@ different there. This module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -279,6 +279,12 @@ def read_recipe(spec: str, preset: str = "official") -> TrainingRecipe:
         raise _not_understood(document.place, "nothing", "names and values")
     stages = [_fields(parts.pop(name, _NOTHING), name) for name in _STAGES]
     base = parts.pop("base", _NOTHING)
+    if "stages" in parts or "extends" in parts:
+        raise InputError(
+            f"{path} is a chain of stages, not how one training is done",
+            expected=f"{', '.join(BUILT_IN)}, or a file with some of {', '.join(PARTS)}",
+            todo=f"`alphafix run {path}` does its stages",
+        )
     if base.value is not None and base.plain() not in BUILT_IN:
         raise _not_understood(base.place, f"base: {base.plain()}", ", ".join(BUILT_IN))
     start = asdict(TrainingRecipe() if base.value is None else built_in(base.value, preset))
@@ -293,6 +299,9 @@ def read_recipe(spec: str, preset: str = "official") -> TrainingRecipe:
 
 
 _STAGES = ("stage1", "stage2")
+PARTS = ("base", *(one.name for one in fields(TrainingRecipe) if one.name != "stages"), *_STAGES)
+"""What a file of a recipe may have."""
+
 _NOTHING = Node(None, Place(""))
 
 
@@ -316,7 +325,11 @@ def _explained(
         where, parts = [_STAGES[number], *where[2:]], stages[number]
     name = next((part for part in where if part in parts), None)
     got = f"{'.'.join(where)}: {first['input']!r}"
-    return _not_understood(place if name is None else parts[name].place, got, first["msg"])
+    expected = first["msg"]
+    if first["type"] == "unexpected_keyword_argument":
+        of = StageRecipe if where[0] in _STAGES else None
+        expected = ", ".join(PARTS if of is None else [one.name for one in fields(of)])
+    return _not_understood(place if name is None else parts[name].place, got, expected)
 
 
 def _not_understood(place: Place, got: str, expected: str) -> InputError:
