@@ -8,14 +8,16 @@ run here: its `alphafix` commands, extras and scripts must exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.docs.blocks import Block, blocks_of, markdown_files, statements
+from tests.docs.blocks import REPOSITORY, Block, blocks_of, markdown_files, statements
 from tests.docs.commands import (
     check_alphafix,
     check_install,
@@ -41,12 +43,50 @@ def runs(path: Path) -> bool:
 def test_blocks__run_as_printed(path: Path, world: Callable[[str], Path]) -> None:
     blocks = list(blocks_of(path))
     folder = world(path.stem) if runs(path) else Path()
+    before = set(folder.iterdir())
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
         try:
             use(block, folder, names)
         except Exception as error:
             raise AssertionError(f"{block.place}: {error}") from error
+    left = sorted(one.name + "/" * one.is_dir() for one in set(folder.iterdir()) - before)
+    assert not_ignored(left) == []
+
+
+# What commands leave that are printed and not run, or leave in a folder of their own.
+LEFT = (
+    *("alphafix-demo/", "alphafix-run/", "evidence-data/", "fixed/", "glyphs-oltr/", "oltr-run/"),
+    *("stand-in/", "examples/recipes/models/", "examples/recipes/runs/", "examples/docs/site/"),
+    *("examples/glyphs_lt/fonts/", "examples/glyphs_lt/work/", "limits.json", "neighbors.csv"),
+    *("model.alphafix.safetensors", "model.safetensors.alphafix-undo", "release/"),
+)
+
+
+def test_ignored__is_what_commands_leave_in_a_clone() -> None:
+    assert not_ignored(LEFT) == []
+    if is_clone():
+        assert not_ignored(["README.md", "data.md"]) == ["README.md", "data.md"]
+
+
+def is_clone() -> bool:
+    """Whether git reads this copy of the repository."""
+    if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
+        return False
+    command = ["git", "rev-parse", "--is-inside-work-tree"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 0
+
+
+def not_ignored(names: Sequence[str]) -> list[str]:
+    """Those of some paths in a clone that git would show as new; none where this is no clone."""
+    if not names or not is_clone():
+        return []
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, input="\n".join(names), capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return [name for name in names if name not in done.stdout.splitlines()]
 
 
 def use(block: Block, folder: Path, names: dict[str, Any]) -> None:
