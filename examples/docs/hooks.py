@@ -57,6 +57,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Links between the site's own pages, which are at its top, and pages of the repository."""
     if page.file.src_uri == "README.md":
         return markdown.replace(PAGES, "")
+    if page.file.src_uri in TAKEN:
+        return markdown.replace("](../docs/pages/", f"]({UP}")
     own = "/" not in page.file.src_uri and Path(config.docs_dir, page.file.src_uri).is_file()
     return markdown.replace(f"]({UP}", "](examples/") if own else markdown
 
