@@ -242,11 +242,14 @@ def _neighbors(
     specs: Sequence[TrialSpec], given: Neighbours, classes: ClassTable, metric: str
 ) -> list[IntArray]:
     """The neighbours of each trial, F x K; the same array for trials that share them."""
-    means = given.means.astype(np.float64)
+
+    def found(spec: TrialSpec) -> IntArray:
+        return neighbors_of(spec, given.means.astype(np.float64), classes, metric)
+
     if metric == "random":
-        return [neighbors_of(spec, means, classes, metric) for spec in specs]
+        return [found(spec) for spec in specs]
     shared: dict[int, IntArray] = {given.k: given.ids} if metric == given.metric else {}
     for spec in specs:
         if spec.k not in shared:
-            shared[spec.k] = neighbors_of(spec, means, classes, metric)
+            shared[spec.k] = found(spec)
     return [shared[spec.k] for spec in specs]

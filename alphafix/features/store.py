@@ -8,9 +8,10 @@ n), ``id_bytes`` (uint8, the UTF-8 of all ids end to end) and ``id_ends`` (int64
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,14 +48,45 @@ PARTIAL = "partial"
 
 _SHARD = "a shard of features"
 
-# Rows are read one by one where not more than one of so many is wanted.
+# Where reading copies, rows are read one by one if not more than one of so many is wanted.
 SPARSE = 3
 
 
-def _rows(part: Any, first: int, start: int, stop: int) -> FloatArray:
-    """Rows of an open shard, counted from the ``first`` on, as float32."""
-    chunk = part[first + start : first + stop]
-    wide = chunk if isinstance(chunk, np.ndarray) else chunk.float().numpy()
+@dataclass(frozen=True)
+class _Window:
+    """Some rows of an open shard.
+
+    Attributes:
+        part: What safetensors reads rows of: copies of them for NumPy, views of the mapped file for
+            torch.
+        first: The first row, in the shard.
+        stop: The one after the last.
+        mapped: Whether ``part`` gives views.
+    """
+
+    part: Any
+    first: int
+    stop: int
+    mapped: bool
+
+    def rows(self) -> FloatArray:
+        """All of them, float32 of shape n x D."""
+        return _as_float32(self.part[self.first : self.stop])
+
+    def chosen(self, index: IntArray) -> FloatArray:
+        """Those at ``index`` (ascending, counted from the first), float32; others hardly cost."""
+        if self.mapped:
+            return _as_float32(self.part[self.first : self.stop][index])
+        if len(index) > (self.stop - self.first) // SPARSE:
+            return self.rows()[index]
+        runs = np.split(self.first + index, np.flatnonzero(np.diff(index) > 1) + 1)
+        rows = [_as_float32(self.part[int(run[0]) : int(run[-1]) + 1]) for run in runs]
+        return np.concatenate(rows)
+
+
+def _as_float32(values: Any) -> FloatArray:
+    """Values of safetensors for NumPy or torch as float32."""
+    wide = values if isinstance(values, np.ndarray) else values.float().numpy()
     return np.asarray(wide, dtype=np.float32)
 
 
@@ -198,40 +230,33 @@ class FeatureStore(Features):
 
     def selected(self, index: IntArray) -> Iterator[tuple[slice, FloatArray]]:
         """Read the rows ``index``; of the others hardly any is touched."""
-        for start, stop, part in self._windows(CHUNK_ROWS):
-            low, high = np.searchsorted(index, [start, stop]).tolist()
-            if low == high:
-                continue
-            mine = index[low:high] - start
-            if len(mine) > (stop - start) // SPARSE:
-                yield slice(low, high), part(0, stop - start)[mine]
-                continue
-            runs = np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1)
-            rows = [part(int(run[0]), int(run[-1]) + 1) for run in runs]
-            yield slice(low, high), np.concatenate(rows)
+        for start, window in self._windows(CHUNK_ROWS):
+            low, high = np.searchsorted(index, [start, start + window.stop - window.first]).tolist()
+            if low < high:
+                yield slice(low, high), window.chosen(index[low:high] - start)
 
     def _chunks(self, rows: int, first: int = 0, step: int = 1) -> Iterator[tuple[int, FloatArray]]:
         """The same of every ``step``-th shard, from the ``first`` on."""
-        for start, stop, part in self._windows(rows, first, step):
-            yield start, part(0, stop - start)
+        for start, window in self._windows(rows, first, step):
+            yield start, window.rows()
 
-    def _windows(
-        self, rows: int, first: int = 0, step: int = 1
-    ) -> Iterator[tuple[int, int, Callable[[int, int], FloatArray]]]:
-        """Where each chunk begins and ends, and what reads its rows from one to another."""
+    def _windows(self, rows: int, first: int = 0, step: int = 1) -> Iterator[tuple[int, _Window]]:
+        """Where in the store each chunk begins, and what reads it."""
         _ = self._verified
-        # NumPy has no bfloat16; for all else torch, seconds and 500 MB, is not loaded.
-        framework = "pt" if self.dtype == "bfloat16" else "numpy"
+        # NumPy has no bfloat16; else torch, seconds and 500 MB, is not loaded for this. Where it is
+        # there it reads without copying.
+        mapped = self.dtype == "bfloat16" or "torch" in sys.modules
         starts = np.cumsum([0, *(shard.samples for shard in self.shards)]).tolist()
         for shard, start in list(zip(self.shards, starts, strict=False))[first::step]:
-            with open_safetensors(self.folder / shard.file, framework=framework) as file:
-                with reading(self.folder / shard.file, _SHARD):
+            path, framework = self.folder / shard.file, "pt" if mapped else "numpy"
+            with open_safetensors(path, framework=framework) as file:
+                with reading(path, _SHARD):
                     part = file.get_slice("features")
                 if part.get_shape() != [shard.samples, self.width]:
-                    raise _another(self.folder / shard.file, f"features {part.get_shape()}")
+                    raise _another(path, f"features {part.get_shape()}")
                 for row in range(0, shard.samples, rows):
                     stop = min(row + rows, shard.samples)
-                    yield start + row, start + stop, partial(_rows, part, row)
+                    yield start + row, _Window(part, row, stop, mapped)
 
     def gather(self, index: IntArray) -> FloatArray:
         """Return the rows ``index`` (ascending, unique), len(index) x D, in one pass."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from alphafix.errors import FileFormatError, InputError, MissingStageError
 from alphafix.features.plan import plan_shards, shard_rows
@@ -75,6 +78,53 @@ def test_store__of_rows_that_are_selected_the_others_are_not_read(tmp_path: Path
     assert (place.start, place.stop) == (0, 5)
     assert np.array_equal(found, rows[wanted])
     assert peak < rows.nbytes // 10
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from pathlib import Path
+from alphafix.features.store import FeatureStore
+
+store = FeatureStore.open(Path(sys.argv[1]))
+for share in (0.002, 0.2, 0.7):
+    wanted = np.flatnonzero(np.random.default_rng(1).random(len(store)) < share)
+    rows = np.concatenate([found for _, found in store.selected(wanted)])
+    np.save(Path(sys.argv[1]) / f"{share}.npy", rows)
+np.save(Path(sys.argv[1]) / "1.npy", store.array())
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_store__without_torch_it_reads_the_same(dtype: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    writer = FeatureWriter(tmp_path, num_classes=1, dtype=dtype, shard_bytes=1 << 12)
+    for start in range(0, 2000, 500):
+        ids = [str(start + i) for i in range(500)]
+        rows = rng.normal(size=(500, 8)).astype(np.float32)
+        writer.add(rows, np.zeros(500, dtype=np.int64), ids)
+    store = writer.finish({"split": "train"})
+    assert len(store.shards) > 2
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=True)
+    stored = np.concatenate(
+        [load_file(tmp_path / shard.file)["features"] for shard in store.shards]
+    ).astype(np.float32)
+    for share in (0.002, 0.2, 0.7, 1):
+        wanted = np.flatnonzero(np.random.default_rng(1).random(2000) < share)
+        here = np.concatenate([found for _, found in store.selected(wanted)])
+        assert np.array_equal(here, stored[wanted])
+        assert np.array_equal(np.load(tmp_path / f"{share}.npy"), stored[wanted])
+
+
+def test_store__what_is_done_to_rows_does_not_reach_the_file(tmp_path: Path) -> None:
+    writer = FeatureWriter(tmp_path, num_classes=1, dtype="float32")
+    writer.add(np.ones((5, 4), dtype=np.float32), np.zeros(5, dtype=np.int64), list("abcde"))
+    store = writer.finish({"split": "train"})
+    for _, rows in store.chunks():
+        rows *= 2
+    assert (store.array() == 1).all()
+    store.verify()
 
 
 @given(seed=st.integers(0, 99), rows=st.integers(0, 50))
