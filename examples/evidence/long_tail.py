@@ -231,13 +231,14 @@ class _Draw:
         data = FitData(problem.train, problem.part(val), problem.head, problem.classes, LIMITS)
         return cls(problem, val, test, data, problem.part(test), found)
 
-    def add(self, name: str, scorer: Callable[..., object]) -> None:
+    def add(self, name: str, scorer: Callable[[FloatArray], FloatArray]) -> None:
         said = predictions(scorer, self.features.array())
         self.record(name, said == self.features.labels)
 
     def record(self, name: str, right: BoolArray) -> None:
         accuracy = tier_accuracy(right, self.features.labels, self.problem.classes)
-        row = [np.nan if accuracy[name] is None else accuracy[name] for name in COLUMNS]
+        known = (accuracy[name] for name in COLUMNS)
+        row = [np.nan if value is None else value for value in known]
         self.found.setdefault(name, []).append(row)
 
     def alphanet(self, name: str, grown: Grown) -> Offered:
