@@ -84,6 +84,33 @@ def all_locked(
         yield
 
 
+@contextlib.contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder that no command works with, of this process or another.
+
+    Yields:
+        Whether it is held: not where somebody has it, it is gone, or there are no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        found = os.fstat(descriptor)
+        key = (found.st_dev, found.st_ino)
+        free = key not in _HELD
+        if free:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = _is_at(path, key)
+            except OSError:
+                free = False
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY)

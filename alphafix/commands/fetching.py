@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,15 +46,25 @@ def with_copies(options: Options) -> Options:
 
 
 def _refuse_address(name: str, value: object) -> None:
-    if isinstance(value, Path) and is_address(value):
-        part = call("extract", run=address_of(value), shard_index=0, shard_count=1)
+    if not (isinstance(value, Path) and is_address(value)):
+        return
+    address = address_of(value)
+    if name != "run":
         raise InputError(
             f"nothing but the parts of a job array is written at addresses: {option(name)}",
-            got=address_of(value),
+            got=address,
             expected="a path on a file system (local or mounted)",
-            todo="write it there, and copy it (for example with aws s3 cp)"
-            + (f"; a part of the features: {part}" if name == "run" else ""),
+            todo="write it there, and copy it (for example with aws s3 cp)",
         )
+    merge = f"alphafix features merge {shlex.quote(address)} --run DIR"
+    part = call("extract", run=address, shard_index=0, shard_count=1)
+    raise InputError(
+        f"a run directory at an address holds the parts of a job array only: {option(name)}",
+        got=address,
+        expected="a path on a file system (local or mounted)",
+        todo=f"make features of the parts there with `{merge}`, and give {option('run', 'DIR')} "
+        f"here; or write a part of the features there: {part}",
+    )
 
 
 def _require_output(options: Any) -> None:

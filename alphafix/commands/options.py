@@ -9,9 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 
@@ -212,6 +221,12 @@ GROUPS = {
 """Groups of options in --help, by their names, which mean the same in every command; all others
 come first."""
 
+
+def is_path(annotation: object) -> bool:
+    """Whether a type is ``Path`` or ``Path | None``."""
+    return annotation is Path or set(get_args(annotation)) == {Path, type(None)}
+
+
 # What stands for values that may be a path, or something else.
 _OF_FILES = ("FILE", "DIR", "SPEC", "SPLIT")
 
@@ -224,10 +239,48 @@ class CommandOptions(BaseModel):
     INCIDENTAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not decide the result: where it goes, where files lie, who is told."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _well_formed(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what is neither an address nor a path, while both its slashes can be told."""
+        from alphafix.remote import is_address
+
+        if info.field_name in cls._paths():
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, str):
+                    is_address(item)
+                    is_address(item.partition("=")[2])
+        return value
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _as_given(self, value: object, handler: SerializerFunctionWrapHandler) -> Any:
+        """Addresses with both slashes, so that they can be read again."""
+        from alphafix.remote import as_given
+
+        if isinstance(value, Path):
+            return as_given(value)
+        if isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+            return [as_given(item) if isinstance(item, Path) else item for item in value]
+        return handler(value)
+
+    @classmethod
+    def _paths(cls) -> tuple[str, ...]:
+        """Names of the options that are paths, alone, in a list or as SPLIT=FILE."""
+        return tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if extra_of(field)["metavar"] in ("FILE", "DIR", "SPLIT") or is_path(field.annotation)
+        )
+
     @property
     def place(self) -> Path | None:
         """The folder in which one command works at a time, if there is one."""
         return None
+
+    @property
+    def stays(self) -> bool:
+        """Whether that folder stays, if it was there before, when there is nothing in it."""
+        return True
 
     @property
     def holds(self) -> bool:
