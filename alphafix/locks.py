@@ -25,6 +25,9 @@ _DESCRIPTORS: set[int] = set()
 
 _SECONDS = 0.05
 
+# What file systems without locks say, and those that need a file to be open for writing.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP)
+
 
 class LockedError(AlphafixError):
     """Another process works on the same run directory or file."""
@@ -85,11 +88,15 @@ def all_locked(
 
 
 @contextlib.contextmanager
-def if_free(path: Path) -> Iterator[bool]:
+def if_free(path: Path, *, unlocked: bool = False) -> Iterator[bool]:
     """Hold the lock of a file or folder that no command works with, of this process or another.
 
+    Args:
+        path: The file or folder.
+        unlocked: What is yielded on a file system without locks.
+
     Yields:
-        Whether it is held: not where somebody has it, it is gone, or there are no locks.
+        Whether it is held: not where somebody has it, or it is gone.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -104,8 +111,8 @@ def if_free(path: Path) -> Iterator[bool]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 free = _is_at(path, key)
-            except OSError:
-                free = False
+            except OSError as error:
+                free = unlocked and error.errno in _WITHOUT_LOCKS
         yield free
     finally:
         os.close(descriptor)
@@ -173,7 +180,7 @@ def _take(
         except BlockingIOError:
             who = _holder(inode)
         except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP):
+            if error.errno in _WITHOUT_LOCKS:
                 return  # a file system without locks
             raise
         if time.monotonic() >= deadline:

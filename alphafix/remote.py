@@ -53,6 +53,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
 # Bytes a request: what a broken connection costs at most.
 PIECE = 16 << 20
 
+# What says, beside a whole copy, how it was fetched.
+_NOTE = ".sha256.json"
+
 # What folders in the cache are called that go with the command that has made them.
 _PASSING_FOLDER = "passing-"
 
@@ -113,6 +116,12 @@ def is_address(place: str | os.PathLike[str]) -> bool:
     if (begun := _NO_ADDRESS.match(text)) is not None:
         raise _no_address(text, begun[1].lower())
     return False
+
+
+def named(text: str) -> Path:
+    """The path that a text names, which may be that of an address (see `is_address`)."""
+    is_address(text)
+    return Path(text)
 
 
 def _no_address(text: str, scheme: str) -> InputError:
@@ -573,7 +582,7 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     may_stay = bool(known.version) or (address, known) in _fetched
     key = hashlib.sha256(f"{address}\n{known.size}\n{known.version}".encode()).hexdigest()[:32]
     folder = cache_folder() / key
-    path, note = folder / (name_of(address) or "file"), folder / ".sha256.json"
+    path, note = folder / (name_of(address) or "file"), folder / _NOTE
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=_PATIENCE):
         if may_stay and _is_whole(path, note):
@@ -632,7 +641,8 @@ def make_room(size: int, own: Path) -> None:
         if total <= most:
             return
         if folder != own:
-            with if_free(folder) as free, contextlib.suppress(OSError):
+            copy = (folder / _NOTE).is_file()
+            with if_free(folder, unlocked=copy) as free, contextlib.suppress(OSError):
                 if free:
                     shutil.rmtree(folder)
                     total -= held

@@ -24,15 +24,14 @@ def with_copies(options: Options) -> Options:
     Raises:
         InputError: If a file cannot be read, or something would be written at an address.
     """
-    written = {*options.outputs(), "run"}
-    if getattr(options, "division", None) is not None:
-        written.discard("run")  # one part is made here, and then written there
+    refuse_addresses(options)
+    written = _written(options)
     changes: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
         if name in written:
-            _refuse_address(name, value)
-        elif isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
+            continue
+        if isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
             if is_address(value):
                 changes[name] = fetched(address_of(value))
         elif name == "backbone" and isinstance(value, str):
@@ -45,11 +44,29 @@ def with_copies(options: Options) -> Options:
     return options.model_copy(update=changed) if changed else options
 
 
+def refuse_addresses(options: CommandOptions) -> None:
+    """Check that nothing is to be written at an address but a part.
+
+    Raises:
+        InputError: If something is.
+    """
+    for name in _written(options):
+        _refuse_address(name, getattr(options, name, None))
+
+
+def _written(options: CommandOptions) -> list[str]:
+    """Names of the options that say where something is written, but for that of a part."""
+    names = [*options.outputs(), "run", "run_directory"]
+    if getattr(options, "division", None) is not None:
+        names.remove("run")  # one part is made here, and then written there
+    return names
+
+
 def _refuse_address(name: str, value: object) -> None:
     if not (isinstance(value, Path) and is_address(value)):
         return
     address = address_of(value)
-    if name != "run":
+    if name not in ("run", "run_directory"):
         raise InputError(
             f"nothing but the parts of a job array is written at addresses: {option(name)}",
             got=address,

@@ -113,6 +113,32 @@ def test_address__with_other_slashes_is_refused_wherever_it_is_given(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["recipe", "option", "setting", "stage", "variable"])
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("s3://data/run", "`alphafix features merge s3://data/run --run DIR`"),
+        ("s3:/data/run", "s3:/data/run is neither an address nor a path"),
+    ],
+)
+def test_recipe__of_a_run_elsewhere_makes_no_folder(
+    where: str, run: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = "neighbors: {features: [a.npz], head: b.npz}"
+    if where == "stage":
+        stage = f"neighbors: {{run: {run}}}"
+    first = f"run: {run}\n" if where == "recipe" else ""
+    Path("r.yaml").write_text(f"{first}stages:\n  - {stage}\n", encoding="utf-8")
+    if where == "variable":
+        monkeypatch.setenv("ALPHAFIX_RUN", run)
+    given = {"option": ["--run", run], "setting": ["--set", f"run={run}"]}.get(where, [])
+    done = CliRunner().invoke(app, ["run", "r.yaml", *given])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert message in " ".join(done.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
 def test_address__in_options_that_are_written_down_can_be_read_again() -> None:
     given = MergeOptions(run=Path("run"), parts=(Path("s3://data/run"), Path("s3://data/more")))
     data = given.model_dump(mode="json")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch, held
+from alphafix.commands.fetching import refuse_addresses
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.documents import nearest
@@ -31,6 +32,7 @@ from alphafix.files import sweep_all
 from alphafix.reading.boundary import real
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
+from alphafix.remote import is_address, named
 from alphafix.run.artifact import State
 from alphafix.run.directory import CORRECTION, Run
 from alphafix.values.correction import Correction
@@ -144,9 +146,9 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
             todo="leave out --expected",
         )
     if options.run_directory is not None:
-        recipe = replace(recipe, run=options.run_directory.absolute())
-    elif recipe.run is None and (named := os.environ.get("ALPHAFIX_RUN")):
-        recipe = replace(recipe, run=Path(named).absolute())
+        recipe = replace(recipe, run=_absolute(options.run_directory))
+    elif recipe.run is None and (usual := os.environ.get("ALPHAFIX_RUN")):
+        recipe = replace(recipe, run=_absolute(named(usual)))
     results: dict[str, Any] = {}
     kept: dict[str, str] = {}
     beside, figures = None, []
@@ -170,6 +172,10 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     return RecipeResult(recipe, place, tasks, results, beside, kept, tuple(drawn))
 
 
+def _absolute(folder: Path) -> Path:
+    return folder if is_address(folder) else folder.absolute()
+
+
 def _kept(tasks: Sequence[Task]) -> dict[str, str]:
     """Why the base model is kept, by the label of the stage that trained in vain."""
     found: dict[str, str] = {}
@@ -187,12 +193,14 @@ def _hold(tasks: Sequence[Task], watch: Watch, entered: ExitStack) -> None:
     In one order, so that no two recipes wait for each other.
     """
     begins: dict[Path, bool] = {}
+    stays: dict[Path, bool] = {}
     for task in tasks:
         if task.options.place is not None:
             place = real(task.options.place)
             begins[place] = begins.get(place, False) or task.command.begins
+            stays[place] = task.options.stays
     for place in sorted(begins):
-        entered.enter_context(held(place, watch, begins=begins[place]))
+        entered.enter_context(held(place, watch, begins=begins[place], stays=stays[place]))
 
 
 @contextlib.contextmanager
@@ -253,6 +261,7 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         options: CommandOptions = command.options(**values)
     except ValidationError as error:
         raise _wrong(step, command, error) from error
+    refuse_addresses(options)
     return options
 
 
