@@ -16,9 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
-    field_serializer,
     field_validator,
 )
 from pydantic.fields import FieldInfo
@@ -252,16 +250,19 @@ class CommandOptions(BaseModel):
                     is_address(item.partition("=")[2])
         return value
 
-    @field_serializer("*", mode="wrap", when_used="json")
-    def _as_given(self, value: object, handler: SerializerFunctionWrapHandler) -> Any:
-        """Addresses with both slashes, so that they can be read again."""
-        from alphafix.remote import as_given
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """As pydantic does; JSON data has addresses with both slashes, to be read again."""
+        from alphafix.remote import as_given, is_address
 
-        if isinstance(value, Path):
-            return as_given(value)
-        if isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
-            return [as_given(item) if isinstance(item, Path) else item for item in value]
-        return handler(value)
+        data = super().model_dump(**how)
+        if how.get("mode") == "json":
+            for name in data:
+                value = getattr(self, name)
+                if isinstance(value, Path) and is_address(value):
+                    data[name] = as_given(value)
+                elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+                    data[name] = [as_given(item) for item in value]
+        return data
 
     @classmethod
     def _paths(cls) -> tuple[str, ...]:

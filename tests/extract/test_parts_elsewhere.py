@@ -241,7 +241,7 @@ def test_job__killed_while_it_writes_leaves_nothing_that_merge_takes(
 ) -> None:
     job(0)
     options = make(RUN, shard_index=1, shard_count=COUNT)
-    command = [sys.executable, "-c", KILLED, options.model_dump_json(), "3"]
+    command = [sys.executable, "-c", KILLED, json.dumps(options.model_dump(mode="json")), "3"]
     assert subprocess.run(command, env=os.environ, check=False).returncode == -signal.SIGKILL
     assert len(remote.entries(f"{address(1)}/files")) == 3
     with pytest.raises(InputError, match="no part 1"):
