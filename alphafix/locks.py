@@ -25,6 +25,9 @@ _DESCRIPTORS: set[int] = set()
 
 _SECONDS = 0.05
 
+# What file systems without locks say, and those that need a file to be open for writing.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP)
+
 
 class LockedError(AlphafixError):
     """Another process works on the same run directory or file."""
@@ -82,6 +85,37 @@ def all_locked(
         for path in sorted(real(path) for path in paths):  # in one order, or two would block
             stack.enter_context(locked(path, wait=wait, say=say))
         yield
+
+
+@contextlib.contextmanager
+def if_free(path: Path, *, unlocked: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file or folder that no command works with, of this process or another.
+
+    Args:
+        path: The file or folder.
+        unlocked: What is yielded on a file system without locks.
+
+    Yields:
+        Whether it is held: not where somebody has it, or it is gone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        found = os.fstat(descriptor)
+        key = (found.st_dev, found.st_ino)
+        free = key not in _HELD
+        if free:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = _is_at(path, key)
+            except OSError as error:
+                free = unlocked and error.errno in _WITHOUT_LOCKS
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path) -> int:
@@ -146,7 +180,7 @@ def _take(
         except BlockingIOError:
             who = _holder(inode)
         except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP):
+            if error.errno in _WITHOUT_LOCKS:
                 return  # a file system without locks
             raise
         if time.monotonic() >= deadline:

@@ -12,19 +12,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from alphafix.errors import InputError, MissingPackageError, option
+from alphafix.errors import AlphafixError, InputError, MissingPackageError, option
 from alphafix.files import atomic_path, sha256_file
-from alphafix.locks import locked
+from alphafix.locks import if_free, locked
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ Found = TypeVar("Found")
 
 # A scheme of two letters or more: "C:/" is a drive. Paths lose the second slash.
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):(//?)(?=[^/])", re.IGNORECASE)
+
+# What begins like an address and is none: too few slashes, too many, or nothing behind them.
+_NO_ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 
 # What fsspec has for files of this machine, which are paths, and for what ends with the process.
 _HERE = ("file", "local", "memory")
@@ -47,6 +53,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
 # Bytes a request: what a broken connection costs at most.
 PIECE = 16 << 20
 
+# What says, beside a whole copy, how it was fetched.
+_NOTE = ".sha256.json"
+
+# What folders in the cache are called that go with the command that has made them.
+_PASSING_FOLDER = "passing-"
+
 # What the cache may hold, in GiB, unless ALPHAFIX_CACHE_GIB says otherwise.
 MOST_GIB = 50.0
 
@@ -58,6 +70,16 @@ _PASSING = (408, 425, 429)
 
 # What it answers where there is no file: some say "forbidden" of all that is not public.
 _NOT_THERE = (401, 403, 404, 410)
+
+# What S3 answers to a message that came through damaged or in part, with a code that blames us.
+_DAMAGED = ("BadDigest", "IncompleteBody", "InvalidDigest", "XAmzContentSHA256Mismatch")
+
+# Errors of clients without what they need to ask at all, by their names.
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+_NOT_SET_UP = (*_NO_CREDENTIALS, "ProfileNotFound", "ConfigParseError", "ParamValidationError")
+
+# The object that `require_writable` writes and removes.
+_PROBE = ".may-be-written"
 
 # Seconds to wait for another process that fetches the same file.
 _PATIENCE = 24 * 3600.0
@@ -79,17 +101,55 @@ class Entry:
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:
-    """Whether a text or path is the address of something elsewhere."""
+    """Whether a text or path is the address of something elsewhere.
+
+    Raises:
+        InputError: If a text begins like an address and is none: ``s3:/bucket``, ``s3:///key``. (A
+            `Path` has one slash in any case.)
+    """
     text = os.fspath(place)
     match = _ADDRESS.match(text)
-    if match is None:
-        return False
-    return match[2] == "//" or (isinstance(place, os.PathLike) and not os.path.exists(text))
+    if isinstance(place, os.PathLike):
+        return match is not None and (match[2] == "//" or not os.path.exists(text))
+    if match is not None and match[2] == "//":
+        return True
+    if (begun := _NO_ADDRESS.match(text)) is not None:
+        raise _no_address(text, begun[1].lower())
+    return False
+
+
+def named(text: str) -> Path:
+    """The path that a text names, which may be that of an address (see `is_address`)."""
+    is_address(text)
+    return Path(text)
+
+
+def _no_address(text: str, scheme: str) -> InputError:
+    """The error of what begins like an address and is none."""
+    behind = text[len(scheme) + 1 :]
+    rest = behind.lstrip("/")
+    count = len(behind) - len(rest)
+    if scheme in _HERE:
+        todo = f"give the path itself: /{rest}"
+    else:
+        meant = f"{scheme}://{'BUCKET/' if count > 1 else ''}{rest or 'KEY'}"
+        todo = f"give {meant}, or ./{text} if a folder here is called {scheme}:"
+    return InputError(
+        f"{text} is neither an address nor a path",
+        got={1: "one slash", 2: "two slashes with nothing behind them"}.get(
+            count, f"{count} slashes"
+        ),
+        expected="two slashes and a name behind them, as in s3://bucket/key, or a path",
+        todo=todo,
+    )
 
 
 def address_of(place: str | os.PathLike[str]) -> str:
-    """The address, with both its slashes, which `Path` takes for one."""
-    return _ADDRESS.sub(r"\1://", os.fspath(place), count=1)
+    """The address, with both its slashes, which `Path` takes for one, and its scheme in lower case.
+
+    Case says nothing in a scheme (RFC 3986, section 3.1).
+    """
+    return _ADDRESS.sub(lambda match: f"{match[1].lower()}://", os.fspath(place), count=1)
 
 
 def as_given(place: str | os.PathLike[str]) -> str:
@@ -119,12 +179,22 @@ def _system(pid: int, scheme: str) -> Any:
     except ImportError as error:
         raise _missing("fsspec", scheme) from error
     try:
-        system = fsspec.filesystem(scheme, skip_instance_cache=True, **_OPTIONS.get(scheme, {}))
+        options = _OPTIONS.get(scheme, {})
+        # Some want to know a host; one that is begun without leaves an error when it is forgotten.
+        inspect.signature(fsspec.get_filesystem_class(scheme).__init__).bind(None, **options)
+        system = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
         if scheme in _OPTIONS:
             system.retries = 1
         return system
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise _missing(str(error).splitlines()[0], scheme) from error
+    except (TypeError, ValueError) as error:  # it wants to know more, or there is no such scheme
+        raise InputError(
+            f"{scheme}:// addresses cannot be used",
+            got=str(error).splitlines()[0],
+            expected="s3://, gs://, https:// or another that needs no more than the address",
+            todo="copy the files, or correct the address",
+        ) from error
 
 
 def _missing(got: str, scheme: str) -> MissingPackageError:
@@ -138,6 +208,7 @@ def _missing(got: str, scheme: str) -> MissingPackageError:
 
 def _open(address: str) -> tuple[Any, str]:
     """File system and path of an address."""
+    address = address_of(address)
     system = _system(os.getpid(), _scheme(address))
     return system, system._strip_protocol(address)
 
@@ -163,14 +234,45 @@ def _status(error: Exception) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _gone(error: Exception) -> bool:
-    """Whether an error says that something is not there, or not for us: trying again is no use."""
+def _final(error: Exception) -> bool:
+    """Whether trying again is no use: it is not there, or not for us, or cannot be asked so."""
     import ssl
 
     status = _status(error)
     if status is not None:
         return 400 <= status < 500 and status not in _PASSING
-    return isinstance(_real(error), FileNotFoundError | PermissionError | ssl.CertificateError)
+    real = _real(error)
+    if isinstance(real, FileNotFoundError | PermissionError | ssl.CertificateError):
+        return True
+    if type(real).__name__ in _NOT_SET_UP or _is_refused(real):
+        return True
+    # What a client says of what it was given; but an answer that was cut is no JSON and no text.
+    cut = isinstance(real, json.JSONDecodeError | UnicodeError)
+    return isinstance(real, TypeError | ValueError) and not cut
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether S3 has answered that the request is wrong, whatever s3fs makes of that."""
+    answer = getattr(error.__cause__ or error, "response", None)
+    if not isinstance(answer, dict):
+        return False
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    passing = status in (*_PASSING, 409) or answer.get("Error", {}).get("Code") in _DAMAGED
+    return 400 <= status < 500 and not passing
+
+
+def _advice(error: Exception, what: str) -> str:
+    """What a person can do where something cannot be read or written."""
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return (
+            "set credentials: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for "
+            "s3://; GOOGLE_APPLICATION_CREDENTIALS for gs://"
+        )
+    if what == "written" and isinstance(error, FileNotFoundError):
+        return "make the bucket first, or correct the address"
+    if what == "written" and isinstance(error, PermissionError):
+        return "let these credentials write there, set others, or correct the address"
+    return "check the address, the credentials and the connection"
 
 
 def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
@@ -179,22 +281,22 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
     Raises:
         InputError: If it is not there, or all tries fail.
     """
-    expected = "written" if what == "written" else "read"
+    expected = what if what in ("written", "removed") else "read"
     wait = FIRST_WAIT
     for left in range(TRIES - 1, -1, -1):
         try:
             return work()
-        except (MissingPackageError, _PartsUnknownError):
+        except (AlphafixError, _PartsUnknownError):
             raise
         except Exception as error:  # of many types: aiohttp's, botocore's, ssl's
-            if _gone(error) or left == 0:
+            final = _final(error)
+            if final or left == 0:
                 real = _real(error)
                 raise InputError(
                     f"{address} cannot be {what}",
                     got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
                     expected=f"what can be {expected} with the credentials that are set here",
-                    todo="check the address, the credentials and the connection"
-                    + ("" if _gone(error) else f" ({TRIES} tries were made)"),
+                    todo=_advice(real, what) + ("" if final else f" ({TRIES} tries were made)"),
                 ) from error
             logger.warning("%s: %s: another try in %.1f s", address, type(error).__name__, wait)
             time.sleep(wait)
@@ -416,6 +518,42 @@ def require_store(address: str) -> None:
         )
 
 
+def require_writable(address: str) -> None:
+    """Check that something can be written in a folder at an address: a small object is, and goes.
+
+    Raises:
+        InputError: If nothing can be.
+    """
+    place = f"{address}/{_PROBE}"
+
+    def ask() -> None:
+        system, path = _open(place)
+        system.pipe_file(path, b"alphafix was here, and may be removed\n")
+
+    require_store(address)
+    _tried(address, "written", ask)
+    try:
+        remove(place)
+    except InputError as error:  # who may write need not be allowed to remove
+        logger.warning("%s stays: %s", place, error)
+
+
+def remove(address: str) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        InputError: If it cannot be removed.
+    """
+
+    def ask() -> None:
+        system, path = _open(address)
+        with contextlib.suppress(FileNotFoundError):
+            system.rm_file(path)
+
+    require_store(address)
+    _tried(address, "removed", ask)
+
+
 def _not_as_written(address: str) -> InputError:
     return InputError(
         f"{address} is not what was written there",
@@ -444,14 +582,14 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     may_stay = bool(known.version) or (address, known) in _fetched
     key = hashlib.sha256(f"{address}\n{known.size}\n{known.version}".encode()).hexdigest()[:32]
     folder = cache_folder() / key
-    path, note = folder / (name_of(address) or "file"), folder / ".sha256.json"
+    path, note = folder / (name_of(address) or "file"), folder / _NOTE
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=_PATIENCE):
         if may_stay and _is_whole(path, note):
             with contextlib.suppress(OSError):
                 os.utime(folder)
             return path
-        _make_room(known.size or 0, folder)
+        make_room(known.size or 0, folder)
         with atomic_path(path, overwrite=True) as draft:
             digest = _download(known, draft)
         now = entry(address)
@@ -486,21 +624,42 @@ def _is_whole(path: Path, note: Path) -> bool:
         return False
 
 
-def _make_room(size: int, own: Path) -> None:
-    """Remove the copies that were used longest ago, so that one more fits into the cache."""
+def make_room(size: int, own: Path) -> None:
+    """Remove what was used longest ago, so that so many more bytes fit into the cache.
+
+    Copies and the parts of features that wait to be finished lie in folders named by a hash; those
+    that a command works in stay, and so does ``own``.
+    """
     most = float(os.environ.get("ALPHAFIX_CACHE_GIB") or MOST_GIB) * 2**30
     copies = []
     for folder in cache_folder().glob(f"{'[0-9a-f]' * 32}/"):
         with contextlib.suppress(OSError):
-            held = sum(file.stat().st_size for file in folder.iterdir())
+            held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             copies.append((folder.stat().st_mtime, held, folder))
     total = sum(held for _, held, _ in copies) + size
     for _, held, folder in sorted(copies):
         if total <= most:
             return
         if folder != own:
-            with contextlib.suppress(OSError):
-                for file in folder.iterdir():
-                    file.unlink()
-                folder.rmdir()
-                total -= held
+            copy = (folder / _NOTE).is_file()
+            with if_free(folder, unlocked=copy) as free, contextlib.suppress(OSError):
+                if free:
+                    shutil.rmtree(folder)
+                    total -= held
+
+
+@contextlib.contextmanager
+def passing_folder() -> Iterator[Path]:
+    """A folder in the cache for the time of the block; what killed commands left of such goes."""
+    base = cache_folder()
+    base.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with locked(base, wait=_PATIENCE):
+            for left in base.glob(f"{_PASSING_FOLDER}*/"):
+                with if_free(left) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=_PASSING_FOLDER, dir=base)
+            place = Path(stack.enter_context(made))
+            stack.enter_context(locked(place))
+        yield place

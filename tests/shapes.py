@@ -241,10 +241,18 @@ _METRICS: dict[str, Shapes] = {
             "return": these(float64("*S"), float64("*S")),
         },
     },
+    "circles": {
+        "circles_of": {"predicted": int64("C"), "classes": int64("*")},
+        "own_wins": {
+            "places": int64("C"),
+            "classes": int64("*"),
+            "return": these(int64("C"), int64("C")),
+        },
+        "log_chance": {"wins": int64("C"), "samples": int64("C")},
+    },
     "doubts": {
         "Hits.__init__": {"right": int64("C"), "samples": int64("C")},
-        "mixed_up": {"means": float64("C D"), "return": int64("C")},
-        "doubts": {"means": float64("C D")},
+        "mixed_up": {"return": int64("C")},
     },
     "estimates": {"paired_estimates": {"point": float64("2 S"), "values": float64("draws 2 S")}},
     "evaluation": {

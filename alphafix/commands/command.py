@@ -106,12 +106,15 @@ def alone(
         return work(options, watch)
     if not options.holds:
         return work(options, watch)
-    with held(options.place, watch, wait=getattr(options, "wait", WAIT), begins=begins):
+    wait = getattr(options, "wait", WAIT)
+    with held(options.place, watch, wait=wait, begins=begins, stays=options.stays):
         return work(options, watch)
 
 
 @contextlib.contextmanager
-def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False) -> Iterator[None]:
+def held(
+    place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False, stays: bool = True
+) -> Iterator[None]:
     """Hold the lock of a folder.
 
     Args:
@@ -119,6 +122,7 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
         watch: Who is told of others that hold it.
         wait: Seconds to wait for them.
         begins: Whether the folder is made if it is not there.
+        stays: Whether one that was there before stays when nothing is in it.
 
     Raises:
         LockedError: If another command works there for longer.
@@ -129,7 +133,7 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
     if not (begins or place.is_dir()):
         yield
         return
-    made = begins and not place.exists()
+    passes = not stays or not place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,7 +147,7 @@ def held(place: Path, watch: Watch, *, wait: float = WAIT, begins: bool = False)
             Run(place).require_inside()
             yield
     finally:
-        if made:
+        if passes:
             with contextlib.suppress(OSError):
                 place.rmdir()  # only if nothing came of it
 

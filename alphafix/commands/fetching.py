@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,15 +24,14 @@ def with_copies(options: Options) -> Options:
     Raises:
         InputError: If a file cannot be read, or something would be written at an address.
     """
-    written = {*options.outputs(), "run"}
-    if getattr(options, "division", None) is not None:
-        written.discard("run")  # one part is made here, and then written there
+    refuse_addresses(options)
+    written = _written(options)
     changes: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
         if name in written:
-            _refuse_address(name, value)
-        elif isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
+            continue
+        if isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
             if is_address(value):
                 changes[name] = fetched(address_of(value))
         elif name == "backbone" and isinstance(value, str):
@@ -44,16 +44,44 @@ def with_copies(options: Options) -> Options:
     return options.model_copy(update=changed) if changed else options
 
 
+def refuse_addresses(options: CommandOptions) -> None:
+    """Check that nothing is to be written at an address but a part.
+
+    Raises:
+        InputError: If something is.
+    """
+    for name in _written(options):
+        _refuse_address(name, getattr(options, name, None))
+
+
+def _written(options: CommandOptions) -> list[str]:
+    """Names of the options that say where something is written, but for that of a part."""
+    names = [*options.outputs(), "run", "run_directory"]
+    if getattr(options, "division", None) is not None:
+        names.remove("run")  # one part is made here, and then written there
+    return names
+
+
 def _refuse_address(name: str, value: object) -> None:
-    if isinstance(value, Path) and is_address(value):
-        part = call("extract", run=address_of(value), shard_index=0, shard_count=1)
+    if not (isinstance(value, Path) and is_address(value)):
+        return
+    address = address_of(value)
+    if name not in ("run", "run_directory"):
         raise InputError(
             f"nothing but the parts of a job array is written at addresses: {option(name)}",
-            got=address_of(value),
+            got=address,
             expected="a path on a file system (local or mounted)",
-            todo="write it there, and copy it (for example with aws s3 cp)"
-            + (f"; a part of the features: {part}" if name == "run" else ""),
+            todo="write it there, and copy it (for example with aws s3 cp)",
         )
+    merge = f"alphafix features merge {shlex.quote(address)} --run DIR"
+    part = call("extract", run=address, shard_index=0, shard_count=1)
+    raise InputError(
+        f"a run directory at an address holds the parts of a job array only: {option(name)}",
+        got=address,
+        expected="a path on a file system (local or mounted)",
+        todo=f"make features of the parts there with `{merge}`, and give {option('run', 'DIR')} "
+        f"here; or write a part of the features there: {part}",
+    )
 
 
 def _require_output(options: Any) -> None:

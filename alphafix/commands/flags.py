@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -14,7 +15,7 @@ from typer.core import TyperCommand
 from alphafix.commands import completion
 from alphafix.commands.command import Command
 from alphafix.commands.kept_help import FLAGS
-from alphafix.commands.options import GROUPS, CommandOptions
+from alphafix.commands.options import GROUPS, CommandOptions, is_path
 from alphafix.errors import Spelling, on_command_line, spelt
 
 STAGES = ("extract", "neighbors", "train", "evaluate", "patch", "report")
@@ -113,6 +114,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default = [str(item) for item in default or ()]
     elif _is_number_or_word(annotation):
         annotation, default = str, str(default)
+    elif is_path(annotation):
+        # The model makes it a path, and sees how many slashes were typed.
+        annotation = str if annotation is Path else str | None
+        default = None if default is None else str(default)
     completes = extra["complete"]
     common: dict[str, Any] = {
         "metavar": extra["metavar"],

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.options import StageOptions
+from alphafix.errors import InputError, option
 from alphafix.run.directory import (
+    CLASSES,
     COMPARISON,
     CORRECTION,
     HEAD,
@@ -19,6 +22,7 @@ from alphafix.run.directory import (
     REPORT,
     Run,
 )
+from alphafix.values.classes import ClassTable
 
 if TYPE_CHECKING:
     from alphafix.commands.command import Command, Result
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 # Every stage that leaves something in the run directory, in the order of a user's work.
 CHAIN = ("extract", "neighbors", "train", "patch", "evaluate", "compare", "report")
+
+# Those that measure on a split: on test unless told otherwise.
+_ON_SPLIT = ("evaluate", "compare", "report")
 
 # Where a command that is none of these stands among them: the next is one behind it.
 _AS = {
@@ -40,12 +47,15 @@ _AS = {
 
 
 def next_command(command: Command, result: Result, options: CommandOptions) -> str | None:
-    """The command line to type next, or None where none follows.
+    """The command line to type next, which can succeed, or None where none follows.
 
     Args:
         command: The command that is done.
         result: What it gave.
         options: Its options, which name the run directory.
+
+    Raises:
+        AlphafixError: What the next command would say, if it is certain to fail.
     """
     if any(getattr(options, name, False) for name in ("dry_run", "plan")):
         return None  # nothing was done
@@ -61,6 +71,7 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
     begun = CHAIN.index(_AS.get(command.name, command.name)) + 1
     for stage in CHAIN[begun:]:
         if not _done(run, stage):
+            _require(run, stage)
             return _line(run, stage)
     page = run.path(PAGE) / "index.html"
     if not page.is_file():
@@ -92,13 +103,44 @@ def _keeps_base(run: Run) -> bool:
     return Correction.load(run.path(CORRECTION)).is_base
 
 
+def _require(run: Run, stage: str) -> None:
+    """Check that what is there is enough for a stage.
+
+    Raises:
+        AlphafixError: What the stage would say otherwise.
+    """
+    if stage == "neighbors":
+        run.require(run.manifest("train"))
+        _require_neighbours(ClassTable.load(run.require(CLASSES)))
+    if stage in _ON_SPLIT and not _splits(run):
+        run.require(run.manifest("test"))
+
+
+def _require_neighbours(classes: ClassTable) -> None:
+    classes.require_correctable()
+    if len(classes.base) < 2:
+        raise InputError(
+            "there is only one class that is not rare, and so no choice of neighbours",
+            got=classes.names[classes.base[0]],
+            expected="two or more",
+            todo=f"lower the threshold with {option('few_below')}",
+        )
+
+
+def _splits(run: Run) -> list[str]:
+    """The splits that something can be measured on."""
+    return [on for on in ("test", "val") if run.has(run.manifest(on))]
+
+
 def _line(run: Run, stage: str) -> str:
     words = ["alphafix", stage]
+    if stage == "neighbors":
+        most = len(ClassTable.load(run.path(CLASSES)).base) - 1
+        words += ["--k", str(most)] if most < NeighborsOptions.model_fields["k"].default else []
     if stage == "patch":
         words.append(str(_model(run)))
-    if stage in ("evaluate", "compare", "report"):
-        splits = [on for on in ("test", "val") if run.has(run.manifest(on))]
-        words += ["--on", "val"] if splits == ["val"] else []
+    if stage in _ON_SPLIT:
+        words += ["--on", "val"] if _splits(run) == ["val"] else []
     return _words(*words, *_run_flag(run.folder))
 
 

@@ -9,9 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 
@@ -212,6 +219,12 @@ GROUPS = {
 """Groups of options in --help, by their names, which mean the same in every command; all others
 come first."""
 
+
+def is_path(annotation: object) -> bool:
+    """Whether a type is ``Path`` or ``Path | None``."""
+    return annotation is Path or set(get_args(annotation)) == {Path, type(None)}
+
+
 # What stands for values that may be a path, or something else.
 _OF_FILES = ("FILE", "DIR", "SPEC", "SPLIT")
 
@@ -224,10 +237,51 @@ class CommandOptions(BaseModel):
     INCIDENTAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not decide the result: where it goes, where files lie, who is told."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _well_formed(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what is neither an address nor a path, while both its slashes can be told."""
+        from alphafix.remote import is_address
+
+        if info.field_name in cls._paths():
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, str):
+                    is_address(item)
+                    is_address(item.partition("=")[2])
+        return value
+
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """As pydantic does; JSON data has addresses with both slashes, to be read again."""
+        from alphafix.remote import as_given, is_address
+
+        data = super().model_dump(**how)
+        if how.get("mode") == "json":
+            for name in data:
+                value = getattr(self, name)
+                if isinstance(value, Path) and is_address(value):
+                    data[name] = as_given(value)
+                elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+                    data[name] = [as_given(item) for item in value]
+        return data
+
+    @classmethod
+    def _paths(cls) -> tuple[str, ...]:
+        """Names of the options that are paths, alone, in a list or as SPLIT=FILE."""
+        return tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if extra_of(field)["metavar"] in ("FILE", "DIR", "SPLIT") or is_path(field.annotation)
+        )
+
     @property
     def place(self) -> Path | None:
         """The folder in which one command works at a time, if there is one."""
         return None
+
+    @property
+    def stays(self) -> bool:
+        """Whether that folder stays, if it was there before, when there is nothing in it."""
+        return True
 
     @property
     def holds(self) -> bool:

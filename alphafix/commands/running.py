@@ -6,9 +6,10 @@ import os
 
 from alphafix.commands import console
 from alphafix.commands.bars import Bars
-from alphafix.commands.command import Command, Watch
+from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.following import next_command
 from alphafix.commands.options import CommandOptions
+from alphafix.errors import AlphafixError, on_command_line
 from alphafix.progress import silent
 
 
@@ -34,7 +35,20 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
             console.print_result(shown.result)
         if shown.see is not None:
             console.note(f"look at: {shown.see}")
-        if shown.failure is None and (line := next_command(command, found, options)) is not None:
-            console.note(f"next: {line}")
+        if shown.failure is None:
+            _tell_next(command, found, options)
     if shown.failure is not None:
         raise shown.failure
+
+
+def _tell_next(command: Command, found: Result, options: CommandOptions) -> None:
+    """Say what to type next, or what it lacks."""
+    try:
+        line = next_command(command, found, options)
+    except AlphafixError as lacking:
+        console.note(f"before the next command: {lacking.text(on_command_line)}")
+        if getattr(options, "limit", None) is not None:
+            console.note("--limit has left images out: extract without it, with --overwrite")
+        return
+    if line is not None:
+        console.note(f"next: {line}")

@@ -10,9 +10,10 @@ file when all of it is there; sizes and hashes are compared anyway.)
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +25,8 @@ from alphafix.files import json_text, read_object, sha256_file, write_json
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, parse_json, typed
 from alphafix.run.directory import FEATURES, PARTS
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -42,9 +45,13 @@ class _File:
     size: Count
 
 
-def workplace(run: str) -> Path:
-    """The folder on this machine where the parts of a run at an address are made."""
-    return remote.cache_folder() / PARTS / hashlib.sha256(run.encode()).hexdigest()[:32]
+def workplace(run: str, part: str) -> Path:
+    """The folder on this machine where a part of a run at an address is made.
+
+    It counts to what the cache may hold, and is one of a part, so that it can go when that is done.
+    """
+    address = f"{run}/{PARTS}/{part}"
+    return remote.cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
 def parts_at(address: str) -> list[str]:
@@ -143,14 +150,29 @@ def publish(
     if not _may_write(address, data, earlier, overwrite=overwrite):
         return
     for name, file in listed.items():
-        _put(files[name], f"{address}/{FILES}/{file.sha256}", file, anew=overwrite)
+        _put(files[name], f"{address}/{FILES}/{file.sha256}", anew=overwrite)
     if _may_write(address, data, earlier, overwrite=overwrite):
+        _require_sizes(address, listed.values())  # another job may have tidied meanwhile
         remote.write(f"{address}/{MANIFEST}", data)
+        _tidy(address, data, {file.sha256 for file in listed.values()})
+
+
+def _tidy(address: str, data: bytes, named: Collection[str]) -> None:
+    """Remove the files that a part has no longer, unless it was replaced again meanwhile."""
+    start = f"{address}/{FILES}/"
+    left = [e.address for e in remote.entries(start) if e.address[len(start) :] not in named]
+    if not left or _manifest(address) != data:
+        return
+    try:
+        for place in left:
+            remote.remove(place)
+    except InputError as error:  # who may write need not be allowed to remove
+        logger.warning("files that the part has no longer stay at %s: %s", start, error)
 
 
 def empty(folder: Path) -> None:
-    """Remove what is in a folder, which stays, for others may wait for its lock."""
-    for path in folder.iterdir():
+    """Remove what is in a folder, if it is there; it stays, for others may wait for its lock."""
+    for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -180,11 +202,23 @@ def _may_write(address: str, data: bytes, earlier: str, *, overwrite: bool) -> b
     )
 
 
-def _put(path: Path, address: str, file: _File, *, anew: bool) -> None:
-    """Write a file, unless an earlier try did (and even then, if ``anew``)."""
+def _put(path: Path, address: str, *, anew: bool) -> None:
+    """Write a file, unless the store itself says that it has these very bytes (see ``anew``).
+
+    Object stores name what was written at once by its MD5 (unless it is encrypted with a key of the
+    user's): what an interrupted try has left is not written again then.
+    """
     there = None if anew else remote.entry_if_any(address)
-    if there is None or there.size != file.size:
+    if there is None or there.size != path.stat().st_size or there.version != _md5(path):
         remote.put(path, address)
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _manifest(address: str) -> bytes | None:
@@ -196,7 +230,7 @@ def _read(address: str, data: bytes) -> Mapping[str, _File]:
     """The files of a part, none of which leads out of its folder."""
     place = f"{address}/{MANIFEST}"
     todo = f"extract this part again with {option('overwrite', True)}"
-    with reading(Path(place), "the manifest of a part", todo=todo):
+    with reading(place, "the manifest of a part", todo=todo):
         files = typed(dict[str, _File], typed(dict[str, Any], parse_json(data))["files"])
     for name, file in files.items():
         parts = PurePosixPath(name).parts

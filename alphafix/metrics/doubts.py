@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from alphafix.errors import option, some
-from alphafix.values.arrays import FloatArray64, IntArray
+from alphafix.features.features import Features
+from alphafix.metrics.circles import circles_of, log_chance, own_wins
+from alphafix.values.arrays import IntArray
 from alphafix.values.head import Head
 
 # Few samples can be all wrong by chance.
 _ENOUGH, _ENOUGH_IF_ALL_WRONG = 20, 8
 # Share of the classes that a mix-up moves or leaves in place.
 _MOST_CLASSES = 0.6
+# How likely it may be, where classes only look alike, that so many samples are wrong.
+_CHANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,25 @@ def near_chance(hits: Hits) -> bool:
     return enough and hits.accuracy <= min(3 * chance, chance + 0.1)
 
 
-def mixed_up(head: Head, means: FloatArray64, hits: Hits) -> IntArray:
+def mixed_up(head: Head, samples: Features, hits: Hits) -> IntArray:
     """Which class each class seems to be, if labels and head differ by a permutation.
 
     The mean of a class's features is predicted as the class that the model was taught it is. Where
     classes change places with each other in that (a circle of two or more classes), most others
-    stay in their own, and samples of the former are mostly wrong, labels are numbered otherwise
-    than the head's rows.
+    stay in their own, and samples of the former are wrong so often that those of classes which only
+    look alike would hardly be by chance (see `log_chance`), labels are numbered otherwise than the
+    head's rows.
 
     Args:
         head: The head.
-        means: Mean feature of each class, float64 of shape C x D; NaN without samples.
-        hits: What the head predicts rightly of the same samples.
+        samples: N samples; beside their means some of them are read where there are such circles.
+        hits: What the head predicts rightly of them.
 
     Returns:
         int64 of shape C: the class as which it is predicted; its own id for a class that is in no
         circle, and for all classes if it is no permutation.
     """
+    means = samples.class_means()
     own = np.arange(len(means), dtype=np.int64)
     known = np.flatnonzero(~np.isnan(means).any(axis=1))
     predicted = np.full(len(means), -1, dtype=np.int64)
@@ -75,7 +82,9 @@ def mixed_up(head: Head, means: FloatArray64, hits: Hits) -> IntArray:
         return own
     found = own.copy()
     found[moved] = predicted[moved]
-    return found
+    wins, of = own_wins(head, samples, found, moved)
+    chance = log_chance(circles_of(predicted, circle), wins, of, len(known))
+    return found if chance <= math.log(_CHANCE) else own
 
 
 def _step(predicted: IntArray, classes: IntArray) -> IntArray:
@@ -85,17 +94,17 @@ def _step(predicted: IntArray, classes: IntArray) -> IntArray:
 
 
 def doubts(
-    head: Head, names: tuple[str, ...], splits: Mapping[str, Hits], means: FloatArray64
+    head: Head, names: tuple[str, ...], splits: Mapping[str, Hits], samples: Features
 ) -> list[str]:
     """What speaks against a base head, in sentences; none if nothing does.
 
     Args:
         head: The base head.
         names: C class names.
-        splits: What it predicts rightly, by split; the means are those of the first.
-        means: Mean feature of each class, float64 of shape C x D; NaN without samples.
+        splits: What it predicts rightly, by split.
+        samples: The N samples of the first split.
     """
-    places = mixed_up(head, means, next(iter(splits.values())))
+    places = mixed_up(head, samples, next(iter(splits.values())))
     moved = np.flatnonzero(places != np.arange(len(places)))
     if len(moved):
         pairs = [f"{names[label]} is predicted as {names[places[label]]}" for label in moved]

@@ -14,11 +14,11 @@ _AGAIN = "copy or make the file again"
 
 
 @contextlib.contextmanager
-def reading(path: Path, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
+def reading(path: Path | str, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
     """Read a file that may hold anything, by a library that may raise anything.
 
     Args:
-        path: The file.
+        path: The file; as a text the address of one elsewhere, whose bytes are here.
         what: What it is to be, with its article: "a NumPy file".
         todo: What the user can do if it is not.
 
@@ -27,7 +27,8 @@ def reading(path: Path, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
         FileFormatError: If the block raised anything else but an error of our own.
     """
     try:
-        require_file(path, what)
+        if isinstance(path, Path):
+            require_file(path, what)
         yield
     except AlphafixError:
         raise
@@ -46,7 +47,7 @@ def reading(path: Path, what: str, *, todo: str = _AGAIN) -> Iterator[None]:
         ) from error
 
 
-def cannot_read(path: Path, error: OSError, what: str) -> InputError:
+def cannot_read(path: Path | str, error: OSError, what: str) -> InputError:
     """Return the error of a file that the system does not give."""
     return InputError(
         f"cannot read {path}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from alphafix.documents import Node, Place, nearest, parse, read_document
 from alphafix.errors import InputError, call
 from alphafix.recipes.expected import KEYS as TABLE
+from alphafix.remote import named
 
 KEYS = ("description", "extends", "run", "expected", "set", "stages")
 
@@ -115,7 +116,7 @@ def _load(path: Path, depth: int) -> Recipe:
     if "description" in parts:
         recipe = replace(recipe, description=_text(parts["description"], "description"))
     if "run" in parts:
-        recipe = replace(recipe, run=Path(_text(parts["run"], "run")))
+        recipe = replace(recipe, run=named(_text(parts["run"], "run")))
     if "expected" in parts:
         recipe = replace(recipe, expected=path.parent / _text(parts["expected"], "expected"))
     if "stages" in parts:
@@ -194,7 +195,7 @@ def field_name(name: str) -> str:
 
 def _set(recipe: Recipe, name: str, value: Node, place: Place) -> Recipe:
     if name == "run":
-        return replace(recipe, run=Path(str(value.plain())))
+        return replace(recipe, run=named(str(value.plain())))
     where, _, option = name.rpartition(".")
     labels = recipe.labels()
     if where not in labels or not option:

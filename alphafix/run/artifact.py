@@ -64,7 +64,7 @@ class Artifact:
             the plan in it goes with the result.
         by_part: Options in which what is unfinished may differ, because each part of it tells by
             itself whether they still hold for it.
-        of: What a user knows it by, where `path` is a record of other files.
+        of: What a user knows it by, where `path` is a record of other files, or a copy.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Artifact:
     owned: tuple[Path, ...] = ()
     kept: bool = False
     by_part: tuple[str, ...] = ()
-    of: Path | None = None
+    of: Path | str | None = None
 
     def recorded(self) -> dict[str, Any] | None:
         """The plan by which what is there was made; None without one, {} if unsaid.

@@ -102,6 +102,17 @@ def test_extract__says_how_labels_were_read_and_how_good_the_base_head_is(tmp_pa
     assert "transform: from python:tests.extract.colours:six transform" in shown
 
 
+def test_extract__of_so_few_images_that_nothing_can_follow_says_so(tmp_path: Path) -> None:
+    data = write(tmp_path / "data")
+    words = ["extract", "--run", str(tmp_path / "run"), "--data", str(data), "--workers", "0"]
+    words += ["--backbone", "python:tests.extract.colours:six", "--limit", "3"]
+    said = CliRunner().invoke(app, words).stderr
+    assert "next: " not in said
+    assert "before the next command: " in said
+    assert "classes have no training samples" in said
+    assert "--limit has left images out" in said
+
+
 def test_extract__another_order_than_the_models_is_told(tmp_path: Path) -> None:
     data = write(tmp_path / "data", TWELVE)
     wrong = run(tmp_path / "a", data, "--class-order", "string", net="twelve")

@@ -73,7 +73,8 @@ def job(make: Make, bucket: Any) -> Callable[..., Any]:
     """One job of two, as the command does it."""
 
     def run(index: int, **changes: Any) -> Any:
-        return alone(part_work, make(RUN, shard_index=index, shard_count=COUNT, **changes))
+        options = make(RUN, shard_index=index, shard_count=COUNT, **changes)
+        return alone(part_work, options, begins=True)
 
     return run
 
@@ -89,7 +90,7 @@ def address(index: int) -> str:
 
 
 def work_left() -> list[Path]:
-    return [path for path in (remote.cache_folder() / "parts").rglob("*") if path.is_file()]
+    return list(remote.cache_folder().glob("*"))
 
 
 @pytest.mark.slow
@@ -127,13 +128,86 @@ def test_job__again_is_up_to_date_and_otherwise_needs_overwrite(
     assert {name for name, file in manifest["files"].items() if file["sha256"] in read} == {
         name for name in manifest["files"] if not re.search(r"/\d+\.safetensors$", name)
     }
-    with pytest.raises(TargetExistsError, match="store_dtype"):
+    with pytest.raises(TargetExistsError, match=f"^{address(0)} exists already") as refused:
         job(0, store_dtype="float16")
+    assert "store_dtype 'float32', now 'float16'" in str(refused.value)
+    assert work_left() == []
     bucket.invalidate_cache()
     assert {n: info["ETag"] for n, info in bucket.find("data", detail=True).items()} == before
     job(0, store_dtype="float16", overwrite=True)
     with pytest.raises(TargetExistsError, match="store_dtype"):
         job(0)
+    assert objects(bucket, 0) == named(bucket, 0)  # nothing of the earlier part is left
+
+
+def named(bucket: Any, index: int) -> set[str]:
+    """The files that the part at the address has."""
+    manifest = json.loads(bucket.cat_file(f"data/run/parts/0000{index}-of-00002/manifest.json"))
+    return {file["sha256"] for file in manifest["files"].values()}
+
+
+def objects(bucket: Any, index: int) -> set[str]:
+    """The files that are there."""
+    bucket.invalidate_cache()
+    return {Path(name).name for name in bucket.find(f"data/run/parts/0000{index}-of-00002/files")}
+
+
+def test_job__where_nothing_can_be_written_says_so_before_any_work(
+    make: Make, bucket: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = make("s3://nowhere/run", shard_index=0, shard_count=1, backbone="python:no:model")
+    with pytest.raises(InputError, match="s3://nowhere/run/parts/00000-of-00001 cannot be writ"):
+        alone(part_work, options, begins=True)
+    assert "another try" not in caplog.text
+    assert work_left() == []
+
+
+def test_job__trusts_no_file_that_nothing_vouches_for(
+    job: Callable[..., Any], bucket: Any, whole: dict[str, bytes], tmp_path: Path, caplog: Any
+) -> None:
+    """Wrong bytes of the right size, without a manifest; what the store knows is not sent again."""
+    job(0)
+    job(1)
+    damage_file(bucket)
+    bucket.rm("data/run/parts/00001-of-00002/manifest.json")
+    wrong = max(bucket.find("data/run/parts/00001-of-00002/files"), key=bucket.size)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        job(1)
+    sent = re.findall(r"PUT /data/run/parts/00001-of-00002/files/(\w+)", caplog.text)
+    assert sent == [Path(wrong).name]
+    assert merge(tmp_path / "run", RUN) == whole
+    assert work_left() == []
+
+
+def test_job__leaves_no_files_of_another_try_at_the_address(
+    job: Callable[..., Any], bucket: Any
+) -> None:
+    bucket.pipe_file("data/run/parts/00000-of-00002/files/" + "0" * 64, b"left")
+    bucket.pipe_file("data/run/parts/00001-of-00002/files/" + "0" * 64, b"of another part")
+    job(0)
+    assert objects(bucket, 0) == named(bucket, 0)
+    assert objects(bucket, 1) == {"0" * 64}
+    assert not bucket.exists(f"data/run/parts/00000-of-00002/{remote._PROBE}")
+
+
+def test_job__other_than_one_that_was_stopped_here_names_both_places(
+    make: Make, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make(RUN, shard_index=0, shard_count=COUNT)
+
+    def stopped(*args: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alphafix.commands.extract.part.publish", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        alone(part_work, options, begins=True)
+    assert work_left() == [options.here]
+    other = options.model_copy(update={"store_dtype": "float16"})
+    with pytest.raises(TargetExistsError) as refused:
+        alone(part_work, other, begins=True)
+    said = str(refused.value)
+    assert said.startswith(f"an unfinished part of {address(0)} in {options.here} exists already")
 
 
 KILLED = """
@@ -157,7 +231,7 @@ def put(path, address):
 
 
 remote.put = put
-alone(part_work, ExtractOptions.model_validate_json(sys.argv[1]))
+alone(part_work, ExtractOptions.model_validate_json(sys.argv[1]), begins=True)
 """
 
 
@@ -167,7 +241,7 @@ def test_job__killed_while_it_writes_leaves_nothing_that_merge_takes(
 ) -> None:
     job(0)
     options = make(RUN, shard_index=1, shard_count=COUNT)
-    command = [sys.executable, "-c", KILLED, options.model_dump_json(), "3"]
+    command = [sys.executable, "-c", KILLED, json.dumps(options.model_dump(mode="json")), "3"]
     assert subprocess.run(command, env=os.environ, check=False).returncode == -signal.SIGKILL
     assert len(remote.entries(f"{address(1)}/files")) == 3
     with pytest.raises(InputError, match="no part 1"):
@@ -203,6 +277,7 @@ def test_jobs__two_of_one_number_leave_one_whole_part(
     race(store_dtype="float16")
     with pytest.raises(TargetExistsError, match="another job has written"):
         job(0)
+    assert work_left() == []
     with pytest.raises(InputError, match="store_dtype"):  # the part of the other job, whole
         merge(tmp_path / "new", RUN)
 
@@ -227,7 +302,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "half a manifest": (
         lambda b: b.pipe_file("data/run/parts/00001-of-00002/manifest.json", b'{"files": {'),
-        "manifest of a part",
+        "^s3://data/run/parts/00001-of-00002/manifest.json is damaged, or is not the manifest of",
     ),
     "no manifest": (lambda b: b.rm("data/run/parts/00001-of-00002/manifest.json"), "no part 1"),
     "a name that leads out": (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import alphafix
 from alphafix import remote
 from alphafix.commands.app import app
+from alphafix.commands.extract.options import ExtractOptions
+from alphafix.commands.features.options import MergeOptions
 from alphafix.errors import InputError
+from alphafix.features.elsewhere import workplace
 from alphafix.features.store import FeatureStore
+from alphafix.images.spec import open_data
+from alphafix.locks import locked
 from alphafix.run.directory import Run
 from tests.elsewhere import Line
 from tests.extract.photos import make_photos, write_archives, write_folders
@@ -62,10 +71,147 @@ def test_address__is_told_from_a_path(tmp_path: Path, monkeypatch: pytest.Monkey
     assert remote.address_of(Path("s3://bucket/a/b")) == "s3://bucket/a/b"
     for local in ("data", "/data", "C:/data", "wds:a.tar", "hf:name", "timm:resnet18"):
         assert not remote.is_address(local)
-    assert not remote.is_address("s3:/bucket")
+    assert remote.address_of(Path("S3://Bucket/a")) == "s3://Bucket/a"
     (tmp_path / "s3:").mkdir()
     monkeypatch.chdir(tmp_path)
     assert not remote.is_address(Path("s3:/"))
+
+
+@pytest.mark.parametrize(
+    ("text", "todo"),
+    [
+        ("s3:/bucket/run", "give s3://bucket/run, or ./s3:/bucket/run"),
+        ("s3:///run", "give s3://BUCKET/run"),
+        ("S3://", "give s3://BUCKET/KEY"),
+        ("https:/host/file", "give https://host/file"),
+        ("file:///data/run", "give the path itself: /data/run"),
+    ],
+)
+def test_address__with_other_slashes_is_refused_wherever_it_is_given(
+    text: str, todo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"(?s)neither an address nor a path.*{re.escape(todo)}"):
+        remote.is_address(text)
+    with pytest.raises(InputError, match="neither an address nor a path"):
+        alphafix.find_neighbors(run=text)
+    with pytest.raises(InputError, match="neither an address nor a path"):
+        open_data(f"wds:{text}")
+    for words in (
+        ["neighbors", "--run", text],
+        ["features", "merge", text],
+        ["inspect", text],
+        ["evaluate", "--open", "x", "--junit", text],
+        ["extract", "--backbone", "timm:resnet18", "--data", "x", "--weights", text],
+        ["extract", "--backbone", "timm:resnet18", "--data", text],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert (done.exit_code, done.stdout) == (1, ""), words
+        assert f"{text} is neither an address nor a path" in done.stderr
+    monkeypatch.setenv("ALPHAFIX_RUN", text)
+    assert "neither an address nor a path" in CliRunner().invoke(app, ["train"]).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["recipe", "option", "setting", "stage", "variable"])
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("s3://data/run", "`alphafix features merge s3://data/run --run DIR`"),
+        ("s3:/data/run", "s3:/data/run is neither an address nor a path"),
+    ],
+)
+def test_recipe__of_a_run_elsewhere_makes_no_folder(
+    where: str, run: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = "neighbors: {features: [a.npz], head: b.npz}"
+    if where == "stage":
+        stage = f"neighbors: {{run: {run}}}"
+    first = f"run: {run}\n" if where == "recipe" else ""
+    Path("r.yaml").write_text(f"{first}stages:\n  - {stage}\n", encoding="utf-8")
+    if where == "variable":
+        monkeypatch.setenv("ALPHAFIX_RUN", run)
+    given = {"option": ["--run", run], "setting": ["--set", f"run={run}"]}.get(where, [])
+    done = CliRunner().invoke(app, ["run", "r.yaml", *given])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert message in " ".join(done.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_address__in_options_that_are_written_down_can_be_read_again() -> None:
+    given = MergeOptions(run=Path("run"), parts=(Path("s3://data/run"), Path("s3://data/more")))
+    data = given.model_dump(mode="json")
+    assert data["parts"] == ["s3://data/run", "s3://data/more"]
+    assert MergeOptions(**data) == given
+    extraction = ExtractOptions(run=Path("s3://data/run"), backbone="b", data="d")
+    assert extraction.model_dump(mode="json")["run"] == "s3://data/run"
+
+
+def test_address__of_a_scheme_in_capitals_is_the_same(bucket: Any) -> None:
+    bucket.pipe_file("data/f/a", b"one")
+    assert remote.read("S3://data/f/a") == b"one"
+    assert remote.exists("S3://data/f")
+    assert [entry.size for entry in remote.entries("S3://data/f")] == [3]
+    assert remote.fetched("S3://data/f/a").read_bytes() == b"one"
+    remote.write("S3://data/f/b", b"two")
+    assert remote.read("s3://data/f/b") == b"two"
+
+
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    remote._system.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://data/x", "NoCredentialsError.*set credentials: AWS_PROFILE"),
+        ("ftp://host/x", "ftp:// addresses cannot be used"),
+        ("s4://host/x", "s4:// addresses cannot be used.*not known"),
+        ("s3://no_such/bu:cket/../x", "set credentials"),
+    ],
+)
+def test_errors__that_stay_are_told_at_once(
+    address: str,
+    message: str,
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    no_credentials(monkeypatch)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 60.0)  # which one would notice
+    for ask in (remote.read, remote.entry, remote.exists, remote.entries, remote.require_writable):
+        with pytest.raises(InputError, match=f"(?s){message}") as raised:
+            ask(address)
+        assert "tries were made" not in str(raised.value)
+    assert "another try" not in caplog.text
+
+
+def test_bucket__that_is_not_there_is_told_at_once(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(remote, "FIRST_WAIT", 60.0)
+    with pytest.raises(
+        InputError, match=r"(?s)s3://nowhere/run cannot be written.*make the bucket"
+    ):
+        remote.require_writable("s3://nowhere/run")
+    with pytest.raises(InputError, match="s3://b/x cannot be written"):  # too short for a name
+        remote.require_writable("s3://b/x")
+    assert "another try" not in caplog.text
+    remote.require_writable("s3://data/run")
+    assert bucket.find("data") == []
+
+
+def test_remove__of_what_is_there_and_what_is_not(bucket: Any) -> None:
+    bucket.pipe_file("data/f/a", b"one")
+    for _ in range(2):
+        remote.remove("s3://data/f/a")
+        assert not remote.exists("s3://data/f/a")
 
 
 def test_extract__of_class_folders_and_weights_elsewhere(
@@ -188,6 +334,50 @@ def test_fetched__copies_that_were_used_longest_ago_make_room(
     assert [path.exists() for path in paths] == [False, True, True]
 
 
+def test_make_room__takes_parts_too_but_nothing_in_use(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that a killed job has left is as old as it is; those that are made now stay."""
+    monkeypatch.setenv("ALPHAFIX_CACHE_GIB", str(2500 / 2**30))
+    places = [workplace("s3://data/run", f"{number:05d}-of-00003") for number in range(3)]
+    for age, place in enumerate(places):
+        (place / "parts").mkdir(parents=True)
+        (place / "parts/shard").write_bytes(b"x" * 1000)
+        os.utime(place, (age, age))
+    held = "import sys; from alphafix.locks import locked\nfrom pathlib import Path\n"
+    held += "with locked(Path(sys.argv[1])): print(flush=True); input()"
+    command = [sys.executable, "-c", held, str(places[0])]
+    bucket.pipe_file("data/a", b"a" * 1000)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with locked(places[1]):
+            copy = remote.fetched("s3://data/a")
+        other.communicate(b"\n")
+    assert [place.exists() for place in places] == [True, True, False]
+    os.utime(copy.parent, (9, 9))
+    remote.make_room(0, places[1])
+    assert [place.exists() for place in places] == [False, True, False]
+    assert copy.exists()
+
+
+def test_passing_folder__is_gone_afterwards_and_what_kills_left_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE", str(tmp_path / "cache"))
+    killed = "import os, signal; from alphafix.remote import passing_folder\n"
+    killed += "with passing_folder() as place: (place / 'x').touch(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    (left,) = (tmp_path / "cache").iterdir()
+    assert (left / "x").exists()
+    with remote.passing_folder() as first:
+        assert not left.exists()
+        with remote.passing_folder() as second:  # the other is in use
+            assert first.is_dir()
+            assert second != first
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_fetched__what_is_not_there_is_one_error_at_once(bucket: Any, line: Line) -> None:
     before = line.made
     with pytest.raises(InputError, match="s3://data/gone cannot be found"):
@@ -220,7 +410,19 @@ def test_inspect__of_a_model_elsewhere(bucket: Any, animal: Animal) -> None:
         (["patch", "s3://data/model.pth"], "is elsewhere, and stays as it is"),
         (["patch", "s3://data/model.pth", "--in-place"], "is elsewhere, and stays as it is"),
         (["patch", "model.pth", "-o", "s3://data/new.pth"], "is written at addresses"),
-        (["neighbors", "--run", "s3://data/run"], "is written at addresses"),
+        *(
+            (words, "`alphafix features merge s3://data/run --run DIR`")
+            for words in (
+                ["neighbors", "--run", "s3://data/run"],
+                ["train", "--run", "s3://data/run"],
+                ["report", "--run", "s3://data/run"],
+                ["features", "merge", "--run", "s3://data/run"],
+                ["features", "export", "x.npz", "--run", "s3://data/run"],
+                ["evaluate", "--run", "s3://data/run"],
+                ["patch", "model.pth", "--run", "s3://data/run"],
+                ["extract", "--backbone", "b", "--data", "d", "--run", "s3://data/run"],
+            )
+        ),
     ],
 )
 def test_command__writes_nothing_elsewhere(
@@ -230,4 +432,5 @@ def test_command__writes_nothing_elsewhere(
     bucket.pipe_file("data/model.pth", b"x")
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert message in done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert list(tmp_path.glob("s3*")) == []

@@ -19,7 +19,7 @@ from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import work as run_recipe
 from alphafix.errors import MissingStageError
-from alphafix.locks import LockedError, locked
+from alphafix.locks import LockedError, if_free, locked
 from alphafix.values.display import Part
 from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
@@ -225,3 +225,37 @@ def test_run__keeps_others_out_between_its_stages(tmp_path: Path) -> None:
     assert refused == [1]
     with locked(tmp_path / "results"):
         pass
+
+
+def test_if_free__holds_what_nobody_works_with(tmp_path: Path) -> None:
+    with if_free(tmp_path) as free:
+        assert free
+        with subprocess.Popen(
+            [sys.executable, "-c", TRY, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.communicate()[0] == "False LockedError\n"
+    with locked(tmp_path), if_free(tmp_path) as free:  # of this process
+        assert not free
+    with locked(tmp_path):  # and that has not given it up
+        script = subprocess.run(
+            [sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+    assert script.stdout == "False LockedError\n"
+    with if_free(tmp_path / "nothing") as free:
+        assert not free
+
+
+TRY = """
+import sys
+from pathlib import Path
+from alphafix.locks import LockedError, if_free, locked
+
+place = Path(sys.argv[1])
+with if_free(place) as free:
+    print(free, end=" ")
+try:
+    with locked(place):
+        print("locked")
+except LockedError as error:
+    print(type(error).__name__)
+"""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +20,9 @@ from alphafix.commands.app import app
 from alphafix.commands.following import CHAIN, next_command
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.run.directory import COMPARISON, PAGE, REPORT, Run
+from alphafix.errors import InputError, MissingStageError
+from alphafix.run.directory import CLASSES, COMPARISON, PAGE, REPORT, Run
+from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
 from tests.docs.commands import check_alphafix, in_folder
 from tests.stages import find_neighbors, train
@@ -111,6 +116,67 @@ def test_next__of_what_was_only_planned_is_nothing(
 ) -> None:
     options = COMMANDS[name].options.model_construct(run=begun.folder, **given)
     assert next_command(COMMANDS[name], SimpleNamespace(run=begun.folder), options) is None
+
+
+def copied(begun: Run, folder: Path, counts: list[int], *but: str) -> Run:
+    """The same features, of which the class table says other counts, without some results."""
+    left_out = shutil.ignore_patterns("neighbors.safetensors", "alphanet.safetensors", *but)
+    shutil.copytree(begun.folder, folder, ignore=left_out)
+    run = Run(folder)
+    table = ClassTable.load(begun.path(CLASSES))
+    replace(table, counts=np.resize(counts, len(table)).astype(np.int64)).save(
+        run.path(CLASSES), overwrite=True
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([0, 5, 50], "6 of 16 classes have no training samples"),
+        ([500], "no class has fewer than 20 training samples"),
+        ([5], "every class has fewer than 20 training samples"),
+        ([500] + [5] * 15, "only one class that is not rare"),
+    ],
+)
+def test_next__that_would_fail_is_not_named_but_what_it_lacks(
+    counts: list[int], message: str, begun: Run, tmp_path: Path
+) -> None:
+    run = copied(begun, tmp_path / "run", counts)
+    with pytest.raises(InputError, match=message):
+        following("features merge", run)
+    # As the command itself says it.
+    done = CliRunner().invoke(app, ["neighbors", "--run", str(run.folder)])
+    assert done.exit_code == 1
+    words = ["features", "export", str(tmp_path / "x.npz"), "--run", str(run.folder)]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0, told.stderr
+    assert "next: " not in told.stderr
+    assert "before the next command: " in told.stderr
+    assert message in told.stderr
+    assert ("add samples" if 0 in counts else "--few-below") in told.stderr
+
+
+def test_next__of_few_classes_has_as_many_neighbours_as_there_are(
+    begun: Run, tmp_path: Path
+) -> None:
+    run = copied(begun, tmp_path / "run", [500] * 4 + [5] * 12)
+    words = following("features merge", run)
+    assert words == ["alphafix", "neighbors", "--k", "3", "--run", str(run.folder)]
+    done = CliRunner().invoke(app, words[1:])
+    assert done.exit_code == 0, done.stderr
+
+
+def test_next__without_samples_to_train_or_measure_on_names_what_makes_them(
+    begun: Run, tmp_path: Path
+) -> None:
+    run = copied(begun, tmp_path / "a", [5, 500], "features")
+    with pytest.raises(MissingStageError, match=r"extract.split='train'"):
+        following("extract", run)
+    run = copied(begun, tmp_path / "b", [5, 500], "features")
+    shutil.copytree(begun.features("train"), run.features("train"))
+    with pytest.raises(MissingStageError, match=r"extract.split='test'"):
+        following("patch", run)
 
 
 def test_next__is_the_last_that_is_said(begun: Run) -> None:

@@ -203,8 +203,19 @@ class ExtractOptions(StageOptions):
     @property
     def place(self) -> Path | None:
         """The run directory; of one part its own folder there, so that all may work at once."""
+        from alphafix.remote import is_address
+
         division = self.division
-        return self.run if division is None else self.here / PARTS / division.folder
+        if division is None or is_address(self.run):
+            return self.here
+        return self.here / PARTS / division.folder
+
+    @property
+    def stays(self) -> bool:
+        """See `CommandOptions.stays`; of what goes to an address nothing is left here."""
+        from alphafix.remote import is_address
+
+        return not is_address(self.run)
 
     @property
     def holds(self) -> bool:
@@ -215,14 +226,15 @@ class ExtractOptions(StageOptions):
 
     @property
     def here(self) -> Path:
-        """The run directory; of one at an address the folder where its parts are made."""
+        """The run directory; of one at an address the folder where this part is made."""
         from alphafix.remote import address_of, is_address
 
-        if not is_address(self.run):
+        division = self.division
+        if division is None or not is_address(self.run):
             return self.run
         from alphafix.features.elsewhere import workplace
 
-        return workplace(address_of(self.run).rstrip("/"))
+        return workplace(address_of(self.run).rstrip("/"), division.folder)
 
     def recorded(self) -> dict[str, Any]:
         """The options that decide the features, as JSON data for their provenance."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +28,22 @@ from alphafix.commands.extract.preparation import (
 )
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, join
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, TargetExistsError, option
 from alphafix.features.elsewhere import empty, publish, retrieve
 from alphafix.features.parts import PART, Part
 from alphafix.features.split import extract_part
 from alphafix.files import remove_temporary
 from alphafix.images.splits import SplitSources
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.remote import address_of, as_given, is_address, require_store
+from alphafix.remote import (
+    address_of,
+    as_given,
+    is_address,
+    make_room,
+    passing_folder,
+    require_store,
+    require_writable,
+)
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, HEAD, PARTS, Run
 from alphafix.values.classes import ClassTable
@@ -107,15 +114,23 @@ def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
 
 
 def _there(options: ExtractOptions) -> PartResult | None:
-    """What is at the address already, if it is as asked; no file of features is read for that."""
+    """What is at the address already, if it is as asked; no file of features is read for that.
+
+    Raises:
+        TargetExistsError: If it was made otherwise.
+    """
     if options.overwrite or options.check is not None:
         return None
     with _told_of(options) as here:
-        state, splits = _state(here)
-        if state is not State.CURRENT:
+        if here is None:
             return None
         division, run = _place(here)
-        parts = {split: Part.read(run.features(split)) for split in splits}
+        stores = _stores(run, here)
+        if _state_of(run, stores) is not State.CURRENT:
+            for store in _known_as(_address(options), stores):
+                store.check(overwrite=False)
+            return None
+        parts = {split: Part.read(run.features(split)) for split in stores}
         found = _result(division, run, here, parts)
     logger.info("%s is up to date", _address(options))
     return replace(found, folder=Path(_address(options)), run=options.run)
@@ -126,13 +141,28 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     address = _address(options)
     here = _at(options, options.here)
     folder = _place(here)[1].folder
-    earlier = _earlier(address, folder, overwrite=options.overwrite) if ranks.first else ""
-    ranks.wait()
-    found = _extract(here, watch, ranks)
     if ranks.first:
-        names = (str(HEAD), str(CLASSES), EMBEDDING)
-        publish(folder, names, address, earlier, overwrite=options.overwrite)
-        empty(folder)
+        require_writable(address)
+        options.here.mkdir(parents=True, exist_ok=True)
+        os.utime(options.here)  # it was used now, says this to others that make room
+        make_room(0, options.here)
+    earlier = ranks.of_first(
+        _earlier(address, folder, overwrite=options.overwrite) if ranks.first else ""
+    )
+    known_as = address if earlier else f"an unfinished part of {address} in {options.here}"
+    made = False
+    try:
+        found = _extract(here, watch, ranks, known_as=known_as)
+        made = True
+        if ranks.first:
+            names = (str(HEAD), str(CLASSES), EMBEDDING)
+            publish(folder, names, address, earlier, overwrite=options.overwrite)
+    except TargetExistsError:
+        if ranks.first and (made or earlier):
+            empty(options.here)  # what is at the address is the part; of no use to any later job
+        raise
+    if ranks.first:
+        empty(options.here)
     return replace(found, folder=Path(address), run=options.run)
 
 
@@ -156,12 +186,12 @@ def _at(options: ExtractOptions, run: Path) -> ExtractOptions:
 
 
 @contextlib.contextmanager
-def _told_of(options: ExtractOptions) -> Iterator[ExtractOptions]:
-    """The same part in a folder that has of it all but the features."""
-    with tempfile.TemporaryDirectory() as place:
-        here = _at(options, Path(place))
-        retrieve(_address(options), _place(here)[1].folder, features=False)
-        yield here
+def _told_of(options: ExtractOptions) -> Iterator[ExtractOptions | None]:
+    """The same part in a folder that has of it all but the features; None where there is none."""
+    with passing_folder() as place:
+        here = _at(options, place)
+        there = retrieve(_address(options), _place(here)[1].folder, features=False)
+        yield here if there else None
 
 
 def _address(options: ExtractOptions) -> str:
@@ -169,12 +199,20 @@ def _address(options: ExtractOptions) -> str:
     return f"{address_of(options.run).rstrip('/')}/{PARTS}/{_division(options).folder}"
 
 
-def _extract(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
+def _extract(
+    options: ExtractOptions, watch: Watch, ranks: Ranks, *, known_as: str | None = None
+) -> PartResult:
     """Extract one job's part of all splits, with the head and the classes, for `features merge`.
 
     The jobs need nothing of one another: each takes every N-th shard (of archives every N-th
     archive), and what an interrupted one left is used. Under `torchrun` the processes of a job
     share its part.
+
+    Args:
+        options: The part's options.
+        watch: Who is told.
+        ranks: The processes of the job.
+        known_as: What a person knows the part by that is there already, if not by its folder.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
@@ -193,7 +231,7 @@ def _extract(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
         if split in broken or store.state is not State.CURRENT
     }
     needed = bool(todo) or HEAD in broken or not run.has(HEAD)
-    for store in todo.values():
+    for store in _known_as(known_as, todo):
         store.check(overwrite=options.overwrite)
     if needed or options.check is not None:
         extractor, images = load(options, images, next(iter(todo or stores)), setting)
@@ -224,22 +262,35 @@ def _extract(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
 def part_state(options: ExtractOptions) -> State:
     """Whether the part is there as `part_work` would make it."""
     if not is_address(options.run):
-        return _state(options)[0]
+        return _state(options)
     with _told_of(options) as here:
-        return _state(here)[0]
+        return State.MISSING if here is None else _state(here)
 
 
-def _state(options: ExtractOptions) -> tuple[State, tuple[str, ...]]:
-    """The same of a part in a folder, and which splits it has."""
+def _state(options: ExtractOptions) -> State:
+    """The same of a part in a folder."""
     _, run = _place(options)
+    return _state_of(run, _stores(run, options))
+
+
+def _stores(run: Run, options: ExtractOptions) -> dict[str, Artifact]:
+    """The part's store of each split, as it would be made now."""
     setting = Placement.choose(options.device, options.precision)
     images = open_images(options, _known(run, options))
-    stores = stores_of(run, options, images, setting, Ranks(), last=PART)
+    return stores_of(run, options, images, setting, Ranks(), last=PART)
+
+
+def _state_of(run: Run, stores: Mapping[str, Artifact]) -> State:
+    """The state of a part with these stores."""
     found = {store.state for store in stores.values()}
-    state = State.OTHER if State.OTHER in found else State.MISSING
     if found == {State.CURRENT} and run.has(HEAD):
-        state = State.CURRENT
-    return state, tuple(stores)
+        return State.CURRENT
+    return State.OTHER if State.OTHER in found else State.MISSING
+
+
+def _known_as(name: str | None, stores: Mapping[str, Artifact]) -> list[Artifact]:
+    """The stores, which a person knows by another name than their files."""
+    return [replace(store, of=name) for store in stores.values()]
 
 
 def _division(options: ExtractOptions) -> Division:

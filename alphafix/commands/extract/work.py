@@ -259,7 +259,6 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
     stores = {split: FeatureStore.open(run.features(split)) for split in splits}
     classes, head = ClassTable.load(run.path(CLASSES)), Head.load(run.path(HEAD))
     base = hits_of(stores)
-    means = stores[next(iter(base))].class_means() if base else None
     return ExtractResult(
         classes=classes,
         head=head,
@@ -268,7 +267,7 @@ def _result(run: Run, splits: tuple[str, ...]) -> ExtractResult:
         transform=next(iter(stores.values())).info["transform"],
         cut={split: int(store.info.get("cut", 0)) for split, store in stores.items()},
         doubts=[
-            *([] if means is None else doubts(head, classes.names, base, means)),
+            *(doubts(head, classes.names, base, stores[next(iter(base))]) if base else []),
             *sample_doubts({split: made_with(store) for split, store in stores.items()}, base),
         ],
         samples={split: len(store) for split, store in stores.items()},

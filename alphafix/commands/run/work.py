@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch, held
+from alphafix.commands.fetching import refuse_addresses
 from alphafix.commands.options import CommandOptions, StageOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.documents import nearest
@@ -32,6 +33,7 @@ from alphafix.files import sweep_all
 from alphafix.reading.boundary import real
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
+from alphafix.remote import is_address, named
 from alphafix.run.artifact import State
 from alphafix.run.directory import CORRECTION, Run
 from alphafix.values.correction import Correction
@@ -145,9 +147,9 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
             todo="leave out --expected",
         )
     if options.run_directory is not None:
-        recipe = replace(recipe, run=options.run_directory.absolute())
-    elif recipe.run is None and (named := os.environ.get("ALPHAFIX_RUN")):
-        recipe = replace(recipe, run=Path(named).absolute())
+        recipe = replace(recipe, run=_absolute(options.run_directory))
+    elif recipe.run is None and (usual := os.environ.get("ALPHAFIX_RUN")):
+        recipe = replace(recipe, run=_absolute(named(usual)))
     results: dict[str, Any] = {}
     kept: dict[str, str] = {}
     beside, figures = None, []
@@ -173,6 +175,10 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     root = options.root or options.file.parent
     place, *drawn = (Path(os.path.relpath(root / one)) for one in (tasks[-1].run, *figures))
     return RecipeResult(recipe, place, tasks, results, beside, kept, tuple(drawn))
+
+
+def _absolute(folder: Path) -> Path:
+    return folder if is_address(folder) else folder.absolute()
 
 
 def _where_from(said: str, tasks: Sequence[Task]) -> list[str]:
@@ -224,12 +230,14 @@ def _hold(tasks: Sequence[Task], watch: Watch, entered: ExitStack) -> None:
     In one order, so that no two recipes wait for each other.
     """
     begins: dict[Path, bool] = {}
+    stays: dict[Path, bool] = {}
     for task in tasks:
         if task.options.place is not None:
             place = real(task.options.place)
             begins[place] = begins.get(place, False) or task.command.begins
+            stays[place] = task.options.stays
     for place in sorted(begins):
-        entered.enter_context(held(place, watch, begins=begins[place]))
+        entered.enter_context(held(place, watch, begins=begins[place], stays=stays[place]))
 
 
 @contextlib.contextmanager
@@ -290,6 +298,7 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         options: CommandOptions = command.options(**values)
     except ValidationError as error:
         raise _wrong(step, command, error) from error
+    refuse_addresses(options)
     return options
 
 
