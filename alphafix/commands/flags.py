@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import types
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -108,6 +107,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     extra = _extra(field)
     annotation: Any = field.annotation
     default = field.get_default(call_default_factory=True)
+    parser = None
     if get_origin(annotation) is tuple:
         # A flag that may be repeated; the model turns the words into its own types.
         annotation = list[str]
@@ -115,12 +115,11 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     elif _is_number_or_word(annotation):
         annotation, default = str, str(default)
     elif is_path(annotation):
-        # The model makes it a path, and sees how many slashes were typed.
-        annotation = str if annotation is Path else str | None
-        default = None if default is None else str(default)
+        default, parser = None if default is None else str(default), path
     completes = extra["complete"]
     common: dict[str, Any] = {
         "metavar": extra["metavar"],
+        "parser": parser,
         "show_default": False,
         "autocompletion": None if completes is None else getattr(completion, completes),
     }
@@ -140,6 +139,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default=... if field.is_required() else default,
         annotation=Annotated[annotation, info],
     )
+
+
+def path(text: str) -> str:
+    """A path as it was typed: the model makes it one, and sees how many slashes it has.
+
+    Help calls it by this function's name.
+    """
+    return text
 
 
 def _default(value: object, extra: dict[str, Any]) -> str:
