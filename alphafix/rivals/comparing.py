@@ -535,7 +535,12 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
 
 
 def _curve(data: FitData, test: Features) -> dict[str, list[float]]:
-    """Few and overall accuracy of the base head along its few-bias, on the samples compared."""
+    """Few and overall accuracy of the base head along its few-bias, on the samples compared.
+
+    No points if none of the samples is of a few-split class.
+    """
+    if not np.isin(test.labels, data.classes.few).any():
+        return {"few": [], "overall": []}
     contest = Contest.join(
         [
             Contest.of(

@@ -104,6 +104,23 @@ def test_compare__figures_are_those_of_evaluate(
 
 
 @pytest.mark.slow
+def test_compare__of_samples_without_few_classes(tmp_path: Path) -> None:
+    kept = ~np.isin(PROBLEM.labels["test"], PROBLEM.classes.few)
+    problem = replace(
+        PROBLEM,
+        features={**PROBLEM.features, "test": PROBLEM.features["test"][kept]},
+        labels={**PROBLEM.labels, "test": PROBLEM.labels["test"][kept]},
+    )
+    run = write_run(tmp_path / "run", problem)
+    find_neighbors(NeighborsOptions(run=run.folder, k=3))
+    found = compare(CompareOptions(run=run.folder, **{**SMALL, "methods": ("few-bias",)}))
+    assert found.curves == {"few-bias": {"few": [], "overall": []}}
+    assert found.row(BASE).figures["few"] is None
+    assert found.row(BASE).figures["overall"] is not None
+    assert json.loads(run.path(COMPARISON).read_text())["samples"] == kept.sum()
+
+
+@pytest.mark.slow
 def test_compare__seeds_and_intervals_are_recorded(found: Comparison) -> None:
     seeds = found.row("alphanet rho 0.5").method.seeds
     assert seeds is not None
