@@ -54,6 +54,31 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
     assert (work / "fixed/report/index.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("setting", "only_rare"),
+    [("train.method=lda", False), ("train.methods=few-bias,lda-few,alphanet", True)],
+)
+def test_fix__says_which_rows_change(
+    setting: str, only_rare: bool, work: Path, fixed: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.safetensors"
+    command = FIX.replace("--run fixed", f"--run {tmp_path / 'run'} -o {output}")
+    command = command.replace("train.method=few-bias", setting) + " --max-overall-drop 50"
+    told = shell(command, work).stderr
+    before, after = load_file(work / "model.safetensors"), load_file(output)
+    assert {name for name in before if (before[name] != after[name]).any()} <= {
+        "fc.weight",
+        "fc.bias",
+    }
+    rows = (before["fc.weight"] != after["fc.weight"]).any(axis=1)
+    changed = np.flatnonzero(rows | (before["fc.bias"] != after["fc.bias"]))
+    rare = Evaluation.load(tmp_path / "run/report.json").classes.few
+    assert set(changed) == set(rare if only_rare else range(len(rows)))
+    words = f"{len(changed)} of {len(rows)} rows of the last layer change"
+    assert words in " ".join(told.split())
+    assert ("those of the rare classes\n" in told) == only_rare
+
+
 def test_fix__again_is_up_to_date(work: Path, fixed: str) -> None:
     again = shell(FIX, work)
     assert again.stdout == "model.alphafix.safetensors\n"

@@ -8,6 +8,9 @@ from alphafix.commands.fix.work import FixResult
 from alphafix.report.cells import estimate
 from alphafix.values.display import Table
 
+# Methods that leave all other rows as they are.
+_OF_FEW = ("alphanet", "lda-few", "few-bias")
+
 NAMES = {"few": "rare classes (few)", "base": "other classes", "overall": "overall"}
 
 
@@ -24,4 +27,16 @@ def show(found: FixResult, options: FixOptions) -> Shown:
     title = f"Top-1 on {found.evaluation.on}, in percent"
     note = "[ ]: 95% bootstrap interval"
     table = Table(title, ["", "samples", "before", "after", "change"], rows, [note])
-    return Shown(str(found.patched), [table], see=found.page)
+    return Shown(str(found.patched), [table, _changed(found)], see=found.page)
+
+
+def _changed(found: FixResult) -> str:
+    """What the patched model has that the given one has not."""
+    classes = found.evaluation.classes
+    which = f"{found.rows} of {len(classes)} rows of the last layer change"
+    if found.rows == len(classes.few):
+        return f"{found.evaluation.method}: {which}, those of the rare classes"
+    return (
+        f"{found.evaluation.method}: {which} (only those of the rare classes with "
+        f"--set train.methods={','.join(_OF_FEW)})"
+    )

@@ -30,12 +30,14 @@ class FixResult:
         patched: The patched copy.
         page: The page that explains it.
         evaluation: Base against corrected, on test images (on validation where there are none).
+        rows: How many rows of the last layer it changes: those of the rare classes, or all.
         tasks: The stages, as they were found before they were done.
     """
 
     patched: Path
     page: Path
     evaluation: Evaluation
+    rows: int
     tasks: tuple[Task, ...]
 
     @property
@@ -48,6 +50,7 @@ class FixResult:
         return {
             "patched": str(self.patched),
             "page": str(self.page),
+            "rows": self.rows,
             "evaluation": self.evaluation.to_dict(),
             "stages": [task.to_dict() for task in self.tasks],
         }
@@ -72,13 +75,15 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
         tasks = plan(checked(_recipe(options, "val")))
     trained = 1 + [task.label for task in tasks].index("train")
     results |= carry_out(tasks[1:trained], options.overwrite, watch, chain=tasks)
-    _refuse_base(Correction.load(run.require(CORRECTION)))
+    correction = Correction.load(run.require(CORRECTION))
+    _refuse_base(correction)
     results |= carry_out(tasks[trained:], options.overwrite, watch, chain=tasks)
     patched, page = (_result(task, results) for task in tasks if task.label in ("patch", "report"))
     return FixResult(
         patched=Path(patched["target"]),
         page=Path(page["page"]),
         evaluation=Evaluation.load(run.path(REPORT)),
+        rows=len(correction.classes),
         tasks=tasks,
     )
 
