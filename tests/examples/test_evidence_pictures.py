@@ -110,7 +110,7 @@ def test_pictures__from_files_to_tables_and_claims(
     assert {row["method"] for row in first} == set(measured)
 
     found = list(claims.measure(problem, 2, rhos=(0.5,)))
-    assert {row["claim"] for row in found} == {"1a", "1c", "4", "3", "6", "A2"}
+    assert {row["claim"] for row in found} == {"1a", "1c", "4", "3", "A1", "6", "A2"}
     by_name = {row["what"]: row["value"] for row in found}
     # A group is right wherever a class is.
     assert by_name["base model, groups: few (%)"] >= by_name["base model, classes: few (%)"]
