@@ -184,7 +184,7 @@ def alphas(problem: Problem, settings: FitSettings) -> Iterator[Row]:
             "problem": problem.name,
             "claim": "A2",
             "what": f"alpha of neighbour {rank + 1}",
-            **mean_of(values),
+            **mean_of(values.astype(np.float64)),
             "negative": float((values < 0).mean()),
             "magnitude": float(np.abs(values).mean()),
         }
