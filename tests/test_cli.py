@@ -58,6 +58,7 @@ def test_help__of_a_command_ends_with_an_example(name: str) -> None:
         (["train", "--no-such-flag"], "No such option"),
         (["train", "--rho", "-1"], "--rho"),
         (["train", "--select", "constrained"], "--max-overall-drop"),
+        (["train", "--select", "few", "--max-base-drop", "1"], "--select few"),
         (["neighbors", "-k", "0"], "-k"),
         (["patch"], "FILE"),
         (["evaluate", "--max-class-drop", "nan"], "--max-class-drop"),

@@ -336,11 +336,37 @@ def test_train__k_of_all_base_classes_is_refused(run: Run) -> None:
         train(options(run, k=(18,)))
 
 
+@pytest.mark.parametrize("limit", ["max_overall_drop", "max_base_drop", "max_class_drop"])
+def test_options__a_limit_implies_the_choice_within_it(limit: str) -> None:
+    found = TrainOptions.model_validate({limit: 1.0})
+    asked = TrainOptions.model_validate({"select": "constrained", limit: 1.0})
+    assert found == asked
+    assert found.recorded() == asked.recorded()
+    assert found.calibrated
+    assert not TrainOptions.model_validate({limit: 1.0, "calibrate": False}).calibrated
+    # Other methods choose within limits without a rule.
+    other = TrainOptions.model_validate({"method": "lda", limit: 1.0})
+    assert (other.select, TrainOptions.model_validate({limit: None}).select) == ("overall",) * 2
+
+
+def test_train__with_a_limit_alone_is_what_the_rule_gives(run: Run) -> None:
+    found = train(options(run, max_overall_drop=1.0))
+    assert found.chosen.promise is not None
+    assert found.chosen.promise["limits"]["max_overall_drop"] == 1.0
+    asked = train(options(run, select="constrained", max_overall_drop=1.0))
+    assert asked.provenance == found.provenance
+    # By the command, too, for which all is up to date.
+    arguments = ["--run", str(run.folder), "--seeds", "2", "--epochs", "6", "--hidden", "8,8"]
+    said = CliRunner().invoke(app, ["train", *arguments, "--max-overall-drop", "1"])
+    assert (said.exit_code, "is up to date" in said.stderr) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"select": "constrained"}, "go together"),
-        ({"max_overall_drop": 1.0}, "go together"),
+        ({"select": "overall", "max_overall_drop": 1.0}, "not with .*select=overall"),
+        ({"select": "none", "max_class_drop": 1.0}, "max_class_drop.* goes with "),
         ({"select": "few", "calibrate": True}, "no optimum"),
         ({"rho": (-1.0,)}, "greater than or equal to 0"),
         ({"rho": "0.5,x"}, "valid number"),

@@ -70,8 +70,10 @@ def _how_to_set(flag: str) -> str:
 def add_command(parser: typer.Typer, command: Command) -> None:
     """Give ``parser`` a command with one flag a field of its options model, and --json."""
 
-    def call(json: bool, **values: Any) -> None:
-        options = _validated(command.options, values)
+    def call(context: typer.Context, json: bool, **values: Any) -> None:
+        # What an option implies for another depends on whether that one was given.
+        given = {name: value for name, value in values.items() if _is_given(context, name)}
+        options = _validated(command.options, given)
         # What shows results is not loaded for --help.
         from alphafix.commands.running import run_command
 
@@ -81,11 +83,21 @@ def add_command(parser: typer.Typer, command: Command) -> None:
     json = inspect.Parameter(
         "json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, _JSON]
     )
-    call.__signature__ = inspect.Signature([*parameters, json])  # type: ignore[attr-defined]
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    signature = inspect.Signature([context, *parameters, json])
+    call.__signature__ = signature  # type: ignore[attr-defined]
     call.__doc__ = command.help
     name, example = command.name.rpartition(" ")[2], f"Example: {command.example}"
     settings = {"help_option_names": FLAGS}
     parser.command(name, cls=Grouped, epilog=example, context_settings=settings)(call)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether a user gave an option, on the command line or in the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:

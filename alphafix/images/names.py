@@ -94,8 +94,13 @@ def no_split(split: str, there: Sequence[str], spec: str) -> InputError:
             expected="one of them",
             todo=f"say which: {option('split_name', f'{split}={alike[0]}')}",
         )
+    missing = ""
+    if PLACEHOLDER in spec:
+        kind, _, path = spec.partition(":")
+        path = spec if path.startswith("//") or not kind.isalnum() else path
+        missing = f": {path.replace(PLACEHOLDER, split)} is not there"
     return InputError(
-        f"the data has no split {split}",
+        f"the data has no split {split}{missing}",
         got=f"{spec} with {some(there) or 'no split'}",
         expected=f"a folder {split}, a file {split}.txt or {split}.csv in it, or a path "
         f"with {PLACEHOLDER}",

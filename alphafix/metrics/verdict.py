@@ -118,14 +118,35 @@ def verdict(
     return (*sentences, *_control(common, rows))
 
 
+def spoken_of(rows: Sequence[Row], roles: Mapping[str, str]) -> frozenset[str]:
+    """Names of the methods that sentences of `verdict` name.
+
+    Args:
+        rows: The rows of the comparison.
+        roles: Which rows were chosen, and for what (see `Comparison.roles`).
+    """
+    place = {row.method.name: i for i, row in enumerate(rows)}
+    chosen = {role: place[name] for role, name in roles.items() if name in place}
+    ours, rival, _ = _opponents(rows, chosen)
+    spoken = (ours, rival, chosen.get("shipped"), chosen.get("best"))
+    return frozenset(rows[one].method.name for one in spoken if one is not None)
+
+
+def _opponents(
+    rows: Sequence[Row], chosen: Mapping[str, int]
+) -> tuple[int | None, int | None, str]:
+    """The correction that ships, or else AlphaNet; what it is held against; the kind of that."""
+    shipped, simple, alphanet = (chosen.get(role) for role in ("shipped", "simple", "alphanet"))
+    if shipped is None:
+        return alphanet, simple, "simple method"
+    if str(rows[shipped].method.settings.get("method")).startswith("alphanet"):
+        return shipped, simple, "simple method"
+    return shipped, alphanet, "setting of AlphaNet"
+
+
 def _decision(common: CommonDraws, rows: Sequence[Row], chosen: Mapping[str, int]) -> str:
     """The correction that ships, or else AlphaNet, against the other kind of method."""
-    shipped, simple, alphanet = (chosen.get(role) for role in ("shipped", "simple", "alphanet"))
-    ours, rival, kind = alphanet, simple, "simple method"
-    if shipped is not None:
-        ours = shipped
-        if not str(rows[shipped].method.settings["method"]).startswith("alphanet"):
-            rival, kind = alphanet, "setting of AlphaNet"
+    ours, rival, kind = _opponents(rows, chosen)
     if ours is None:
         if rival is None:
             return "Neither AlphaNet nor a simple method gains anything within the limits."

@@ -231,10 +231,11 @@ def require_channels(channels: int, mean: tuple[float, ...], std: tuple[float, .
             f"{call('neighbors', features='FILE', head='FILE')}",
         )
     if {len(mean), len(std)} != {channels}:
+        form = ",".join(["0.5"] * channels)
         raise InputError(
             "mean and standard deviation are not those of the model's channels",
             got=f"{len(mean)} and {len(std)} numbers",
-            expected=f"{channels} of each",
+            expected=f"{channels} of each, as in {option('mean', form)}",
             todo=f"give {option('mean')} and {option('std')} as the model was trained with",
         )
 

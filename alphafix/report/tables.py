@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
@@ -12,6 +12,7 @@ from alphafix.metrics.comparison import Comparison, Row
 from alphafix.metrics.evaluation import Evaluation, TierResult
 from alphafix.metrics.figures import tier_name
 from alphafix.metrics.open_set import OpenSet
+from alphafix.metrics.verdict import spoken_of
 from alphafix.openset.figures import FIGURES
 from alphafix.report.cells import (
     FALLING,
@@ -197,17 +198,17 @@ def _comparison(value: Comparison) -> Table:
 
 
 def frontier_table(value: Comparison) -> Table:
-    """The methods that nothing dominates and those that the verdict is about, cheapest first."""
-    chosen = set(value.roles.values())
+    """The methods that nothing dominates and those that the verdict names, cheapest first."""
+    spoken = spoken_of(value.rows, value.roles)
     kept = [
         row
         for row in value.rows
-        if row.method.name in chosen or row.method.family == "base" or not row.dominated_by
+        if row.method.name in spoken or row.method.family == "base" or not row.dominated_by
     ]
     kept.sort(key=_cost)
     title = (
-        f"The {len(kept)} of {len(value.rows)} methods that no other dominates, or that are chosen "
-        f"(--all shows all), {_compared_on(value)}; those that cost least come first"
+        f"The {len(kept)} of {len(value.rows)} methods that no other dominates, or that are named "
+        f"below (--all shows all), {_compared_on(value)}; those that cost least come first"
     )
     table = _methods(value, kept)
     # The method that dominates one of these is another one of these.
@@ -226,17 +227,17 @@ def _compared_on(value: Comparison) -> str:
 
 def _methods(value: Comparison, rows: Sequence[Row]) -> Table:
     header = ["top-1 in %", *COLUMNS, "few change", "overall change", ""]
-    chosen = set(value.roles.values())
-    cells = [_method_row(row, chosen) for row in rows]
+    spoken = spoken_of(value.rows, value.roles)
+    cells = [_method_row(row, spoken) for row in rows]
     return Table("", header, cells, most=len(cells), left=(len(header) - 1,))
 
 
-def _method_row(row: Row, chosen: set[str]) -> list[str]:
+def _method_row(row: Row, spoken: Collection[str]) -> list[str]:
     """Name, accuracies, changes with intervals, and marks."""
     found = [row.figures[name] for name in COLUMNS]
     figures = [number(None if one is None else one.value) for one in found]
     changes = [estimate(row.changes[name], sign=True) for name in ("few", "overall")]
-    said = marks(row, chosen=row.method.name in chosen)
+    said = marks(row, spoken=row.method.name in spoken)
     return [row.method.name, *figures, *changes, said]
 
 
@@ -246,9 +247,9 @@ _DOMINATED = (
 )
 
 
-def marks(row: Row, *, chosen: bool = False) -> str:
-    """What `legend` explains."""
-    found = "*" if chosen else ""
+def marks(row: Row, *, spoken: bool = False) -> str:
+    """What `legend` explains; ``spoken`` where the verdict names the method."""
+    found = "*" if spoken else ""
     found += "" if row.method.within else "!"
     found += "" if row.method.linear else "n"
     if row.surely_dominated_by:
@@ -263,7 +264,7 @@ def legend(comparison: Comparison, *, dominated: bool = True) -> list[str]:
     made = comparison.resampling
     return [
         *([_DOMINATED] if dominated else []),
-        "*: what the sentences below speak of; !: validation does not show it to keep the limit, "
+        "*: what the sentences below name; !: validation does not show it to keep the limit, "
         f"{comparison.limits.describe()}; n: no linear head, so it cannot be patched into a model",
         f"[ ]: 95% bootstrap interval of the paired change, {made.draws:,} draws within classes, "
         f"seed {made.seed}; hyper-parameters were chosen on validation",

@@ -114,7 +114,7 @@ def _section(command: Any, title: str) -> Iterator[str]:
     yield from _opening(title, inspect.getdoc(command.callback) or "", command.epilog)
     yield from ("| | |", "|---|---|")
     parameters = inspect.signature(command.callback, eval_str=True).parameters.values()
-    yield from (_row(one) for one in parameters)
+    yield from (_row(one) for one in parameters if one.annotation is not typer.Context)
     yield ""
 
 

@@ -67,7 +67,7 @@ def picture(pixels: Pixels) -> Image.Image:
     return on_white(Image.fromarray(pixels), PIXELS)
 
 
-CELLS = Recipe("cells", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
+CELLS = Recipe("cells", make, (), linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
     run_script(partial(long_tail.main, CELLS.name, CELLS.stored, tunable=True))

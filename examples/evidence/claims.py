@@ -120,9 +120,12 @@ def distances(problem: Problem, after: Sequence[Head]) -> Iterator[Row]:
 
 
 def changes(
-    problem: Problem, found: Mapping[float, list[Head]] | Mapping[int, list[Head]], what: str
+    problem: Problem,
+    found: Mapping[float, list[Head]] | Mapping[int, list[Head]],
+    what: str,
+    claim: str = "3",
 ) -> Iterator[Row]:
-    """Figure 3 and Table A1: change of few, base and overall, mean and deviation over seeds."""
+    """Figure 3 or Table A1: change of few, base and overall, mean and deviation over seeds."""
     labels = problem.pool.labels
     few = np.isin(labels, problem.classes.few)
     before = said_by(problem.head, problem) == labels
@@ -134,11 +137,16 @@ def changes(
         for name, values in zip(("few", "base", "overall"), np.transpose(gains), strict=True):
             yield {
                 "problem": problem.name,
-                "claim": "3",
+                "claim": claim,
                 "what": f"{what} {setting:g}: {name}",
-                "value": float(values.mean()),
-                "sd": float(values.std()),
+                **mean_of(values),
             }
+
+
+def mean_of(values: FloatArray64) -> Row:
+    """A mean with its deviation, which one value has not."""
+    spread = {"sd": float(values.std())} if len(values) > 1 else {}
+    return {"value": float(values.mean()), **spread}
 
 
 def groups_of(problem: Problem, names: Mapping[str, str] | None) -> IntArray:
@@ -176,8 +184,7 @@ def alphas(problem: Problem, settings: FitSettings) -> Iterator[Row]:
             "problem": problem.name,
             "claim": "A2",
             "what": f"alpha of neighbour {rank + 1}",
-            "value": float(values.mean()),
-            "sd": float(values.std()),
+            **mean_of(values.astype(np.float64)),
             "negative": float((values < 0).mean()),
             "magnitude": float(np.abs(values).mean()),
         }
@@ -220,7 +227,7 @@ def measure(
     by_rho = {rho: heads(problem, replace(random, rhos=(rho,))) for rho in rhos}
     yield from changes(problem, by_rho, "random neighbours, rho")
     by_k = {k: heads(problem, one, k) for k in KS if k < len(problem.classes.base)}
-    yield from changes(problem, by_k, "K")
+    yield from changes(problem, by_k, "K", claim="A1")
     yield from grouped(problem, found[0.5], groups_of(problem, names))
     yield from alphas(problem, one)
 

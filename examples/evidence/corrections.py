@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from arguments import add_json, from_zero, keep, parser_of, positive, run_script
 from problems import WITHOUT_PICTURES, Problem, add_problems, problems_of
+from spread import with_spread
 
 from alphafix.alphanet.combine import combinations
 from alphafix.alphanet.fit import train_trials
@@ -227,12 +228,17 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         for name in dict.fromkeys(row["method"] for row in mine):
             cells = []
             for row in (row for row in mine if row["method"] == name):
-                few, missed = row["few"], row["out_of_reach"]
-                told = "-" if few is None else f"{few:+.1f}"
-                cells.append(told + (f" ({missed:.0%} not)" if missed else ""))
+                cells.append(gained(row))
             yield f"| {name} | " + " | ".join(cells) + " |"
         for name in ("lda", "auto"):
             yield f"| *{name} against the best row* | " + " | ".join(beside_best(mine, name)) + " |"
+
+
+def gained(row: Row) -> str:
+    """Few-split change, the mean of draws that reach the overall change; how many do not."""
+    few, missed = row["few"], row["out_of_reach"]
+    told = "-" if few is None else f"{few:+.1f}"
+    return told + (f" ({missed:.0%} not)" if missed else "")
 
 
 def beside_best(rows: Sequence[Row], name: str) -> Iterator[str]:
@@ -249,7 +255,7 @@ def beside_best(rows: Sequence[Row], name: str) -> Iterator[str]:
         apart = mine - its
         apart = apart[~np.isnan(apart)]
         error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-        yield f"{apart.mean():+.1f} ± {error:.1f} ({best})"
+        yield f"{with_spread(f'{apart.mean():+.1f}', error, len(apart))} ({best})"
 
 
 def main() -> None:

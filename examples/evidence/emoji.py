@@ -22,13 +22,21 @@ from pathlib import Path
 
 import long_tail
 from arguments import DATA, run_script
-from packages import npm_package
+from packages import Package, npm_package
 from pictures import Motif, divide, drawn, on_white
 from PIL import Image
 from stored import Recipe
 
-VENDORS = ("apple", "google", "twitter", "facebook")
 VERSION = "16.0.0"
+SIZES = {"apple": 99, "google": 74, "twitter": 62, "facebook": 103}
+DESIGNS = {
+    vendor: Package(
+        f"emoji-datasource-{vendor}", VERSION, ("emoji.json", f"img/{vendor}/64/"), megabytes
+    )
+    for vendor, megabytes in SIZES.items()
+}
+OPENMOJI = Package("openmoji", "17.0.0", ("color/svg/",), 4)
+VENDORS = tuple(DESIGNS)
 PIXELS = 64
 
 # Fewer emoji than that are no class: one to train on, one for validation, one for test.
@@ -38,7 +46,7 @@ LEAST = 3
 def motifs(packages: Path) -> Iterator[Motif]:
     """All emoji, in the designs of all who have them."""
     folders = {vendor: designs(vendor, packages) for vendor in VENDORS}
-    openmoji = npm_package("openmoji", "17.0.0", ("color/svg/",), packages)
+    openmoji = npm_package(OPENMOJI, packages)
     drawings = {path.stem.lower(): path for path in (openmoji / "color" / "svg").iterdir()}
     for entry in json.loads((folders["apple"] / "emoji.json").read_text()):
         if entry["category"] == "Component":
@@ -57,8 +65,7 @@ def motifs(packages: Path) -> Iterator[Motif]:
 
 def designs(vendor: str, packages: Path) -> Path:
     """The package of one designer: emoji.json and the pictures."""
-    wanted = ("emoji.json", f"img/{vendor}/64/")
-    return npm_package(f"emoji-datasource-{vendor}", VERSION, wanted, packages)
+    return npm_package(DESIGNS[vendor], packages)
 
 
 def categories(folder: Path = DATA) -> dict[str, str]:
@@ -88,7 +95,8 @@ def make(folder: Path, packages: Path) -> None:
     divide(list(motifs(packages)), folder, least=LEAST)
 
 
-EMOJI = Recipe("emoji", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
+PACKAGES = (*DESIGNS.values(), OPENMOJI)
+EMOJI = Recipe("emoji", make, PACKAGES, linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
     run_script(partial(long_tail.main, EMOJI.name, EMOJI.stored, tunable=True))

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from arguments import add_json, keep, names_of, parser_of, positive, run_script
 from problems import Problem, add_problems, problems_of
+from spread import with_spread
 
 from alphafix.features.features import Features
 from alphafix.rivals import RIVALS
@@ -167,8 +168,9 @@ def main() -> None:
                 for part in ("best", "few", "overall", "seconds")
             )
             spread = gains.std(ddof=min(1, len(gains) - 1))
+            gain = with_spread(f"{gains.mean():+.1f}", spread, len(gains))
             print(
-                f"| {mine[0].problem} | {form} | {gains.mean():+.1f} ± {spread:.1f} | {best:+.1f} "
+                f"| {mine[0].problem} | {form} | {gain} | {best:+.1f} "
                 f"| {picked:.0%} | {few:+.2f} | {overall:+.2f} | {seconds:.1f} |",
                 flush=True,
             )

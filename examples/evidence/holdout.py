@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from arguments import add_json, keep, names_of, parser_of, positive, run_script
 from problems import Problem, add_problems, problems_of
+from spread import with_spread
 
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
@@ -156,7 +157,9 @@ def main() -> None:
             for way in WAYS:
                 one = measured(problem, given.draws, method, way)
                 found.append(one)
-                few, overall = (f"{m:+.1f} ± {s:.1f}" for m, s in (one.few, one.overall))
+                few, overall = (
+                    with_spread(f"{m:+.1f}", s, given.draws) for m, s in (one.few, one.overall)
+                )
                 seen = f"{one.believed_few:+.1f}, {one.believed_overall:+.1f}"
                 print(
                     f"| {method} | {way} | {one.base_few:.1f} | {few} | {overall} | {seen} "

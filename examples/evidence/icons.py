@@ -27,12 +27,12 @@ from typing import Any
 import long_tail
 import numpy as np
 from arguments import run_script
-from packages import npm_package
+from packages import Package, npm_package
 from pictures import Motif, drawn, write
 from PIL import Image
 from stored import Recipe
 
-VERSION = "2.2.535"
+ICONIFY = Package("@iconify/json", "2.2.535", ("collections.json", "json/"), 104)
 PIXELS = 112
 CLASSES = 100
 POOL = 10
@@ -105,7 +105,7 @@ def picture(one: Mapping[str, Any], name: str) -> Image.Image:
 
 def make(folder: Path, packages: Path) -> None:
     """Write train/ and test/, and the licences of the sets."""
-    package = npm_package("@iconify/json", VERSION, ("collections.json", "json/"), packages)
+    package = npm_package(ICONIFY, packages)
     known = json.loads((package / "collections.json").read_text())
     sets = {
         prefix: json.loads((package / "json" / f"{prefix}.json").read_text())
@@ -128,7 +128,7 @@ def make(folder: Path, packages: Path) -> None:
     (folder / "licences.json").write_text(json.dumps(licences, indent=1) + "\n")
 
 
-ICONS = Recipe("icons", make, linear_size=112, tuned_size=64, C=1.0, share=0.4)
+ICONS = Recipe("icons", make, (ICONIFY,), linear_size=112, tuned_size=64, C=1.0, share=0.4)
 
 if __name__ == "__main__":
     run_script(partial(long_tail.main, ICONS.name, ICONS.stored, tunable=True))

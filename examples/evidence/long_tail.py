@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from arguments import add_data, add_json, keep, parser_of, positive
 from problems import Problem
+from spread import with_spread
 
 from alphafix.alphanet.combine import Combination, combinations
 from alphafix.alphanet.fit import train_trials
@@ -280,7 +281,7 @@ def table(rows: Rows) -> Iterator[str]:
     yield "|---|" + "---:|" * (len(COLUMNS) + 1)
     for row in rows:
         mean, sd = row["mean"], row["sd"]
-        cells = (f"{mean[name]:.1f} ± {sd[name]:.1f}" for name in COLUMNS)
+        cells = (with_spread(f"{mean[name]:.1f}", sd[name], row["measured"]) for name in COLUMNS)
         yield f"| {row['method']} | {' | '.join(cells)} | {row['measured']} |"
 
 

@@ -28,6 +28,7 @@ from arguments import add_data, add_json, names_of, parser_of, positive, run_scr
 from emoji import EMOJI
 from lite0 import NAME, lite0
 from PIL import Image
+from spread import with_spread
 from stored import Recipe, save
 
 from alphafix.files import read_json, write_json
@@ -199,10 +200,15 @@ def corrected(results: Mapping[str, Any]) -> Iterator[str]:
                 one["splits"][tier]["top1"] for one in results["alphanet"] if one["row"] == name
             ]
             change = [one["change"]["value"] for one in mine]
-            spread = f" ± {np.std(change, ddof=1):.1f}" if len(change) > 1 else ""
             cells.append(f"{np.mean([one['corrected']['value'] for one in mine]):.1f}")
-            cells.append(f"{np.mean(change):+.1f}{spread}")
+            cells.append(mean_of(change))
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def mean_of(change: Sequence[float]) -> str:
+    """A mean change ± its standard deviation over seeds."""
+    spread = float(np.std(change, ddof=min(1, len(change) - 1)))
+    return with_spread(f"{np.mean(change):+.1f}", spread, len(change))
 
 
 def compared(results: Mapping[str, Any]) -> Iterator[str]:
@@ -221,8 +227,7 @@ def compared(results: Mapping[str, Any]) -> Iterator[str]:
         less = []
         for what in ("few", "overall", "AUROC", "F"):
             change = [row[what] - aware[seed][what] for seed, row in own.items() if seed in aware]
-            spread = f" ± {np.std(change, ddof=1):.1f}" if len(change) > 1 else ""
-            less.append(f"{np.mean(change):+.1f}{spread}" if change else "n/a")
+            less.append(mean_of(change) if change else "n/a")
         paired = "" if name == AWARE else ", ".join(less)
         yield f"| {name} | {told} | {mean['AUROC']:.1f} | {mean['F']:.1f} | {paired} |"
 

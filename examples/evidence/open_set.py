@@ -24,6 +24,7 @@ import numpy as np
 from arguments import add_json, keep, parser_of, positive, run_script
 from long_tail import LIMITS, trained
 from problems import Problem, add_problems, problems_of
+from spread import with_spread
 
 from alphafix.alphanet.settings import FitSettings
 from alphafix.features.features import Features
@@ -141,7 +142,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         for name in COLUMNS:
             told = f"{row['mean'][name]:.1f}"
             if row["method"] != "base":
-                told += f" ({row['change'][name]:+.1f} ± {row['change_error'][name]:.1f})"
+                change = f"{row['change'][name]:+.1f}"
+                told += f" ({with_spread(change, row['change_error'][name], row['repeats'])})"
             cells.append(told)
         yield f"| {row['problem']} | {row['method']} | {' | '.join(cells)} |"
 

@@ -7,21 +7,59 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from alphafix.errors import InputError, MissingPackageError
 
 
-def npm_package(name: str, version: str, wanted: tuple[str, ...], folder: Path) -> Path:
-    """Unpack files of a package, unless they are there.
+@dataclass(frozen=True)
+class Package:
+    """A package of npm, of which some files are needed.
 
-    Args:
+    Attributes:
         name: Like "openmoji" or "@iconify/json".
         version: Exact.
         wanted: Beginnings of the paths of files, within the package.
+        megabytes: How much npm fetches, all files of it.
+    """
+
+    name: str
+    version: str
+    wanted: tuple[str, ...]
+    megabytes: int
+
+    def place(self, folder: Path) -> Path:
+        """Where it is, of the folder of all packages."""
+        return folder / f"{self.name.replace('@', '').replace('/', '-')}-{self.version}"
+
+
+def announce(made: str, packages: Sequence[Package], folder: Path) -> None:
+    """Say, before it begins, what is made, and what npm fetches for that.
+
+    Args:
+        made: What is made, and where.
+        packages: What it needs.
+        folder: Of all packages.
+    """
+    lacking = [package for package in packages if not package.place(folder).is_dir()]
+    if lacking:
+        size = sum(package.megabytes for package in lacking)
+        count = f"{len(lacking)} package{'s' if len(lacking) > 1 else ''}"
+        made += f"; for that npm fetches {count}, about {size} MB, into {folder.absolute()}"
+    print(made, file=sys.stderr, flush=True)
+
+
+def npm_package(package: Package, folder: Path) -> Path:
+    """Unpack files of a package, unless they are there.
+
+    Args:
+        package: What is needed.
         folder: Of all packages.
 
     Returns:
@@ -31,17 +69,17 @@ def npm_package(name: str, version: str, wanted: tuple[str, ...], folder: Path) 
         MissingPackageError: If there is no npm.
         InputError: If npm fails.
     """
-    place = folder / f"{name.replace('@', '').replace('/', '-')}-{version}"
+    place = package.place(folder)
     if place.is_dir():
         return place
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        archive = _fetched(f"{name}@{version}", Path(made))
+        archive = _fetched(f"{package.name}@{package.version}", Path(made))
         with tarfile.open(archive) as opened:
             members = [
                 member
                 for member in opened
-                if member.isfile() and member.name.partition("/")[2].startswith(wanted)
+                if member.isfile() and member.name.partition("/")[2].startswith(package.wanted)
             ]
             opened.extractall(Path(made) / "unpacked", members, filter="data")
         (Path(made) / "unpacked" / "package").rename(place)

@@ -16,6 +16,7 @@ import torch
 from arguments import DATA
 from fine_tune import fine_tune
 from lite0 import NAME, lite0
+from packages import Package, announce
 from pictures import BATCH, Source, read
 from problems import Problem
 from safetensors.torch import save_file
@@ -77,6 +78,7 @@ class Recipe:
     Attributes:
         name: Its name, and its folder's.
         make: Writes its pictures: their folder, the folder of packages.
+        packages: What npm fetches for them.
         linear_size: Pixels of the network's input with a linear head.
         tuned_size: The same where all of the network is trained.
         C: Of the logistic regression that is the linear head.
@@ -85,6 +87,7 @@ class Recipe:
 
     name: str
     make: Callable[[Path, Path], None]
+    packages: tuple[Package, ...]
     linear_size: int
     tuned_size: int
     C: float
@@ -94,9 +97,11 @@ class Recipe:
         """The folder of the pictures, which are made if they are not there."""
         images = folder / self.name / "images"
         if not images.is_dir():
+            packages = folder / "packages"
+            announce(f"{images.absolute()}: pictures are made", self.packages, packages)
             part = images.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            self.make(part, folder / "packages")
+            self.make(part, packages)
             part.rename(images)
         return images
 
@@ -111,6 +116,7 @@ class Recipe:
         source = Source(self.pictures(folder), self.tuned_size if tuned else self.linear_size)
         weights = own / f"{name}.safetensors"
         if not weights.is_file():
+            print(f"{weights.absolute()}: a model is trained", file=sys.stderr, flush=True)
             model = fine_tune(source) if tuned else linear_head(source, self.C)
             print(f"{weights}: SHA-256 {save(model, weights)}", file=sys.stderr)
         run = Run(own / f"{name}-run")

@@ -18,10 +18,11 @@ from typing import Any
 
 from arguments import parser_of, run_script
 from claims import by_claim
-from corrections import CLOSED
+from corrections import CLOSED, gained
 from corrections import table as corrections_table
 from oltr_pictures import compared, corrected
 from open_set import table as open_set_table
+from spread import with_spread
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -65,7 +66,7 @@ def draws(rows: Sequence[Row]) -> str:
 def accuracies(row: Row) -> str:
     """Few / medium / many / overall ± spread of few."""
     told = " / ".join(f"{row['mean'][name]:.1f}" for name in TIERS)
-    return f"{told} ± {row['sd']['few']:.1f}"
+    return with_spread(told, row["sd"]["few"], row["measured"])
 
 
 def pools() -> Iterator[str]:
@@ -97,13 +98,13 @@ def corrections() -> Iterator[str]:
 def fixed_change() -> Iterator[str]:
     """Few-split change where overall accuracy has changed by -1, a column a data set."""
     known = {
-        name: {row["method"]: row["few"] for row in rows if row["change"] == -1}
+        name: {row["method"]: gained(row) for row in rows if row["change"] == -1}
         for name, rows in results("corrections").items()
     }
     yield f"| | {' | '.join(known)} |"
     yield "|---|" + "---:|" * len(known)
     for method in (*CLOSED, "alphanet", "alphanet-lda", "auto"):
-        cells = ["" if rows[method] is None else f"{rows[method]:+.1f}" for rows in known.values()]
+        cells = [rows[method] for rows in known.values()]
         yield f"| {method} | {' | '.join(cells)} |"
 
 

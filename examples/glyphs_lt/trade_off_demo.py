@@ -60,7 +60,8 @@ def rows_of(
 def over_seeds(single: list[Accuracy], name: str) -> str:
     """Mean ± standard deviation of one column."""
     values = [value for accuracy in single if (value := accuracy[name]) is not None]
-    return f"{mean(values):.1f}±{stdev(values):.1f}"
+    spread = f"±{stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}"
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from alphafix.features.features import Features
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, Comparison, Method
 from alphafix.metrics.limits import Limits
-from alphafix.metrics.verdict import CommonDraws, verdict
-from alphafix.report.tables import marks
+from alphafix.metrics.verdict import CommonDraws, spoken_of, verdict
+from alphafix.report.tables import frontier_table, marks, table_of
 from alphafix.rivals.comparing import CompareSettings
 from alphafix.rivals.comparing import compare as compare_values
 from alphafix.rivals.correct import correct
@@ -206,10 +206,14 @@ def test_compare__stale_neighbours(tmp_path: Path) -> None:
 LIMITS = Limits(2.0)
 
 
+def common_classes() -> ClassTable:
+    """Four classes, of which the first is few-split."""
+    return replace(make_problem(num_classes=4).classes, counts=np.array([5, 30, 200, 200]))
+
+
 def hand_made(right: dict[str, tuple[str, list[int]]]) -> CommonDraws:
     """Methods with given right samples: the first four samples are few-split, the rest base."""
-    problem = make_problem(num_classes=4)
-    classes = replace(problem.classes, counts=np.array([5, 30, 200, 200]))
+    classes = common_classes()
     size = len(right[BASE][1])
     labels = np.array([0, 0, 0, 0, 1, 1, *[2] * (size - 6)])
     methods = [
@@ -334,6 +338,62 @@ def test_verdict__judges_the_correction_that_ships_and_names_its_limit() -> None
     assert sentences[2].startswith("Validation chooses the base model: nothing gains")
 
 
+SHIPS, ALPHANET = {"shipped": "in this run: alphanet"}, {"alphanet": "alphanet rho 1"}
+SIMPLE: dict[str, str] = {"simple": "few-bias"}
+ROLES: list[dict[str, str]] = [
+    ALPHANET,
+    SIMPLE | ALPHANET,
+    {"best": "lda"} | SIMPLE | ALPHANET,
+    # What ships is held against the other kind, and the best of its own kind is not spoken of.
+    {"best": "lda", "simple": "lda"} | SHIPS | ALPHANET,
+    SHIPS | ALPHANET,
+    {"shipped": "in this run: tau-norm", "best": "few-bias"} | SIMPLE | ALPHANET,
+    {"shipped": "in this run: tau-norm"} | SIMPLE,
+    {"best": "few-bias"} | SIMPLE,
+    {},
+]
+
+
+@pytest.mark.parametrize("roles", ROLES)
+def test_marks__are_on_the_methods_that_sentences_name_and_on_no_other(
+    roles: dict[str, str],
+) -> None:
+    right = [0, 0, 0, 0, 1, 1, 1, 1]
+    common = hand_made(
+        {
+            BASE: ("base", right),
+            "alphanet rho 1": ("alphanet", right),
+            "few-bias": ("simple", right),
+            "lda": ("simple", [1, *right[1:]]),
+            "in this run: alphanet": ("shipped", right),
+            "in this run: tau-norm": ("shipped", right),
+        }
+    )
+    common.methods = tuple(
+        replace(one, settings={"method": one.name.split()[-1], "limits": None})
+        for one in common.methods
+    )
+    rows = common.rows()
+    told = " ".join(said(common, **roles))
+    named = {row.method.name for row in rows if f" {row.method.name} (few " in f" {told}".lower()}
+    assert spoken_of(rows, roles) == named
+    found = Comparison(
+        common_classes(),
+        "test",
+        8,
+        LIMITS,
+        rows,
+        said(common, **roles),
+        Resampling(200, seed=0),
+        roles,
+    )
+    for table in (table_of(found), frontier_table(found)):
+        assert {row[0] for row in table.rows if "*" in str(row[-1])} == named
+        assert named <= {row[0] for row in table.rows}
+    # A file may name roles of rows that it lacks.
+    assert spoken_of(rows, {**roles, "best": "another"}) <= named
+
+
 def null_sentence(seed: int, sizes: tuple[int, int]) -> str:
     """What is said of a data set on which all methods are equally good in truth.
 
@@ -383,7 +443,7 @@ def test_rows__mark_what_is_not_shown_to_keep_the_limit() -> None:
     rows = common.rows()
     assert [row.method.within for row in rows] == [True, False]
     assert marks(rows[1]) == "!"
-    assert marks(rows[1], chosen=True) == "*!"
+    assert marks(rows[1], spoken=True) == "*!"
 
 
 @pytest.mark.slow

@@ -154,7 +154,11 @@ def test_npm__is_not_installed(
     monkeypatch.setenv("PATH", str(tmp_path))
     code, told, said = run(script, "--data", "kept", *more)
     assert code == 1
-    first, todo = said.splitlines()
+    before, first, todo = said.splitlines()
+    # What is made where, and how much is fetched, is said before that begins.
+    place = re.escape(str(tmp_path / "kept"))
+    made = rf"{place}/\S+: .* made; for that npm fetches \d packages?, about \d+ MB, into {place}/"
+    assert re.match(made, before)
     assert first.startswith("error: npm is not installed, which fetches the package ")
     assert "install Node.js with npm" in todo
     assert told == ""
@@ -175,7 +179,8 @@ def test_npm__cannot_fetch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     code, _, said = run("icons.py", "--data", "kept")
     assert code == 1
-    first, *got, todo = said.splitlines()
+    before, first, *got, todo = said.splitlines()
+    assert "npm fetches 1 package, about 104 MB, into " in before
     assert first.startswith("error: npm could not fetch @iconify/json@")
     assert [line.split("npm error ")[1] for line in got] == ["code ENOTFOUND", "no such host"]
     assert "check the network" in todo

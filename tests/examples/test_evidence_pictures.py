@@ -80,7 +80,7 @@ def test_pictures__from_files_to_tables_and_claims(
     def make(folder: Path, _: Path) -> None:
         small(evidence["pictures"], folder)
 
-    recipe = stored.Recipe("small", make, linear_size=32, tuned_size=32, C=1.0, share=0.4)
+    recipe = stored.Recipe("small", make, (), linear_size=32, tuned_size=32, C=1.0, share=0.4)
     problem = recipe.stored(tmp_path)
     assert problem.classes.counts.tolist() == list(SIZES)  # half of the motifs, two designs each
     assert len(problem.classes.few) == 3
@@ -110,7 +110,7 @@ def test_pictures__from_files_to_tables_and_claims(
     assert {row["method"] for row in first} == set(measured)
 
     found = list(claims.measure(problem, 2, rhos=(0.5,)))
-    assert {row["claim"] for row in found} == {"1a", "1c", "4", "3", "6", "A2"}
+    assert {row["claim"] for row in found} == {"1a", "1c", "4", "3", "A1", "6", "A2"}
     by_name = {row["what"]: row["value"] for row in found}
     # A group is right wherever a class is.
     assert by_name["base model, groups: few (%)"] >= by_name["base model, classes: few (%)"]
@@ -223,7 +223,7 @@ def test_emoji__by_subcategory_in_the_designs_of_all(
 
 def test_icons__by_name_and_set(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
     icons = evidence["icons"]
-    package = tmp_path / f"iconify-json-{icons.VERSION}"
+    package = tmp_path / f"iconify-json-{icons.ICONIFY.version}"
     (package / "json").mkdir(parents=True)
     known = {}
     for place in range(20):
@@ -334,7 +334,7 @@ def test_packages__without_npm(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingPackageError, match="npm is not installed"):
-        evidence["packages"].npm_package("openmoji", "17.0.0", ("color/",), tmp_path / "packages")
+        evidence["packages"].npm_package(evidence["emoji"].OPENMOJI, tmp_path / "packages")
 
 
 def test_draws__keep_a_motif_together(evidence: dict[str, ModuleType]) -> None:
@@ -371,6 +371,7 @@ def test_oltr_pictures__unknown_classes_and_motifs_apart_and_all_rows(
     recipe = evidence["stored"].Recipe(
         "small",
         lambda folder, _: small(evidence["pictures"], folder),
+        (),
         linear_size=32,
         tuned_size=32,
         C=1.0,

@@ -104,6 +104,18 @@ def test_names__given_and_not_there(tmp_path: Path) -> None:
         opened(tmp_path, names={"val": "hold"})
 
 
+@pytest.mark.parametrize("kind", ["", "list:"])
+def test_names__a_file_of_a_pattern_that_is_not_there_is_named(tmp_path: Path, kind: str) -> None:
+    for there in ((), ("train",)):
+        for split in there:
+            (tmp_path / f"lt_{split}.txt").write_text("a.jpg 0\n")
+        missing = "val" if there else "train"
+        with pytest.raises(InputError) as error:
+            opened(f"{kind}{tmp_path}/lt_{{split}}.txt", "train,val")
+        first = f"the data has no split {missing}: {tmp_path}/lt_{missing}.txt is not there"
+        assert str(error.value).splitlines()[0] == first
+
+
 def test_names__of_lists_arrays_archives_and_hub(tmp_path: Path) -> None:
     for part in ("train", "valid"):
         (tmp_path / f"{part}.csv").write_text(f"path,label\n{part}.jpg,0\n")

@@ -64,5 +64,6 @@ class CompareOptions(FeatureStageOptions):
     bootstraps: Bootstraps = 1000
     seed: int = flag(0, help="Seed of everything random.", ge=0)
     all: bool = flag(
-        False, help="Show every method, not those alone that no other dominates or that are chosen."
+        False,
+        help="Show every method, not those alone that no other dominates or the verdict names.",
     )

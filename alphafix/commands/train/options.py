@@ -14,6 +14,8 @@ from alphafix.loggers import LoggerName
 from alphafix.metrics.confidence import DEFAULT_CONFIDENCE
 from alphafix.rivals import LINEAR_METHODS
 
+LIMITS = ("max_overall_drop", "max_base_drop", "max_class_drop")
+
 Rule = Literal["overall", "few", "harmonic", "balanced", "constrained", "none"]
 
 
@@ -93,14 +95,13 @@ class TrainOptions(FeatureStageOptions):
     lr: float = flag(1e-3, help="Learning rate, x0.1 every 10 epochs.", gt=0)
     select: Rule = flag(
         "overall",
-        help="What is to be greatest on validation among the settings; constrained: few-split "
-        "accuracy within the limits; none: no choice, the last epoch of every trial, and the "
-        "first setting is the correction.",
+        help="What is to be greatest on validation among the settings; constrained, which a limit "
+        "implies: few-split accuracy within the limits; none: no choice, the last epoch of every "
+        "trial, and the first setting is the correction.",
     )
     max_overall_drop: float | None = flag(
         None,
-        help="For --select constrained and other methods: points of overall accuracy that may be "
-        "lost on fresh samples.",
+        help="Points of overall accuracy that may be lost on fresh samples.",
         ge=0,
     )
     max_base_drop: float | None = flag(
@@ -134,7 +135,7 @@ class TrainOptions(FeatureStageOptions):
     calibrate: bool | None = flag(
         None,
         help="After training, add one scalar to all few-split logits, chosen on "
-        "validation for the rule  [only with --select constrained].",
+        "validation for the rule  [only within limits].",
     )
     holdout: float | None = flag(
         None,
@@ -167,6 +168,17 @@ class TrainOptions(FeatureStageOptions):
 
     plan: bool = flag(False, help="Print bytes and steps of the run, and do not train.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _implied_rule(cls, given: object) -> object:
+        """A limit without a rule asks for what AlphaNet's settings give within it."""
+        if not isinstance(given, dict) or "select" in given:
+            return given
+        other = given.get("method", "alphanet") != "alphanet"
+        if other or all(given.get(name) is None for name in LIMITS):
+            return given
+        return {**given, "select": "constrained"}
+
     @model_validator(mode="after")
     def _rule_and_limit(self) -> TrainOptions:
         if self.at is not None:
@@ -197,11 +209,16 @@ class TrainOptions(FeatureStageOptions):
             )
         if self.method != "alphanet":
             return self
-        limited = any(drop is not None for drop in self._drops)
-        if (self.select == "constrained") != limited:
+        limits = [name for name in LIMITS if getattr(self, name) is not None]
+        if self.select == "constrained" and not limits:
             raise ValueError(
-                f"{option('select', 'constrained')} and a limit such as "
-                f"{option('max_overall_drop')} go together"
+                f"{option('select', 'constrained')} and a limit such as {option(LIMITS[0])} go "
+                "together"
+            )
+        if self.select != "constrained" and limits:
+            raise ValueError(
+                f"{option(limits[0])} goes with {option('select', 'constrained')}, which it "
+                f"implies where no rule is given, not with {option('select', self.select)}"
             )
         if self.select == "few" and self.calibrate:
             raise ValueError(
@@ -210,10 +227,6 @@ class TrainOptions(FeatureStageOptions):
                 f"{option('max_overall_drop')}"
             )
         return self
-
-    @property
-    def _drops(self) -> tuple[float | None, ...]:
-        return self.max_overall_drop, self.max_base_drop, self.max_class_drop
 
     @property
     def calibrated(self) -> bool:
