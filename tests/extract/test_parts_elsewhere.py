@@ -25,6 +25,7 @@ from alphafix.commands.features.merge import merge_work
 from alphafix.commands.features.options import MergeOptions
 from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.features import elsewhere
+from alphafix.locks import locked
 from tests.elsewhere import Line
 from tests.extract.photos import WRITERS
 from tests.extract.test_resume import many_photos
@@ -280,6 +281,35 @@ def test_jobs__two_of_one_number_leave_one_whole_part(
     assert work_left() == []
     with pytest.raises(InputError, match="store_dtype"):  # the part of the other job, whole
         merge(tmp_path / "new", RUN)
+
+
+@pytest.mark.slow
+def test_jobs__two_of_one_number_at_once_on_one_machine(
+    make: Make, bucket: Any, job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The second waits for the first, which removes its folder, and finds the part written."""
+    options = make(RUN)
+    words = ["extract", "--run", RUN, "--data", options.data, "--backbone", options.backbone]
+    words += ["--weights", str(options.weights), "--workers", "0", "--batch-size", "16"]
+    words += ["--shard-samples", "16", "--few-below", "5", "--shard-index", "0"]
+    command = [sys.executable, "-m", "alphafix", *words, "--shard-count", str(COUNT)]
+    place = make(RUN, shard_index=0, shard_count=COUNT).here
+    with locked(place, begins=True):
+        both = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for one in both:
+            assert one.stderr is not None
+            assert "waiting for" in one.stderr.readline()
+        place.rmdir()
+    said = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert {out for out, _ in said} == {f"{address(0)}\n"}
+    assert work_left() == []
+    bucket.invalidate_cache()
+    job(1)
+    assert merge(tmp_path / "run", RUN) == whole
 
 
 def damage_file(bucket: Any) -> None:
