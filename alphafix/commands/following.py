@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alphafix.alphanet.neighbors import most_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.options import StageOptions
 from alphafix.commands.records import is_stale
-from alphafix.errors import InputError, StaleInputError, option
+from alphafix.errors import StaleInputError
 from alphafix.reading.boundary import real
 from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
@@ -162,22 +163,11 @@ def _require(run: Run, stage: str) -> None:
     """
     if stage == "neighbors":
         run.require(run.manifest("train"))
-        _require_neighbours(ClassTable.load(run.require(CLASSES)))
+        most_neighbours(ClassTable.load(run.require(CLASSES)))
     if stage in _ON_SPLIT and not _splits(run):
         run.require(run.manifest("test"))
     if stage == "compare":
         run.require(run.manifest("val"))
-
-
-def _require_neighbours(classes: ClassTable) -> None:
-    classes.require_correctable()
-    if len(classes.base) < 2:
-        raise InputError(
-            "there is only one class that is not rare, and so no choice of neighbours",
-            got=classes.names[classes.base[0]],
-            expected="two or more",
-            todo=f"lower the threshold with {option('few_below')}",
-        )
 
 
 def _splits(run: Run) -> list[str]:
@@ -188,7 +178,7 @@ def _splits(run: Run) -> list[str]:
 def _line(run: Run, stage: str) -> str:
     words = ["alphafix", stage]
     if stage == "neighbors":
-        most = len(ClassTable.load(run.path(CLASSES)).base) - 1
+        most = most_neighbours(ClassTable.load(run.path(CLASSES)))
         words += ["--k", str(most)] if most < NeighborsOptions.model_fields["k"].default else []
     again = _done(run, stage)
     if stage == "patch" and again:
