@@ -410,11 +410,30 @@ def test_merge__keeps_parts_that_were_made_here(
     job: Callable[..., Any], make: Make, tmp_path: Path
 ) -> None:
     job(0)
+    job(1)
     part_work(make(tmp_path / "run", shard_index=0, shard_count=COUNT), Watch())
     before = contents(tmp_path / "run")
     with pytest.raises(TargetExistsError, match="from elsewhere"):
         merge(tmp_path / "run", RUN)
     assert contents(tmp_path / "run") == before
+
+
+def test_merge__without_all_parts_of_one_division_fetches_none(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(0)
+    with caplog.at_level("INFO", "alphafix"):
+        with pytest.raises(InputError, match=r"2 parts of the run(.|\n)*no part 1"):
+            merge(tmp_path / "run", RUN)
+        with pytest.raises(InputError, match="part 0 twice: s3://data/run/parts/00000-of"):
+            merge(tmp_path / "run", RUN, address(0))
+        other = address(1).removeprefix("s3://").replace("of-00002", "of-00003")
+        bucket.pipe_file(f"{other}/manifest.json", b"{}")
+        bucket.invalidate_cache()
+        with pytest.raises(InputError, match=r"several divisions(.|\n)*2 parts and 3 parts"):
+            merge(tmp_path / "run", RUN)
+    assert "fetching" not in caplog.text
+    assert not (tmp_path / "run").exists()
 
 
 def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None:
