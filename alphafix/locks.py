@@ -39,23 +39,36 @@ def locked(
     *,
     wait: float = 0.0,
     shared: bool = False,
+    begins: bool = False,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Hold the lock of a folder or file that is there, and is still there once it is held.
 
     Args:
         path: The folder or file.
         wait: Seconds to wait for another process.
         shared: Whether others may hold it too, as long as all only read.
+        begins: Whether a folder is made where there is none, or none any longer once it is held.
         say: Called with a line if there is somebody to wait for.
+
+    Yields:
+        Whether the folder that is held was made here.
 
     Raises:
         LockedError: If another process still holds it; which one is said where that is known.
-        InputError: If it cannot be opened.
+        InputError: If it cannot be opened, or made.
     """
     deadline = time.monotonic() + wait
     while True:
-        descriptor = _open(path)
+        made = begins and _make(path)
+        try:
+            descriptor = _open(path)
+        except FileNotFoundError as error:
+            if begins:  # another process that held it has removed it
+                continue
+            raise _unopened(path, error) from error
+        except OSError as error:
+            raise _unopened(path, error) from error
         try:
             found = os.fstat(descriptor)
             key = (found.st_dev, found.st_ino)
@@ -65,7 +78,7 @@ def locked(
                 continue
             _HELD[key] = _HELD.get(key, 0) + 1
             try:
-                yield
+                yield made
                 return
             finally:
                 if descriptor in _DESCRIPTORS:  # not in a forked process
@@ -118,17 +131,43 @@ def if_free(path: Path, *, unlocked: bool = False) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int:
+def _make(path: Path, tries: int = 10) -> bool:
+    """Make a folder unless it is there; whether it was made."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        if path.is_dir() or not os.path.lexists(path):  # the latter: it is gone again
+            return False
+        raise _unmade(path, error) from error
+    except FileNotFoundError as error:  # another process has removed the folder around it
+        if not tries:
+            raise _unmade(path, error) from error
+        return _make(path, tries - 1)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be opened",
-            got=error.strerror or str(error),
-            expected="a file or folder that can be read",
-        ) from error
+        raise _unmade(path, error) from error
+    return True
+
+
+def _unmade(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the folder {path} cannot be made",
+        got=error.strerror or str(error),
+        expected="a folder that can be written",
+    )
+
+
+def _open(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY)
     _DESCRIPTORS.add(descriptor)
     return descriptor
+
+
+def _unopened(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be opened",
+        got=error.strerror or str(error),
+        expected="a file or folder that can be read",
+    )
 
 
 def _is_at(path: Path, key: tuple[int, int]) -> bool:

@@ -583,8 +583,7 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     key = hashlib.sha256(f"{address}\n{known.size}\n{known.version}".encode()).hexdigest()[:32]
     folder = cache_folder() / key
     path, note = folder / (name_of(address) or "file"), folder / _NOTE
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, wait=_PATIENCE):
+    with locked(folder, wait=_PATIENCE, begins=True):
         if may_stay and _is_whole(path, note):
             with contextlib.suppress(OSError):
                 os.utime(folder)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from alphafix.features.store import FeatureStore
 from alphafix.files import sha256_file
 from alphafix.metrics.evaluation import Evaluation
+from alphafix.values.neighbors import Neighbours
 from tests.test_chain import shell, work
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,23 @@ def test_fix__again_without_test_images_is_up_to_date(work: Path, fixed: str) ->
     again = shell(line, work)
     assert again.stdout == "untested.safetensors\n"
     assert again.stderr.count("up to date") >= 6
+
+
+def test_fix__of_few_other_classes_takes_as_many_neighbours_as_there_are(work: Path) -> None:
+    line = FIX.replace("--set neighbors.k=3 ", "").replace("few_below=10", "few_below=25")
+    line = line.replace("--run fixed", "--run fewer -o fewer.safetensors --max-overall-drop 100")
+    line += " --set train.allow_worse=true"
+    done = shell(line, work)
+    assert done.stdout == "fewer.safetensors\n"
+    assert "4 classes are not rare: each rare one has 3 of them as neighbours" in done.stderr
+    assert Neighbours.load(work / "fewer/neighbors.safetensors").k == 3
+    assert shell(line, work).stderr.count("up to date") >= 6
+    # What is asked for is not changed.
+    shell(f"{line.replace('fewer', 'two')} --set neighbors.k=2", work)
+    assert Neighbours.load(work / "two/neighbors.safetensors").k == 2
+    asked = shell(f"{line.replace('fewer', 'five')} --set neighbors.k=5", work, code=1)
+    assert "k = 5 of 4 other classes" in asked.stderr
+    assert not (work / "five.safetensors").exists()
 
 
 def test_fix__what_breaks_a_limit_is_not_written(work: Path, fixed: str) -> None:

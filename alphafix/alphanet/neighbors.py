@@ -56,16 +56,16 @@ def nearest_neighbours(
         seed: Seed of the random neighbours.
 
     Raises:
-        InputError: If there is nothing to correct (see `ClassTable.require_correctable`), or
-            there are not more than K base classes; or a distance is not finite.
+        InputError: If there is nothing to correct, or no choice (see `most_neighbours`), or there
+            are not more than K base classes; or a distance is not finite.
     """
-    classes.require_correctable()
+    most = most_neighbours(classes)
     few, base = classes.few, classes.base
-    if k >= len(base):
+    if k > most:
         raise InputError(
             "too many neighbours are asked for",
             got=f"k = {k} of {len(base)} other classes",
-            expected=f"k in 1..{len(base) - 1}",
+            expected=f"k in 1..{most}",
             todo=f"give a smaller {option('k')}",
         )
     if metric == "random":
@@ -82,6 +82,24 @@ def nearest_neighbours(
             todo="check the features, or scale them and the head's rows",
         )
     return Neighbours(few, ids, distances, means.astype(np.float32), metric)
+
+
+def most_neighbours(classes: ClassTable) -> int:
+    """The largest K: one base class is left over, so that there is a choice.
+
+    Raises:
+        InputError: If there is nothing to correct (see `ClassTable.require_correctable`), or only
+            one base class.
+    """
+    classes.require_correctable()
+    if len(classes.base) < 2:
+        raise InputError(
+            "there is only one class that is not rare, and so no choice of neighbours",
+            got=classes.names[classes.base[0]],
+            expected="two or more",
+            todo=f"lower the threshold with {option('few_below')}",
+        )
+    return len(classes.base) - 1
 
 
 def warn_of_few(k: int) -> None:

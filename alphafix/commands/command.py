@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import keyword
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,23 +134,23 @@ def held(
     if not (begins or place.is_dir()):
         yield
         return
-    passes = not stays or not place.exists()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the folder {place} cannot be made",
-            got=error.strerror or str(error),
-            expected="a folder that can be written",
-        ) from error
-    try:
-        with locked(place, wait=wait, say=watch.say):
-            Run(place).require_inside()
+    with contextlib.ExitStack() as entered:
+        try:
+            lock = locked(place, wait=wait, begins=begins, say=watch.say)
+            made = entered.enter_context(lock)
+        except InputError:
+            if begins or os.path.lexists(place):
+                raise
+            made = None  # who held it has removed it: there is nothing to hold
+        try:
+            if made is not None:
+                Run(place).require_inside()
             yield
-    finally:
-        if passes:
-            with contextlib.suppress(OSError):
-                place.rmdir()  # only if nothing came of it
+        finally:
+            if made or (made is not None and not stays):
+                # Before others may hold it, and only if nothing came of it.
+                with contextlib.suppress(OSError):
+                    place.rmdir()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alphafix.alphanet.neighbors import most_neighbours
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.options import StageOptions
-from alphafix.errors import InputError, option
+from alphafix.commands.records import is_stale
+from alphafix.errors import StaleInputError
+from alphafix.reading.boundary import real
+from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
@@ -33,6 +37,23 @@ CHAIN = ("extract", "neighbors", "train", "patch", "evaluate", "compare", "repor
 
 # Those that measure on a split: on test unless told otherwise.
 _ON_SPLIT = ("evaluate", "compare", "report")
+
+# The result of each that says itself how it was made.
+_RESULTS = {
+    "neighbors": NEIGHBORS,
+    "train": CORRECTION,
+    "evaluate": REPORT,
+    "compare": COMPARISON,
+}
+
+# Whose results each cannot do without, and does not take when they are stale.
+_NEEDS = {
+    "train": ("neighbors",),
+    "patch": ("train",),
+    "evaluate": ("train",),
+    "compare": ("neighbors",),
+    "report": ("neighbors", "train"),
+}
 
 # Where a command that is none of these stands among them: the next is one behind it.
 _AS = {
@@ -70,37 +91,68 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
     run = Run(Path(place))
     begun = CHAIN.index(_AS.get(command.name, command.name)) + 1
     for stage in CHAIN[begun:]:
-        if not _done(run, stage):
-            _require(run, stage)
-            return _line(run, stage)
-    page = run.path(PAGE) / "index.html"
-    if not page.is_file():
-        return None
-    shown = (run.path(name) for name in (CORRECTION, COMPARISON))
-    if any(made.stat().st_mtime > page.stat().st_mtime for made in shown if made.is_file()):
-        return f"{_line(run, 'report')} --overwrite"  # the page knows nothing of it
-    return _words("python", "-m", "webbrowser", str(page))
+        there = _done(run, stage)
+        if there and not _stale(run, stage):
+            continue
+        if stage == "compare" and not there and not run.has(run.manifest("val")):
+            continue  # it chooses on validation; the rest does without
+        first = _first(run, stage)
+        for asked in (stage, first):
+            _require(run, asked)
+        return _line(run, first)
+    page = _page(run)
+    return _words("python", "-m", "webbrowser", str(page)) if page.is_file() else None
+
+
+def _first(run: Run, stage: str) -> str:
+    """A stage, or the one before it whose result it needs and that has to be made (anew)."""
+    for needed in _NEEDS.get(stage, ()):
+        if not _done(run, needed) or _stale(run, needed):
+            return _first(run, needed)
+    return stage
+
+
+def _page(run: Run) -> Path:
+    return run.path(PAGE) / "index.html"
 
 
 def _done(run: Run, stage: str) -> bool:
     """Whether there is a result of a stage, of whatever age."""
-    results = {
-        "neighbors": NEIGHBORS,
-        "train": CORRECTION,
-        "evaluate": REPORT,
-        "compare": COMPARISON,
-        "report": f"{PAGE}/index.html",
-    }
     if stage == "patch":
-        kept = run.has(CORRECTION) and _keeps_base(run)
-        return kept or any(run.path(MADE).glob("patch*.json"))
-    return run.has(results[stage])
+        return _keeps_base(run) or bool(_patches(run))
+    return _page(run).is_file() if stage == "report" else run.has(_RESULTS[stage])
+
+
+def _stale(run: Run, stage: str) -> bool:
+    """Whether the result of a stage, which is there, was made from what has changed since."""
+    if stage == "patch":
+        return not _keeps_base(run) and all(_is_old_patch(run, made) for made in _patches(run))
+    if stage == "report":
+        made = run.record("report", run.place_of(_page(run)))
+        return made.is_file() and is_stale(run, made, CORRECTION, COMPARISON)
+    try:
+        run.require_fresh(_RESULTS[stage])
+    except StaleInputError:
+        return True
+    return False
+
+
+def _patches(run: Run) -> list[Path]:
+    """The records of patched models, the latest last."""
+    return sorted(run.path(MADE).glob("patch*.json"), key=lambda made: made.stat().st_mtime_ns)
+
+
+def _is_old_patch(run: Run, made: Path) -> bool:
+    """Whether a model was patched with an earlier correction of the run, and can be once more."""
+    given = recorded_plan(made)["options"]
+    elsewhere = given["apply"] or given["correction"]
+    return not elsewhere and _placed(run, given["file"]).exists() and is_stale(run, made)
 
 
 def _keeps_base(run: Run) -> bool:
     from alphafix.values.correction import Correction
 
-    return Correction.load(run.path(CORRECTION)).is_base
+    return run.has(CORRECTION) and Correction.load(run.path(CORRECTION)).is_base
 
 
 def _require(run: Run, stage: str) -> None:
@@ -111,20 +163,11 @@ def _require(run: Run, stage: str) -> None:
     """
     if stage == "neighbors":
         run.require(run.manifest("train"))
-        _require_neighbours(ClassTable.load(run.require(CLASSES)))
+        most_neighbours(ClassTable.load(run.require(CLASSES)))
     if stage in _ON_SPLIT and not _splits(run):
         run.require(run.manifest("test"))
-
-
-def _require_neighbours(classes: ClassTable) -> None:
-    classes.require_correctable()
-    if len(classes.base) < 2:
-        raise InputError(
-            "there is only one class that is not rare, and so no choice of neighbours",
-            got=classes.names[classes.base[0]],
-            expected="two or more",
-            todo=f"lower the threshold with {option('few_below')}",
-        )
+    if stage == "compare":
+        run.require(run.manifest("val"))
 
 
 def _splits(run: Run) -> list[str]:
@@ -135,13 +178,37 @@ def _splits(run: Run) -> list[str]:
 def _line(run: Run, stage: str) -> str:
     words = ["alphafix", stage]
     if stage == "neighbors":
-        most = len(ClassTable.load(run.path(CLASSES)).base) - 1
+        most = most_neighbours(ClassTable.load(run.path(CLASSES)))
         words += ["--k", str(most)] if most < NeighborsOptions.model_fields["k"].default else []
+    again = _done(run, stage)
+    if stage == "patch" and again:
+        return _patch_again(run)
     if stage == "patch":
         words.append(str(_model(run)))
     if stage in _ON_SPLIT:
         words += ["--on", "val"] if _splits(run) == ["val"] else []
-    return _words(*words, *_run_flag(run.folder))
+    return _words(*words, *_run_flag(run.folder), *(["--overwrite"] if again else []))
+
+
+def _patch_again(run: Run) -> str:
+    """The command line that patched a model last, for the correction of now."""
+    given = recorded_plan(_patches(run)[-1])["options"]
+    words = ["alphafix", "patch", str(_placed(run, given["file"]))]
+    if given["in_place"]:  # not twice: it is restored first
+        return _words(*words, "--revert", *_run_flag(run.folder))
+    for name in ("output", "card"):
+        words += [f"--{name}", str(_placed(run, given[name]))] if given[name] else []
+    for name in ("head", "base_model"):
+        words += [f"--{name.replace('_', '-')}", given[name]] if given[name] else []
+    for name in ("delta", "direction_only"):
+        words += [f"--{name.replace('_', '-')}"] if given[name] else []
+    return _words(*words, *_run_flag(run.folder), "--overwrite")
+
+
+def _placed(run: Run, place: str) -> Path:
+    """A path that is recorded as seen from the run directory, as a user names it."""
+    named = os.path.normpath if run.folder.is_absolute() else os.path.relpath
+    return Path(named(real(run.folder) / place))
 
 
 def _model(run: Run) -> Path:

@@ -9,7 +9,9 @@ from typing import Any
 
 from alphafix.commands.options import CommandOptions, FeatureStageOptions, StageOptions
 from alphafix.files import fingerprint
-from alphafix.run.artifact import Artifact
+from alphafix.reading.boundary import reading, real
+from alphafix.reading.schema import typed
+from alphafix.run.artifact import Artifact, recorded_plan
 from alphafix.run.directory import FEATURES, Provenance, Run
 
 
@@ -51,6 +53,25 @@ def record_of(
     if not versioned:
         plan = replace(plan, versions={})
     return Artifact(run.record(command, what), plan.to_dict(), of=of)
+
+
+def is_stale(run: Run, record: Path, *read: str) -> bool:
+    """Whether files were made from others than those that are there now.
+
+    Args:
+        run: The run directory, which holds the record.
+        record: Their record (see `record_of`).
+        read: Results of the run that are read where they are there, as they may be since.
+
+    Raises:
+        FileFormatError: If the record is damaged.
+    """
+    with reading(record, "a record of files", todo="make them again"):
+        recorded = typed(dict[str, str], recorded_plan(record).get("inputs", {}), "inputs")
+    folder = real(run.folder)
+    now = {place: folder / place for place in recorded}
+    now |= {run.place_of(run.path(name)): run.path(name) for name in read if run.has(name)}
+    return recorded != {p: fingerprint(file) for p, file in now.items() if file.is_file()}
 
 
 def placed(run: Run, options: CommandOptions, recorded: dict[str, Any]) -> dict[str, Any]:

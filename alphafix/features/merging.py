@@ -21,6 +21,7 @@ from alphafix.progress import Progress
 from alphafix.reading.boundary import reading
 from alphafix.run.artifact import Artifact, difference
 from alphafix.run.directory import FEATURES
+from alphafix.values.division import Division
 from alphafix.values.head import Head
 
 # What a job may have been asked to do besides, which its features do not show.
@@ -62,7 +63,7 @@ def _of_one(split: str, folders: Sequence[Path]) -> list[Part]:
         )
     parts = [Part.open(place) for place in places]
     first = parts[0]
-    _require_all(split, parts)
+    require_all(split, [(part.division, str(part.folder.parent.parent)) for part in parts])
     for part in parts:
         part.require_complete()
         for what, now, expected in (
@@ -86,26 +87,34 @@ def _common(part: Part) -> dict[str, Any]:
     return {**info, "shape": list(shape)}
 
 
-def _require_all(split: str, parts: Sequence[Part]) -> None:
-    """Check that each part is there once."""
-    counts = sorted({part.division.count for part in parts})
+def require_all(of: str, parts: Sequence[tuple[Division, str]]) -> None:
+    """Check that each part is there once.
+
+    Args:
+        of: What they are parts of, for the message.
+        parts: Which part each is, and where.
+
+    Raises:
+        InputError: If one is missing or there twice, or they are of several divisions.
+    """
+    counts = sorted({division.count for division, _ in parts})
     if len(counts) > 1:
         raise InputError(
-            f"the parts of {split} are of several divisions",
+            f"the parts of {of} are of several divisions",
             got=" and ".join(f"{count} parts" for count in counts),
             expected=f"the same {option('shard_count')} for all",
             todo="name the folders of one of them, or remove those of the others",
         )
     by_index: dict[int, list[str]] = {}
-    for part in parts:
-        by_index.setdefault(part.division.index, []).append(str(part.folder.parent.parent))
+    for division, place in parts:
+        by_index.setdefault(division.index, []).append(place)
     twice = {index: places for index, places in by_index.items() if len(places) > 1}
     missing = sorted(set(range(counts[0])) - set(by_index))
     if missing or twice:
         faults = [f"no part {some(map(str, missing))}"] if missing else []
         faults += [f"part {index} twice: {' and '.join(p)}" for index, p in sorted(twice.items())]
         raise InputError(
-            f"the {counts[0]} parts of {split} are not all there once",
+            f"the {counts[0]} parts of {of} are not all there once",
             got="; ".join(faults[:5]),
             expected=f"parts 0 to {counts[0] - 1}, each once",
             todo=f"run {call('extract', shard_index='I', shard_count=counts[0])} for what is "

@@ -25,6 +25,7 @@ from alphafix.commands.features.merge import merge_work
 from alphafix.commands.features.options import MergeOptions
 from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.features import elsewhere
+from alphafix.locks import locked
 from tests.elsewhere import Line
 from tests.extract.photos import WRITERS
 from tests.extract.test_resume import many_photos
@@ -282,6 +283,35 @@ def test_jobs__two_of_one_number_leave_one_whole_part(
         merge(tmp_path / "new", RUN)
 
 
+@pytest.mark.slow
+def test_jobs__two_of_one_number_at_once_on_one_machine(
+    make: Make, bucket: Any, job: Callable[..., Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The second waits for the first, which removes its folder, and finds the part written."""
+    options = make(RUN)
+    words = ["extract", "--run", RUN, "--data", options.data, "--backbone", options.backbone]
+    words += ["--weights", str(options.weights), "--workers", "0", "--batch-size", "16"]
+    words += ["--shard-samples", "16", "--few-below", "5", "--shard-index", "0"]
+    command = [sys.executable, "-m", "alphafix", *words, "--shard-count", str(COUNT)]
+    place = make(RUN, shard_index=0, shard_count=COUNT).here
+    with locked(place, begins=True):
+        both = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for one in both:
+            assert one.stderr is not None
+            assert "waiting for" in one.stderr.readline()
+        place.rmdir()
+    said = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert {out for out, _ in said} == {f"{address(0)}\n"}
+    assert work_left() == []
+    bucket.invalidate_cache()
+    job(1)
+    assert merge(tmp_path / "run", RUN) == whole
+
+
 def damage_file(bucket: Any) -> None:
     name = max(bucket.find("data/run/parts/00001-of-00002/files"), key=bucket.size)
     bucket.pipe_file(name, bucket.cat_file(name)[:-1] + b"?")
@@ -380,11 +410,30 @@ def test_merge__keeps_parts_that_were_made_here(
     job: Callable[..., Any], make: Make, tmp_path: Path
 ) -> None:
     job(0)
+    job(1)
     part_work(make(tmp_path / "run", shard_index=0, shard_count=COUNT), Watch())
     before = contents(tmp_path / "run")
     with pytest.raises(TargetExistsError, match="from elsewhere"):
         merge(tmp_path / "run", RUN)
     assert contents(tmp_path / "run") == before
+
+
+def test_merge__without_all_parts_of_one_division_fetches_none(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(0)
+    with caplog.at_level("INFO", "alphafix"):
+        with pytest.raises(InputError, match=r"2 parts of the run(.|\n)*no part 1"):
+            merge(tmp_path / "run", RUN)
+        with pytest.raises(InputError, match="part 0 twice: s3://data/run/parts/00000-of"):
+            merge(tmp_path / "run", RUN, address(0))
+        other = address(1).removeprefix("s3://").replace("of-00002", "of-00003")
+        bucket.pipe_file(f"{other}/manifest.json", b"{}")
+        bucket.invalidate_cache()
+        with pytest.raises(InputError, match=r"several divisions(.|\n)*2 parts and 3 parts"):
+            merge(tmp_path / "run", RUN)
+    assert "fetching" not in caplog.text
+    assert not (tmp_path / "run").exists()
 
 
 def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from alphafix.checkpoints import find_head
-from alphafix.commands.command import Watch
+from alphafix.commands.command import Watch, held
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import work as run_recipe
@@ -163,6 +163,73 @@ def test_command__that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None
     done = subprocess.run([*command, *wrong], capture_output=True, text=True)
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+CROWD = """
+import sys, time
+from pathlib import Path
+from alphafix.commands.command import Watch, held
+
+place, name = Path(sys.argv[1]), sys.argv[2]
+inside = place.parent / "inside"
+sys.stdin.readline()  # when all are ready
+for turn in range(30):
+    with held(place, Watch(), wait=60, begins=True):
+        inside.mkdir()  # fails if anybody else is in there
+        (place / "passing").mkdir()  # and this if the folder is not the one at its path
+        time.sleep(0.001)
+        (place / "passing").rmdir()
+        if name and turn == 20:
+            (place / name).touch()
+        inside.rmdir()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps", [[], ["a"], ["a", "b", "c", "d"]])
+def test_held__a_new_folder_that_others_leave_empty_is_made_again(
+    keeps: list[str], tmp_path: Path
+) -> None:
+    place = tmp_path / "around" / "new"
+    code = [sys.executable, "-c", CROWD, str(place)]
+    names = [*keeps, *[""] * (4 - len(keeps))]
+    with contextlib.ExitStack() as running:
+        crowd = [
+            running.enter_context(
+                subprocess.Popen(
+                    [*code, name], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+            for name in names
+        ]
+        for one in crowd:
+            assert one.stdin is not None
+            one.stdin.write("\n")
+            one.stdin.flush()
+        said = [one.communicate()[1] for one in crowd]
+    assert said == [""] * len(names)
+    left = sorted(path.name for path in place.iterdir()) if place.exists() else None
+    assert left == (keeps or None)
+    assert [path.name for path in place.parent.iterdir()] == (["new"] if keeps else [])
+
+
+def test_held__what_is_gone_once_it_is_free_is_not_held_by_those_that_only_read(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+
+        def say(*parts: Part) -> None:
+            place.rmdir()
+            holder.kill()
+
+        with held(place, Watch(say=say), wait=60):
+            assert not place.exists()
 
 
 def test_locked__a_file_that_was_replaced_meanwhile_is_locked_as_it_is_now(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from alphafix.commands import COMMANDS
@@ -21,8 +21,9 @@ from alphafix.commands.following import CHAIN, next_command
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError, MissingStageError
-from alphafix.run.directory import CLASSES, COMPARISON, PAGE, REPORT, Run
+from alphafix.run.directory import CLASSES, COMPARISON, CORRECTION, HEAD, PAGE, REPORT, Run
 from alphafix.values.classes import ClassTable
+from alphafix.values.head import Head
 from tests.common import make_problem, write_run
 from tests.docs.commands import check_alphafix, in_folder
 from tests.stages import find_neighbors, train
@@ -90,16 +91,115 @@ def test_next__is_a_command_that_can_be_typed(name: str, begun: Run, ended: Run)
         assert after == [*WEBBROWSER, str(page)]
 
 
-def test_next__of_a_page_that_is_older_than_the_comparison_is_a_new_one(ended: Run) -> None:
-    page, comparison = ended.path(PAGE) / "index.html", ended.path(COMPARISON)
-    before = page.stat().st_mtime
-    try:
-        os.utime(page, (before, comparison.stat().st_mtime - 1))
-        words = following("compare", ended)
-    finally:
-        os.utime(page, (before, before))
-    assert words == ["alphafix", "report", "--run", str(ended.folder), "--overwrite"]
-    check_alphafix(words[1:])
+def typed(*words: str) -> list[str]:
+    """Do a command; the words of the one that it names next."""
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, f"{words}: {done.stderr}"
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("next: ")
+    return shlex.split(last.removeprefix("next: "))
+
+
+def chain(words: list[str]) -> list[list[str]]:
+    """Do what is named next, again and again, up to the page; what was done."""
+    done = []
+    while words[:3] != WEBBROWSER:
+        done.append(words[1:])
+        assert len(done) < len(CHAIN)
+        words = typed(*words[1:])
+    return done
+
+
+def begin(folder: Path, *splits: str) -> list[str]:
+    """Write features of 16 classes and their model; flags of their run directory."""
+    run = write_run(folder / "run", make_problem(num_classes=16), splits=splits)
+    head = Head.load(run.path(HEAD))
+    assert head.bias is not None
+    tensors = {"fc.weight": head.weight, "fc.bias": head.bias}
+    save_file(tensors, folder / "model.safetensors")
+    return ["--run", str(run.folder)]
+
+
+CHEAP = ["--methods", "few-bias", "--rho", "0.5", "--seeds", "1", "-k", "3", "--no-on-top"]
+CHEAP += ["--bootstraps", "100"]
+TRAIN = ["train", "--allow-worse", "--method"]
+
+
+@pytest.mark.slow
+def test_next__without_validation_is_what_succeeds_without(tmp_path: Path) -> None:
+    run = begin(tmp_path, "train", "test")
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "alphanet", "--seeds", "1", "--epochs", "2", *run)
+    typed("patch", str(tmp_path / "model.safetensors"), *run)
+    assert chain(typed("evaluate", *run)) == [["report", *run]]
+    assert not (tmp_path / "run" / COMPARISON).exists()
+
+
+@pytest.mark.slow
+def test_next__of_results_that_are_stale_makes_each_anew_and_each_succeeds(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    model = ["patch", str(tmp_path / "model.safetensors")]
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    typed(*model, *run)
+    typed("evaluate", *run)
+    assert typed("compare", *CHEAP, *run) == ["alphafix", "report", *run]
+    assert typed("report", *run)[:3] == WEBBROWSER
+    assert typed("compare", *CHEAP, *run)[:3] == WEBBROWSER  # up to date
+    # A comparison that the page knows nothing of.
+    again = ["report", *run, "--overwrite"]
+    assert chain(typed("compare", *CHEAP, *run, "--overwrite", "--seed", "1")) == [again]
+    done = chain(typed(*TRAIN, "lda", *run, "--overwrite"))
+    later = [[name, *run, "--overwrite"] for name in ("evaluate", "compare", "report")]
+    assert done == [[*model, *run, "--overwrite"], *later]
+
+
+@pytest.mark.slow
+def test_next__of_a_stage_whose_correction_is_stale_is_the_one_that_trains_it(
+    tmp_path: Path,
+) -> None:
+    run = begin(tmp_path)
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    assert typed("neighbors", "-k", "2", *run, "--overwrite") == [
+        *("alphafix", "train", *run, "--overwrite")
+    ]
+    assert typed("compare", *CHEAP, *run) == ["alphafix", "train", *run, "--overwrite"]
+    (tmp_path / "run" / CORRECTION).unlink()
+    assert typed("compare", *CHEAP, *run, "--overwrite") == ["alphafix", "train", *run]
+
+
+@pytest.mark.parametrize(
+    "given", [["--delta"], ["--output", "other.safetensors", "--head", "fc", "--card", "card.md"]]
+)
+def test_next__of_a_model_that_was_patched_otherwise_keeps_to_that(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin(tmp_path)
+    run = ["--run", "run"]
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    typed("patch", "model.safetensors", *given, *run)
+    words = typed(*TRAIN, "lda", *run, "--overwrite")
+    assert words[:3] == ["alphafix", "patch", "model.safetensors"]
+    assert words[-3:] == [*run, "--overwrite"]
+    pairs = {tuple(given[i : i + 2]) for i in range(0, len(given), 2)}
+    assert {tuple(words[3:-3][i : i + 2]) for i in range(0, len(given), 2)} == pairs
+    typed(*words[1:])
+
+
+def test_next__of_a_model_that_is_patched_in_place_restores_it_first(tmp_path: Path) -> None:
+    run = begin(tmp_path, "train", "val", "test")
+    model = ["patch", str(tmp_path / "model.safetensors")]
+    before = (tmp_path / "model.safetensors").read_bytes()
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    typed(*model, "--in-place", *run)
+    words = typed(*TRAIN, "lda", *run, "--overwrite")
+    assert words == ["alphafix", *model, "--revert", *run]
+    typed(*words[1:])
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(("stage", "then"), list(pairwise(CHAIN[2:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +15,18 @@ from alphafix.commands.command import Watch
 from alphafix.commands.features.options import MergeOptions
 from alphafix.errors import InputError, TargetExistsError, call, option
 from alphafix.features.elsewhere import noted_address, parts_at, retrieve
-from alphafix.features.merging import merge, parts_by_split
+from alphafix.features.merging import merge, parts_by_split, require_all
 from alphafix.features.parts import Part
 from alphafix.features.split import require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.locks import all_locked
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.remote import address_of, is_address, name_of
+from alphafix.remote import address_of, as_given, is_address, name_of
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
 from alphafix.values.classes import ClassTable
+from alphafix.values.division import Division
 from alphafix.values.head import Head
 
 logger = logging.getLogger(__name__)
@@ -113,7 +115,10 @@ def _folders(options: MergeOptions) -> list[Path]:
     Raises:
         InputError: If there is none, or one is named twice.
     """
-    parts = [folder for place in options.parts for folder in _here(options, place)]
+    places = [one for place in options.parts for one in _listed(place)]
+    if any(isinstance(place, str) for place in places):
+        _require_names(places)
+    parts = [place if isinstance(place, Path) else _here(options, place) for place in places]
     given = parts or sorted((options.run / PARTS).glob("*-of-*/"))
     if not given:
         raise InputError(
@@ -130,30 +135,46 @@ def _folders(options: MergeOptions) -> list[Path]:
     return given
 
 
-def _here(options: MergeOptions, place: Path) -> list[Path]:
-    """The folders of parts, of which those at an address are brought into the run directory.
-
-    Raises:
-        InputError: If there are none at the address, or they cannot be read.
-        TargetExistsError: If the run directory has such a part from elsewhere.
-    """
+def _listed(place: Path) -> Sequence[Path | str]:
+    """The folder of a part, or the addresses of those at an address."""
     if not is_address(place):
         return [place]
-    folders = []
-    for address in parts_at(address_of(place).rstrip("/")):
-        folder = options.run / PARTS / name_of(address)
-        origin = noted_address(folder)
-        if origin != address and folder.is_dir() and any(folder.iterdir()):
-            raise TargetExistsError(
-                f"{folder} is there already, from elsewhere",
-                got="a part that was made there" if origin is None else origin,
-                expected=f"no such part, or that of {address}",
-                todo=f"remove it if it is not needed, or give another {option('run')}",
-            )
-        logger.info("fetching %s", address)
-        retrieve(address, folder, again=True)
-        folders.append(folder)
-    return folders
+    return parts_at(address_of(place).rstrip("/"))
+
+
+def _require_names(places: Sequence[Path | str]) -> None:
+    """Check by the names of parts, if they have such, that all are there, before any is fetched.
+
+    Raises:
+        InputError: If one is missing or there twice, or they are of several divisions.
+    """
+    parts = []
+    for place in map(as_given, places):
+        if (found := re.fullmatch("([0-9]+)-of-([0-9]+)", name_of(place))) is not None:
+            parts.append((Division(int(found[1]), int(found[2])), place))
+    if len(parts) == len(places):
+        require_all("the run", parts)
+
+
+def _here(options: MergeOptions, address: str) -> Path:
+    """The folder of a part at an address, which is brought into the run directory.
+
+    Raises:
+        InputError: If it cannot be read.
+        TargetExistsError: If the run directory has such a part from elsewhere.
+    """
+    folder = options.run / PARTS / name_of(address)
+    origin = noted_address(folder)
+    if origin != address and folder.is_dir() and any(folder.iterdir()):
+        raise TargetExistsError(
+            f"{folder} is there already, from elsewhere",
+            got="a part that was made there" if origin is None else origin,
+            expected=f"no such part, or that of {address}",
+            todo=f"remove it if it is not needed, or give another {option('run')}",
+        )
+    logger.info("fetching %s", address)
+    retrieve(address, folder, again=True)
+    return folder
 
 
 def _stores(run: Run, parts: dict[str, list[Part]]) -> dict[str, Artifact]:

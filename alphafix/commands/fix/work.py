@@ -8,6 +8,7 @@ from typing import Any
 
 from alphafix.commands.command import Watch
 from alphafix.commands.fix.options import FixOptions
+from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.run.work import Task, carry_out, checked, plan, refuse_to_replace
 from alphafix.documents import Node, Place
 from alphafix.errors import GateError, option
@@ -15,7 +16,8 @@ from alphafix.metrics.evaluation import Evaluation
 from alphafix.models.loading import own_file
 from alphafix.recipes.recipe import Recipe, Step, with_settings
 from alphafix.run.artifact import State
-from alphafix.run.directory import CORRECTION, REPORT, Run
+from alphafix.run.directory import CLASSES, CORRECTION, REPORT, Run
+from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 
 # Where a setting's value is from, in an error about it.
@@ -72,7 +74,12 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
     results = carry_out(tasks[:1], options.overwrite, watch, chain=tasks)
     if not run.has(run.manifest("test")):
         watch.say("there are no test images: the limit is held on those that it was chosen with")
-        tasks = plan(checked(_recipe(options, "val")))
+    if (k := _fewer_neighbours(options, run)) is not None:
+        watch.say(
+            f"{k + 1} classes are not rare: each rare one has {k} of them as neighbours, as many "
+            "as can be (the setting neighbors.k is for fewer)"
+        )
+    tasks = _fitting(options, run, tasks)
     trained = 1 + [task.label for task in tasks].index("train")
     results |= carry_out(tasks[1:trained], options.overwrite, watch, chain=tasks)
     correction = Correction.load(run.require(CORRECTION))
@@ -90,11 +97,28 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
 
 def _planned(options: FixOptions) -> tuple[Task, ...]:
     """The stages as they are found; where images were read already, on what these can measure."""
-    tasks = plan(checked(_recipe(options, "test")))
-    run = Run(options.run)
-    if tasks[0].state is State.CURRENT and not run.has(run.manifest("test")):
-        return plan(checked(_recipe(options, "val")))
-    return tasks
+    tasks = plan(checked(_recipe(options)))
+    return _fitting(options, Run(options.run), tasks) if tasks[0].state is State.CURRENT else tasks
+
+
+def _fitting(options: FixOptions, run: Run, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """The stages as they suit the images that were read, if that is another way."""
+    on = "test" if run.has(run.manifest("test")) else "val"
+    recipe = _recipe(options, on, _fewer_neighbours(options, run))
+    fit = checked(recipe)
+    same = all(a.options == b.options for a, b in zip(fit, tasks, strict=True))
+    return tasks if same else plan(fit)
+
+
+def _fewer_neighbours(options: FixOptions, run: Run) -> int | None:
+    """K, if there are too few classes for the usual one and none was asked for."""
+    task = next(task for task in checked(_recipe(options)) if task.label == "neighbors")
+    if "k" in task.step.options or not run.has(CLASSES):
+        return None
+    asked = NeighborsOptions.model_validate(task.options.model_dump())
+    table = ClassTable.load(run.path(CLASSES))
+    most = len(table.with_thresholds(asked.few_below, asked.many_above).base) - 1
+    return most if 1 <= most < asked.k else None
 
 
 def _refuse_base(correction: Correction) -> None:
@@ -112,13 +136,13 @@ def _refuse_base(correction: Correction) -> None:
         )
 
 
-def _recipe(options: FixOptions, on: str) -> Recipe:
+def _recipe(options: FixOptions, on: str = "test", k: int | None = None) -> Recipe:
     """The stages, with all that the options say of them."""
     drop = options.max_overall_drop
     weights = {"weights": options.file} if own_file(options.backbone) is None else {}
     stages: dict[str, dict[str, object]] = {
         "extract": {"backbone": options.backbone, "data": options.data, **weights},
-        "neighbors": {},
+        "neighbors": {} if k is None else {"k": k},
         "train": {"method": "auto", "max_overall_drop": drop},
         "evaluate": {"on": on, "max_overall_drop": drop},
         "patch": {"file": options.file, "output": options.output},
