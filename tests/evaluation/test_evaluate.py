@@ -128,7 +128,7 @@ def said(stderr: str) -> list[str]:
     """What stderr says besides that the evaluation, which the fixture made, is up to date."""
     first, *rest = stderr.strip().splitlines()
     assert first.rstrip().endswith("report.json is up to date")
-    return [line for line in rest if not line.startswith("next: alphafix compare")]
+    return [line for line in rest if not line.startswith("next: alphafix neighbors")]
 
 
 def test_command__prints_thresholds_counts_and_all_splits(run: Run) -> None:
