@@ -11,7 +11,7 @@ import numpy as np
 from alphafix.alphanet.combine import Combination, Judge, combinations
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
-from alphafix.alphanet.network import room
+from alphafix.alphanet.padding import room
 from alphafix.alphanet.scores import bytes_of_table
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sweep import run_on_heads, run_sweep

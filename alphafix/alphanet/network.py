@@ -11,17 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alphafix.alphanet.inputs import Inputs
+from alphafix.alphanet.padding import padding, room
+
 # Slope of the LeakyReLU between layers: PyTorch's default, which the authors use.
 NEGATIVE_SLOPE = 0.01
 
 # The authors divide by the 1-norm with no guard; a vector of zeros must stay one.
 LEAST_NORM = 1e-12
-
-# Kernels treat the last elements of an array, and products of odd sizes, in other ways than
-# the rest, so that rounding, and with it a trial, would depend on what else is in the batch.
-# All widths are therefore padded to this many floats (64 bytes, the widest vector registers).
-# Padding has no gradient, and AdamW leaves what is zero and has no gradient as it is.
-ALIGNED = 16
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Networks:
 
     Attributes:
         weights: One tensor a layer, float32 of shape T x out x in, where all widths but that
-            of the input are padded (see `ALIGNED`).
+            of the input are padded (see `padding.ALIGNED`).
         offsets: One tensor a layer, float32 of shape T x out, padded likewise.
         biases: Few-split biases b', float32 of shape T x F', padded with -inf, so that
             padding is a class that never wins.
@@ -129,48 +126,6 @@ def flattened(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
 
 
-def padding(size: int) -> int:
-    """What is missing to a multiple of `ALIGNED`."""
-    return -size % ALIGNED
-
-
-def room(classes: int) -> int:
-    """Padding of F few-split classes to F': one column more at the least, and all to `ALIGNED`.
-
-    The first column of it is where the base classes, all as one, meet the few-split classes.
-    """
-    return padding(classes) or ALIGNED
-
-
-def padded_classes(array: Tensor) -> Tensor:
-    """An array of shape ... x F x n as ... x F' x n: zeros behind (see `room`)."""
-    return functional.pad(array, (0, 0, 0, room(array.shape[-2])))
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The networks' input: classifier rows side by side, as `padded_classes` gives them.
-
-    Attributes:
-        rows: Float32 of shape F' x I where all trials have the same neighbours, else T x F' x I.
-        turned: The same with the last two axes turned; in this order in memory, too, where it is
-            shared, because products with the weights read it twice as fast then.
-    """
-
-    rows: Tensor
-    turned: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor) -> Inputs:
-        """Turn the rows."""
-        turned = rows.transpose(-1, -2)
-        return cls(rows, turned.contiguous() if rows.ndim == 2 else turned)
-
-    def first(self, count: int) -> Inputs:
-        """Those of the first ``count`` trials."""
-        return self if self.rows.ndim == 2 else Inputs(self.rows[:count], self.turned[:count])
-
-
 @dataclass(frozen=True)
 class Pass:
     """What the networks make of their input, and what the way back needs of that.
@@ -192,17 +147,9 @@ class Pass:
 
 def forward(networks: Networks, inputs: Inputs) -> Pass:
     """Coefficients of all few-split classes."""
-    first, *others = networks.weights
-    trials, width, size = first.shape
-    offset = networks.offsets[0]
-    if inputs.rows.ndim == 2:
-        # One product for all trials: (T * width) x I by I x F'.
-        flat = first.reshape(trials * width, size)
-        values = torch.addmm(offset.reshape(-1, 1), flat, inputs.turned).view(trials, width, -1)
-    else:
-        values = torch.baddbmm(offset[..., None], first, inputs.turned)
+    values = inputs.values(networks.weights[0], networks.offsets[0])
     hidden = []
-    for weight, offset in zip(others, networks.offsets[1:], strict=True):
+    for weight, offset in zip(networks.weights[1:], networks.offsets[1:], strict=True):
         hidden.append(functional.leaky_relu(values, NEGATIVE_SLOPE, inplace=True))
         values = torch.baddbmm(offset[..., None], weight, values)
     values = values[:, : networks.k]
@@ -241,10 +188,7 @@ def backward(
         slopes = torch.ops.aten.leaky_relu_backward(below, hidden, NEGATIVE_SLOPE, True)
     offsets.append(slopes.sum(2))
     first = torch.empty_like(networks.weights[0]) if first is None else first
-    if inputs.rows.ndim == 2:
-        torch.mm(slopes.reshape(-1, columns), inputs.rows, out=first.view(-1, first.shape[-1]))
-    else:
-        torch.bmm(slopes, inputs.rows, out=first)
+    inputs.gradient(slopes, first)
     return [first, flattened([*reversed(weights), *reversed(offsets)])]
 
 

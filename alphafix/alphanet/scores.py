@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.network import room
+from alphafix.alphanet.padding import room
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.head import Head
 
@@ -26,7 +26,7 @@ class ScoreLayout:
         few: The F few-split class ids, int64, ascending.
         base: The B other class ids, int64, ascending.
         columns: The U class ids whose scores are kept: the few-split classes first (padded,
-            as in `network`, by repeating the first), then every class that is a neighbour of
+            as in `padding`, by repeating the first), then every class that is a neighbour of
             one, int64.
     """
 

@@ -10,15 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.network import (
-    Inputs,
-    Networks,
-    alphas,
-    backward,
-    forward,
-    initial_networks,
-    padded_classes,
-)
+from alphafix.alphanet.inputs import Inputs, inputs_of
+from alphafix.alphanet.network import Networks, alphas, backward, forward, initial_networks
 from alphafix.alphanet.objective import (
     Aims,
     correct_predictions,
@@ -26,12 +19,13 @@ from alphafix.alphanet.objective import (
     losses_and_slopes,
     near_scores,
 )
+from alphafix.alphanet.padding import padded_classes
 from alphafix.alphanet.scores import Scores, join_scores
 from alphafix.progress import Advance
 from alphafix.values.arrays import IntArray
 from alphafix.values.trials import EpochRecord
 
-# Steps are padded to this many samples, for the reason given at `network.ALIGNED`: PyTorch's
+# Steps are padded to this many samples, for the reason given at `padding.ALIGNED`: PyTorch's
 # loops take four vector registers at a time and treat what is left differently.
 SAMPLES_ALIGNED = 64
 
@@ -238,13 +232,13 @@ class _Batch:
         self.positions = padded_classes(first.positions[neighbors])
         self.near = self.positions.transpose(1, 2).contiguous()
         self.aims = Aims.of(self.train, self.index, len(first.few))
-        self.inputs = Inputs.of(_input_rows(neighbors, own, include_self=hyper.include_self))
+        self.inputs = _inputs(neighbors, own, include_self=hyper.include_self)
         biases = torch.stack([one.biases for one in own])
         self.scales = torch.tensor([[one.scale] for one in own], device=device)
         drawn = initial_networks(
             [trial.seed for trial in trials],
             biases,
-            inputs=self.inputs.rows.shape[-1],
+            inputs=self.inputs.width,
             hidden=hyper.hidden,
             k=trials[0].pool,
         )
@@ -432,17 +426,10 @@ def _step_samples(
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 
-def _input_rows(neighbors: Tensor, own: Sequence[SweepData], *, include_self: bool) -> Tensor:
-    """The networks' input: neighbour rows side by side, F' x I if all trials share them."""
-    if any(one is not own[0] for one in own):
-        ids = neighbors.expand(len(own), -1, -1)
-        single = zip(ids, own, strict=True)
-        return torch.stack(
-            [_input_rows(near[None], [one], include_self=include_self) for near, one in single]
-        )
-    weight, few = own[0].weight, own[0].few
-    rows = weight[neighbors]  # T x F x K x D, or 1 x ... if shared
+def _inputs(neighbors: Tensor, own: Sequence[SweepData], *, include_self: bool) -> Inputs:
+    """The networks' input: rows of neighbours, T x F x K (or 1 x ... if all trials share them)."""
     if include_self:
-        rows = torch.cat([weight[few].expand(len(rows), -1, -1)[:, :, None], rows], dim=2)
-    rows = padded_classes(rows.flatten(2))
-    return rows[0] if len(rows) == 1 else rows
+        selves = own[0].few.expand(len(neighbors), -1)[..., None]
+        neighbors = torch.cat([selves, neighbors], dim=2)
+    heads = own[:1] if all(one is own[0] for one in own) else own
+    return inputs_of([one.weight for one in heads], neighbors)

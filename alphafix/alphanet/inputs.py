@@ -1,0 +1,194 @@
+"""What enters AlphaNet, neighbours' rows side by side, and the first layer's products with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from alphafix.alphanet.padding import padded_classes, padding, room
+
+
+class Inputs(Protocol):
+    """Rows of F' classes (see `padded_classes`), K of width D each: I = K * D numbers a class."""
+
+    @property
+    def width(self) -> int:
+        """I."""
+
+    def first(self, count: int) -> Inputs:
+        """Those of the first ``count`` networks."""
+
+    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+        """What the first layers of T networks make of them, float32 of shape T x width x F'.
+
+        Args:
+            weights: Float32 of shape T x width x I.
+            offsets: Float32 of shape T x width.
+        """
+
+    def gradient(self, slopes: Tensor, out: Tensor) -> None:
+        """Write the gradient by the weights to ``out``, T x width x I.
+
+        Args:
+            slopes: Gradient by the values, float32 of shape T x width x F'.
+            out: Memory for it.
+        """
+
+
+@dataclass(frozen=True)
+class OwnInputs:
+    """Each network has rows of its own.
+
+    Attributes:
+        rows: Float32 of shape T x F' x I.
+    """
+
+    rows: Tensor
+
+    @property
+    def width(self) -> int:
+        """I."""
+        return self.rows.shape[-1]
+
+    def first(self, count: int) -> OwnInputs:
+        """Those of the first ``count`` networks."""
+        return OwnInputs(self.rows[:count])
+
+    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+        """See `Inputs`."""
+        return torch.baddbmm(offsets[..., None], weights, self.rows.transpose(1, 2))
+
+    def gradient(self, slopes: Tensor, out: Tensor) -> None:
+        """See `Inputs`."""
+        torch.bmm(slopes, self.rows, out=out)
+
+
+@dataclass(frozen=True)
+class CommonInputs:
+    """All networks have the same rows, so that there is one product for all.
+
+    Attributes:
+        rows: Float32 of shape F' x I.
+        turned: The same in the other order, I x F', in memory too: products with the weights read
+            it twice as fast then.
+    """
+
+    rows: Tensor
+    turned: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> CommonInputs:
+        """Turn the rows, float32 of shape F' x I."""
+        return cls(rows, rows.T.contiguous())
+
+    @property
+    def width(self) -> int:
+        """I."""
+        return self.rows.shape[-1]
+
+    def first(self, count: int) -> CommonInputs:
+        """They are all networks'."""
+        return self
+
+    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+        """See `Inputs`."""
+        flat = weights.flatten(0, 1)
+        return torch.addmm(offsets.reshape(-1, 1), flat, self.turned).view(*offsets.shape, -1)
+
+    def gradient(self, slopes: Tensor, out: Tensor) -> None:
+        """See `Inputs`."""
+        torch.mm(slopes.reshape(-1, slopes.shape[-1]), self.rows, out=out.flatten(0, 1))
+
+
+@dataclass(frozen=True)
+class DistinctInputs:
+    """All networks have the same rows, and many classes the same neighbour at the same place.
+
+    In spaces of many dimensions a few rows are neighbours of very many others. What a network's
+    weights make of such a row at a place is worked out once, and summed for each class. U is how
+    many rows there are at a place, at the most.
+
+    Attributes:
+        rows: Those at each place, zeros behind, float32 of shape K x U x D.
+        turned: The same in the other order, K x D x U.
+        sums: Ones where a class has a row at a place, float32 of shape F' x (K * U).
+        turned_sums: The same in the other order, (K * U) x F'.
+    """
+
+    rows: Tensor
+    turned: Tensor
+    sums: Tensor
+    turned_sums: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, ids: Tensor) -> DistinctInputs:
+        """Find the rows ``weight[ids]`` that are the same.
+
+        Args:
+            weight: Float32 of shape C x D.
+            ids: Which of them, int64 of shape F x K.
+        """
+        few, k = ids.shape
+        found = [torch.unique(place, return_inverse=True) for place in ids.T]
+        most = max(len(distinct) for distinct, _ in found)
+        most += padding(most)
+        rows = weight.new_zeros(k, most, weight.shape[1])
+        sums = weight.new_zeros(few + room(few), k, most)
+        for place, (distinct, where) in enumerate(found):
+            rows[place, : len(distinct)] = weight[distinct]
+            sums[torch.arange(few, device=ids.device), place, where] = 1
+        sums = sums.flatten(1)
+        return cls(rows, rows.transpose(1, 2).contiguous(), sums, sums.T.contiguous())
+
+    @property
+    def width(self) -> int:
+        """I."""
+        return self.rows.shape[0] * self.rows.shape[2]
+
+    def first(self, count: int) -> DistinctInputs:
+        """They are all networks'."""
+        return self
+
+    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+        """See `Inputs`."""
+        scores = torch.bmm(self._by_place(weights), self.turned)
+        flat = scores.transpose(0, 1).reshape(offsets.numel(), -1)
+        return torch.addmm(offsets.reshape(-1, 1), flat, self.turned_sums).view(*offsets.shape, -1)
+
+    def gradient(self, slopes: Tensor, out: Tensor) -> None:
+        """See `Inputs`."""
+        parts = slopes.reshape(-1, slopes.shape[-1]) @ self.sums
+        torch.bmm(
+            parts.view(-1, *self.rows.shape[:2]).transpose(0, 1), self.rows, out=self._by_place(out)
+        )
+
+    def _by_place(self, weights: Tensor) -> Tensor:
+        """Weights (or a gradient), T x width x I, as K x (T * width) x D in the same memory."""
+        places, _, width = self.rows.shape
+        return weights.view(-1, places, width).transpose(0, 1)
+
+
+def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:
+    """Inputs of T networks, with the fewest operations.
+
+    Args:
+        weights: One tensor for all networks, or one for each of T, float32 of shape C x D.
+        ids: Rows of a class, int64 of shape T x F x K, or 1 x F x K if they are all networks'.
+    """
+    if len(weights) > 1 or len(ids) > 1:
+        networks = max(len(weights), len(ids))
+        own = weights if len(weights) > 1 else [weights[0]] * networks
+        each = ids.expand(networks, -1, -1)
+        rows = [weight[near].flatten(1) for weight, near in zip(own, each, strict=True)]
+        return OwnInputs(padded_classes(torch.stack(rows)))
+    (weight,), (near,) = weights, ids
+    classes, width = len(near) + room(len(near)), weight.shape[1]
+    most = max(len(place.unique()) for place in near.T)
+    # Multiplications of a weight row: with distinct rows, and to sum them; or with all rows.
+    if (most + padding(most)) * (width + classes) < classes * width:
+        return DistinctInputs.of(weight, near)
+    return CommonInputs.of(padded_classes(weight[near].flatten(1)))
