@@ -58,6 +58,20 @@ def named(hint: Any) -> Any:
 
 Shapes = Mapping[str, Mapping[str, Any]]
 
+_VALUES = {
+    "weights": floats("T width I"),
+    "offsets": floats("T width"),
+    "return": floats("T width F"),
+}
+_GRADIENT = {"slopes": floats("T width F"), "out": floats("T width I")}
+_SCORES = {
+    "rows": floats("T n U"),
+    "alphas": floats("T K F"),
+    "biases": floats("T F"),
+    "return": floats("T n F"),
+}
+_PULLS = {"rows": floats("T n U"), "slopes": floats("T n F"), "return": floats("T K F")}
+
 _ALPHANET: dict[str, Shapes] = {
     "combine": {
         "Combination.__init__": {
@@ -71,6 +85,34 @@ _ALPHANET: dict[str, Shapes] = {
             "return": float32("F D"),
         },
         "Judge.__init__": {"drawn": maybe(int64("n"))},
+    },
+    "correction": {
+        **{f"{name}.scores": _SCORES for name in ("Correction", "LookedUp", "Multiplied")},
+        **{f"{name}.pulls": _PULLS for name in ("Correction", "LookedUp", "Multiplied")},
+        "LookedUp.__init__": {
+            "columns": longs("T n _"),
+            "near": floats("T n _"),
+            "products": floats("T n K F"),
+        },
+        "LookedUp.of": {"positions": longs("T K F")},
+        "Multiplied.__init__": {"rows": longs("T K F"), "table": floats("T V F")},
+        "Multiplied.of": {"positions": longs("T K F")},
+        "correction_of": {"positions": longs("T K F")},
+    },
+    "inputs": {
+        **{f"{name}Inputs.values": _VALUES for name in ("", "Own", "Common", "Distinct")},
+        **{f"{name}Inputs.gradient": _GRADIENT for name in ("", "Own", "Common", "Distinct")},
+        "OwnInputs.__init__": {"rows": floats("T F I")},
+        "CommonInputs.__init__": {"rows": floats("F I"), "turned": floats("I F")},
+        "CommonInputs.of": {"rows": floats("F I")},
+        "DistinctInputs.__init__": {
+            "rows": floats("K U D"),
+            "turned": floats("_ _ U"),
+            "sums": floats("F S"),
+            "turned_sums": floats("S F"),
+        },
+        "DistinctInputs.of": {"weight": floats("C D"), "ids": longs("F K")},
+        "inputs_of": {"ids": longs("_ F K")},
     },
     "measure": {
         "contest": {"neighbors": int64("F K"), "alphas": float32("F K"), "biases": float32("F")},
@@ -92,10 +134,6 @@ _ALPHANET: dict[str, Shapes] = {
             "biases": floats("T F"),
         },
         "initial_networks": {"biases": floats("... F")},
-        "flattened": {"return": floats("T _")},
-        "padded_classes": {"array": tensors("*T F n"), "return": tensors("*T _ n")},
-        "Inputs.__init__": {"rows": floats("*T F I"), "turned": floats("*T I F")},
-        "Inputs.of": {"rows": floats("*T F I")},
         "Pass.__init__": {
             "alphas": floats("T K F"),
             "norms": floats("T 1 F"),
@@ -104,23 +142,15 @@ _ALPHANET: dict[str, Shapes] = {
         "backward": {"pulls": floats("{len(networks)} {networks.k} F")},
         "alphas": {"return": floats("{len(networks)} F {networks.k}")},
     },
+    "padding": {
+        "padded_classes": {"array": tensors("*T F n"), "return": tensors("*T _ n")},
+    },
     "objective": {
-        "near_scores": {
-            "rows": floats("T n U"),
-            "positions": longs("_ K F"),
-            "return": floats("T n K F"),
-        },
-        "few_scores": {
-            "rows": floats("T n U"),
-            "near": floats("T n K F"),
-            "alphas": floats("T K F"),
-            "biases": floats("T F"),
-            "return": floats("T n F"),
-        },
         "Aims.__init__": {"column": longs("*n"), "total": floats("*n"), "beyond": floats("*n")},
         "Aims.of": {"index": longs("*n")},
         "losses_and_slopes": {
             "few": floats("T n F"),
+            "share": floats("T n"),
             "return": these(floats("T n"), floats("T n F")),
         },
         "corrected_few": {

@@ -14,7 +14,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from alphafix.alphanet.objective import few_scores, near_scores
+from alphafix.alphanet.correction import LookedUp
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.oltr.models.heads import Output
@@ -76,12 +76,12 @@ def test_shapes__name_parameters_that_are_there(module: str) -> None:
 def test_wrong_shape__of_an_argument_is_caught() -> None:
     rows, positions = torch.zeros(2, 5, 7), torch.zeros(1, 4, 3, dtype=torch.long)
     alphas, biases = torch.zeros(2, 4, 3), torch.zeros(2, 3)
-    near = near_scores(rows, positions)
-    assert few_scores(rows, near, alphas, biases).shape == (2, 5, 3)
+    correction = LookedUp.of(positions.expand(2, -1, -1), 5)
+    assert correction.scores(rows, alphas, biases).shape == (2, 5, 3)
     with pytest.raises(TypeCheckError, match="biases"):
-        few_scores(rows, near, alphas, torch.zeros(1, 3))  # would be broadcast
+        correction.scores(rows, alphas, torch.zeros(1, 3))  # would be broadcast
     with pytest.raises(TypeCheckError, match="positions"):
-        near_scores(rows, positions.int())
+        LookedUp.of(positions.int(), 5)
     with pytest.raises(TypeCheckError, match="centroids"):
         nearest_distance(torch.zeros(4, 8), torch.zeros(8))
 

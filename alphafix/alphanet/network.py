@@ -42,10 +42,6 @@ class Networks:
     def __len__(self) -> int:
         return len(self.biases)
 
-    def tensors(self) -> list[Tensor]:
-        """All parameters; the first axis of each is the trial."""
-        return [*self.weights, *self.offsets, self.biases]
-
     def first(self, count: int) -> Networks:
         """The first ``count`` trials, sharing memory with all."""
         return self.map(lambda tensor: tensor[:count])
@@ -59,7 +55,7 @@ class Networks:
         """
         first, *others = self.weights
         small = [*others, *self.offsets]
-        flat = flattened(small)
+        flat = torch.cat([tensor.flatten(1) for tensor in small], dim=1)
         views, start = [], 0
         for tensor in small:
             stop = start + tensor[0].numel()
@@ -121,11 +117,6 @@ def _one_network(seed: int, sizes: Sequence[int]) -> tuple[list[Tensor], list[Te
     return weights, offsets
 
 
-def flattened(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of T trials side by side, T x (all their other sizes)."""
-    return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
-
-
 @dataclass(frozen=True)
 class Pass:
     """What the networks make of their input, and what the way back needs of that.
@@ -157,10 +148,8 @@ def forward(networks: Networks, inputs: Inputs) -> Pass:
     return Pass(values / norms, norms, tuple(hidden))
 
 
-def backward(
-    networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor, first: Tensor | None = None
-) -> list[Tensor]:
-    """Gradients of the first weights, and of all others and the offsets as `Networks.packed`.
+def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor, out: Networks) -> None:
+    """Gradients of all weights and offsets.
 
     Worked out by hand: PyTorch's own way back does the same products, and as much again in small
     steps between them.
@@ -170,26 +159,22 @@ def backward(
         inputs: Their input.
         found: What `forward` gave.
         pulls: Gradient by the coefficients, float32 of shape T x K x F'; 0 for padding.
-        first: Where the gradient of the first weights is written, of their shape: memory that
-            is new in each step takes the processor as long as half of the product. None for new
-            memory.
+        out: Where they are written: memory that is new in each step takes the processor as long as
+            half of the first layer's product. Its biases are left as they are.
     """
     trials, _, columns = pulls.shape
-    last = networks.weights[-1]
-    slopes = pulls.new_zeros(trials, last.shape[1], columns)
+    slopes = pulls.new_zeros(trials, networks.weights[-1].shape[1], columns)
     along = (pulls * found.alphas).sum(1, keepdim=True) * (found.norms > LEAST_NORM)
     torch.sub(pulls, found.alphas.sign().mul_(along), out=slopes[:, : networks.k])
     slopes[:, : networks.k] /= found.norms
-    weights, offsets = [], []
-    for weight, hidden in zip(networks.weights[:0:-1], reversed(found.hidden), strict=True):
-        weights.append(torch.bmm(slopes, hidden.transpose(1, 2)))
-        offsets.append(slopes.sum(2))
-        below = torch.bmm(weight.transpose(1, 2), slopes)
+    for layer in range(len(found.hidden), 0, -1):
+        hidden = found.hidden[layer - 1]
+        torch.bmm(slopes, hidden.transpose(1, 2), out=out.weights[layer])
+        torch.sum(slopes, 2, out=out.offsets[layer])
+        below = torch.bmm(networks.weights[layer].transpose(1, 2), slopes)
         slopes = torch.ops.aten.leaky_relu_backward(below, hidden, NEGATIVE_SLOPE, True)
-    offsets.append(slopes.sum(2))
-    first = torch.empty_like(networks.weights[0]) if first is None else first
-    inputs.gradient(slopes, first)
-    return [first, flattened([*reversed(weights), *reversed(offsets)])]
+    torch.sum(slopes, 2, out=out.offsets[0])
+    inputs.gradient(slopes, out.weights[0])
 
 
 def alphas(networks: Networks, inputs: Inputs) -> Tensor:

@@ -9,43 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.scores import CHUNK_BYTES, Scores
+from alphafix.alphanet.scores import Scores
+
+# Scores that are read at a time where all samples are swept: what is made of them is read again
+# from the processor's own memory, which is several times as fast.
+SWEPT_BYTES = 8 << 20
 
 # In gradients no share is less than e to this, 1e-26: the processor takes a hundred times as long
 # for numbers that are nearly zero, and for e to minus infinity.
 LEAST_LOG = -60.0
-
-
-def near_scores(rows: Tensor, positions: Tensor, out: Tensor | None = None) -> Tensor:
-    """Scores of each few-split class's neighbours, float32 of shape T x n x K x F.
-
-    Args:
-        rows: Scores s of the kept classes (few-split first), float32, T x n x U.
-        positions: Columns of the neighbours, int64 of shape T x K x F (or 1 x K x F).
-        out: Memory for them, T x n x (K * F), or None.
-    """
-    trials, samples, _ = rows.shape
-    index = positions.flatten(1)[:, None].expand(trials, samples, -1)
-    return torch.gather(rows, 2, index, out=out).view(trials, samples, *positions.shape[1:])
-
-
-def few_scores(
-    rows: Tensor, near: Tensor, alphas: Tensor, biases: Tensor, work: Tensor | None = None
-) -> Tensor:
-    """Corrected scores t_c of the few-split classes (AlphaNet, Eq. 2 and 4).
-
-    Args:
-        rows: Scores s of the kept classes (few-split first), float32, T x n x U.
-        near: Those of the neighbours (see `near_scores`), float32, T x n x K x F.
-        alphas: Coefficients, float32 of shape T x K x F.
-        biases: Few-split biases times the logit scale, float32 of shape T x F.
-        work: Memory that is written over, of the shape of ``near``, or None.
-
-    Returns:
-        float32 of shape T x n x F.
-    """
-    found = torch.mul(near, alphas[:, None], out=work).sum(2)
-    return found.add_(rows[:, :, : biases.shape[1]]).add_(biases[:, None])
 
 
 @dataclass(frozen=True)
@@ -80,29 +52,32 @@ class Aims:
 
         return cls(chosen(column), chosen(scores.base_lse), chosen(beyond), base)
 
-    def at(self, trials: int, step: int) -> Aims:
-        """Those of a step of the first trials, T x n, where they are T x steps x n."""
-        place = slice(trials), step
-        return Aims(self.column[place], self.total[place], self.beyond[place], self.base)
+    def by_step(self, trials: int) -> list[Aims]:
+        """Those of each step of the first trials, T x n, where they are T x steps x n."""
+        column, total, beyond = (
+            one[:trials].unbind(1) for one in (self.column, self.total, self.beyond)
+        )
+        return [Aims(*of_step, self.base) for of_step in zip(column, total, beyond, strict=True)]
 
 
-def losses_and_slopes(few: Tensor, aims: Aims) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each sample, and its gradient by the corrected few-split scores.
+def losses_and_slopes(few: Tensor, aims: Aims, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each sample, and the gradient of a mean by the corrected few-split scores.
 
     Args:
         few: Corrected few-split scores, float32 of shape T x n x F'; overwritten.
         aims: Those of the samples, T x n.
+        share: Each sample's share in the mean, float32 of shape T x n.
 
     Returns:
-        Losses, float32 of shape T x n, and gradients, T x n x F'.
+        Losses times shares, float32 of shape T x n, and gradients, T x n x F'.
     """
-    column = aims.column[..., None]
-    few[:, :, aims.base] = aims.total
+    column, each = aims.column[..., None], share[..., None]
+    few.select(2, aims.base).copy_(aims.total)
     logs = few.log_softmax(2)
-    losses = aims.beyond - logs.gather(2, column)[..., 0]
-    slopes = logs.clamp_min_(LEAST_LOG).exp_()
-    slopes.scatter_add_(2, column, slopes.new_full((), -1.0).expand_as(column))
-    slopes[:, :, aims.base :] = 0
+    losses = (aims.beyond - logs.gather(2, column)[..., 0]).mul_(share)
+    slopes = logs.clamp_min_(LEAST_LOG).exp_().mul_(each)
+    slopes.scatter_add_(2, column, -each)
+    slopes[:, :, aims.base :].zero_()
     return losses, slopes
 
 
@@ -124,7 +99,7 @@ def corrected_few(
         The slice of samples, and their scores t, float32 of shape F x m.
     """
     combine = _combination(positions, alphas, width=len(scores.columns.weight))
-    rows = max(1, CHUNK_BYTES // (4 * len(scores.columns.weight)))
+    rows = max(1, SWEPT_BYTES // (4 * len(scores.columns.weight)))
     for start in range(0, len(scores), rows):
         place = slice(start, min(start + rows, len(scores)))
         yield place, (combine @ scores.columns.by_class(place)).add_(biases[:, None])

@@ -10,15 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alphafix.alphanet.correction import Correction, correction_of
 from alphafix.alphanet.inputs import Inputs, inputs_of
 from alphafix.alphanet.network import Networks, alphas, backward, forward, initial_networks
-from alphafix.alphanet.objective import (
-    Aims,
-    correct_predictions,
-    few_scores,
-    losses_and_slopes,
-    near_scores,
-)
+from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
 from alphafix.alphanet.padding import padded_classes
 from alphafix.alphanet.scores import Scores, join_scores
 from alphafix.progress import Advance
@@ -176,6 +171,7 @@ class SweepData:
     positions: Tensor
 
 
+@torch.inference_mode()  # gradients are worked out by hand
 def train_batch(
     trials: Sequence[Trial],
     data: SweepData | Sequence[SweepData],
@@ -243,9 +239,10 @@ class _Batch:
             k=trials[0].pool,
         )
         self.networks, parameters = drawn.packed()
-        self.trained = parameters if hyper.learn_bias else parameters[:-1]
+        self.gradients, slopes = drawn.map(torch.zeros_like).packed()
+        trained = slice(None if hyper.learn_bias else -1)
+        self.trained, self.slopes = parameters[trained], slopes[trained]
         self.moments = [[torch.zeros_like(one) for one in self.trained] for _ in range(2)]
-        self.work = _Work.of(self, len(trials))
         self.count = torch.zeros((), device=device)
         none = biases.new_zeros(len(first.few), trials[0].pool)  # until an epoch is chosen
         self.results = [TrainedTrial(none, one.biases) for one in own]
@@ -253,11 +250,13 @@ class _Batch:
         # differently in other batches; what is recorded is rounded back.
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.losses = torch.zeros(len(trials), dtype=wide, device=device)
+        self.work = _Work.of(self, len(trials))
 
     def step(self, step: int) -> int:
         """Make one step of every trial that is not done; return their number."""
         active = sum(steps > step for steps in self.steps)
-        self._update(self._gradients(active, step), step)
+        self._find_gradients(active, step)
+        self._update(active, step)
         ended = [
             trial
             for trial in range(active)
@@ -267,34 +266,28 @@ class _Batch:
             self._end_epoch(ended, step)
         return active
 
-    def _gradients(self, active: int, step: int) -> list[Tensor]:
+    def _find_gradients(self, active: int, step: int) -> None:
         """Gradients of the mean loss of a step by the parameters; counts the losses."""
         if active != self.work.active:
             self.work = _Work.of(self, active)
-        work, share = self.work, self.share[:active, step]
-        rows = self.train.columns.of_samples(self.index[:active, step], work.rows)
-        near = near_scores(rows, work.positions, work.near)
+        work = self.work
+        rows = self.train.columns.of_samples(work.index[step], work.rows)
         found = forward(work.networks, work.inputs)
         biases = work.networks.biases * work.scales
-        few = few_scores(rows, near, found.alphas, biases, work.products)
-        losses, slopes = losses_and_slopes(few, self.aims.at(active, step))
-        self.losses[:active] += (losses * share).to(self.losses.dtype).sum(1)
-        slopes *= share[..., None]
-        pulls = near.mul_(slopes[:, :, None]).sum(1)
-        of_networks = backward(work.networks, work.inputs, found, pulls, work.first)
-        return [*of_networks, slopes.sum(1).mul_(work.scales)]
+        few = work.correction.scores(rows, found.alphas, biases)
+        losses, slopes = losses_and_slopes(few, work.aims[step], work.share[step])
+        work.losses.add_(losses.sum(1, dtype=work.losses.dtype))
+        pulls = work.correction.pulls(rows, slopes)
+        backward(work.networks, work.inputs, found, pulls, work.gradients)
+        torch.sum(slopes, 1, out=work.gradients.biases).mul_(work.scales)
 
-    def _update(self, gradients: Sequence[Tensor], step: int) -> None:
+    def _update(self, active: int, step: int) -> None:
         """AdamW, once for each run of neighbouring trials with the same learning rate."""
-        active = len(gradients[0])
         self.count += 1
         rates = [self._rate(trial, step) for trial in range(active)]
         edges = [0, *(i for i in range(1, active) if rates[i] != rates[i - 1]), active]
         for start, stop in pairwise(edges):
-            tensors, first, second, slopes = (
-                [tensor[start:stop] for tensor in some]
-                for some in (self.trained, *self.moments, gradients[: len(self.trained)])
-            )
+            tensors, slopes, first, second = self.work.updated(start, stop)
             # What torch.optim.AdamW(fused=True) calls, without its preparations, which take as
             # long as the update of a small network.
             torch._fused_adamw_(
@@ -361,47 +354,65 @@ class _Batch:
 class _Work:
     """What is at hand in every step of the first trials of a batch, made once for all steps.
 
-    New memory costs a step as much as its small operations, because the system clears it.
+    New memory, and a view of old, cost a step as much as its small operations.
 
     Attributes:
         active: How many trials.
         networks: Theirs.
-        inputs: Theirs.
-        scales: Their logit scales, A x 1.
-        positions: Columns of their neighbours, A x K x F' (or 1 x ...).
+        gradients: By the parameters of these.
+        inputs: What enters the networks.
+        scales: Logit scales, A x 1.
+        correction: How their scores are corrected.
+        losses: Sums of the epoch's losses so far, A.
+        index: Indices of each step's samples, A x n.
+        share: Their shares in a step's mean, A x n.
+        aims: What they are to be taken for.
         rows: Memory for a step's scores, A x n x U.
-        near: Memory for those of the neighbours, A x n x (K * F').
-        products: Memory for these times the coefficients, A x n x K x F'.
-        first: Memory for the gradient of the first weights.
+        states: Parameters, gradients and both moments, as they are updated.
+        parts: Those of some of the trials, once they were asked for.
     """
 
     active: int
     networks: Networks
+    gradients: Networks
     inputs: Inputs
     scales: Tensor
-    positions: Tensor
+    correction: Correction
+    losses: Tensor
+    index: Sequence[Tensor]
+    share: Sequence[Tensor]
+    aims: Sequence[Aims]
     rows: Tensor
-    near: Tensor
-    products: Tensor
-    first: Tensor
+    states: Sequence[Sequence[Tensor]]
+    parts: dict[tuple[int, int], list[list[Tensor]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: _Batch, active: int) -> _Work:
         """That of the first ``active`` trials."""
-        _, k, few = batch.near.shape
-        networks, samples = batch.networks.first(active), batch.index.shape[-1]
-        new = networks.biases.new_empty
+        samples, columns = batch.index.shape[-1], len(batch.train.columns.weight)
+        positions = batch.near[:active].expand(active, -1, -1)
         return cls(
             active=active,
-            networks=networks,
+            networks=batch.networks.first(active),
+            gradients=batch.gradients.first(active),
             inputs=batch.inputs.first(active),
             scales=batch.scales[:active],
-            positions=batch.near[:active],
-            rows=new(active, samples, len(batch.train.columns.weight)),
-            near=new(active, samples, k * few),
-            products=new(active, samples, k, few),
-            first=torch.empty_like(networks.weights[0]),
+            correction=correction_of(
+                positions, classes=len(batch.own[0].few), columns=columns, samples=samples
+            ),
+            losses=batch.losses[:active],
+            index=batch.index[:active].unbind(1),
+            share=batch.share[:active].unbind(1),
+            aims=batch.aims.by_step(active),
+            rows=batch.networks.biases.new_empty(active, samples, columns),
+            states=(batch.trained, batch.slopes, *batch.moments),
         )
+
+    def updated(self, start: int, stop: int) -> list[list[Tensor]]:
+        """`states` of the trials from ``start`` to ``stop``."""
+        if (start, stop) not in self.parts:
+            self.parts[start, stop] = [[one[start:stop] for one in state] for state in self.states]
+        return self.parts[start, stop]
 
 
 def _step_samples(

@@ -7,23 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphafix.alphanet.correction import LookedUp, Multiplied, correction_of
+from alphafix.alphanet.inputs import CommonInputs, DistinctInputs, OwnInputs, inputs_of
 from alphafix.alphanet.measure import contest
-from alphafix.alphanet.network import (
-    Inputs,
-    alphas,
-    backward,
-    forward,
-    initial_networks,
-    padded_classes,
-)
-from alphafix.alphanet.objective import (
-    Aims,
-    correct_predictions,
-    few_scores,
-    losses_and_slopes,
-    near_scores,
-)
-from alphafix.alphanet.training import Hyper, _input_rows
+from alphafix.alphanet.network import alphas, backward, forward, initial_networks
+from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
+from alphafix.alphanet.padding import padded_classes
+from alphafix.alphanet.training import Hyper
 from tests.alphanet.build import make_setup
 from tests.alphanet.oracle import Direct
 
@@ -43,6 +33,8 @@ def problems(draw: st.DrawFn) -> dict[str, object]:
         "rho": draw(st.sampled_from([0.0, 0.1, 0.5, 2.0])),
         "official": draw(st.booleans()),
         "table": draw(st.booleans()),
+        "inputs": draw(st.sampled_from([OwnInputs, CommonInputs, DistinctInputs])),
+        "lookup": draw(st.booleans()),
         "seed": draw(st.integers(0, 10_000)),
     }
 
@@ -69,27 +61,33 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
 
     # Too small a memory budget makes the columns be recomputed from the features.
     data = setup.data([trial], memory=1 << 30 if case["table"] else 0)
-    rows = _input_rows(
-        torch.from_numpy(trial.neighbors)[None], [data], include_self=hyper.include_self
-    )
-    inputs = Inputs.of(rows)
+    near = torch.from_numpy(trial.neighbors)
+    entering = torch.cat([data.few[:, None], near], 1) if hyper.include_self else near
+    inputs = {
+        OwnInputs: OwnInputs(padded_classes(data.weight[entering].flatten(1))[None]),
+        CommonInputs: CommonInputs.of(padded_classes(data.weight[entering].flatten(1))),
+        DistinctInputs: DistinctInputs.of(data.weight, entering),
+    }[case["inputs"]]  # type: ignore[index]
     networks = initial_networks(
-        [trial.seed], data.biases, inputs=rows.shape[-1], hidden=hyper.hidden, k=trial.k
+        [trial.seed], data.biases, inputs=inputs.width, hidden=hyper.hidden, k=trial.k
     )
     count = len(setup.classes.few)
-    positions = padded_classes(data.positions[torch.from_numpy(trial.neighbors)][None])
+    positions = padded_classes(data.positions[near][None])
     columns = data.train.columns.of_samples(index[None])
-    near = near_scores(columns, positions.transpose(1, 2))
+    turned = positions.transpose(1, 2)
+    correction = (
+        LookedUp.of(turned, len(index))
+        if case["lookup"]
+        else Multiplied.of(turned, columns.shape[2] - turned.shape[2])
+    )
     found = forward(networks, inputs)
-    few = few_scores(columns, near, found.alphas, networks.biases * data.scale)
-    losses, slopes = losses_and_slopes(few, Aims.of(data.train, index[None], count))
-    reduced, slopes = losses.mean(), slopes / losses.numel()
-    pulls = (near * slopes[:, :, None]).sum(1)
-    views, packed = networks.packed()
-    gradients = backward(networks, inputs, found, pulls)
-    for tensor, gradient in zip(packed, gradients, strict=False):
-        tensor.copy_(gradient)  # the views then are each layer's
-    got = [p for pair in zip(views.weights, views.offsets, strict=True) for p in pair]
+    few = correction.scores(columns, found.alphas, networks.biases * data.scale)
+    share = torch.full((1, len(index)), 1 / len(index))
+    losses, slopes = losses_and_slopes(few, Aims.of(data.train, index[None], count), share)
+    reduced = losses.sum()
+    gradients = networks.map(torch.zeros_like)
+    backward(networks, inputs, found, correction.pulls(columns, slopes), gradients)
+    got = [p for pair in zip(gradients.weights, gradients.offsets, strict=True) for p in pair]
     if hyper.learn_bias:
         got.append(slopes.sum(1) * data.scale)
 
@@ -133,8 +131,35 @@ def test_contest__agrees_with_the_corrected_head() -> None:
 def test_alphas__of_a_zero_vector_stay_zero() -> None:
     networks = initial_networks([0], torch.zeros(2), inputs=4, hidden=(3,), k=2)
     zero = networks.map(torch.zeros_like)
-    inputs = Inputs.of(torch.ones(16, 4))
+    inputs = CommonInputs.of(torch.ones(16, 4))
     assert torch.equal(alphas(zero, inputs), torch.zeros(1, 16, 2))
     # And its gradient is finite, as PyTorch has it: the norm is then a constant.
-    found = backward(zero, inputs, forward(zero, inputs), torch.ones(1, 2, 16))
-    assert all(torch.isfinite(one).all() for one in found)
+    found = networks.map(torch.ones_like)
+    backward(zero, inputs, forward(zero, inputs), torch.ones(1, 2, 16), found)
+    gradients = [*found.weights, *found.offsets]
+    assert all(torch.isfinite(one).all() for one in gradients)
+
+
+def test_inputs_of__multiplies_once_what_several_classes_share() -> None:
+    weight = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 64)).astype(np.float32))
+    shared = torch.tensor([[50, 51], [51, 50]]).repeat(20, 1)[None]  # two rows at each place
+    found = inputs_of([weight], shared)
+    assert isinstance(found, DistinctInputs)
+    assert found.rows.shape == (2, 16, 64)
+    different = torch.arange(40)[None, :, None] + torch.tensor([0, 20])
+    assert isinstance(inputs_of([weight], different), CommonInputs)
+    assert isinstance(inputs_of([weight, weight], shared), OwnInputs)
+
+
+def test_correction_of__a_table_needs_a_place_for_each_neighbour() -> None:
+    positions = torch.tensor([[16, 17], [17, 18]]).T[None].repeat(1, 1, 8)  # 1 x K x F'
+    one = {"classes": 3, "columns": 20, "samples": 5}
+    assert isinstance(correction_of(positions, **one), Multiplied)
+    for wrong in (17, 3):  # the class's other neighbour, and a few-split class
+        changed = positions.clone()
+        changed[0, 0, 1] = wrong
+        if wrong == 17:
+            changed[0, 1, 1] = wrong
+        assert isinstance(correction_of(changed, **one), LookedUp)
+    many = {**one, "columns": 16 + 32 * 2 + 1}
+    assert isinstance(correction_of(positions, **many), LookedUp)

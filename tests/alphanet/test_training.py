@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from alphafix.alphanet.inputs import DistinctInputs, inputs_of
 from alphafix.alphanet.training import Hyper, TrainedTrial, Trial, train_batch
+from alphafix.values.arrays import IntArray
 from tests.alphanet.build import Setup, make_setup
 from tests.alphanet.oracle import train_direct
 from tests.devices import on_each_device
@@ -65,22 +67,38 @@ def same(one: TrainedTrial, other: TrainedTrial) -> bool:
     )
 
 
+def sweep(setup: Setup, hyper: Hyper, k: int, neighbors: IntArray) -> list[Trial]:
+    return [
+        setup.trial(hyper, rho=rho, k=k, seed=seed, neighbors=neighbors)
+        for rho in (0.2, 2.0, 1.0)  # different numbers of steps, not in order
+        for seed in range(3)
+    ]
+
+
+def assert_each_as_alone(setup: Setup, trials: Sequence[Trial], hyper: Hyper) -> None:
+    together = run(setup, trials, hyper)
+    for trial, outcome in zip(trials, together, strict=True):
+        (alone,) = run(setup, [trial], hyper)
+        assert same(alone, outcome)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3, 5])
 @pytest.mark.parametrize("hidden", [(16, 16), (32, 32, 32), (10, 7)])
 def test_train_batch__a_trial_does_not_depend_on_its_batch(k: int, hidden: tuple[int, ...]) -> None:
     setup = make_setup(num_classes=14, few=5, width=9)
     hyper = Hyper(**{**vars(HYPER), "hidden": hidden})
-    near = setup.trial(hyper, k=k).neighbors
-    trials = [
-        setup.trial(hyper, rho=rho, k=k, seed=seed, neighbors=near)
-        for rho in (0.2, 2.0, 1.0)  # different numbers of steps, not in order
-        for seed in range(3)
-    ]
-    together = run(setup, trials, hyper)
-    for trial, outcome in zip(trials, together, strict=True):
-        (alone,) = run(setup, [trial], hyper)
-        assert same(alone, outcome)
+    assert_each_as_alone(setup, sweep(setup, hyper, k, setup.trial(hyper, k=k).neighbors), hyper)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [64, 129])
+def test_train_batch__nor_where_classes_share_neighbours(width: int) -> None:
+    setup = make_setup(num_classes=60, few=40, width=width)
+    near = np.stack([setup.classes.base[[i % 6, 6 + i % 5, 11]] for i in range(40)])
+    weight = torch.from_numpy(setup.head.weight)
+    assert isinstance(inputs_of([weight], torch.from_numpy(near)[None]), DistinctInputs)
+    assert_each_as_alone(setup, sweep(setup, HYPER, 3, near), HYPER)
 
 
 def test_train_batch__own_neighbours_a_trial_do_not_mix() -> None:
