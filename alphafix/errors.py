@@ -145,6 +145,7 @@ class AlphafixError(Exception):
         expected: object = None,
         todo: str | None = None,
     ) -> None:
+        self.what = what
         self.got = got
         parts = [what]
         parts += [f"  got:      {got}"] if got is not None else []
@@ -157,6 +158,12 @@ class AlphafixError(Exception):
     def add(self, *more: str) -> None:
         """Say more, in further lines, where more is known than where it was raised."""
         self.args = ("\n".join([str(self.args[0]), *map(in_one_line, more)]), *self.args[1:])
+
+    @property
+    def brief(self) -> Words:
+        """What is wrong and what was found, in one line for the log."""
+        found = "" if self.got is None else f" ({self.got})"
+        return Words(in_one_line(f"{self.what}{found}"))
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -68,8 +69,15 @@ _WEB = ("http", "https")
 # What a web server answers that may be otherwise in a moment, of the codes that blame the asker.
 _PASSING = (408, 425, 429)
 
-# What it answers where there is no file: some say "forbidden" of all that is not public.
-_NOT_THERE = (401, 403, 404, 410)
+# What servers answer of what is not there, and to those who may not have it.
+_GONE = (404, 410)
+_REFUSED = (401, 403)
+
+# Errors of clients that got no answer, or half of one, by the names of their classes: of Python and
+# botocore, of aiohttp, of botocore alone. Those of TLS are among them, and have words of their own.
+_NO_ANSWER = {"ConnectionError", "TimeoutError", "ClientConnectionError", "ClientPayloadError"}
+_NO_ANSWER |= {"ConnectionClosedError", "ReadTimeoutError"}
+_NO_TRUST = {"SSLError"}
 
 # What S3 answers to a message that came through damaged or in part, with a code that blames us.
 _DAMAGED = ("BadDigest", "IncompleteBody", "InvalidDigest", "XAmzContentSHA256Mismatch")
@@ -83,6 +91,24 @@ _PROBE = ".may-be-written"
 
 # Seconds to wait for another process that fetches the same file.
 _PATIENCE = 24 * 3600.0
+
+
+class _Cause(Enum):
+    """Why something cannot be read or written."""
+
+    GONE = auto()
+    REFUSED = auto()
+    FAILING = auto()
+    SILENT = auto()
+    OTHER = auto()
+
+
+# How a sentence ends that says so.
+_BECAUSE = {
+    _Cause.REFUSED: ": access is refused",
+    _Cause.FAILING: ": the server fails",
+    _Cause.SILENT: ": the server does not answer",
+}
 
 
 @dataclass(frozen=True)
@@ -234,6 +260,27 @@ def _status(error: Exception) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def _code(error: Exception) -> int | None:
+    """What a web server or S3 has answered, if it did."""
+    told = _s3_answer(_real(error)).get("ResponseMetadata", {})
+    return _status(error) or told.get("HTTPStatusCode")
+
+
+def _cause(error: Exception) -> _Cause:
+    """Why it went wrong: only a server that says so has nothing there."""
+    real, code = _real(error), _code(error)
+    if code in _GONE or (code is None and isinstance(real, FileNotFoundError)):
+        return _Cause.GONE
+    if code in _REFUSED or isinstance(real, PermissionError):
+        return _Cause.REFUSED
+    if code is not None and code >= 500:
+        return _Cause.FAILING
+    names = {kind.__name__ for kind in type(real).__mro__}
+    if names & _NO_ANSWER and not names & _NO_TRUST:
+        return _Cause.SILENT
+    return _Cause.OTHER
+
+
 def _final(error: Exception) -> bool:
     """Whether trying again is no use: it is not there, or not for us, or cannot be asked so."""
     import ssl
@@ -253,25 +300,56 @@ def _final(error: Exception) -> bool:
 
 def _is_refused(error: Exception) -> bool:
     """Whether S3 has answered that the request is wrong, whatever s3fs makes of that."""
-    answer = getattr(error.__cause__ or error, "response", None)
-    if not isinstance(answer, dict):
-        return False
+    answer = _s3_answer(error)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     passing = status in (*_PASSING, 409) or answer.get("Error", {}).get("Code") in _DAMAGED
     return 400 <= status < 500 and not passing
 
 
-def _advice(error: Exception, what: str) -> str:
+def _s3_answer(error: Exception) -> dict[str, Any]:
+    """What S3 has answered, if it did, whatever s3fs makes of that."""
+    answer = getattr(error.__cause__ or error, "response", None)
+    return answer if isinstance(answer, dict) else {}
+
+
+def _failed(address: str, what: str, error: Exception, tries: str) -> InputError:
+    """The error of an address: what was not done, why, and what a person can do about it."""
+    real, cause = _real(error), _cause(error)
+    if what == "found" and cause is not _Cause.GONE:
+        what = "looked up"  # who does not answer says nothing of what is there
+    doing = what if what in ("written", "removed") else "read"
+    expected = f"what can be {doing} with the credentials that are set here"
+    if cause in (_Cause.FAILING, _Cause.SILENT):
+        expected = "a server that answers"
+    return InputError(
+        f"{address} cannot be {what}{_BECAUSE.get(cause, '')}",
+        got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
+        expected=expected,
+        todo=_advice(_scheme(address), what, real, cause) + tries,
+    )
+
+
+def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
     """What a person can do where something cannot be read or written."""
     if type(error).__name__ in _NO_CREDENTIALS:
         return (
             "set credentials: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for "
             "s3://; GOOGLE_APPLICATION_CREDENTIALS for gs://"
         )
-    if what == "written" and isinstance(error, FileNotFoundError):
-        return "make the bucket first, or correct the address"
-    if what == "written" and isinstance(error, PermissionError):
-        return "let these credentials write there, set others, or correct the address"
+    if cause is _Cause.GONE:
+        return f"{'make the bucket first, or ' if what == 'written' else ''}correct the address"
+    if cause is _Cause.REFUSED:
+        if scheme in _WEB:
+            return "correct the address (some servers say so of what is not there), or copy the file"
+        if what in ("written", "removed"):
+            begin = "let these credentials write there"
+        else:  # to who may not list, S3 says so of what is not there
+            begin = "let these credentials read and list there"
+        return f"{begin}, set others, or correct the address"
+    if cause is _Cause.FAILING:
+        return "give the command again later, or ask who runs the server"
+    if cause is _Cause.SILENT:
+        return "check the connection and the address"
     return "check the address, the credentials and the connection"
 
 
@@ -281,7 +359,6 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
     Raises:
         InputError: If it is not there, or all tries fail.
     """
-    expected = what if what in ("written", "removed") else "read"
     wait = FIRST_WAIT
     for left in range(TRIES - 1, -1, -1):
         try:
@@ -291,13 +368,8 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
         except Exception as error:  # of many types: aiohttp's, botocore's, ssl's
             final = _final(error)
             if final or left == 0:
-                real = _real(error)
-                raise InputError(
-                    f"{address} cannot be {what}",
-                    got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
-                    expected=f"what can be {expected} with the credentials that are set here",
-                    todo=_advice(real, what) + ("" if final else f" ({TRIES} tries were made)"),
-                ) from error
+                tries = "" if final else f" ({TRIES} tries were made)"
+                raise _failed(address, what, error, tries) from error
             logger.warning("%s: %s: another try in %.1f s", address, type(error).__name__, wait)
             time.sleep(wait)
             wait *= 2
@@ -331,16 +403,21 @@ def _entry(address: str, info: dict[str, Any]) -> Entry:
     return Entry(address, None if size is None else int(size), version.strip('"'))
 
 
-def exists(address: str) -> bool:
+def exists(address: str, *, hidden: bool = False) -> bool:
     """Whether there is a file or a folder (see `entry_if_any`)."""
-    return entry_if_any(address) is not None
+    return entry_if_any(address, hidden=hidden) is not None
 
 
-def entry_if_any(address: str) -> Entry | None:
+def entry_if_any(address: str, *, hidden: bool = False) -> Entry | None:
     """What the server says of a file or folder, or None if there is none.
 
+    Args:
+        address: Its address.
+        hidden: Whether what a web server refuses counts as not there: some say "forbidden" of all
+            that is not public.
+
     Raises:
-        InputError: If that cannot be told: a server that fails does not say "no".
+        InputError: If that cannot be told: a server that fails or refuses does not say "no".
     """
 
     def ask() -> Entry | None:
@@ -349,8 +426,9 @@ def entry_if_any(address: str) -> Entry | None:
         try:
             return _entry(address, system.info(path))
         except Exception as error:
-            gone = isinstance(_real(error), FileNotFoundError)
-            if _status(error) in _NOT_THERE or (gone and _status(error) is None):
+            cause = _cause(error)
+            hides = hidden and cause is _Cause.REFUSED and _scheme(address) in _WEB
+            if cause is _Cause.GONE or hides:
                 return None
             raise
 
@@ -502,6 +580,11 @@ def put(path: Path, address: str) -> None:
         raise _not_as_written(address)
 
 
+def can_store(address: str) -> bool:
+    """Whether an address may be that of an object store, where something can be written."""
+    return _scheme(address) not in (*_WEB, *_HERE)
+
+
 def require_store(address: str) -> None:
     """Check that something can be written at an address.
 
@@ -509,7 +592,7 @@ def require_store(address: str) -> None:
         InputError: If it is one of a web server, or of this machine or process alone.
     """
     scheme = _scheme(address)
-    if scheme in (*_WEB, *_HERE):
+    if not can_store(address):
         raise InputError(
             f"nothing can be written to {address}",
             got="the address of a web server" if scheme in _WEB else f"{scheme}:, which is here",
@@ -535,7 +618,7 @@ def require_writable(address: str) -> None:
     try:
         remove(place)
     except InputError as error:  # who may write need not be allowed to remove
-        logger.warning("%s stays: %s", place, error)
+        logger.warning("a small file stays: %s", error.brief)
 
 
 def remove(address: str) -> None:

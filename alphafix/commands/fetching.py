@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from alphafix.commands.options import CommandOptions, extra_of
 from alphafix.errors import InputError, call, option
-from alphafix.remote import address_of, fetched, is_address
+from alphafix.remote import address_of, can_store, fetched, is_address
 
 Options = TypeVar("Options", bound=CommandOptions)
 
@@ -66,19 +66,28 @@ def _refuse_address(name: str, value: object) -> None:
     if not (isinstance(value, Path) and is_address(value)):
         return
     address = address_of(value)
+    path = "a path on a file system (local or mounted)"
     if name not in ("run", "run_directory"):
+        how = " (for example with aws s3 cp)" if address.startswith("s3") else ""
         raise InputError(
             f"nothing but the parts of a job array is written at addresses: {option(name)}",
             got=address,
-            expected="a path on a file system (local or mounted)",
-            todo="write it there, and copy it (for example with aws s3 cp)",
+            expected=path,
+            todo=f"write it to a path, and copy it{how}",
+        )
+    if not can_store(address):
+        raise InputError(
+            f"a run directory lies on this machine: {option(name)}",
+            got=address,
+            expected=path,
+            todo=f"give {option(name, 'DIR')} with one",
         )
     merge = f"alphafix features merge {shlex.quote(address)} --run DIR"
     part = call("extract", run=address, shard_index=0, shard_count=1)
     raise InputError(
         f"a run directory at an address holds the parts of a job array only: {option(name)}",
         got=address,
-        expected="a path on a file system (local or mounted)",
+        expected=path,
         todo=f"make features of the parts there with `{merge}`, and give {option('run', 'DIR')} "
         f"here; or write a part of the features there: {part}",
     )

@@ -248,7 +248,8 @@ class Run:
             return recorded_plan(path)
         except FileFormatError as error:
             raise FileFormatError(
-                f"a result of the run is damaged: {error}",
+                f"a result of the run is damaged: {error.what}",
+                got=error.got,
                 todo=f"run {name.again(overwrite=True)} again",
             ) from error
 

@@ -119,6 +119,7 @@ def test_address__with_other_slashes_is_refused_wherever_it_is_given(
     [
         ("s3://data/run", "`alphafix features merge s3://data/run --run DIR`"),
         ("s3:/data/run", "s3:/data/run is neither an address nor a path"),
+        ("https://host/run", "a run directory lies on this machine: --run got: https://host/run"),
     ],
 )
 def test_recipe__of_a_run_elsewhere_makes_no_folder(
@@ -409,7 +410,13 @@ def test_inspect__of_a_model_elsewhere(bucket: Any, animal: Animal) -> None:
     [
         (["patch", "s3://data/model.pth"], "is elsewhere, and stays as it is"),
         (["patch", "s3://data/model.pth", "--in-place"], "is elsewhere, and stays as it is"),
-        (["patch", "model.pth", "-o", "s3://data/new.pth"], "is written at addresses"),
+        (["patch", "model.pth", "-o", "s3://data/new.pth"], "with aws s3 cp)"),
+        (["patch", "model.pth", "-o", "https://host/new.pth"], "write it to a path, and copy it"),
+        *(
+            ([*words, "--run", address], "to do: give --run DIR with one")
+            for address in ("https://host/run", "memory://run", "file://data/run")
+            for words in (["neighbors"], ["features", "merge"], ["run", "r.yaml"])
+        ),
         *(
             (words, "`alphafix features merge s3://data/run --run DIR`")
             for words in (
@@ -430,7 +437,8 @@ def test_command__writes_nothing_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bucket.pipe_file("data/model.pth", b"x")
+    Path("r.yaml").write_text("stages: [neighbors]\n", encoding="utf-8")
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, done.stdout) == (1, "")
     assert message in " ".join(done.stderr.split())
-    assert list(tmp_path.glob("s3*")) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "r.yaml"}

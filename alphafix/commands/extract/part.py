@@ -173,7 +173,7 @@ def _earlier(address: str, folder: Path, *, overwrite: bool) -> str:
     except InputError as error:
         if not overwrite:
             raise
-        logger.warning("%s is damaged, and made anew: %s", address, error.args[0])
+        logger.warning("the part at %s is made anew: %s", address, error.brief)
         empty(folder)
         return ""
 
@@ -325,7 +325,7 @@ def _damaged(run: Run, splits: Iterable[str]) -> tuple[str, ...]:
             if path.is_file():
                 read()
         except InputError as error:
-            logger.warning("%s is damaged, and made anew: %s", path, error.args[0])
+            logger.warning("%s is damaged, and made anew: %s", path, error.brief)
             found.append(str(name))
     return tuple(found)
 
