@@ -159,6 +159,19 @@ class AlphafixError(Exception):
         """Say more, in further lines, where more is known than where it was raised."""
         self.args = ("\n".join([str(self.args[0]), *map(in_one_line, more)]), *self.args[1:])
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call paths, and what lies below them, in the message by what a person knows them by.
+
+        Args:
+            names: What each path is known by.
+        """
+        for path, name in names.items():
+            whole = re.compile(rf"(?<![\w./~-]){re.escape(path)}(?![\w.-])")
+            known = visible(name).replace("\\", r"\\")
+            self.args = (whole.sub(known, str(self.args[0])), *self.args[1:])
+            self.what = whole.sub(known, self.what)
+            self.got = None if self.got is None else whole.sub(known, str(self.got))
+
     @property
     def brief(self) -> Words:
         """What is wrong and what was found, in one line for the log."""

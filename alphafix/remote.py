@@ -340,7 +340,7 @@ def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
         return f"{'make the bucket first, or ' if what == 'written' else ''}correct the address"
     if cause is _Cause.REFUSED:
         if scheme in _WEB:
-            return "correct the address (some servers say so of what is not there), or copy the file"
+            return "correct the address (some say so of what is not there), or copy the file"
         if what in ("written", "removed"):
             begin = "let these credentials write there"
         else:  # to who may not list, S3 says so of what is not there

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from alphafix.errors import AlphafixError, InputError
-from alphafix.locks import locked
+from alphafix.locks import locked, remove_empty
 from alphafix.progress import Progress, silent
 from alphafix.values.display import Part
 
@@ -137,20 +137,21 @@ def held(
     with contextlib.ExitStack() as entered:
         try:
             lock = locked(place, wait=wait, begins=begins, say=watch.say)
-            made = entered.enter_context(lock)
+            made: list[Path] | None = list(entered.enter_context(lock))
         except InputError:
             if begins or os.path.lexists(place):
                 raise
             made = None  # who held it has removed it: there is nothing to hold
+        if made is None:
+            yield
+            return
+        if not stays and place not in made:
+            made.append(place)
         try:
-            if made is not None:
-                Run(place).require_inside()
+            Run(place).require_inside()
             yield
         finally:
-            if made or (made is not None and not stays):
-                # Before others may hold it, and only if nothing came of it.
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+            remove_empty(made)  # before others may hold it, and only if nothing came of it
 
 
 @dataclass(frozen=True)

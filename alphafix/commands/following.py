@@ -14,6 +14,7 @@ from alphafix.commands.options import StageOptions
 from alphafix.commands.records import is_stale
 from alphafix.errors import StaleInputError
 from alphafix.reading.boundary import real
+from alphafix.remote import address_of, is_address
 from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
     CLASSES,
@@ -88,6 +89,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
     place = place or getattr(options, "run", None)
     if place is None:
         return None
+    if is_address(place):  # whose parts a recipe has made
+        return _merge(place)
     run = Run(Path(place))
     begun = CHAIN.index(_AS.get(command.name, command.name)) + 1
     for stage in CHAIN[begun:]:
@@ -222,8 +225,6 @@ def _model(run: Run) -> Path:
 
 
 def _merge(run: Path) -> str:
-    from alphafix.remote import address_of, is_address
-
     elsewhere = is_address(run)
     return _words(
         *("alphafix", "features", "merge"), *([address_of(run)] if elsewhere else _run_flag(run))

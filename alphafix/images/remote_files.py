@@ -168,9 +168,7 @@ def _key(path: str) -> list[tuple[int, str]]:
     return [*((1, folder) for folder in folders), (0, file)]
 
 
-def _there(
-    data: ImageData, extra: Iterable[str], first: Callable[[str], str]
-) -> tuple[str, ...]:
+def _there(data: ImageData, extra: Iterable[str], first: Callable[[str], str]) -> tuple[str, ...]:
     """Names of splits, of the usual ones and ``extra``, whose first file is at its address.
 
     Raises:

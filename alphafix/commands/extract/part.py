@@ -152,7 +152,7 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     known_as = address if earlier else f"an unfinished part of {address} in {options.here}"
     made = False
     try:
-        found = _extract(here, watch, ranks, known_as=known_as)
+        found = _extract(here, watch, ranks, known_as=known_as, address=address)
         made = True
         if ranks.first:
             names = (str(HEAD), str(CLASSES), EMBEDDING)
@@ -200,7 +200,12 @@ def _address(options: ExtractOptions) -> str:
 
 
 def _extract(
-    options: ExtractOptions, watch: Watch, ranks: Ranks, *, known_as: str | None = None
+    options: ExtractOptions,
+    watch: Watch,
+    ranks: Ranks,
+    *,
+    known_as: str | None = None,
+    address: str | None = None,
 ) -> PartResult:
     """Extract one job's part of all splits, with the head and the classes, for `features merge`.
 
@@ -213,6 +218,7 @@ def _extract(
         watch: Who is told.
         ranks: The processes of the job.
         known_as: What a person knows the part by that is there already, if not by its folder.
+        address: Where the part goes from its folder, if it does.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
@@ -251,7 +257,7 @@ def _extract(
             info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
             extract_part(job, ranks, store, info, division, watch.progress)
     else:
-        logger.info("%s is up to date", run.folder)
+        logger.info("%s is up to date", address or run.folder)
     if ranks.first:
         _finish(run, stores.values(), images, options, anew=CLASSES in broken)
     ranks.wait()
