@@ -40,6 +40,9 @@ _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):(//?)(?=[^/])", re.IGNORECASE)
 # What begins like an address and is none: too few slashes, too many, or nothing behind them.
 _NO_ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 
+# A home folder at the beginning of a path, which may stand behind what else a value says.
+_HOME = re.compile("^([^~:=]*=|[^/~:=]*:)?(~[^/]*)(.*)$", re.DOTALL)
+
 # What fsspec has for files of this machine, which are paths, and for what ends with the process.
 _HERE = ("file", "local", "memory")
 
@@ -145,9 +148,36 @@ def is_address(place: str | os.PathLike[str]) -> bool:
 
 
 def named(text: str) -> Path:
-    """The path that a text names, which may be that of an address (see `is_address`)."""
+    """The path that a text names, which may be that of an address (see `is_address`).
+
+    Raises:
+        InputError: If it begins like an address and is none, or its home folder is nobody's.
+    """
     is_address(text)
-    return Path(text)
+    return Path(at_home(text))
+
+
+def at_home(text: str) -> str:
+    """A path in which ``~`` and ``~name`` are home folders, as a shell has it where it stands bare.
+
+    Behind ``SPLIT=`` and ``KIND:`` too. What is called so itself is ``./~``.
+
+    Raises:
+        InputError: If nobody has that name, and no folder here is called so.
+    """
+    match = _HOME.match(text)
+    if match is None:
+        return text
+    before, home, below = match[1] or "", match[2], match[3]
+    found = os.path.expanduser(home)
+    if found == home and below and not os.path.isdir(home):
+        raise InputError(
+            f"{text} names a home folder that is not known",
+            got=home,
+            expected="~ or ~NAME of a user of this machine",
+            todo=f"write the path out, or {before}./{home}{below} if a folder here is called {home}",
+        )
+    return f"{before}{found}{below}"
 
 
 def _no_address(text: str, scheme: str) -> InputError:
@@ -650,7 +680,7 @@ def cache_folder() -> Path:
     """Where copies lie: ALPHAFIX_CACHE, or alphafix in the user's cache."""
     given = os.environ.get("ALPHAFIX_CACHE")
     if given:
-        return Path(given)
+        return named(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphafix"
 
 

@@ -14,7 +14,7 @@ from alphafix.commands.options import StageOptions
 from alphafix.commands.records import is_stale
 from alphafix.errors import StaleInputError
 from alphafix.reading.boundary import real
-from alphafix.remote import address_of, is_address
+from alphafix.remote import address_of, is_address, named
 from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
     CLASSES,
@@ -210,8 +210,8 @@ def _patch_again(run: Run) -> str:
 
 def _placed(run: Run, place: str) -> Path:
     """A path that is recorded as seen from the run directory, as a user names it."""
-    named = os.path.normpath if run.folder.is_absolute() else os.path.relpath
-    return Path(named(real(run.folder) / place))
+    written = os.path.normpath if run.folder.is_absolute() else os.path.relpath
+    return Path(written(real(run.folder) / place))
 
 
 def _model(run: Run) -> Path:
@@ -233,7 +233,7 @@ def _merge(run: Path) -> str:
 
 def _run_flag(folder: Path) -> Iterator[str]:
     usual = os.environ.get("ALPHAFIX_RUN") or StageOptions.model_fields["run"].default
-    if folder != Path(usual):
+    if folder != named(str(usual)):
         yield from ("--run", str(folder))
 
 

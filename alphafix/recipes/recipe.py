@@ -111,14 +111,14 @@ def _load(path: Path, depth: int) -> Recipe:
     if "extends" in parts:
         if depth == _MOST_EXTENDED:
             raise InputError(f"{parts['extends'].place}: recipes extend one another in a circle")
-        recipe = _load(path.parent / _text(parts["extends"], "extends"), depth + 1)
+        recipe = _load(path.parent / named(_text(parts["extends"], "extends")), depth + 1)
         recipe = replace(recipe, file=path)
     if "description" in parts:
         recipe = replace(recipe, description=_text(parts["description"], "description"))
     if "run" in parts:
         recipe = replace(recipe, run=named(_text(parts["run"], "run")))
     if "expected" in parts:
-        recipe = replace(recipe, expected=path.parent / _text(parts["expected"], "expected"))
+        recipe = replace(recipe, expected=path.parent / named(_text(parts["expected"], "expected")))
     if "stages" in parts:
         recipe = replace(recipe, steps=_steps(parts["stages"]))
     for name, node in parts.get("set", Node(None, document.place)).mapping("set").items():
