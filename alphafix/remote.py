@@ -175,7 +175,7 @@ def at_home(text: str) -> str:
             f"{text} names a home folder that is not known",
             got=home,
             expected="~ or ~NAME of a user of this machine",
-            todo=f"write the path out, or {before}./{home}{below} if a folder here is called {home}",
+            todo=f"write the path out, or {before}./{home}{below} if a folder here is called so",
         )
     return f"{before}{found}{below}"
 

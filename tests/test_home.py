@@ -76,18 +76,18 @@ def test_options__with_paths_are_all_known() -> None:
 
 
 def test_options__of_every_kind_know_home_folders(home: Path) -> None:
-    extraction = ExtractOptions(
-        **{"run": "~/run", "backbone": "oltr:~/model", "data": "list:~/{split}.txt"},
-        **{"weights": "~/w.pth", "root": "~", "prefix_map": ["/old=~/new"]},
-    )
+    given: dict[str, Any] = {"run": "~/run", "weights": "~/w.pth", "root": "~"}
+    given |= {"backbone": "oltr:~/model", "data": "list:~/{split}.txt"}
+    extraction = ExtractOptions(**given, prefix_map=("/old=~/new",))
     assert extraction.run == home / "run"
     assert extraction.backbone == f"oltr:{home}/model"
     assert extraction.data == f"list:{home}/{{split}}.txt"
     assert extraction.weights == home / "w.pth"
     assert extraction.root == home
     assert extraction.prefix_map == (f"/old={home}/new",)
-    assert MergeOptions(parts=["~/a", "b"]).parts == (home / "a", Path("b"))
-    found = NeighborsOptions(features=["train=~/x.npz", "~/y.npz"]).features
+    parts: Any = ["~/a", "b"]
+    assert MergeOptions(parts=parts).parts == (home / "a", Path("b"))
+    found = NeighborsOptions(features=("train=~/x.npz", "~/y.npz")).features
     assert found == (f"train={home}/x.npz", f"{home}/y.npz")
 
 

@@ -476,7 +476,8 @@ def test_recipe__of_parts_elsewhere_and_their_merging(
     make: Make, bucket: Any, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     options = make(RUN)
-    words = {"backbone": options.backbone, "weights": str(options.weights), "data": options.data}
+    words: dict[str, Any] = {"backbone": options.backbone, "data": options.data}
+    words |= {"weights": str(options.weights)}
     words |= {"workers": 0, "batch_size": 16, "shard_samples": 16, "few_below": 5}
     parts = [{"extract": {**words, "shard_index": i, "shard_count": COUNT}} for i in range(COUNT)]
     jobs, last = tmp_path / "jobs.yaml", tmp_path / "merge.yaml"

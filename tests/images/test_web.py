@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -221,7 +221,7 @@ def test_fetched__what_is_refused_is_one_error_at_once(web: Web, code: int) -> N
     assert len(web.asked) == 2  # HEAD and GET
 
 
-ASKED = {
+ASKED: dict[str, list[Callable[[str], object]]] = {
     "looked up": [remote.entry, remote.exists],
     "read": [remote.read],
     "listed": [remote.entries],
