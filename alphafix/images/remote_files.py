@@ -168,14 +168,14 @@ def _key(path: str) -> list[tuple[int, str]]:
     return [*((1, folder) for folder in folders), (0, file)]
 
 
-def _there(data: ImageData, extra: Iterable[str], first: Callable[[str], str]) -> tuple[str, ...]:
+def _there(extra: Iterable[str], first: Callable[[str], str]) -> tuple[str, ...]:
     """Names of splits, of the usual ones and ``extra``, whose first file is at its address.
 
     Raises:
         InputError: If the server refuses all of them: then it does not hide one, but shuts out.
     """
     known = tuple(dict.fromkeys([*sum(USUAL.values(), ()), *extra]))
-    found = tuple(name for name in known if data.exists(name))
+    found = tuple(name for name in known if remote.exists(first(name), hidden=True))
     if not found:
         remote.exists(first(known[0]))
     return found
@@ -209,7 +209,7 @@ class RemoteListData(ListData):
             return self._column
         if self.single:
             return ()
-        return _there(self, self.extra, self.place)
+        return _there(self.extra, self.place)
 
     def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
         """The images that the list names."""
@@ -308,7 +308,7 @@ class RemoteArchiveData(ArchiveData):
         """Usual names of splits whose archives are there."""
         if self.single:
             return ()
-        return _there(self, self.extra, self._first)
+        return _there(self.extra, self._first)
 
     def _open(self, name: str, reading: Reading | None) -> ArchiveSource:
         addresses = tuple(self._addresses(name))
