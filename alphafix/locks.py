@@ -183,9 +183,10 @@ def _make(path: Path, tries: int = 10) -> list[Path]:
 
 
 def _unmade(path: Path, error: OSError) -> InputError:
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
     return InputError(
         f"the folder {path} cannot be made",
-        got=error.strerror or str(error),
+        got=(error.strerror or str(error)) if file is None else f"{file}, which is a file",
         expected="a folder that can be written",
     )
 

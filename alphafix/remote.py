@@ -138,6 +138,13 @@ def is_address(place: str | os.PathLike[str]) -> bool:
     """
     text = os.fspath(place)
     match = _ADDRESS.match(text)
+    if match is None and (bare := _ADDRESS.match(text.strip())) is not None and bare[2] == "//":
+        raise InputError(
+            f"{text!r} is neither an address nor a path",
+            got="white space before an address",
+            expected="nothing before it",
+            todo=f"give {text.strip()}",
+        )
     if isinstance(place, os.PathLike):
         return match is not None and (match[2] == "//" or not os.path.exists(text))
     if match is not None and match[2] == "//":

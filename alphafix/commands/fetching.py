@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic.fields import FieldInfo
+
 from alphafix.commands.options import CommandOptions, extra_of
 from alphafix.errors import InputError, call, option
 from alphafix.remote import address_of, can_store, fetched, is_address
@@ -31,7 +33,7 @@ def with_copies(options: Options) -> Options:
         value = getattr(options, name)
         if name in written:
             continue
-        if isinstance(value, Path) and extra_of(field)["metavar"] == "FILE":
+        if _is_fetched(field, value):
             if is_address(value):
                 changes[name] = fetched(address_of(value))
         elif name == "backbone" and isinstance(value, str):
@@ -45,13 +47,43 @@ def with_copies(options: Options) -> Options:
 
 
 def refuse_addresses(options: CommandOptions) -> None:
-    """Check that nothing is to be written at an address but a part.
+    """Check that nothing is to be written at an address but a part, and nothing read but files.
 
     Raises:
         InputError: If something is.
     """
-    for name in _written(options):
+    written = _written(options)
+    for name in written:
         _refuse_address(name, getattr(options, name, None))
+    for name in options.paths():
+        value = getattr(options, name)
+        known = name in written or name in options.ELSEWHERE
+        if not (known or _is_fetched(type(options).model_fields[name], value)):
+            for item in value if isinstance(value, tuple) else (value,):
+                _require_here(name, item)
+    kind, _, place = str(getattr(options, "backbone", None) or "").partition(":")
+    if kind not in _FILES and "://" in place:
+        _require_here("backbone", place)
+
+
+def _is_fetched(field: FieldInfo, value: object) -> bool:
+    """Whether an option names one file, of which a copy does as well."""
+    return isinstance(value, Path) and extra_of(field)["metavar"] == "FILE"
+
+
+def _require_here(name: str, value: object) -> None:
+    """Check that what an option names, perhaps behind ``SPLIT=``, is no address."""
+    if not isinstance(value, (str, Path)):
+        return
+    named = [value, value.partition("=")[2]] if isinstance(value, str) else [value]
+    address = next((address_of(one) for one in named if is_address(one)), None)
+    if address is not None:
+        raise InputError(
+            f"what {option(name)} names is read on this machine only",
+            got=address,
+            expected="a path on a file system (local or mounted)",
+            todo="copy it here, and give its path",
+        )
 
 
 def _written(options: CommandOptions) -> list[str]:

@@ -106,13 +106,18 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:
-    """How options are spelt to who typed a command: by the flags that its model gives them."""
-    flags = {
-        name: names[-1]
-        for model in models
-        for name, field in model.model_fields.items()
-        if (names := _extra(field)["flags"])
-    }
+    """How options are spelt to who typed a command: by the flags that its model gives them.
+
+    Arguments have none, and are spelt as in help.
+    """
+    flags: dict[str, str] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            extra = _extra(field)
+            if extra["flags"]:
+                flags[name] = extra["flags"][-1]
+            elif extra["argument"]:
+                flags[name] = extra["metavar"] or name
 
     def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
         return on_command_line(command, options, flags if command is None else {})

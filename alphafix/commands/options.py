@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic.fields import FieldInfo
+
+from alphafix.errors import InputError, option
 
 
 def flag(
@@ -242,6 +244,9 @@ class CommandOptions(BaseModel):
     INCIDENTAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not decide the result: where it goes, where files lie, who is told."""
 
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset()
+    """Fields of paths that may be addresses, as they are."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _as_paths(cls, value: object, info: ValidationInfo) -> object:
@@ -251,13 +256,19 @@ class CommandOptions(BaseModel):
         """
         from alphafix.remote import at_home, is_address
 
-        if info.field_name in cls._naming(_PATHS):
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(item, str):
-                    is_address(item)
-                    is_address(item.partition("=")[2])
-        if info.field_name not in cls._naming(_WITH_PATHS):
+        name = str(info.field_name)
+        if name not in cls._naming(_WITH_PATHS):
             return value
+        if isinstance(value, str) and get_origin(cls.model_fields[name].annotation) is tuple:
+            value = [value]  # one of several
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if not isinstance(item, str):
+                continue
+            if not item.strip():
+                raise _is_empty(name)
+            if name in cls.paths():
+                is_address(item)
+                is_address(item.partition("=")[2])
         if isinstance(value, (list, tuple)):
             return [at_home(item) if isinstance(item, str) else item for item in value]
         return at_home(value) if isinstance(value, str) else value
@@ -275,6 +286,11 @@ class CommandOptions(BaseModel):
                 elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
                     data[name] = [as_given(item) for item in value]
         return data
+
+    @classmethod
+    def paths(cls) -> tuple[str, ...]:
+        """Names of the options that are paths, alone, in a list or as SPLIT=FILE."""
+        return cls._naming(_PATHS)
 
     @classmethod
     def _naming(cls, words: Collection[str]) -> tuple[str, ...]:
@@ -328,6 +344,15 @@ class CommandOptions(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
         return self.model_dump(mode="json", exclude=set(self.INCIDENTAL))
+
+
+def _is_empty(name: str) -> InputError:
+    return InputError(
+        f"{option(name)} is empty",
+        got="a text with nothing in it, as of a variable that is not set",
+        expected="a path",
+        todo="give one (. is the folder at hand), or leave the option out",
+    )
 
 
 class StageOptions(CommandOptions):

@@ -38,6 +38,8 @@ class ImportOptions(StageOptions):
 class MergeOptions(StageOptions):
     """Options of `alphafix features merge`."""
 
+    ELSEWHERE = frozenset({"parts"})
+
     parts: tuple[Path, ...] = flag(
         (),
         help="Folders of the parts, where they lie elsewhere; or the address (s3://...) that the "

@@ -303,9 +303,12 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         values.setdefault("run", run)
     try:
         options: CommandOptions = command.options(**values)
+        refuse_addresses(options)
     except ValidationError as error:
         raise _wrong(step, command, error) from error
-    refuse_addresses(options)
+    except InputError as error:
+        error.add(f"  stage:    {step.place}: {step.stage}")
+        raise
     return options
 
 
