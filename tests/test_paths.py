@@ -1,4 +1,4 @@
-"""What is no path, or one of elsewhere, is one error before anything is made, wherever it stands."""
+"""What is no path, or one of elsewhere, is one error before anything is made."""
 
 from __future__ import annotations
 
