@@ -183,10 +183,11 @@ def _make(path: Path, tries: int = 10) -> list[Path]:
 
 
 def _unmade(path: Path, error: OSError) -> InputError:
-    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    places = (place for place in (path, *path.parents) if os.path.lexists(place))
+    file = next((place for place in places if not place.is_dir()), None)
     return InputError(
         f"the folder {path} cannot be made",
-        got=(error.strerror or str(error)) if file is None else f"{file}, which is a file",
+        got=(error.strerror or str(error)) if file is None else f"{file}, which is no folder",
         expected="a folder that can be written",
     )
 

@@ -15,12 +15,13 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
@@ -418,13 +419,20 @@ def entry(address: str) -> Entry:
     """What the server says of a file.
 
     Raises:
-        InputError: If it is not there or cannot be asked.
+        InputError: If it is not there or cannot be asked, or is a folder.
     """
 
     def ask() -> Entry:
         system, path = _open(address)
         system.invalidate_cache()
-        return _entry(address, system.info(path))
+        info = system.info(path)
+        if info.get("type") == "directory":
+            raise InputError(
+                f"{address} is a folder",
+                expected="the address of a file",
+                todo="give that of a file in it",
+            )
+        return _entry(address, info)
 
     return _tried(address, "found", ask)
 
@@ -686,6 +694,13 @@ def _not_as_written(address: str) -> InputError:
 def cache_folder() -> Path:
     """Where copies lie: ALPHAFIX_CACHE, or alphafix in the user's cache."""
     given = os.environ.get("ALPHAFIX_CACHE")
+    if given and is_address(given):
+        raise InputError(
+            "copies lie on this machine: ALPHAFIX_CACHE",
+            got=given,
+            expected="a path on a file system (local or mounted)",
+            todo="set it to one, or to nothing",
+        )
     if given:
         return named(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphafix"
@@ -697,7 +712,17 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     Raises:
         InputError: If it cannot be read, or has changed while it was.
     """
-    known = known or entry(address)
+    path = _copied(address, known or entry(address))
+    _origins[str(path)] = address
+    return path
+
+
+def origins() -> Mapping[str, str]:
+    """The address of each copy that this process has fetched or found, by its path."""
+    return _origins
+
+
+def _copied(address: str, known: Entry) -> Path:
     # Of what has no version nobody knows whether it has changed since an earlier command.
     may_stay = bool(known.version) or (address, known) in _fetched
     key = hashlib.sha256(f"{address}\n{known.size}\n{known.version}".encode()).hexdigest()[:32]
@@ -728,8 +753,9 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     return path
 
 
-# What this process has fetched.
+# What this process has fetched, and where the copies are that it uses.
 _fetched: set[tuple[str, Entry]] = set()
+_origins: dict[str, str] = {}
 
 
 def _is_whole(path: Path, note: Path) -> bool:
@@ -749,7 +775,7 @@ def make_room(size: int, own: Path) -> None:
     Copies and the parts of features that wait to be finished lie in folders named by a hash; those
     that a command works in stay, and so does ``own``.
     """
-    most = float(os.environ.get("ALPHAFIX_CACHE_GIB") or MOST_GIB) * 2**30
+    most = _most_gib() * 2**30
     copies = []
     for folder in cache_folder().glob(f"{'[0-9a-f]' * 32}/"):
         with contextlib.suppress(OSError):
@@ -765,6 +791,27 @@ def make_room(size: int, own: Path) -> None:
                 if free:
                     shutil.rmtree(folder)
                     total -= held
+
+
+def _most_gib() -> float:
+    """What the cache may hold.
+
+    Raises:
+        InputError: If ALPHAFIX_CACHE_GIB is no number.
+    """
+    given = os.environ.get("ALPHAFIX_CACHE_GIB") or str(MOST_GIB)
+    try:
+        most = float(given)
+    except ValueError:
+        most = math.nan
+    if not most >= 0:
+        raise InputError(
+            "ALPHAFIX_CACHE_GIB is no size",
+            got=given,
+            expected="GiB that copies of remote files may take, such as 50",
+            todo="set it to a number, or to nothing",
+        )
+    return most
 
 
 @contextlib.contextmanager

@@ -107,4 +107,4 @@ def test_address__with_space_before_it_is_none() -> None:
 def test_run__that_is_a_file_or_lies_in_one_says_so() -> None:
     Path("file").write_text("x")
     for run in ("file", "file/x/y"):
-        assert "got: file, which is a file" in said(f"neighbors --run {run}")
+        assert "got: file, which is no folder" in said(f"neighbors --run {run}")

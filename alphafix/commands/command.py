@@ -97,19 +97,18 @@ def alone(
         InputError: If something would be written over what is read, or out of the folder.
         AlphafixError: What the work raises.
     """
-    from alphafix.commands.fetching import with_copies
+    from alphafix.commands.fetching import by_address, with_copies
     from alphafix.commands.outputs import require_apart
 
     watch = watch or Watch()
-    options = with_copies(options)
-    require_apart(options)
-    if options.place is None:
-        return work(options, watch)
-    if not options.holds:
-        return work(options, watch)
-    wait = getattr(options, "wait", WAIT)
-    with held(options.place, watch, wait=wait, begins=begins, stays=options.stays):
-        return work(options, watch)
+    with by_address():
+        options = with_copies(options)
+        require_apart(options)
+        if options.place is None or not options.holds:
+            return work(options, watch)
+        wait = getattr(options, "wait", WAIT)
+        with held(options.place, watch, wait=wait, begins=begins, stays=options.stays):
+            return work(options, watch)
 
 
 @contextlib.contextmanager
@@ -201,9 +200,10 @@ class Command:
 
     def state(self, options: CommandOptions) -> State:
         """Whether the result is there as `work` would make it."""
-        from alphafix.commands.fetching import with_copies
+        from alphafix.commands.fetching import by_address, with_copies
 
-        found: State = self._function("work", "state")(with_copies(options))
+        with by_address():
+            found: State = self._function("work", "state")(with_copies(options))
         return found
 
     def show(self, result: Result, options: CommandOptions) -> Shown:

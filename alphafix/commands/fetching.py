@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic.fields import FieldInfo
 
 from alphafix.commands.options import CommandOptions, extra_of
-from alphafix.errors import InputError, call, option
-from alphafix.remote import address_of, can_store, fetched, is_address
+from alphafix.errors import AlphafixError, InputError, call, option
+from alphafix.remote import address_of, can_store, fetched, is_address, origins
 
 Options = TypeVar("Options", bound=CommandOptions)
 
@@ -44,6 +46,16 @@ def with_copies(options: Options) -> Options:
     if "file" in changed and hasattr(options, "output"):
         _require_output(options)
     return options.model_copy(update=changed) if changed else options
+
+
+@contextlib.contextmanager
+def by_address() -> Iterator[None]:
+    """Errors name files of which copies are read by the addresses that they are at."""
+    try:
+        yield
+    except AlphafixError as error:
+        error.rename(origins())
+        raise
 
 
 def refuse_addresses(options: CommandOptions) -> None:

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 FILES = "files"
 
+# What a person may give besides the address of a run directory or a part.
+_IN_RUN = (f"/{MANIFEST}", f"/{PARTS}")
+
 # In a folder that was fetched: from where, and the hash of the manifest.
 _NOTE = ".address.json"
 
@@ -69,12 +72,13 @@ def parts_at(address: str) -> list[str]:
         found = [start + name.partition("/")[0] for name in names if below.fullmatch(name)]
         if found:
             return found
+        above = next((address.removesuffix(e) for e in _IN_RUN if address.endswith(e)), None)
         raise InputError(
             f"there is no finished part at {address}",
             got=f"no {MANIFEST} there, nor in {PARTS}/*-of-*/ below it",
             expected="the run directory that the jobs were given, or one of its parts",
             todo=f"run {call('extract', shard_index='I', shard_count='N')} for each part first, "
-            "or correct the address",
+            f"or {'give ' + above if above else 'correct the address'}",
         )
     raise InputError(
         f"there is no finished part at {address}",

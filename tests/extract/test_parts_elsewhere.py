@@ -510,6 +510,9 @@ def test_recipe__of_parts_elsewhere_and_their_merging(
 def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished part at s3://data/nothing"):
         merge(tmp_path / "run", "s3://data/nothing")
+    for more in ("parts", "manifest.json"):
+        with pytest.raises(InputError, match=r"or give s3://data/nothing$"):
+            merge(tmp_path / "run", f"s3://data/nothing/{more}")
 
 
 def test_command__says_what_comes_next(

@@ -405,6 +405,53 @@ def test_inspect__of_a_model_elsewhere(bucket: Any, animal: Animal) -> None:
     assert done.stdout == here.stdout
 
 
+def test_errors__name_the_address_and_not_the_copy(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that an option names, in a command and in the plan of a recipe; of a list."""
+    monkeypatch.chdir(tmp_path)
+    bucket.pipe_file("data/model.pth", b"x" * 100)
+    bucket.pipe_file("data/train.txt", b"a.png\nb.png ant\n")
+    stage = "{backbone: 'timm:test_resnet', weights: none.pth, data: 's3://data/{split}.txt'}"
+    Path("r.yaml").write_text(f"stages:\n  - extract: {stage}\n", encoding="utf-8")
+    listed = ["extract", "--backbone", "timm:test_resnet", "--run", "new", "--weights", "none.pth"]
+    for words, name in (
+        (["inspect", "s3://data/model.pth"], "s3://data/model.pth"),
+        (["patch", "s3://data/model.pth", "-o", "new.pth"], "s3://data/model.pth"),
+        ([*listed, "--data", "s3://data/{split}.txt"], "s3://data/train.txt"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1
+        assert f"error: {name}" in done.stderr
+        assert str(remote.cache_folder()) not in done.stderr
+    done = CliRunner().invoke(app, ["run", "r.yaml", "--dry-run"])
+    assert "to do (s3://data/train.txt" in done.stdout
+
+
+def test_fetched__a_folder_is_no_file(bucket: Any) -> None:
+    bucket.pipe_file("data/f/a", b"one")
+    for address in ("s3://data/f", "s3://data/f/", "s3://data"):
+        with pytest.raises(InputError, match="is a folder"):
+            remote.fetched(address)
+        assert remote.exists(address)
+    assert list(remote.cache_folder().rglob("*")) == []
+
+
+@pytest.mark.parametrize("given", ["ten", "-1", "nan", "1 GiB"])
+def test_make_room__of_what_is_no_size(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE_GIB", given)
+    with pytest.raises(InputError, match="ALPHAFIX_CACHE_GIB is no size"):
+        remote.make_room(0, tmp_path)
+
+
+def test_cache__at_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE", "s3://data/cache")
+    with pytest.raises(InputError, match="copies lie on this machine"):
+        remote.cache_folder()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -180,9 +180,9 @@ def _there(options: MergeOptions, parts: Sequence[Path]) -> list[Path]:
 
 
 def _listed(place: Path) -> Sequence[Path | str]:
-    """The folder of a part, or the addresses of those at an address."""
+    """The folder of a part, or those in a run directory; addresses where it is at one."""
     if not is_address(place):
-        return [place]
+        return sorted((place / PARTS).glob("*-of-*/")) or [place]
     return parts_at(address_of(place).rstrip("/"))
 
 
