@@ -14,7 +14,7 @@ from alphafix.commands.options import StageOptions
 from alphafix.commands.records import is_stale
 from alphafix.errors import StaleInputError
 from alphafix.reading.boundary import real
-from alphafix.remote import address_of, is_address, named
+from alphafix.remote import address_of, as_given, is_address, name_of, named
 from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
     CLASSES,
@@ -246,7 +246,9 @@ def _after_report(result: Any, options: Any) -> str:
 
 
 def _after_inspect(result: Any, options: Any) -> str:
-    return f"alphafix fix {shlex.quote(str(options.file))} --backbone timm:NAME --data DATA"
+    file = as_given(options.file)
+    line = f"alphafix fix {shlex.quote(file)} --backbone timm:NAME --data DATA"
+    return f"{line} -o {shlex.quote(name_of(file))}" if is_address(file) else line
 
 
 def _after_lists(result: Any, options: Any) -> str | None:
@@ -260,7 +262,7 @@ def _after_training(result: Any, options: Any) -> str:
     words = ["alphafix", "extract", "--backbone", f"oltr:{result.folder}", "--data", options.data]
     for name in ("root", "class_map"):
         value = getattr(options, name)
-        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+        words += [] if value is None else [f"--{name.replace('_', '-')}", as_given(value)]
     return _words(*words)
 
 
