@@ -722,6 +722,17 @@ def origins() -> Mapping[str, str]:
     return _origins
 
 
+def origin(path: Path) -> str | None:
+    """The address of a copy that this process has fetched or found; None for other files.
+
+    Without what follows a question mark, which may be a secret, or another one every day.
+    """
+    own = os.path.realpath(path)
+    found = (address for copy, address in _origins.items() if os.path.realpath(copy) == own)
+    address = next(found, None)
+    return None if address is None else address.partition("?")[0]
+
+
 def _copied(address: str, known: Entry) -> Path:
     # Of what has no version nobody knows whether it has changed since an earlier command.
     may_stay = bool(known.version) or (address, known) in _fetched

@@ -140,8 +140,7 @@ def _refuse_address(name: str, value: object) -> None:
 def _require_output(options: Any) -> None:
     """Check that a model that is elsewhere is not changed, and that its copy has a place."""
     changing = [name for name in ("in_place", "revert") if getattr(options, name, False)]
-    dry = getattr(options, "dry_run", False)
-    if changing or (options.output is None and not dry):
+    if changing or options.output is None:
         raise InputError(
             f"{address_of(options.file)} is elsewhere, and stays as it is",
             got=option(changing[0], True) if changing else f"no {option('output')}",

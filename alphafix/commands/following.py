@@ -149,7 +149,8 @@ def _is_old_patch(run: Run, made: Path) -> bool:
     """Whether a model was patched with an earlier correction of the run, and can be once more."""
     given = recorded_plan(made)["options"]
     elsewhere = given["apply"] or given["correction"]
-    return not elsewhere and _placed(run, given["file"]).exists() and is_stale(run, made)
+    file = _placed(run, given["file"])
+    return not elsewhere and ("://" in file or Path(file).exists()) and is_stale(run, made)
 
 
 def _keeps_base(run: Run) -> bool:
@@ -196,11 +197,11 @@ def _line(run: Run, stage: str) -> str:
 def _patch_again(run: Run) -> str:
     """The command line that patched a model last, for the correction of now."""
     given = recorded_plan(_patches(run)[-1])["options"]
-    words = ["alphafix", "patch", str(_placed(run, given["file"]))]
+    words = ["alphafix", "patch", _placed(run, given["file"])]
     if given["in_place"]:  # not twice: it is restored first
         return _words(*words, "--revert", *_run_flag(run.folder))
     for name in ("output", "card"):
-        words += [f"--{name}", str(_placed(run, given[name]))] if given[name] else []
+        words += [f"--{name}", _placed(run, given[name])] if given[name] else []
     for name in ("head", "base_model"):
         words += [f"--{name.replace('_', '-')}", given[name]] if given[name] else []
     for name in ("delta", "direction_only"):
@@ -208,10 +209,12 @@ def _patch_again(run: Run) -> str:
     return _words(*words, *_run_flag(run.folder), "--overwrite")
 
 
-def _placed(run: Run, place: str) -> Path:
-    """A path that is recorded as seen from the run directory, as a user names it."""
+def _placed(run: Run, place: str) -> str:
+    """A path that is recorded as seen from the run directory, or an address, as a user names it."""
+    if "://" in place:
+        return place
     written = os.path.normpath if run.folder.is_absolute() else os.path.relpath
-    return Path(written(real(run.folder) / place))
+    return written(real(run.folder) / place)
 
 
 def _model(run: Run) -> Path:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save
 from typer.testing import CliRunner
 
 import alphafix
 from alphafix import remote
+from alphafix.commands import following
 from alphafix.commands.app import app
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.features.options import MergeOptions
+from alphafix.commands.fetching import refuse_addresses
+from alphafix.commands.fix.options import FixOptions
 from alphafix.errors import InputError
 from alphafix.features.elsewhere import workplace
 from alphafix.features.store import FeatureStore
 from alphafix.images.spec import open_data
 from alphafix.locks import locked
-from alphafix.run.directory import Run
+from alphafix.run.directory import CORRECTION, Run
+from tests.checkpoints.models import make_correction, write_stages
+from tests.common import make_problem
 from tests.elsewhere import Line
 from tests.extract.photos import make_photos, write_archives, write_folders
 from tests.extract.zoo import MAKERS, Animal
@@ -426,6 +435,49 @@ def test_errors__name_the_address_and_not_the_copy(
         assert str(remote.cache_folder()) not in done.stderr
     done = CliRunner().invoke(app, ["run", "r.yaml", "--dry-run"])
     assert "to do (s3://data/train.txt" in done.stdout
+
+
+def test_patch__of_a_model_elsewhere_records_its_address(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is up to date on a machine that has the copy in another place; and is made again."""
+    monkeypatch.chdir(tmp_path)
+    problem = make_problem(num_classes=16, spread=1.5)
+    bucket.pipe_file("data/model.safetensors", save({"fc.weight": problem.head.weight}))
+    head = replace(problem.head, bias=None)
+    run = write_stages(Path("run"), head, make_correction(head))
+    words = ["patch", "s3://data/model.safetensors", "--output", "new.safetensors", "--run", "run"]
+    words += ["--no-measure"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    (record,) = run.path("made").iterdir()
+    text = record.read_text()
+    assert '"file": "s3://data/model.safetensors"' in text
+    assert "cache" not in text
+    monkeypatch.setenv("ALPHAFIX_CACHE", str(tmp_path / "another"))
+    done = CliRunner().invoke(app, words)
+    assert "up to date" in done.stderr
+    assert record.read_text() == text
+    other = make_correction(head)
+    replace(other, rows=other.rows + 1).save(run.path(CORRECTION), overwrite=True)
+    again = ("alphafix", *words[:-1], "--overwrite")
+    assert following._line(run, "patch") == shlex.join(again)
+    assert following._stale(run, "patch")
+
+
+def test_inspect__of_a_model_elsewhere_names_a_command_that_works(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weight = make_problem(num_classes=16, spread=1.5).head.weight
+    bucket.pipe_file("data/model.safetensors", save({"fc.weight": weight}))
+    address = "s3://data/model.safetensors"
+    done = CliRunner().invoke(app, ["inspect", address])
+    named = f"alphafix fix {address} --backbone timm:NAME --data DATA -o model.safetensors"
+    assert f"next: {named}\n" in done.stderr
+    done = CliRunner().invoke(app, ["inspect", address, "--json"])
+    assert json.loads(done.stdout)["file"] == address
+    refuse_addresses(FixOptions(file=Path(address), backbone="b", data="d", output=Path("o")))
 
 
 def test_fetched__a_folder_is_no_file(bucket: Any) -> None:
