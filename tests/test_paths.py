@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -108,3 +109,33 @@ def test_run__that_is_a_file_or_lies_in_one_says_so() -> None:
     Path("file").write_text("x")
     for run in ("file", "file/x/y"):
         assert "got: file, which is no folder" in said(f"neighbors --run {run}")
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("extract --backbone timm:test_resnet --data data --run data/train", "--run data/train"),
+        ("extract --backbone timm:test_resnet --data data --run data/val/new", "--run data/val/"),
+        ("train-oltr --recipe cifar100-lt --data data --output data/train/new", "--output data/"),
+        ("make-lt --data data --output data/train/lists", "--output data/train/lists"),
+        ("fix m.pth --backbone timm:test_resnet --data data -o data/val/m.pth", "--output data/"),
+    ],
+)
+def test_output__among_the_images_is_refused(line: str, option: str) -> None:
+    """It would be a class of the next extraction, its pictures images."""
+    for split in ("train", "val"):
+        Path("data", split, "ant").mkdir(parents=True)
+    Path("m.pth").write_bytes(b"x")
+    assert re.search(f"error: {option}\\S* lies among the images of (train|val)", said(line))
+
+
+def test_output__in_the_folder_at_hand_is_refused_if_that_is_among_the_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("data/train/ant").mkdir(parents=True)
+    Path("link").symlink_to("data")
+    monkeypatch.chdir("data/train")
+    text = said("extract --backbone timm:test_resnet --data ../../link")
+    assert "error: --run alphafix-run lies among the images of train" in text
+    text = said("extract --backbone timm:none --data ../../link --run ../new")
+    assert "lies among" not in text
