@@ -145,6 +145,7 @@ class AlphafixError(Exception):
         expected: object = None,
         todo: str | None = None,
     ) -> None:
+        self.what = what
         self.got = got
         parts = [what]
         parts += [f"  got:      {got}"] if got is not None else []
@@ -157,6 +158,25 @@ class AlphafixError(Exception):
     def add(self, *more: str) -> None:
         """Say more, in further lines, where more is known than where it was raised."""
         self.args = ("\n".join([str(self.args[0]), *map(in_one_line, more)]), *self.args[1:])
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call paths, and what lies below them, in the message by what a person knows them by.
+
+        Args:
+            names: What each path is known by.
+        """
+        for path, name in names.items():
+            whole = re.compile(rf"(?<![\w./~-]){re.escape(path)}(?![\w.-])")
+            known = visible(name).replace("\\", r"\\")
+            self.args = (whole.sub(known, str(self.args[0])), *self.args[1:])
+            self.what = whole.sub(known, self.what)
+            self.got = None if self.got is None else whole.sub(known, str(self.got))
+
+    @property
+    def brief(self) -> Words:
+        """What is wrong and what was found, in one line for the log."""
+        found = "" if self.got is None else f" ({self.got})"
+        return Words(in_one_line(f"{self.what}{found}"))
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""

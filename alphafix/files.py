@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, option
-from alphafix.locks import all_locked
+from alphafix.locks import all_locked, make_folders, remove_empty
 from alphafix.reading.boundary import cannot_read, reading, real, require_file, special
 from alphafix.reading.schema import parse_json, typed
 
@@ -95,7 +95,7 @@ def atomic_paths(
         with contextlib.ExitStack() as stack:
             drafts = []
             for path in paths:
-                made += _make_folders(path.parent)
+                made += make_folders(path.parent)
                 drafts.append(stack.enter_context(_draft(path)))
             yield [draft.file for draft in drafts]
             for draft, model in zip_longest(drafts, like):
@@ -111,9 +111,7 @@ def atomic_paths(
                     _publish(draft, path, overwrite=overwrite)
                     named.append(path)
     except BaseException as error:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # unless something is in it
+        remove_empty(made)
         if isinstance(error, FileExistsError):
             for path in paths:
                 refuse_existing(path, overwrite=False)
@@ -208,17 +206,6 @@ def _cannot_write(paths: Sequence[Path], error: OSError, done: Sequence[Path]) -
         expected="a folder that can be written and a disk with room",
         todo=f"{state}; mend it and give the same command again",
     )
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; return those that were not there, the outermost first."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-    return missing[::-1]
 
 
 @dataclass(frozen=True)

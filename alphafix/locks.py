@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from alphafix.errors import AlphafixError, InputError, option
@@ -41,7 +41,7 @@ def locked(
     shared: bool = False,
     begins: bool = False,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[bool]:
+) -> Iterator[Sequence[Path]]:
     """Hold the lock of a folder or file that is there, and is still there once it is held.
 
     Args:
@@ -52,15 +52,17 @@ def locked(
         say: Called with a line if there is somebody to wait for.
 
     Yields:
-        Whether the folder that is held was made here.
+        The folders that were made for that, the outermost first.
 
     Raises:
         LockedError: If another process still holds it; which one is said where that is known.
         InputError: If it cannot be opened, or made.
     """
     deadline = time.monotonic() + wait
+    made: list[Path] = []
     while True:
-        made = begins and _make(path)
+        if begins:  # of what was made before, those around it are still there, or made again
+            made = list(dict.fromkeys([*(one for one in made if one != path), *_make(path)]))
         try:
             descriptor = _open(path)
         except FileNotFoundError as error:
@@ -131,13 +133,46 @@ def if_free(path: Path, *, unlocked: bool = False) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _make(path: Path, tries: int = 10) -> bool:
-    """Make a folder unless it is there; whether it was made."""
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it that are not there; return these, the outermost first.
+
+    Raises:
+        OSError: If one cannot be made; those that were made are gone again.
+    """
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    made: list[Path] = []
     try:
-        path.mkdir(parents=True)
+        for folder in reversed(missing):
+            try:
+                folder.mkdir()
+                made.append(folder)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+    except OSError:
+        remove_empty(made)
+        raise
+    return made
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the outermost of which is the first, unless something is in them."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _make(path: Path, tries: int = 10) -> list[Path]:
+    """Make a folder unless it is there; what was made (see `make_folders`)."""
+    try:
+        return make_folders(path)
     except FileExistsError as error:
-        if path.is_dir() or not os.path.lexists(path):  # the latter: it is gone again
-            return False
+        place = Path(error.filename)
+        if place.is_dir() or not os.path.lexists(place):  # the latter: it is gone again
+            return []
         raise _unmade(path, error) from error
     except FileNotFoundError as error:  # another process has removed the folder around it
         if not tries:
@@ -145,13 +180,14 @@ def _make(path: Path, tries: int = 10) -> bool:
         return _make(path, tries - 1)
     except OSError as error:
         raise _unmade(path, error) from error
-    return True
 
 
 def _unmade(path: Path, error: OSError) -> InputError:
+    places = (place for place in (path, *path.parents) if os.path.lexists(place))
+    file = next((place for place in places if not place.is_dir()), None)
     return InputError(
         f"the folder {path} cannot be made",
-        got=error.strerror or str(error),
+        got=(error.strerror or str(error)) if file is None else f"{file}, which is no folder",
         expected="a folder that can be written",
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from alphafix.errors import InputError, MissingPackageError
+from alphafix.locks import make_folders, remove_empty
 from alphafix.reading.boundary import real
 
 logger = logging.getLogger(__name__)
@@ -125,16 +126,20 @@ class _Wandb:
         self, folder: Path, name: str, group: str | None, config: Mapping[str, Any]
     ) -> None:
         package = _package("wandb", "wandb")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = package.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            dir=str(folder),
-            name=name,
-            group=group,
-            config=dict(config),
-            reinit="create_new",  # a run of the caller's own stays as it is
-            settings=package.Settings(silent=True, console="off"),  # stdout is the result's
-        )
+        made = make_folders(folder)
+        try:
+            self._run = package.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                dir=str(folder),
+                name=name,
+                group=group,
+                config=dict(config),
+                reinit="create_new",  # a run of the caller's own stays as it is
+                settings=package.Settings(silent=True, console="off"),  # stdout is the result's
+            )
+        except BaseException:
+            remove_empty(made)
+            raise
         sync = f"`wandb sync {Path(self._run.dir).parent}` uploads it"
         where = sync if self._run.offline else self._run.url
         logger.info("Weights & Biases: %s: %s", name, where)

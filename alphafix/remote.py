@@ -15,13 +15,15 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -38,6 +40,9 @@ _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):(//?)(?=[^/])", re.IGNORECASE)
 
 # What begins like an address and is none: too few slashes, too many, or nothing behind them.
 _NO_ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+
+# A home folder at the beginning of a path, which may stand behind what else a value says.
+_HOME = re.compile("^([^~:=]*=|[^/~:=]*:)?(~[^/]*)(.*)$", re.DOTALL)
 
 # What fsspec has for files of this machine, which are paths, and for what ends with the process.
 _HERE = ("file", "local", "memory")
@@ -68,8 +73,15 @@ _WEB = ("http", "https")
 # What a web server answers that may be otherwise in a moment, of the codes that blame the asker.
 _PASSING = (408, 425, 429)
 
-# What it answers where there is no file: some say "forbidden" of all that is not public.
-_NOT_THERE = (401, 403, 404, 410)
+# What servers answer of what is not there, and to those who may not have it.
+_GONE = (404, 410)
+_REFUSED = (401, 403)
+
+# Errors of clients that got no answer, or half of one, by the names of their classes: of Python and
+# botocore, of aiohttp, of botocore alone. Those of TLS are among them, and have words of their own.
+_NO_ANSWER = {"ConnectionError", "TimeoutError", "ClientConnectionError", "ClientPayloadError"}
+_NO_ANSWER |= {"ConnectionClosedError", "ReadTimeoutError"}
+_NO_TRUST = {"SSLError"}
 
 # What S3 answers to a message that came through damaged or in part, with a code that blames us.
 _DAMAGED = ("BadDigest", "IncompleteBody", "InvalidDigest", "XAmzContentSHA256Mismatch")
@@ -83,6 +95,24 @@ _PROBE = ".may-be-written"
 
 # Seconds to wait for another process that fetches the same file.
 _PATIENCE = 24 * 3600.0
+
+
+class _Cause(Enum):
+    """Why something cannot be read or written."""
+
+    GONE = auto()
+    REFUSED = auto()
+    FAILING = auto()
+    SILENT = auto()
+    OTHER = auto()
+
+
+# How a sentence ends that says so.
+_BECAUSE = {
+    _Cause.REFUSED: ": access is refused",
+    _Cause.FAILING: ": the server fails",
+    _Cause.SILENT: ": the server does not answer",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,13 @@ def is_address(place: str | os.PathLike[str]) -> bool:
     """
     text = os.fspath(place)
     match = _ADDRESS.match(text)
+    if match is None and (bare := _ADDRESS.match(text.strip())) is not None and bare[2] == "//":
+        raise InputError(
+            f"{text!r} is neither an address nor a path",
+            got="white space before an address",
+            expected="nothing before it",
+            todo=f"give {text.strip()}",
+        )
     if isinstance(place, os.PathLike):
         return match is not None and (match[2] == "//" or not os.path.exists(text))
     if match is not None and match[2] == "//":
@@ -119,9 +156,36 @@ def is_address(place: str | os.PathLike[str]) -> bool:
 
 
 def named(text: str) -> Path:
-    """The path that a text names, which may be that of an address (see `is_address`)."""
+    """The path that a text names, which may be that of an address (see `is_address`).
+
+    Raises:
+        InputError: If it begins like an address and is none, or its home folder is nobody's.
+    """
     is_address(text)
-    return Path(text)
+    return Path(at_home(text))
+
+
+def at_home(text: str) -> str:
+    """A path in which ``~`` and ``~name`` are home folders, as a shell has it where it stands bare.
+
+    Behind ``SPLIT=`` and ``KIND:`` too. What is called so itself is ``./~``.
+
+    Raises:
+        InputError: If nobody has that name, and no folder here is called so.
+    """
+    match = _HOME.match(text)
+    if match is None:
+        return text
+    before, home, below = match[1] or "", match[2], match[3]
+    found = os.path.expanduser(home)
+    if found == home and below and not os.path.isdir(home):
+        raise InputError(
+            f"{text} names a home folder that is not known",
+            got=home,
+            expected="~ or ~NAME of a user of this machine",
+            todo=f"write the path out, or {before}./{home}{below} if a folder here is called so",
+        )
+    return f"{before}{found}{below}"
 
 
 def _no_address(text: str, scheme: str) -> InputError:
@@ -234,6 +298,27 @@ def _status(error: Exception) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def _code(error: Exception) -> int | None:
+    """What a web server or S3 has answered, if it did."""
+    told = _s3_answer(_real(error)).get("ResponseMetadata", {})
+    return _status(error) or told.get("HTTPStatusCode")
+
+
+def _cause(error: Exception) -> _Cause:
+    """Why it went wrong: only a server that says so has nothing there."""
+    real, code = _real(error), _code(error)
+    if code in _GONE or (code is None and isinstance(real, FileNotFoundError)):
+        return _Cause.GONE
+    if code in _REFUSED or isinstance(real, PermissionError):
+        return _Cause.REFUSED
+    if code is not None and code >= 500:
+        return _Cause.FAILING
+    names = {kind.__name__ for kind in type(real).__mro__}
+    if names & _NO_ANSWER and not names & _NO_TRUST:
+        return _Cause.SILENT
+    return _Cause.OTHER
+
+
 def _final(error: Exception) -> bool:
     """Whether trying again is no use: it is not there, or not for us, or cannot be asked so."""
     import ssl
@@ -253,25 +338,56 @@ def _final(error: Exception) -> bool:
 
 def _is_refused(error: Exception) -> bool:
     """Whether S3 has answered that the request is wrong, whatever s3fs makes of that."""
-    answer = getattr(error.__cause__ or error, "response", None)
-    if not isinstance(answer, dict):
-        return False
+    answer = _s3_answer(error)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     passing = status in (*_PASSING, 409) or answer.get("Error", {}).get("Code") in _DAMAGED
     return 400 <= status < 500 and not passing
 
 
-def _advice(error: Exception, what: str) -> str:
+def _s3_answer(error: Exception) -> dict[str, Any]:
+    """What S3 has answered, if it did, whatever s3fs makes of that."""
+    answer = getattr(error.__cause__ or error, "response", None)
+    return answer if isinstance(answer, dict) else {}
+
+
+def _failed(address: str, what: str, error: Exception, tries: str) -> InputError:
+    """The error of an address: what was not done, why, and what a person can do about it."""
+    real, cause = _real(error), _cause(error)
+    if what == "found" and cause is not _Cause.GONE:
+        what = "looked up"  # who does not answer says nothing of what is there
+    doing = what if what in ("written", "removed") else "read"
+    expected = f"what can be {doing} with the credentials that are set here"
+    if cause in (_Cause.FAILING, _Cause.SILENT):
+        expected = "a server that answers"
+    return InputError(
+        f"{address} cannot be {what}{_BECAUSE.get(cause, '')}",
+        got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
+        expected=expected,
+        todo=_advice(_scheme(address), what, real, cause) + tries,
+    )
+
+
+def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
     """What a person can do where something cannot be read or written."""
     if type(error).__name__ in _NO_CREDENTIALS:
         return (
             "set credentials: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for "
             "s3://; GOOGLE_APPLICATION_CREDENTIALS for gs://"
         )
-    if what == "written" and isinstance(error, FileNotFoundError):
-        return "make the bucket first, or correct the address"
-    if what == "written" and isinstance(error, PermissionError):
-        return "let these credentials write there, set others, or correct the address"
+    if cause is _Cause.GONE:
+        return f"{'make the bucket first, or ' if what == 'written' else ''}correct the address"
+    if cause is _Cause.REFUSED:
+        if scheme in _WEB:
+            return "correct the address (some say so of what is not there), or copy the file"
+        if what in ("written", "removed"):
+            begin = "let these credentials write there"
+        else:  # to who may not list, S3 says so of what is not there
+            begin = "let these credentials read and list there"
+        return f"{begin}, set others, or correct the address"
+    if cause is _Cause.FAILING:
+        return "give the command again later, or ask who runs the server"
+    if cause is _Cause.SILENT:
+        return "check the connection and the address"
     return "check the address, the credentials and the connection"
 
 
@@ -281,7 +397,6 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
     Raises:
         InputError: If it is not there, or all tries fail.
     """
-    expected = what if what in ("written", "removed") else "read"
     wait = FIRST_WAIT
     for left in range(TRIES - 1, -1, -1):
         try:
@@ -291,13 +406,8 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
         except Exception as error:  # of many types: aiohttp's, botocore's, ssl's
             final = _final(error)
             if final or left == 0:
-                real = _real(error)
-                raise InputError(
-                    f"{address} cannot be {what}",
-                    got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
-                    expected=f"what can be {expected} with the credentials that are set here",
-                    todo=_advice(real, what) + ("" if final else f" ({TRIES} tries were made)"),
-                ) from error
+                tries = "" if final else f" ({TRIES} tries were made)"
+                raise _failed(address, what, error, tries) from error
             logger.warning("%s: %s: another try in %.1f s", address, type(error).__name__, wait)
             time.sleep(wait)
             wait *= 2
@@ -309,13 +419,20 @@ def entry(address: str) -> Entry:
     """What the server says of a file.
 
     Raises:
-        InputError: If it is not there or cannot be asked.
+        InputError: If it is not there or cannot be asked, or is a folder.
     """
 
     def ask() -> Entry:
         system, path = _open(address)
         system.invalidate_cache()
-        return _entry(address, system.info(path))
+        info = system.info(path)
+        if info.get("type") == "directory":
+            raise InputError(
+                f"{address} is a folder",
+                expected="the address of a file",
+                todo="give that of a file in it",
+            )
+        return _entry(address, info)
 
     return _tried(address, "found", ask)
 
@@ -331,16 +448,21 @@ def _entry(address: str, info: dict[str, Any]) -> Entry:
     return Entry(address, None if size is None else int(size), version.strip('"'))
 
 
-def exists(address: str) -> bool:
+def exists(address: str, *, hidden: bool = False) -> bool:
     """Whether there is a file or a folder (see `entry_if_any`)."""
-    return entry_if_any(address) is not None
+    return entry_if_any(address, hidden=hidden) is not None
 
 
-def entry_if_any(address: str) -> Entry | None:
+def entry_if_any(address: str, *, hidden: bool = False) -> Entry | None:
     """What the server says of a file or folder, or None if there is none.
 
+    Args:
+        address: Its address.
+        hidden: Whether what a web server refuses counts as not there: some say "forbidden" of all
+            that is not public.
+
     Raises:
-        InputError: If that cannot be told: a server that fails does not say "no".
+        InputError: If that cannot be told: a server that fails or refuses does not say "no".
     """
 
     def ask() -> Entry | None:
@@ -349,8 +471,9 @@ def entry_if_any(address: str) -> Entry | None:
         try:
             return _entry(address, system.info(path))
         except Exception as error:
-            gone = isinstance(_real(error), FileNotFoundError)
-            if _status(error) in _NOT_THERE or (gone and _status(error) is None):
+            cause = _cause(error)
+            hides = hidden and cause is _Cause.REFUSED and _scheme(address) in _WEB
+            if cause is _Cause.GONE or hides:
                 return None
             raise
 
@@ -502,6 +625,11 @@ def put(path: Path, address: str) -> None:
         raise _not_as_written(address)
 
 
+def can_store(address: str) -> bool:
+    """Whether an address may be that of an object store, where something can be written."""
+    return _scheme(address) not in (*_WEB, *_HERE)
+
+
 def require_store(address: str) -> None:
     """Check that something can be written at an address.
 
@@ -509,7 +637,7 @@ def require_store(address: str) -> None:
         InputError: If it is one of a web server, or of this machine or process alone.
     """
     scheme = _scheme(address)
-    if scheme in (*_WEB, *_HERE):
+    if not can_store(address):
         raise InputError(
             f"nothing can be written to {address}",
             got="the address of a web server" if scheme in _WEB else f"{scheme}:, which is here",
@@ -535,7 +663,7 @@ def require_writable(address: str) -> None:
     try:
         remove(place)
     except InputError as error:  # who may write need not be allowed to remove
-        logger.warning("%s stays: %s", place, error)
+        logger.warning("a small file stays: %s", error.brief)
 
 
 def remove(address: str) -> None:
@@ -566,8 +694,15 @@ def _not_as_written(address: str) -> InputError:
 def cache_folder() -> Path:
     """Where copies lie: ALPHAFIX_CACHE, or alphafix in the user's cache."""
     given = os.environ.get("ALPHAFIX_CACHE")
+    if given and is_address(given):
+        raise InputError(
+            "copies lie on this machine: ALPHAFIX_CACHE",
+            got=given,
+            expected="a path on a file system (local or mounted)",
+            todo="set it to one, or to nothing",
+        )
     if given:
-        return Path(given)
+        return named(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphafix"
 
 
@@ -577,7 +712,28 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     Raises:
         InputError: If it cannot be read, or has changed while it was.
     """
-    known = known or entry(address)
+    path = _copied(address, known or entry(address))
+    _origins[str(path)] = address
+    return path
+
+
+def origins() -> Mapping[str, str]:
+    """The address of each copy that this process has fetched or found, by its path."""
+    return _origins
+
+
+def origin(path: Path) -> str | None:
+    """The address of a copy that this process has fetched or found; None for other files.
+
+    Without what follows a question mark, which may be a secret, or another one every day.
+    """
+    own = os.path.realpath(path)
+    found = (address for copy, address in _origins.items() if os.path.realpath(copy) == own)
+    address = next(found, None)
+    return None if address is None else address.partition("?")[0]
+
+
+def _copied(address: str, known: Entry) -> Path:
     # Of what has no version nobody knows whether it has changed since an earlier command.
     may_stay = bool(known.version) or (address, known) in _fetched
     key = hashlib.sha256(f"{address}\n{known.size}\n{known.version}".encode()).hexdigest()[:32]
@@ -608,8 +764,9 @@ def fetched(address: str, known: Entry | None = None) -> Path:
     return path
 
 
-# What this process has fetched.
+# What this process has fetched, and where the copies are that it uses.
 _fetched: set[tuple[str, Entry]] = set()
+_origins: dict[str, str] = {}
 
 
 def _is_whole(path: Path, note: Path) -> bool:
@@ -629,7 +786,7 @@ def make_room(size: int, own: Path) -> None:
     Copies and the parts of features that wait to be finished lie in folders named by a hash; those
     that a command works in stay, and so does ``own``.
     """
-    most = float(os.environ.get("ALPHAFIX_CACHE_GIB") or MOST_GIB) * 2**30
+    most = _most_gib() * 2**30
     copies = []
     for folder in cache_folder().glob(f"{'[0-9a-f]' * 32}/"):
         with contextlib.suppress(OSError):
@@ -645,6 +802,27 @@ def make_room(size: int, own: Path) -> None:
                 if free:
                     shutil.rmtree(folder)
                     total -= held
+
+
+def _most_gib() -> float:
+    """What the cache may hold.
+
+    Raises:
+        InputError: If ALPHAFIX_CACHE_GIB is no number.
+    """
+    given = os.environ.get("ALPHAFIX_CACHE_GIB") or str(MOST_GIB)
+    try:
+        most = float(given)
+    except ValueError:
+        most = math.nan
+    if not most >= 0:
+        raise InputError(
+            "ALPHAFIX_CACHE_GIB is no size",
+            got=given,
+            expected="GiB that copies of remote files may take, such as 50",
+            todo="set it to a number, or to nothing",
+        )
+    return most
 
 
 @contextlib.contextmanager

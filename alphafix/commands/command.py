@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from alphafix.errors import AlphafixError, InputError
-from alphafix.locks import locked
+from alphafix.locks import locked, remove_empty
 from alphafix.progress import Progress, silent
 from alphafix.values.display import Part
 
@@ -97,19 +97,18 @@ def alone(
         InputError: If something would be written over what is read, or out of the folder.
         AlphafixError: What the work raises.
     """
-    from alphafix.commands.fetching import with_copies
+    from alphafix.commands.fetching import by_address, with_copies
     from alphafix.commands.outputs import require_apart
 
     watch = watch or Watch()
-    options = with_copies(options)
-    require_apart(options)
-    if options.place is None:
-        return work(options, watch)
-    if not options.holds:
-        return work(options, watch)
-    wait = getattr(options, "wait", WAIT)
-    with held(options.place, watch, wait=wait, begins=begins, stays=options.stays):
-        return work(options, watch)
+    with by_address():
+        options = with_copies(options)
+        require_apart(options)
+        if options.place is None or not options.holds:
+            return work(options, watch)
+        wait = getattr(options, "wait", WAIT)
+        with held(options.place, watch, wait=wait, begins=begins, stays=options.stays):
+            return work(options, watch)
 
 
 @contextlib.contextmanager
@@ -137,20 +136,21 @@ def held(
     with contextlib.ExitStack() as entered:
         try:
             lock = locked(place, wait=wait, begins=begins, say=watch.say)
-            made = entered.enter_context(lock)
+            made: list[Path] | None = list(entered.enter_context(lock))
         except InputError:
             if begins or os.path.lexists(place):
                 raise
             made = None  # who held it has removed it: there is nothing to hold
+        if made is None:
+            yield
+            return
+        if not stays and place not in made:
+            made.append(place)
         try:
-            if made is not None:
-                Run(place).require_inside()
+            Run(place).require_inside()
             yield
         finally:
-            if made or (made is not None and not stays):
-                # Before others may hold it, and only if nothing came of it.
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+            remove_empty(made)  # before others may hold it, and only if nothing came of it
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,10 @@ class Command:
 
     def state(self, options: CommandOptions) -> State:
         """Whether the result is there as `work` would make it."""
-        from alphafix.commands.fetching import with_copies
+        from alphafix.commands.fetching import by_address, with_copies
 
-        found: State = self._function("work", "state")(with_copies(options))
+        with by_address():
+            found: State = self._function("work", "state")(with_copies(options))
         return found
 
     def show(self, result: Result, options: CommandOptions) -> Shown:

@@ -44,9 +44,14 @@ class Grouped(TyperCommand):
         sections |= {group: [] for group in GROUPS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
-                argument = parameter.param_type_name == "argument"
-                sections["Arguments" if argument else _group_of(parameter.name)].append(record)
+            if record is None:
+                continue
+            if parameter.param_type_name != "argument":
+                sections[_group_of(parameter.name)].append(record)
+            elif parameter.metavar is None:
+                sections["Arguments"].append(record)
+            else:  # without the Python type that typer puts behind it
+                sections["Arguments"].append((parameter.metavar, record[1]))
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
@@ -101,13 +106,18 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def spelling_of(*models: type[CommandOptions]) -> Spelling:
-    """How options are spelt to who typed a command: by the flags that its model gives them."""
-    flags = {
-        name: names[-1]
-        for model in models
-        for name, field in model.model_fields.items()
-        if (names := _extra(field)["flags"])
-    }
+    """How options are spelt to who typed a command: by the flags that its model gives them.
+
+    Arguments have none, and are spelt as in help.
+    """
+    flags: dict[str, str] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            extra = _extra(field)
+            if extra["flags"]:
+                flags[name] = extra["flags"][-1]
+            elif extra["argument"]:
+                flags[name] = extra["metavar"] or name
 
     def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
         return on_command_line(command, options, flags if command is None else {})
@@ -130,7 +140,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default, parser = None if default is None else str(default), path
     completes = extra["complete"]
     common: dict[str, Any] = {
-        "metavar": extra["metavar"],
+        "metavar": extra["metavar"] or _word_for(annotation),
         "parser": parser,
         "show_default": False,
         "autocompletion": None if completes is None else getattr(completion, completes),
@@ -154,11 +164,15 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def path(text: str) -> str:
-    """A path as it was typed: the model makes it one, and sees how many slashes it has.
-
-    Help calls it by this function's name.
-    """
+    """A path as it was typed: the model makes it one, and sees how many slashes it has."""
     return text
+
+
+def _word_for(annotation: object) -> str | None:
+    """What stands in the help text for a value that has no word of its own; None for a choice."""
+    words = {int: "INTEGER", float: "NUMBER", str: "TEXT", list[str]: "TEXT"}
+    kinds = _alternatives(annotation)
+    return next((word for kind, word in words.items() if kind in kinds), None)
 
 
 def _default(value: object, extra: dict[str, Any]) -> str:

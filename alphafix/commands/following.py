@@ -14,6 +14,7 @@ from alphafix.commands.options import StageOptions
 from alphafix.commands.records import is_stale
 from alphafix.errors import StaleInputError
 from alphafix.reading.boundary import real
+from alphafix.remote import address_of, as_given, is_address, name_of, named
 from alphafix.run.artifact import recorded_plan
 from alphafix.run.directory import (
     CLASSES,
@@ -88,6 +89,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
     place = place or getattr(options, "run", None)
     if place is None:
         return None
+    if is_address(place):  # whose parts a recipe has made
+        return _merge(place)
     run = Run(Path(place))
     begun = CHAIN.index(_AS.get(command.name, command.name)) + 1
     for stage in CHAIN[begun:]:
@@ -146,7 +149,8 @@ def _is_old_patch(run: Run, made: Path) -> bool:
     """Whether a model was patched with an earlier correction of the run, and can be once more."""
     given = recorded_plan(made)["options"]
     elsewhere = given["apply"] or given["correction"]
-    return not elsewhere and _placed(run, given["file"]).exists() and is_stale(run, made)
+    file = _placed(run, given["file"])
+    return not elsewhere and ("://" in file or Path(file).exists()) and is_stale(run, made)
 
 
 def _keeps_base(run: Run) -> bool:
@@ -193,11 +197,11 @@ def _line(run: Run, stage: str) -> str:
 def _patch_again(run: Run) -> str:
     """The command line that patched a model last, for the correction of now."""
     given = recorded_plan(_patches(run)[-1])["options"]
-    words = ["alphafix", "patch", str(_placed(run, given["file"]))]
+    words = ["alphafix", "patch", _placed(run, given["file"])]
     if given["in_place"]:  # not twice: it is restored first
         return _words(*words, "--revert", *_run_flag(run.folder))
     for name in ("output", "card"):
-        words += [f"--{name}", str(_placed(run, given[name]))] if given[name] else []
+        words += [f"--{name}", _placed(run, given[name])] if given[name] else []
     for name in ("head", "base_model"):
         words += [f"--{name.replace('_', '-')}", given[name]] if given[name] else []
     for name in ("delta", "direction_only"):
@@ -205,10 +209,12 @@ def _patch_again(run: Run) -> str:
     return _words(*words, *_run_flag(run.folder), "--overwrite")
 
 
-def _placed(run: Run, place: str) -> Path:
-    """A path that is recorded as seen from the run directory, as a user names it."""
-    named = os.path.normpath if run.folder.is_absolute() else os.path.relpath
-    return Path(named(real(run.folder) / place))
+def _placed(run: Run, place: str) -> str:
+    """A path that is recorded as seen from the run directory, or an address, as a user names it."""
+    if "://" in place:
+        return place
+    written = os.path.normpath if run.folder.is_absolute() else os.path.relpath
+    return written(real(run.folder) / place)
 
 
 def _model(run: Run) -> Path:
@@ -222,8 +228,6 @@ def _model(run: Run) -> Path:
 
 
 def _merge(run: Path) -> str:
-    from alphafix.remote import address_of, is_address
-
     elsewhere = is_address(run)
     return _words(
         *("alphafix", "features", "merge"), *([address_of(run)] if elsewhere else _run_flag(run))
@@ -232,7 +236,7 @@ def _merge(run: Path) -> str:
 
 def _run_flag(folder: Path) -> Iterator[str]:
     usual = os.environ.get("ALPHAFIX_RUN") or StageOptions.model_fields["run"].default
-    if folder != Path(usual):
+    if folder != named(str(usual)):
         yield from ("--run", str(folder))
 
 
@@ -245,7 +249,9 @@ def _after_report(result: Any, options: Any) -> str:
 
 
 def _after_inspect(result: Any, options: Any) -> str:
-    return f"alphafix fix {shlex.quote(str(options.file))} --backbone timm:NAME --data DATA"
+    file = as_given(options.file)
+    line = f"alphafix fix {shlex.quote(file)} --backbone timm:NAME --data DATA"
+    return f"{line} -o {shlex.quote(name_of(file))}" if is_address(file) else line
 
 
 def _after_lists(result: Any, options: Any) -> str | None:
@@ -259,7 +265,7 @@ def _after_training(result: Any, options: Any) -> str:
     words = ["alphafix", "extract", "--backbone", f"oltr:{result.folder}", "--data", options.data]
     for name in ("root", "class_map"):
         value = getattr(options, name)
-        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+        words += [] if value is None else [f"--{name.replace('_', '-')}", as_given(value)]
     return _words(*words)
 
 

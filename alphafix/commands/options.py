@@ -7,9 +7,10 @@ is its help text, and `flag` gives it short names or makes it a positional argum
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -20,6 +21,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic.fields import FieldInfo
+
+from alphafix.errors import InputError, option
 
 
 def flag(
@@ -228,6 +231,10 @@ def is_path(annotation: object) -> bool:
 # What stands for values that may be a path, or something else.
 _OF_FILES = ("FILE", "DIR", "SPEC", "SPLIT")
 
+# The words in it where a value is a path, or where some of it may be.
+_PATHS = {"FILE", "DIR", "SPLIT"}
+_WITH_PATHS = {*_PATHS, "SPEC", "NEW"}
+
 
 class CommandOptions(BaseModel):
     """Options of any command."""
@@ -237,18 +244,34 @@ class CommandOptions(BaseModel):
     INCIDENTAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not decide the result: where it goes, where files lie, who is told."""
 
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset()
+    """Fields of paths that may be addresses, as they are."""
+
     @field_validator("*", mode="before")
     @classmethod
-    def _well_formed(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse what is neither an address nor a path, while both its slashes can be told."""
-        from alphafix.remote import is_address
+    def _as_paths(cls, value: object, info: ValidationInfo) -> object:
+        """Texts of paths, with the home folders that they name.
 
-        if info.field_name in cls._paths():
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(item, str):
-                    is_address(item)
-                    is_address(item.partition("=")[2])
-        return value
+        What is neither an address nor a path is refused, while both its slashes can be told.
+        """
+        from alphafix.remote import at_home, is_address
+
+        name = str(info.field_name)
+        if name not in cls._naming(_WITH_PATHS):
+            return value
+        if isinstance(value, str) and get_origin(cls.model_fields[name].annotation) is tuple:
+            value = [value]  # one of several
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if not isinstance(item, str):
+                continue
+            if not item.strip():
+                raise _is_empty(name)
+            if name in cls.paths():
+                is_address(item)
+                is_address(item.partition("=")[2])
+        if isinstance(value, (list, tuple)):
+            return [at_home(item) if isinstance(item, str) else item for item in value]
+        return at_home(value) if isinstance(value, str) else value
 
     def model_dump(self, **how: Any) -> dict[str, Any]:
         """As pydantic does; JSON data has addresses with both slashes, to be read again."""
@@ -265,12 +288,18 @@ class CommandOptions(BaseModel):
         return data
 
     @classmethod
-    def _paths(cls) -> tuple[str, ...]:
+    def paths(cls) -> tuple[str, ...]:
         """Names of the options that are paths, alone, in a list or as SPLIT=FILE."""
+        return cls._naming(_PATHS)
+
+    @classmethod
+    def _naming(cls, words: Collection[str]) -> tuple[str, ...]:
+        """Names of the options that are paths, or whose value is said by one of some words."""
         return tuple(
             name
             for name, field in cls.model_fields.items()
-            if extra_of(field)["metavar"] in ("FILE", "DIR", "SPLIT") or is_path(field.annotation)
+            if is_path(field.annotation)
+            or not set(words).isdisjoint(re.findall("[A-Z]+", extra_of(field)["metavar"] or ""))
         )
 
     @property
@@ -315,6 +344,15 @@ class CommandOptions(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """The options that decide the result, as JSON data for its provenance."""
         return self.model_dump(mode="json", exclude=set(self.INCIDENTAL))
+
+
+def _is_empty(name: str) -> InputError:
+    return InputError(
+        f"{option(name)} is empty",
+        got="a text with nothing in it, as of a variable that is not set",
+        expected="a path",
+        todo="give one (. is the folder at hand), or leave the option out",
+    )
 
 
 class StageOptions(CommandOptions):

@@ -67,7 +67,9 @@ def is_stale(run: Run, record: Path, *read: str) -> bool:
         FileFormatError: If the record is damaged.
     """
     with reading(record, "a record of files", todo="make them again"):
-        recorded = typed(dict[str, str], recorded_plan(record).get("inputs", {}), "inputs")
+        inputs = typed(dict[str, str], recorded_plan(record).get("inputs", {}), "inputs")
+    # Whether files elsewhere are others now is for those to tell that fetch them.
+    recorded = {place: found for place, found in inputs.items() if "://" not in place}
     folder = real(run.folder)
     now = {place: folder / place for place in recorded}
     now |= {run.place_of(run.path(name)): run.path(name) for name in read if run.has(name)}

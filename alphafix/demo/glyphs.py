@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from alphafix.errors import TargetExistsError
+from alphafix.locks import make_folders, remove_empty
 from alphafix.progress import Advance, Progress, silent
 from alphafix.values.arrays import Array, ByteArray
 
@@ -150,7 +151,7 @@ def unpack_images(glyphs: Glyphs, folder: Path, progress: Progress = silent) -> 
     _refuse_taken(folder)
     groups = list(_image_groups(glyphs))
     total = sum(len(images) for _, images, _ in groups)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = make_folders(folder.parent)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with progress("unpack Glyphs-LT", total) as advance:
@@ -162,6 +163,7 @@ def unpack_images(glyphs: Glyphs, folder: Path, progress: Progress = silent) -> 
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        remove_empty(made)  # unless it is in them
     return total
 
 

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 FILES = "files"
 
+# What a person may give besides the address of a run directory or a part.
+_IN_RUN = (f"/{MANIFEST}", f"/{PARTS}")
+
 # In a folder that was fetched: from where, and the hash of the manifest.
 _NOTE = ".address.json"
 
@@ -62,21 +65,27 @@ def parts_at(address: str) -> list[str]:
     """
     if remote.exists(f"{address}/{MANIFEST}"):
         return [address]
-    found: list[str] = []
     if remote.can_list(address):
         below = re.compile(f"[0-9]+-of-[0-9]+/{MANIFEST}")
         start = f"{address}/{PARTS}/"
         names = [entry.address[len(start) :] for entry in remote.entries(start.rstrip("/"))]
         found = [start + name.partition("/")[0] for name in names if below.fullmatch(name)]
-    if not found:
+        if found:
+            return found
+        above = next((address.removesuffix(e) for e in _IN_RUN if address.endswith(e)), None)
         raise InputError(
             f"there is no finished part at {address}",
             got=f"no {MANIFEST} there, nor in {PARTS}/*-of-*/ below it",
             expected="the run directory that the jobs were given, or one of its parts",
             todo=f"run {call('extract', shard_index='I', shard_count='N')} for each part first, "
-            "or correct the address (a web server lists no parts: name each)",
+            f"or {'give ' + above if above else 'correct the address'}",
         )
-    return found
+    raise InputError(
+        f"there is no finished part at {address}",
+        got=f"no {MANIFEST} there",
+        expected="the address of one part: a web server lists none",
+        todo=f"name each: {address}/{PARTS}/00000-of-00002, and so on",
+    )
 
 
 def retrieve(address: str, folder: Path, *, again: bool = False, features: bool = True) -> str:
@@ -167,7 +176,7 @@ def _tidy(address: str, data: bytes, named: Collection[str]) -> None:
         for place in left:
             remote.remove(place)
     except InputError as error:  # who may write need not be allowed to remove
-        logger.warning("files that the part has no longer stay at %s: %s", start, error)
+        logger.warning("files that the part has no longer stay: %s", error.brief)
 
 
 def empty(folder: Path) -> None:
@@ -223,7 +232,7 @@ def _md5(path: Path) -> str:
 
 def _manifest(address: str) -> bytes | None:
     place = f"{address}/{MANIFEST}"
-    return remote.read(place) if remote.exists(place) else None
+    return None if remote.entry_if_any(place) is None else remote.read(place)
 
 
 def _read(address: str, data: bytes) -> Mapping[str, _File]:

@@ -28,11 +28,12 @@ from alphafix.values.head import Head
 _OF_ONE_JOB = ("check",)
 
 
-def parts_by_split(folders: Sequence[Path]) -> dict[str, list[Part]]:
+def parts_by_split(folders: Sequence[Path], *, shards: bool = True) -> dict[str, list[Part]]:
     """The parts of each split, in the order of their numbers: all of them, of one division.
 
     Args:
         folders: Folders of the parts, as `extract` has left them.
+        shards: Whether the features themselves must be there.
 
     Raises:
         InputError: If a part is missing, there twice, unfinished, or made otherwise than others.
@@ -48,10 +49,10 @@ def parts_by_split(folders: Sequence[Path]) -> dict[str, list[Part]]:
     # The order in which `extract` takes splits, so that what it writes is the same.
     order = {name: number for number, name in enumerate(("train", "val", "test", "open"))}
     splits.sort(key=lambda name: (order.get(name, len(order)), name))
-    return {split: _of_one(split, folders) for split in splits}
+    return {split: _of_one(split, folders, shards=shards) for split in splits}
 
 
-def _of_one(split: str, folders: Sequence[Path]) -> list[Part]:
+def _of_one(split: str, folders: Sequence[Path], *, shards: bool) -> list[Part]:
     places = [folder / FEATURES / split for folder in folders]
     unfinished = [place for place in places if not (place / PART).is_file()]
     if unfinished:
@@ -61,7 +62,7 @@ def _of_one(split: str, folders: Sequence[Path]) -> list[Part]:
             expected=f"{PART} in each",
             todo="run the same command for these parts again: it goes on where it was stopped",
         )
-    parts = [Part.open(place) for place in places]
+    parts = [Part.open(place) if shards else Part.read(place) for place in places]
     first = parts[0]
     require_all(split, [(part.division, str(part.folder.parent.parent)) for part in parts])
     for part in parts:

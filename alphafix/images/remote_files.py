@@ -6,7 +6,7 @@ import contextlib
 import os
 import posixpath
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,19 @@ def _key(path: str) -> list[tuple[int, str]]:
     return [*((1, folder) for folder in folders), (0, file)]
 
 
+def _there(extra: Iterable[str], first: Callable[[str], str]) -> tuple[str, ...]:
+    """Names of splits, of the usual ones and ``extra``, whose first file is at its address.
+
+    Raises:
+        InputError: If the server refuses all of them: then it does not hide one, but shuts out.
+    """
+    known = tuple(dict.fromkeys([*sum(USUAL.values(), ()), *extra]))
+    found = tuple(name for name in known if remote.exists(first(name), hidden=True))
+    if not found:
+        remote.exists(first(known[0]))
+    return found
+
+
 @dataclass(frozen=True)
 class RemoteListData(ListData):
     """Lists of images, of which the lists, the images or both are at addresses."""
@@ -182,7 +195,7 @@ class RemoteListData(ListData):
         """Whether the list is there."""
         if not remote.is_address(self.pattern):
             return super().exists(name)
-        return remote.exists(self.pattern.replace(PLACEHOLDER, name))
+        return remote.exists(self.place(name), hidden=True)
 
     def place(self, name: str) -> str:
         """The address."""
@@ -196,8 +209,7 @@ class RemoteListData(ListData):
             return self._column
         if self.single:
             return ()
-        known = dict.fromkeys([*sum(USUAL.values(), ()), *self.extra])
-        return tuple(name for name in known if self.exists(name))
+        return _there(self.extra, self.place)
 
     def source(self, split: str, name: str, reading: Reading | None) -> ImageSource:
         """The images that the list names."""
@@ -286,14 +298,17 @@ class RemoteArchiveData(ArchiveData):
 
     def exists(self, name: str) -> bool:
         """Whether the first archive is there."""
-        return remote.exists(next(self._addresses(name)))
+        return remote.exists(self._first(name), hidden=True)
+
+    def _first(self, name: str) -> str:
+        """Address of the first archive of a split."""
+        return next(self._addresses(name))
 
     def there(self) -> tuple[str, ...]:
         """Usual names of splits whose archives are there."""
         if self.single:
             return ()
-        known = dict.fromkeys([*sum(USUAL.values(), ()), *self.extra])
-        return tuple(name for name in known if self.exists(name))
+        return _there(self.extra, self._first)
 
     def _open(self, name: str, reading: Reading | None) -> ArchiveSource:
         addresses = tuple(self._addresses(name))

@@ -111,14 +111,14 @@ def _load(path: Path, depth: int) -> Recipe:
     if "extends" in parts:
         if depth == _MOST_EXTENDED:
             raise InputError(f"{parts['extends'].place}: recipes extend one another in a circle")
-        recipe = _load(path.parent / _text(parts["extends"], "extends"), depth + 1)
+        recipe = _load(path.parent / _path(parts["extends"], "extends"), depth + 1)
         recipe = replace(recipe, file=path)
     if "description" in parts:
         recipe = replace(recipe, description=_text(parts["description"], "description"))
     if "run" in parts:
-        recipe = replace(recipe, run=named(_text(parts["run"], "run")))
+        recipe = replace(recipe, run=_path(parts["run"], "run"))
     if "expected" in parts:
-        recipe = replace(recipe, expected=path.parent / _text(parts["expected"], "expected"))
+        recipe = replace(recipe, expected=path.parent / _path(parts["expected"], "expected"))
     if "stages" in parts:
         recipe = replace(recipe, steps=_steps(parts["stages"]))
     for name, node in parts.get("set", Node(None, document.place)).mapping("set").items():
@@ -154,6 +154,18 @@ def _something_else(path: Path, parts: Mapping[str, Node]) -> InputError | None:
             todo=f"run the recipe that names it (expected: {path.name}), with --expected",
         )
     return None
+
+
+def _path(node: Node, what: str) -> Path:
+    """A path that a recipe names; numbers and nothing are none, unless they are in quotes."""
+    if not isinstance(node.value, str) or not node.value.strip():
+        raise InputError(
+            f"{node.place}: {what} is no path",
+            got="nothing" if node.value in (None, "") else repr(node.plain())[:80],
+            expected="a path (one that reads as a number as ./5)",
+            todo="write the path, or leave it out",
+        )
+    return named(node.value)
 
 
 def _text(node: Node, what: str) -> str:
@@ -195,7 +207,7 @@ def field_name(name: str) -> str:
 
 def _set(recipe: Recipe, name: str, value: Node, place: Place) -> Recipe:
     if name == "run":
-        return replace(recipe, run=named(str(value.plain())))
+        return replace(recipe, run=_path(value, "run"))
     where, _, option = name.rpartition(".")
     labels = recipe.labels()
     if where not in labels or not option:

@@ -87,7 +87,8 @@ class Artifact:
             return recorded_plan(self.path)
         except FileFormatError as error:
             raise FileFormatError(
-                f"a result is damaged: {error}",
+                f"a result is damaged: {error.what}",
+                got=error.got,
                 todo=f"give {option('overwrite', True)} to make it anew",
             ) from error
 

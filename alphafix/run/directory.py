@@ -28,6 +28,7 @@ from alphafix.errors import (
 from alphafix.files import digest, sha256_file
 from alphafix.reading.boundary import reading, real
 from alphafix.reading.schema import typed
+from alphafix.remote import origin
 from alphafix.run.artifact import Artifact, recorded_plan
 
 
@@ -177,7 +178,12 @@ class Run:
         )
 
     def place_of(self, path: Path) -> str:
-        """A path as seen from here: the same however it is named, and after all of it has moved."""
+        """A path as seen from here: the same however it is named, and after all of it has moved.
+
+        A copy of a file that is elsewhere is known by its address, wherever the copy lies.
+        """
+        if (address := origin(path)) is not None:
+            return address
         return Path(os.path.relpath(real(path), real(self.folder))).as_posix()
 
     def require_inside(self) -> None:
@@ -248,7 +254,8 @@ class Run:
             return recorded_plan(path)
         except FileFormatError as error:
             raise FileFormatError(
-                f"a result of the run is damaged: {error}",
+                f"a result of the run is damaged: {error.what}",
+                got=error.got,
                 todo=f"run {name.again(overwrite=True)} again",
             ) from error
 

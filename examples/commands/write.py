@@ -133,7 +133,7 @@ def _row(parameter: inspect.Parameter) -> str:
     choices = _choices(annotation)
     names = [info.metavar or parameter.name.upper()]
     if isinstance(info, typer.models.OptionInfo):
-        value = "" if _is_switch(annotation) else f" {_value(info, annotation, choices)}"
+        value = "" if _is_switch(annotation) else f" {info.metavar or 'CHOICE'}"
         names = [f"{name}{value}" for name in _flags(info)]
     said = " ".join((info.help or "").split()).replace("|", "\\|")
     if choices:
@@ -149,15 +149,6 @@ def _flags(info: Any) -> list[str]:
     """All its names; within Annotated, typer keeps the first one as its default."""
     declared = [info.default] if isinstance(info.default, str) else []
     return [name for one in (*declared, *info.param_decls) for name in one.split("/")]
-
-
-def _value(info: Any, annotation: Any, choices: tuple[Any, ...]) -> str:
-    if info.metavar:
-        return str(info.metavar)
-    if choices:
-        return "CHOICE"
-    types = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
-    return next(word for kind, word in types.items() if kind in (annotation, *get_args(annotation)))
 
 
 def _is_switch(annotation: Any) -> bool:

@@ -92,6 +92,23 @@ def test_help__example_runs_as_printed(command: str, outcomes: dict[str, tuple[i
     assert code == 0, stderr
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help__shows_no_types_of_python(name: str) -> None:
+    """What typer puts into angle brackets may be a choice; values have words of their own."""
+    shown = runner.invoke(app, [*name.split(), "--help"]).stdout
+    parser: Any = typer.main.get_command(parser_of(COMMANDS[name].word))
+    if name != COMMANDS[name].word:
+        parser = parser.commands[name.partition(" ")[2]]
+    context = parser.context_class(parser, info_name=name, terminal_width=200)
+    for text in (shown, parser.get_help(context)):  # as kept, and as made anew
+        marked = re.findall("<([^>]*)>", text)
+        assert [found for found in marked if "|" not in found] == []
+        flags = re.findall("^  (-.*?)(?:  |$)", text, re.MULTILINE)
+        assert "--json" in flags
+        typed = re.compile(r"\b(Path|str|int|float|bool|list|tuple|None)\b")
+        assert [flag for flag in flags if typed.search(re.sub("<.*>", "", flag))] == []
+
+
 def test_help__example_of_the_whole_is_a_command() -> None:
     check_alphafix(shlex.split(example_of(""))[1:])
 

@@ -111,6 +111,11 @@ def test_merge__of_archives(make: Make, tmp_path: Path) -> None:
     assert merged(run) == contents(tmp_path / "whole")
 
 
+def test_merge__of_another_run_directory(array: Path, whole: Path, tmp_path: Path) -> None:
+    merge(tmp_path / "new", parts=(array,))
+    assert contents(tmp_path / "new") == contents(whole)
+
+
 @pytest.mark.slow
 def test_merge__of_jobs_of_several_processes(make: Make, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

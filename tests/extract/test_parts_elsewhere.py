@@ -436,9 +436,83 @@ def test_merge__without_all_parts_of_one_division_fetches_none(
     assert not (tmp_path / "run").exists()
 
 
+def test_merge__errors_name_the_addresses_that_were_given(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is found in the copies; the run directory's own path is no part of an error."""
+    monkeypatch.chdir(tmp_path)
+    job(0)
+    job(1)
+    edit(bucket, lambda files: files.pop("features/train/part.json"))
+    for place in ("here", str(tmp_path / "there")):
+        done = CliRunner().invoke(app, ["features", "merge", RUN, "--run", place])
+        assert f"got:      {address(1)}\n" in done.stderr
+        assert f"{place}/" not in done.stderr
+    job(1, overwrite=True, store_dtype="float16")
+    done = CliRunner().invoke(app, ["features", "merge", RUN, "--run", "here"])
+    said = f"error: {address(1)}/features/train was made otherwise than {address(0)}/features/train"
+    assert said in " ".join(done.stderr.split())
+
+
+def test_job__that_was_stopped_before_it_wrote_names_the_address(
+    make: Make, bucket: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = make(RUN, shard_index=0, shard_count=COUNT)
+
+    def stopped(*args: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alphafix.commands.extract.part.publish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            alone(part_work, options, begins=True)
+    with caplog.at_level("INFO", "alphafix"):
+        alone(part_work, options, begins=True)
+    assert f"{address(0)} is up to date" in caplog.messages
+    assert str(remote.cache_folder()) not in caplog.text
+
+
+def test_recipe__of_parts_elsewhere_and_their_merging(
+    make: Make, bucket: Any, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    options = make(RUN)
+    words: dict[str, Any] = {"backbone": options.backbone, "data": options.data}
+    words |= {"weights": str(options.weights)}
+    words |= {"workers": 0, "batch_size": 16, "shard_samples": 16, "few_below": 5}
+    parts = [{"extract": {**words, "shard_index": i, "shard_count": COUNT}} for i in range(COUNT)]
+    jobs, last = tmp_path / "jobs.yaml", tmp_path / "merge.yaml"
+    jobs.write_text(json.dumps({"run": RUN, "stages": parts}), encoding="utf-8")
+    merging = [{"features merge": {"parts": [RUN]}}]
+    last.write_text(json.dumps({"run": "run", "stages": merging}), encoding="utf-8")
+
+    def run(*more: str) -> Any:
+        return CliRunner().invoke(app, ["run", *more])
+
+    def states(recipe: Path) -> list[str]:
+        done = run(str(recipe), "--dry-run", "--json")
+        return [stage["state"] for stage in json.loads(done.stdout)["stages"]]
+
+    assert states(last) == ["to do"]
+    done = run(str(jobs))
+    assert (done.exit_code, done.stdout) == (0, f"{RUN}\n"), done.stderr
+    assert f"next: alphafix features merge {RUN}\n" in done.stderr
+    assert json.loads(run(str(jobs), "--json").stdout)["run"] == RUN
+    assert states(jobs) == ["up to date"] * COUNT
+    assert states(last) == ["to do"]
+    assert not (tmp_path / "run").exists()  # nothing is fetched into it to tell
+    assert run(str(last)).exit_code == 0
+    assert states(last) == ["up to date"]
+    assert work_left() == []
+    found = contents(tmp_path / "run")
+    assert {name: data for name, data in found.items() if "parts/" not in name} == whole
+
+
 def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished part at s3://data/nothing"):
         merge(tmp_path / "run", "s3://data/nothing")
+    for more in ("parts", "manifest.json"):
+        with pytest.raises(InputError, match=r"or give s3://data/nothing$"):
+            merge(tmp_path / "run", f"s3://data/nothing/{more}")
 
 
 def test_command__says_what_comes_next(

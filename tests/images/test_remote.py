@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save
 from typer.testing import CliRunner
 
 import alphafix
 from alphafix import remote
+from alphafix.commands import following
 from alphafix.commands.app import app
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.features.options import MergeOptions
+from alphafix.commands.fetching import refuse_addresses
+from alphafix.commands.fix.options import FixOptions
 from alphafix.errors import InputError
 from alphafix.features.elsewhere import workplace
 from alphafix.features.store import FeatureStore
 from alphafix.images.spec import open_data
 from alphafix.locks import locked
-from alphafix.run.directory import Run
+from alphafix.run.directory import CORRECTION, Run
+from tests.checkpoints.models import make_correction, write_stages
+from tests.common import make_problem
 from tests.elsewhere import Line
 from tests.extract.photos import make_photos, write_archives, write_folders
 from tests.extract.zoo import MAKERS, Animal
@@ -119,6 +128,7 @@ def test_address__with_other_slashes_is_refused_wherever_it_is_given(
     [
         ("s3://data/run", "`alphafix features merge s3://data/run --run DIR`"),
         ("s3:/data/run", "s3:/data/run is neither an address nor a path"),
+        ("https://host/run", "a run directory lies on this machine: --run got: https://host/run"),
     ],
 )
 def test_recipe__of_a_run_elsewhere_makes_no_folder(
@@ -404,12 +414,108 @@ def test_inspect__of_a_model_elsewhere(bucket: Any, animal: Animal) -> None:
     assert done.stdout == here.stdout
 
 
+def test_errors__name_the_address_and_not_the_copy(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that an option names, in a command and in the plan of a recipe; of a list."""
+    monkeypatch.chdir(tmp_path)
+    bucket.pipe_file("data/model.pth", b"x" * 100)
+    bucket.pipe_file("data/train.txt", b"a.png\nb.png ant\n")
+    stage = "{backbone: 'timm:test_resnet', weights: none.pth, data: 's3://data/{split}.txt'}"
+    Path("r.yaml").write_text(f"stages:\n  - extract: {stage}\n", encoding="utf-8")
+    listed = ["extract", "--backbone", "timm:test_resnet", "--run", "new", "--weights", "none.pth"]
+    for words, name in (
+        (["inspect", "s3://data/model.pth"], "s3://data/model.pth"),
+        (["patch", "s3://data/model.pth", "-o", "new.pth"], "s3://data/model.pth"),
+        ([*listed, "--data", "s3://data/{split}.txt"], "s3://data/train.txt"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1
+        assert f"error: {name}" in done.stderr
+        assert str(remote.cache_folder()) not in done.stderr
+    done = CliRunner().invoke(app, ["run", "r.yaml", "--dry-run"])
+    assert "to do (s3://data/train.txt" in done.stdout
+
+
+def test_patch__of_a_model_elsewhere_records_its_address(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is up to date on a machine that has the copy in another place; and is made again."""
+    monkeypatch.chdir(tmp_path)
+    problem = make_problem(num_classes=16, spread=1.5)
+    bucket.pipe_file("data/model.safetensors", save({"fc.weight": problem.head.weight}))
+    head = replace(problem.head, bias=None)
+    run = write_stages(Path("run"), head, make_correction(head))
+    words = ["patch", "s3://data/model.safetensors", "--output", "new.safetensors", "--run", "run"]
+    words += ["--no-measure"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    (record,) = run.path("made").iterdir()
+    text = record.read_text()
+    assert '"file": "s3://data/model.safetensors"' in text
+    assert "cache" not in text
+    monkeypatch.setenv("ALPHAFIX_CACHE", str(tmp_path / "another"))
+    done = CliRunner().invoke(app, words)
+    assert "up to date" in done.stderr
+    assert record.read_text() == text
+    other = make_correction(head)
+    replace(other, rows=other.rows + 1).save(run.path(CORRECTION), overwrite=True)
+    again = ("alphafix", *words[:-1], "--overwrite")
+    assert following._line(run, "patch") == shlex.join(again)
+    assert following._stale(run, "patch")
+
+
+def test_inspect__of_a_model_elsewhere_names_a_command_that_works(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weight = make_problem(num_classes=16, spread=1.5).head.weight
+    bucket.pipe_file("data/model.safetensors", save({"fc.weight": weight}))
+    address = "s3://data/model.safetensors"
+    done = CliRunner().invoke(app, ["inspect", address])
+    named = f"alphafix fix {address} --backbone timm:NAME --data DATA -o model.safetensors"
+    assert f"next: {named}\n" in done.stderr
+    done = CliRunner().invoke(app, ["inspect", address, "--json"])
+    assert json.loads(done.stdout)["file"] == address
+    refuse_addresses(FixOptions(file=Path(address), backbone="b", data="d", output=Path("o")))
+
+
+def test_fetched__a_folder_is_no_file(bucket: Any) -> None:
+    bucket.pipe_file("data/f/a", b"one")
+    for address in ("s3://data/f", "s3://data/f/", "s3://data"):
+        with pytest.raises(InputError, match="is a folder"):
+            remote.fetched(address)
+        assert remote.exists(address)
+    assert list(remote.cache_folder().rglob("*")) == []
+
+
+@pytest.mark.parametrize("given", ["ten", "-1", "nan", "1 GiB"])
+def test_make_room__of_what_is_no_size(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE_GIB", given)
+    with pytest.raises(InputError, match="ALPHAFIX_CACHE_GIB is no size"):
+        remote.make_room(0, tmp_path)
+
+
+def test_cache__at_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAFIX_CACHE", "s3://data/cache")
+    with pytest.raises(InputError, match="copies lie on this machine"):
+        remote.cache_folder()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["patch", "s3://data/model.pth"], "is elsewhere, and stays as it is"),
         (["patch", "s3://data/model.pth", "--in-place"], "is elsewhere, and stays as it is"),
-        (["patch", "model.pth", "-o", "s3://data/new.pth"], "is written at addresses"),
+        (["patch", "model.pth", "-o", "s3://data/new.pth"], "with aws s3 cp)"),
+        (["patch", "model.pth", "-o", "https://host/new.pth"], "write it to a path, and copy it"),
+        *(
+            ([*words, "--run", address], "to do: give --run DIR with one")
+            for address in ("https://host/run", "memory://run", "file://data/run")
+            for words in (["neighbors"], ["features", "merge"], ["run", "r.yaml"])
+        ),
         *(
             (words, "`alphafix features merge s3://data/run --run DIR`")
             for words in (
@@ -430,7 +536,8 @@ def test_command__writes_nothing_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bucket.pipe_file("data/model.pth", b"x")
+    Path("r.yaml").write_text("stages: [neighbors]\n", encoding="utf-8")
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, done.stdout) == (1, "")
     assert message in " ".join(done.stderr.split())
-    assert list(tmp_path.glob("s3*")) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "r.yaml"}

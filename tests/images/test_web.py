@@ -6,11 +6,12 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +24,10 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("fsspec")
 pytest.importorskip("cryptography")
 
+from typer.testing import CliRunner
+
 from alphafix import remote
+from alphafix.commands.app import app
 from alphafix.errors import InputError
 from alphafix.images.spec import open_data
 
@@ -37,7 +41,7 @@ class Web:
         ranges: Whether it gives parts of files.
         tags: Whether it says an ETag.
         heads: Whether it answers HEAD.
-        codes: Codes to answer with before it is well again, first to last.
+        codes: Codes to answer with before it is well again, first to last; 0 for no answer at all.
         cuts: Bytes after which the next answers to GET break off.
         moved: Paths that are elsewhere now.
         asked: Every request: method, path, range.
@@ -60,6 +64,8 @@ class Web:
 
 def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # whose clients may wait to be told to go on
+
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
@@ -69,11 +75,20 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer(body=True)
 
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(body=True)
+
+        def do_DELETE(self) -> None:
+            self._answer(body=True)
+
         def _answer(self, *, body: bool) -> None:
             wanted = self.headers.get("Range")
             web.asked.append((self.command, self.path, wanted))
             if web.codes:
-                return self._say(web.codes.pop(0), {}, b"")
+                code = web.codes.pop(0)
+                self.close_connection = not code
+                return self._say(code, {}, b"") if code else None
             if not body and not web.heads:
                 return self._say(405, {}, b"")
             if self.path in web.moved:
@@ -190,16 +205,103 @@ def test_fetched__from_where_it_has_moved(web: Web) -> None:
     web.moved["/model"] = "/new"
     assert remote.fetched(f"{web.address}/model").read_bytes() == DATA
     web.moved["/round"] = "/round"
-    with pytest.raises(InputError, match="/round cannot be found"):
+    with pytest.raises(InputError, match="/round cannot be looked up"):
         remote.fetched(f"{web.address}/round")
+
+
+GONE, REFUSED = "cannot be found", "cannot be looked up: access is refused"
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
 def test_fetched__what_is_refused_is_one_error_at_once(web: Web, code: int) -> None:
     web.codes += [code] * 2
-    with pytest.raises(InputError, match=f"(?s)cannot be found.*{code}"):
+    said = REFUSED if code in (401, 403) else GONE
+    with pytest.raises(InputError, match=f"(?s)^{web.address}/model {said}\n.*{code}"):
         remote.fetched(f"{web.address}/model")
     assert len(web.asked) == 2  # HEAD and GET
+
+
+ASKED: dict[str, list[Callable[[str], object]]] = {
+    "looked up": [remote.entry, remote.exists],
+    "read": [remote.read],
+    "listed": [remote.entries],
+    "written": [lambda address: remote.write(address, b"x"), remote.require_writable],
+    "removed": [remote.remove],
+}
+FAULTS = {
+    403: "access is refused",
+    500: "the server fails",
+    503: "the server fails",
+    0: "the server does not answer",
+}
+
+
+def be_store(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it the endpoint of s3://, which says little of what S3 says."""
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.mark.parametrize("code", FAULTS)
+@pytest.mark.parametrize("kind", ["web", "store"])
+def test_address__of_a_server_that_refuses_or_fails_is_not_said_to_be_gone(
+    kind: str, code: int, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web server, and the endpoint of an object store, that answers so whatever it is asked."""
+    monkeypatch.setattr(remote, "TRIES", 2)
+    base = web.address
+    if kind == "store":
+        be_store(web, monkeypatch)
+        base = "s3://data"
+    for what, asks in ASKED.items():
+        if kind == "web" and what not in ("looked up", "read"):
+            continue
+        for ask in asks:
+            web.codes[:] = [code] * 40
+            with pytest.raises(InputError) as raised:
+                ask(f"{base}/a/b")
+            first, *more = str(raised.value).splitlines()
+            assert re.fullmatch(f"{base}/a/b(/.*)? cannot be {what}: {FAULTS[code]}", first)
+            assert more[-1].endswith("(2 tries were made)") == (code != 403)
+            assert ("a server that answers" in more[1]) == (code != 403)
+
+
+def test_require_writable__where_nothing_may_be_removed_says_so_in_one_line(
+    web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    be_store(web, monkeypatch)
+    web.codes += [200, 403]
+    remote.require_writable("s3://data/run")
+    place = f"s3://data/run/{remote._PROBE}"
+    why = f"{place} cannot be removed: access is refused (PermissionError: Forbidden)"
+    assert [record.getMessage() for record in caplog.records] == [f"a small file stays: {why}"]
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_merge__of_parts_on_a_server_that_refuses_or_fails(
+    web: Web, code: int, tmp_path: Path
+) -> None:
+    part = f"{web.address}/run/parts/00000-of-00001"
+    web.codes += [code] * 40
+    done = CliRunner().invoke(app, ["features", "merge", part, "--run", str(tmp_path / "run")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    said = f"error: {part}/manifest.json cannot be looked up: {FAULTS[code]}\n"
+    assert said in done.stderr
+    assert not (tmp_path / "run").exists()
+    web.codes.clear()
+    done = CliRunner().invoke(app, ["features", "merge", f"{web.address}/run"])
+    assert f"error: there is no finished part at {web.address}/run\n" in done.stderr
+    assert f"name each: {part[:-1]}2, and so on" in done.stderr
+
+
+def test_data__of_a_server_that_refuses_all_of_it(web: Web) -> None:
+    web.codes += [403] * 100
+    for pattern in ("{split}.txt", "{split}-{000..002}.tar"):
+        with pytest.raises(InputError, match="cannot be looked up: access is refused"):
+            open_data(f"{web.address}/{pattern}").there()
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
@@ -218,7 +320,10 @@ def test_exists__a_server_that_fails_does_not_say_no(web: Web) -> None:
     assert remote.exists(f"{web.address}/a")
     assert not remote.exists(f"{web.address}/b")
     web.codes += [403, 403]  # as a public bucket says of what is not in it
-    assert not remote.exists(f"{web.address}/b")
+    assert not remote.exists(f"{web.address}/b", hidden=True)
+    web.codes += [403, 403]
+    with pytest.raises(InputError, match=REFUSED):
+        remote.exists(f"{web.address}/b")
     web.codes += [500] * 20
     with pytest.raises(InputError, match="5 tries"):
         remote.exists(f"{web.address}/b")

@@ -13,6 +13,7 @@ from alphafix.checkpoints.head.candidates import HeadCandidate
 from alphafix.checkpoints.head.finding import choose, matching
 from alphafix.checkpoints.head.stored import effective, read_stored
 from alphafix.errors import InputError, on_command_line
+from alphafix.remote import origin
 from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.head import Head
@@ -62,7 +63,7 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {
-            "file": str(self.checkpoint.path),
+            "file": origin(self.checkpoint.path) or str(self.checkpoint.path),
             "format": self.checkpoint.format.name,
             "tensors": len(self.checkpoint.tensors),
             "metadata": dict(self.checkpoint.metadata),

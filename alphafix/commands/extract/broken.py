@@ -31,7 +31,7 @@ def broken_results(run: Run, splits: Iterable[str]) -> frozenset[str]:
             if path.is_file():
                 read(path)
         except InputError as error:
-            logger.warning("%s is damaged, and made anew: %s", path, error.args[0])
+            logger.warning("%s is damaged, and made anew: %s", path, error.brief)
             found.add(name)
     return frozenset(found)
 

@@ -29,6 +29,8 @@ class ExtractOptions(StageOptions):
     """Options of `alphafix extract`."""
 
     # Class names and their order are in the labels, whose hash is recorded, and in classes.json.
+    ELSEWHERE = frozenset({"run", "root"})
+
     INCIDENTAL = StageOptions.INCIDENTAL | {
         "split",
         "few_below",

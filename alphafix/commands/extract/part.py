@@ -152,7 +152,7 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     known_as = address if earlier else f"an unfinished part of {address} in {options.here}"
     made = False
     try:
-        found = _extract(here, watch, ranks, known_as=known_as)
+        found = _extract(here, watch, ranks, known_as=known_as, address=address)
         made = True
         if ranks.first:
             names = (str(HEAD), str(CLASSES), EMBEDDING)
@@ -173,7 +173,7 @@ def _earlier(address: str, folder: Path, *, overwrite: bool) -> str:
     except InputError as error:
         if not overwrite:
             raise
-        logger.warning("%s is damaged, and made anew: %s", address, error.args[0])
+        logger.warning("the part at %s is made anew: %s", address, error.brief)
         empty(folder)
         return ""
 
@@ -200,7 +200,12 @@ def _address(options: ExtractOptions) -> str:
 
 
 def _extract(
-    options: ExtractOptions, watch: Watch, ranks: Ranks, *, known_as: str | None = None
+    options: ExtractOptions,
+    watch: Watch,
+    ranks: Ranks,
+    *,
+    known_as: str | None = None,
+    address: str | None = None,
 ) -> PartResult:
     """Extract one job's part of all splits, with the head and the classes, for `features merge`.
 
@@ -213,6 +218,7 @@ def _extract(
         watch: Who is told.
         ranks: The processes of the job.
         known_as: What a person knows the part by that is there already, if not by its folder.
+        address: Where the part goes from its folder, if it does.
 
     Raises:
         InputError: If the model, its weights or the data cannot be used, or do not fit.
@@ -251,7 +257,7 @@ def _extract(
             info |= {"backbone_sha256": extractor.backbone_sha256 if ranks.first else None}
             extract_part(job, ranks, store, info, division, watch.progress)
     else:
-        logger.info("%s is up to date", run.folder)
+        logger.info("%s is up to date", address or run.folder)
     if ranks.first:
         _finish(run, stores.values(), images, options, anew=CLASSES in broken)
     ranks.wait()
@@ -325,7 +331,7 @@ def _damaged(run: Run, splits: Iterable[str]) -> tuple[str, ...]:
             if path.is_file():
                 read()
         except InputError as error:
-            logger.warning("%s is damaged, and made anew: %s", path, error.args[0])
+            logger.warning("%s is damaged, and made anew: %s", path, error.brief)
             found.append(str(name))
     return tuple(found)
 

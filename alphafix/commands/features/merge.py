@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import MergeOptions
-from alphafix.errors import InputError, TargetExistsError, call, option
+from alphafix.errors import AlphafixError, InputError, TargetExistsError, call, option
 from alphafix.features.elsewhere import noted_address, parts_at, retrieve
 from alphafix.features.merging import merge, parts_by_split, require_all
 from alphafix.features.parts import Part
@@ -22,7 +23,7 @@ from alphafix.features.store import FeatureStore, store_artifact
 from alphafix.files import atomic_path, remove_temporary, sha256_file
 from alphafix.locks import all_locked
 from alphafix.oltr.training.embedding import EMBEDDING
-from alphafix.remote import address_of, as_given, is_address, name_of
+from alphafix.remote import address_of, as_given, is_address, name_of, passing_folder
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
 from alphafix.values.classes import ClassTable
@@ -69,7 +70,7 @@ def merge_work(options: MergeOptions, watch: Watch) -> MergeResult:
     """
     run = Run(options.run)
     folders = _folders(options)
-    with all_locked(folders, wait=options.wait, say=watch.say):
+    with all_locked(folders, wait=options.wait, say=watch.say), _by_address(folders):
         parts = parts_by_split(folders)
         _require_same(HEAD, [folder / HEAD for folder in folders])
         tables = _tables(folders)
@@ -102,7 +103,8 @@ def merge_work(options: MergeOptions, watch: Watch) -> MergeResult:
 def merge_state(options: MergeOptions) -> State:
     """Whether the features are there as `merge_work` would make them."""
     run = Run(options.run)
-    stores = _stores(run, parts_by_split(_folders(options)))
+    with _told_of(options) as folders, _by_address(folders):
+        stores = _stores(run, parts_by_split(folders, shards=False))
     found = {store.state for store in stores.values()}
     if found == {State.CURRENT}:
         return State.CURRENT if run.has(HEAD) and run.has(CLASSES) else State.MISSING
@@ -110,16 +112,58 @@ def merge_state(options: MergeOptions) -> State:
 
 
 def _folders(options: MergeOptions) -> list[Path]:
-    """The folders of the parts.
+    """The folders of the parts; what is at addresses is brought into the run directory.
 
     Raises:
-        InputError: If there is none, or one is named twice.
+        InputError: If there is none, or one is not there.
+    """
+    return _there(options, [_here(options, p) if isinstance(p, str) else p for p in _all(options)])
+
+
+@contextlib.contextmanager
+def _told_of(options: MergeOptions) -> Iterator[list[Path]]:
+    """The same for the time of the block; of what is at addresses all but the features is here."""
+    with passing_folder() as passing:
+        folders = []
+        for number, place in enumerate(_all(options)):
+            if isinstance(place, str):
+                folders.append(passing / str(number))
+                retrieve(place, folders[-1], features=False)
+            else:
+                folders.append(place)
+        yield _there(options, folders)
+
+
+@contextlib.contextmanager
+def _by_address(folders: Sequence[Path]) -> Iterator[None]:
+    """Errors name what was fetched by the address that it is from."""
+    try:
+        yield
+    except AlphafixError as error:
+        known = {str(folder): noted_address(folder) for folder in folders}
+        error.rename({path: address for path, address in known.items() if address is not None})
+        raise
+
+
+def _all(options: MergeOptions) -> list[Path | str]:
+    """The folders or addresses of the parts that are named.
+
+    Raises:
+        InputError: If there is none at an address, or one is there twice.
     """
     places = [one for place in options.parts for one in _listed(place)]
     if any(isinstance(place, str) for place in places):
         _require_names(places)
-    parts = [place if isinstance(place, Path) else _here(options, place) for place in places]
-    given = parts or sorted((options.run / PARTS).glob("*-of-*/"))
+    return places
+
+
+def _there(options: MergeOptions, parts: Sequence[Path]) -> list[Path]:
+    """The folders of the named parts, or of all that the run directory has.
+
+    Raises:
+        InputError: If there is none, or one is not there.
+    """
+    given = list(parts) or sorted((options.run / PARTS).glob("*-of-*/"))
     if not given:
         raise InputError(
             f"there are no parts in {options.run / PARTS}",
@@ -136,9 +180,9 @@ def _folders(options: MergeOptions) -> list[Path]:
 
 
 def _listed(place: Path) -> Sequence[Path | str]:
-    """The folder of a part, or the addresses of those at an address."""
+    """The folder of a part, or those in a run directory; addresses where it is at one."""
     if not is_address(place):
-        return [place]
+        return sorted((place / PARTS).glob("*-of-*/")) or [place]
     return parts_at(address_of(place).rstrip("/"))
 
 

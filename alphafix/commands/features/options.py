@@ -38,10 +38,12 @@ class ImportOptions(StageOptions):
 class MergeOptions(StageOptions):
     """Options of `alphafix features merge`."""
 
+    ELSEWHERE = frozenset({"parts"})
+
     parts: tuple[Path, ...] = flag(
         (),
-        help="Folders of the parts, where they lie elsewhere; or the address (s3://...) that the "
-        "jobs had as their run directory  [all in the run directory's parts/].",
+        help="Folders of the parts, where they lie elsewhere; or the folder or address (s3://...) "
+        "that the jobs had as their run directory  [all in the run directory's parts/].",
         argument=True,
         metavar="DIR",
     )

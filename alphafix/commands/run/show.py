@@ -6,6 +6,7 @@ from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.work import RecipeResult, Task
 from alphafix.recipes.expected import Beside, Cell
+from alphafix.remote import as_given
 from alphafix.shown import in_one_line
 from alphafix.values.display import Table
 
@@ -19,7 +20,9 @@ def show(found: RecipeResult, options: RecipeOptions) -> Shown:
         for label, why in found.kept.items()
     ]
     told += [f"wrote {path}" for path in found.figures]
-    return Shown(str(found.run) if found.beside is None else [beside_table(found.beside)], told)
+    return Shown(
+        as_given(found.run) if found.beside is None else [beside_table(found.beside)], told
+    )
 
 
 def _line(task: Task) -> str:

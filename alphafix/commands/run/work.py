@@ -33,7 +33,7 @@ from alphafix.files import sweep_all
 from alphafix.reading.boundary import real
 from alphafix.recipes.expected import Beside
 from alphafix.recipes.recipe import Recipe, Step, load_recipe
-from alphafix.remote import is_address, named
+from alphafix.remote import as_given, is_address, named
 from alphafix.run.artifact import State
 from alphafix.run.directory import CORRECTION, Run
 from alphafix.values.correction import Correction
@@ -45,6 +45,7 @@ STAGES = (
     "import",
     "extract",
     "features import",
+    "features merge",
     "neighbors",
     "train",
     "patch",
@@ -116,7 +117,7 @@ class RecipeResult:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         steps = [{**task.to_dict(), "result": self.results.get(task.label)} for task in self.tasks]
-        found: dict[str, Any] = {"recipe": str(self.recipe.file), "run": str(self.run)}
+        found: dict[str, Any] = {"recipe": str(self.recipe.file), "run": as_given(self.run)}
         found |= {"stages": steps, **({"kept": dict(self.kept)} if self.kept else {})}
         found |= {"figures": [str(path) for path in self.figures]} if self.figures else {}
         return found if self.beside is None else {**found, "expected": self.beside.to_dict()}
@@ -173,8 +174,13 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
                 beside = beside_expected(table, [task.options for task in tasks], watch.progress)
                 figures = draw_expected(beside, tasks[-1].run)
     root = options.root or options.file.parent
-    place, *drawn = (Path(os.path.relpath(root / one)) for one in (tasks[-1].run, *figures))
+    place, *drawn = (_from_here(root, one) for one in (tasks[-1].run, *figures))
     return RecipeResult(recipe, place, tasks, results, beside, kept, tuple(drawn))
+
+
+def _from_here(root: Path, place: Path) -> Path:
+    """A place of a recipe as seen from where the command was given."""
+    return place if is_address(place) else Path(os.path.relpath(root / place))
 
 
 def _absolute(folder: Path) -> Path:
@@ -207,8 +213,9 @@ def _missing(value: object, said: str) -> str | None:
     for one in value if isinstance(value, (list, tuple)) else [value]:
         if not isinstance(one, Path) and not (isinstance(one, str) and "/" in one):
             continue
-        path = re.sub("^[a-z]+:", "", str(one)).partition("{")[0]
-        if path and "://" not in str(one) and path in said and not Path(path).exists():
+        text = as_given(one)
+        path = re.sub("^[a-z]+:", "", text).partition("{")[0]
+        if path and "://" not in text and path in said and not Path(path).exists():
             return path
     return None
 
@@ -296,9 +303,12 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         values.setdefault("run", run)
     try:
         options: CommandOptions = command.options(**values)
+        refuse_addresses(options)
     except ValidationError as error:
         raise _wrong(step, command, error) from error
-    refuse_addresses(options)
+    except InputError as error:
+        error.add(f"  stage:    {step.place}: {step.stage}")
+        raise
     return options
 
 
@@ -353,7 +363,7 @@ def refuse_to_replace(tasks: tuple[Task, ...], *, overwrite: bool) -> None:
         if task.state is State.OTHER and not (overwrite or task.overwrite):
             raise TargetExistsError(
                 f"{task.step.place}: {task.label} was made with other options or from other inputs",
-                got=f"another result in {task.run}",
+                got=f"another result in {as_given(task.run)}",
                 expected="no result yet, or one that is up to date",
                 todo=f"give {option('overwrite', True)} to make anew what has changed, or "
                 f"{option('run')} for another run directory ({option('dry_run', True)} shows what "

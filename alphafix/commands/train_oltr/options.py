@@ -30,6 +30,8 @@ Threshold = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 class TrainOltrOptions(CommandOptions):
     """Options of `alphafix train-oltr`."""
 
+    ELSEWHERE = frozenset({"root"})
+
     INCIDENTAL = frozenset(
         {
             "output",
