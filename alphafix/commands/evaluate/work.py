@@ -157,7 +157,8 @@ def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
     if options.model is not None:
         from alphafix.checkpoints.formats.opening import sha256_of
 
-        recorded["model_sha256"] = sha256_of(options.model)
+        # By its name: where it lies does not matter.
+        recorded |= {"model": options.model.name, "model_sha256": sha256_of(options.model)}
     return Provenance("evaluate", recorded, inputs)
 
 
