@@ -125,6 +125,17 @@ def some(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(words[:most]) + more
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number and what it counts: "1 sample", "3 samples".
+
+    Args:
+        number: How many there are.
+        one: What one of them is called.
+        many: What several are called, where that is more than an s at the end.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def in_recipe(stage: str) -> Spelling:
     """Spell marks for the author of a recipe, in whose ``stage`` an error arose."""
 

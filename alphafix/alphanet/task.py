@@ -19,7 +19,7 @@ from alphafix.alphanet.sources import Source, hold_out, renumbered, seen, whole
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_of
 from alphafix.alphanet.training import Hyper, SweepData, Trial
 from alphafix.devices import choose_device
-from alphafix.errors import InputError, MissingStageError, call, option
+from alphafix.errors import InputError, MissingStageError, call, counted, option
 from alphafix.features.features import Features
 from alphafix.progress import Progress
 from alphafix.values.arrays import FloatArray, IntArray
@@ -232,7 +232,7 @@ def _require_few(val: Source, classes: ClassTable) -> None:
     if not np.isin(val.labels, classes.few).any():
         raise InputError(
             "validation has no samples of few-split classes",
-            got=f"{len(val.labels)} samples, all of other classes",
+            got=f"{counted(len(val.labels), 'sample')}, all of other classes",
             expected="samples of few-split classes, for the rule to judge by",
             todo=f"add some, or use {option('select', 'overall')}, or {option('holdout', 0.2)}",
         )

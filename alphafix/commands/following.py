@@ -126,7 +126,9 @@ def _done(run: Run, stage: str) -> bool:
 def _stale(run: Run, stage: str) -> bool:
     """Whether the result of a stage, which is there, was made from what has changed since."""
     if stage == "patch":
-        return not _keeps_base(run) and all(_is_old_patch(run, made) for made in records(run, "patch"))
+        return not _keeps_base(run) and all(
+            _is_old_patch(run, made) for made in records(run, "patch")
+        )
     if stage == "report":
         made = run.record("report", run.place_of(_page(run)))
         return made.is_file() and is_stale(run, made, CORRECTION, COMPARISON)
@@ -187,9 +189,7 @@ def _line(run: Run, stage: str) -> str:
     return _typed(stage, chosen, (("overwrite", "True"),) if again else (), run)
 
 
-def _typed(
-    stage: str, chosen: Mapping[str, Any], pairs: Pairs = (), run: Run | None = None
-) -> str:
+def _typed(stage: str, chosen: Mapping[str, Any], pairs: Pairs = (), run: Run | None = None) -> str:
     return on_command_line(stage, tuple(line(COMMANDS[stage], chosen, pairs, run))).strip("`")
 
 

@@ -239,7 +239,5 @@ def _unresolved(options: dict[str, Any], *names: str) -> dict[str, Any]:
         "decode": choose_decoder("auto", here.device, exif_rotate=rotated),
     }
     return {
-        name: value
-        for name, value in options.items()
-        if name not in names or value != auto[name]
+        name: value for name, value in options.items() if name not in names or value != auto[name]
     }

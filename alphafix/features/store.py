@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
+from alphafix.errors import FileFormatError, InputError, MissingStageError, call, counted, option
 from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import Shard
@@ -206,7 +206,9 @@ class FeatureStore(Features):
             with reading(self.folder / shard.file, _SHARD):
                 texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
                 if len(texts) != shard.samples:
-                    raise ValueError(f"{len(texts)} ids of {shard.samples} samples")
+                    raise ValueError(
+                        f"{counted(len(texts), 'id')} of {counted(shard.samples, 'sample')}"
+                    )
                 found += texts
         return tuple(found)
 

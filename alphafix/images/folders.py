@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, call, counted, option
 from alphafix.images.data import PathData
 from alphafix.images.labels import Reading, Written
 from alphafix.images.listing import FileListing, printable
@@ -233,7 +233,7 @@ class FolderData(PathData):
             if seen > COUNTED:
                 break
         more = "at least " if seen > COUNTED else ""
-        return f"{self.path(name)}/: {more}{count:,} images" if count else None
+        return f"{self.path(name)}/: {more}{counted(count, 'image')}" if count else None
 
     def written(self, name: str, *, whole: bool = False) -> Written:
         """Names of the class folders."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, Words, option
+from alphafix.errors import InputError, Words, counted, option
 from alphafix.images.data import ImageData
 from alphafix.images.labels import (
     Known,
@@ -119,7 +119,7 @@ class SplitSources:
         if self.names is not None and len(self.names) != num_classes:
             raise InputError(
                 "the data and the model differ in their number of classes",
-                got=f"{len(self.names)} class names ({self.names[0]!r} to {self.names[-1]!r}), "
+                got=f"{counted(len(self.names), 'class name')} ({self.names[0]!r} to {self.names[-1]!r}), "
                 f"a head of {num_classes} rows",
                 expected="as many",
                 todo=f"give the names of all the model's classes with {option('class_map')}; "
@@ -131,7 +131,7 @@ class SplitSources:
             if labels is not None and wrong.any():
                 first = int(np.argmax(wrong))
                 raise InputError(
-                    f"{int(wrong.sum())} labels of {split} are out of range",
+                    f"{counted(int(wrong.sum()), 'label')} of {split} out of range",
                     got=f"label {labels[first]} of {_id(source, first)}",
                     expected=f"0..{num_classes - 1}, as the model has {num_classes} classes",
                     todo="check that labels count from 0, and that the model is the right one",
@@ -401,8 +401,8 @@ def _require_equal(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(names), len(expected)))
     raise InputError(
         "the classes have another order than in the splits before",
-        got=f"{len(names)} classes, class {at} is {_name(names, at)}",
-        expected=f"{len(expected)} classes, class {at} is {_name(expected, at)} "
+        got=f"{counted(len(names), 'class', 'classes')}, class {at} is {_name(names, at)}",
+        expected=f"{counted(len(expected), 'class', 'classes')}, class {at} is {_name(expected, at)} "
         "(as classes.json says)",
         todo=f"use the same {option('class_order')} or {option('class_map')} for all splits, "
         f"or another {option('run')}",

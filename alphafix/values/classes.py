@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import InputError, call, option, some
+from alphafix.errors import InputError, call, counted, option, some
 from alphafix.files import read_object, write_json
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, typed
@@ -73,14 +73,14 @@ class ClassTable(Displayed):
         if counts.shape != (len(self.names),):
             raise InputError(
                 "class names and training counts differ in number",
-                got=f"{len(self.names)} names, counts of shape {counts.shape}",
+                got=f"{counted(len(self.names), 'name')}, counts of shape {counts.shape}",
                 expected="one count a name",
                 todo="check where the class list comes from",
             )
         doubled = [name for name, count in Counter(self.names).items() if count > 1]
         if doubled:
             raise InputError(
-                f"{len(doubled)} class names are there more than once",
+                f"{counted(len(doubled), 'class name is', 'class names are')} there more than once",
                 got=some(map(repr, doubled)),
                 expected="each class under a name of its own",
                 todo="tell them apart in the class list, for example by their ids",
@@ -161,7 +161,7 @@ class ClassTable(Displayed):
     def describe(self) -> str:
         """One line: thresholds and the number of classes in each split."""
         sizes = ", ".join(f"{len(self.tier(name))} {name}" for name in TIERS)
-        return f"{len(self)} classes: {sizes} ({self.thresholds} training samples)"
+        return f"{counted(len(self), 'class', 'classes')}: {sizes} ({self.thresholds} training samples)"
 
     def require_correctable(self) -> None:
         """Check that there is something to correct, and something to correct it with.

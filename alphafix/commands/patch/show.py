@@ -9,6 +9,7 @@ from alphafix.commands.command import Shown
 from alphafix.commands.patch.effect import Effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import PatchResult
+from alphafix.errors import counted
 from alphafix.report.cells import number
 from alphafix.values.display import Table
 
@@ -70,5 +71,5 @@ def _effect(effect: Effect) -> tuple[Table, str]:
     title = f"top-1 in percent on {effect.samples:,} validation samples"
     columns = ["split", "before", "after (float32)", "after (as written)"]
     changed = effect.changed_by_rounding
-    rounding = f"rounding to the file's element type changes {changed} predictions"
+    rounding = f"rounding to the file's element type changes {counted(changed, 'prediction')}"
     return Table(title, columns, rows), rounding
