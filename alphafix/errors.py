@@ -131,9 +131,10 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     Args:
         number: How many there are.
         one: What one of them is called.
-        many: What several are called, where that is more than an s at the end.
+        many: What several are called, where that is more than an ending.
     """
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+    several = many or one + ("es" if one.endswith("s") else "s")
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def in_recipe(stage: str) -> Spelling:

@@ -123,8 +123,8 @@ class SweepTask:
         for k in sorted({spec.k for spec in self.specs}):
             warn_of_few(k)
         logger.info(
-            "%d trials; an epoch of rho %g has %d samples, %d of them few-split",
-            len(self.trials),
+            "%s; an epoch of rho %g has %d samples, %d of them few-split",
+            counted(len(self.trials), "trial"),
             self.specs[0].rho,
             samples_per_epoch(self.pool, self.specs[0].rho),
             len(self.pool.few),

@@ -378,7 +378,7 @@ def _training(
     elif neighbors.few.tolist() != table.few.tolist():
         raise InputError(
             "the neighbours are not those of this class table's few-split classes",
-            got=f"neighbours of {counted(len(neighbors.few), 'class', 'classes')}, table with {len(table.few)}",
+            got=f"neighbours of {counted(len(neighbors.few), 'class')}, table of {len(table.few)}",
             expected="the same few-split classes in both",
             todo="find the neighbours with this class table",
         )

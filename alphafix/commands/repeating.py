@@ -201,9 +201,10 @@ def _labels(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
         return {"class_map": order}
     names = classes.names
     if sorted(names) != sorted(names, key=natural_key):
-        found |= {
-            "class_order": one for one in ("string", "natural") if order.endswith(f"in {one} order")
-        }
+        how = next(
+            (one for one in ("string", "natural") if order.endswith(f"in {one} order")), None
+        )
+        found |= {} if how is None else {"class_order": how}
     value = ((manifest.get("labels") or {}).get("example") or [""])[0]
     if whole_number(str(value)) is not None:  # names of classes, or class ids
         found["label_kind"] = classes.labels.get("read_as")

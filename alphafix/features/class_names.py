@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError, counted, option
+from alphafix.errors import FileFormatError, InputError, option
 from alphafix.features.exchange import import_parquet, labels_beside
 
 ARRAYS = ("features", "labels", "ids", "id_bytes", "id_ends")
@@ -73,7 +73,7 @@ def require_names(path: Path, names: Sequence[str]) -> None:
     theirs, ours = (repr(many[at]) if at < len(many) else "none" for many in (found, names))
     raise InputError(
         f"{path} is of other classes, or of another order of them",
-        got=f"class {at} is {theirs}, of {counted(len(found), 'class', 'classes')}",
-        expected=f"class {at} is {ours}, of {counted(len(names), 'class', 'classes')} as the run has them",
+        got=f"class {at} is {theirs}, of {len(found)} classes",
+        expected=f"class {at} is {ours}, of {len(names)} classes as the run has them",
         todo=f"name the run that they belong to with {option('run')}",
     )

@@ -56,7 +56,7 @@ def _of_one(split: str, folders: Sequence[Path]) -> list[Part]:
     unfinished = [place for place in places if not (place / PART).is_file()]
     if unfinished:
         raise InputError(
-            f"{len(unfinished)} of {counted(len(places), 'part')} have no finished features of {split}",
+            f"{len(unfinished)} of {len(places)} parts have no finished features of {split}",
             got=some(str(place.parent.parent) for place in unfinished),
             expected=f"{PART} in each",
             todo="run the same command for these parts again: it goes on where it was stopped",

@@ -54,7 +54,8 @@ def check_rows(
     if not len(features) == len(labels) == len(ids):
         raise InputError(
             "features, labels and ids differ in number",
-            got=f"{len(features)} features, {counted(len(labels), 'label')}, {counted(len(ids), 'id')}",
+            got=f"{counted(len(features), 'row')} of features, {counted(len(labels), 'label')}, "
+            f"{counted(len(ids), 'id')}",
             expected="the same number of each",
         )
     wrong = (labels < -1) | (labels >= num_classes)
@@ -68,9 +69,10 @@ def check_rows(
         )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
+        bad = np.array(ids)[~finite]
         raise InputError(
-            f"{counted(int((~finite).sum()), 'sample')} with features that are not finite (NaN or inf)",
-            got=ids_of(np.array(ids)[~finite]),
+            f"{counted(len(bad), 'sample')} with features that are not finite (NaN or inf)",
+            got=ids_of(bad),
             expected="finite features",
             todo=f"drop these samples, or extract them with {option('precision', 'fp32')}",
         )

@@ -206,9 +206,7 @@ class FeatureStore(Features):
             with reading(self.folder / shard.file, _SHARD):
                 texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
                 if len(texts) != shard.samples:
-                    raise ValueError(
-                        f"{counted(len(texts), 'id')} of {counted(shard.samples, 'sample')}"
-                    )
+                    raise ValueError(f"{counted(len(texts), 'id')} of {shard.samples} samples")
                 found += texts
         return tuple(found)
 

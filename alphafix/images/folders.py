@@ -79,13 +79,13 @@ class Scan:
                 self.taken[ending] += 1
                 yield prefix + name
             else:
-                self._leave(f"files {ending}" if ending else "files without ending", prefix + name)
+                self._leave(f"file {ending}" if ending else "file without ending", prefix + name)
         for name, is_folder in found:
             if not is_folder:
                 continue
             own = _identity(root / (prefix + name))
             if own in above:
-                self._leave("links to a folder above them", prefix + name)
+                self._leave("link to a folder above", prefix + name)
             else:
                 yield from self._images(root, prefix + name, above | {own})
 
@@ -96,8 +96,9 @@ class Scan:
     def remarks(self) -> tuple[str, ...]:
         """What the user should know of it, in sentences."""
         left = [
-            f"{count:,} {why} left out, the first {first}"
-            for why, (count, first) in self.left.items()
+            f"{counted(count, kind, kind.replace(kind.split()[0], kind.split()[0] + 's', 1))} left "
+            f"out, the first {first}"
+            for kind, (count, first) in self.left.items()
         ]
         more = [
             f"files {ending} ({self.taken[ending]:,}) are read, which torchvision's ImageFolder "

@@ -183,7 +183,7 @@ class HubData(ImageData):
         none = [i for i, label in enumerate(labels) if label is None or (names and label < 0)]
         if none:
             raise InputError(
-                f"{len(none)} of {counted(len(labels), 'row')} of the split {name} have no label",
+                f"{len(none)} of {len(labels)} rows of the split {name} have no label",
                 got=f"{labels[none[0]]} in row {none[0]} of the column {column}",
                 expected="a class in each row",
                 todo=f"name the splits that have labels, {option('split', 'train,val')}, or take "

@@ -66,7 +66,8 @@ def known_and_open(
     if len(left) - drawn < 2:
         raise InputError(
             "too few known classes are left",
-            got=f"{counted(len(ordered), 'class', 'classes')}, {len(set(named))} named and {drawn} drawn as open ones",
+            got=f"{counted(len(ordered), 'class')}, {len(set(named))} named and {drawn} "
+            "drawn as open ones",
             expected="at least two known classes",
             todo=f"lower {option('open_classes')}, or name fewer classes with {option('open')}",
         )
@@ -105,7 +106,7 @@ def images_from_elsewhere(
     both = sorted(set(found) & set(taken))
     if both:
         raise InputError(
-            f"{counted(len(both), 'class', 'classes')} of {folder} in {images.root} too",
+            f"{counted(len(both), 'class')} of {folder} in {images.root} too",
             got=some(both),
             expected="classes that training never sees",
             todo=f"remove them from {option('open_data')}; rename folders of which only the "

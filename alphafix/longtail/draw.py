@@ -207,7 +207,7 @@ def _check_enough(
     if short:
         more = f"; and {len(short) - SHOWN} more classes" if len(short) > SHOWN else ""
         raise InputError(
-            f"{len(short)} of {counted(len(names), 'class', 'classes')} have too few images",
+            f"{len(short)} of {len(names)} classes have too few images",
             got="; ".join(short[:SHOWN]) + more,
             expected="as many images as their lists take",
             todo=f"lower {option('max')}, {option('val')} or {option('test')}, give "

@@ -116,7 +116,7 @@ def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> GateRe
     over = int((-change[~np.isnan(change)] > limit + ROUNDING).sum())
     met = value <= limit + ROUNDING
     line = _line(f"largest drop of a class ({name})", value, "at most", limit, met)
-    more = f"; {counted(over, 'class', 'classes')} drop more than {limit:g}" if over > 1 else ""
+    more = f"; {counted(over, 'class')} drop more than {limit:g}" if over > 1 else ""
     return GateResult("max_class_drop", limit, value, met, line + more)
 
 

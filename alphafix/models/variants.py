@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, Words, counted, option
+from alphafix.errors import InputError, Words, option
 from alphafix.images.batches import BatchDataset, BatchKey
 from alphafix.images.parts import Limited
 from alphafix.metrics.mcnemar import mcnemar
@@ -92,9 +92,7 @@ def tell_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, split: 
     if not tried:  # no labels, or the weights fit one model alone
         return
     own, best = tried[0], max(tried[1:], key=lambda other: int(other.right.sum()))
-    figures = (
-        f"{', '.join(one.words for one in tried)} of {counted(len(own.right), 'image')} of {split}"
-    )
+    figures = f"{', '.join(one.words for one in tried)} of {len(own.right)} images of {split}"
     logger.info("right with %s", figures)
     if _beyond_doubt(own, best):
         raise InputError(
@@ -137,11 +135,7 @@ def with_figures(
         if (some := list(_answers(extractor, _images(dataset, FEW))))
     ]
     figures = ", ".join(one.words for one in found)
-    return (
-        error.but(f"right with {figures} of {counted(len(found[0].right), 'image')}")
-        if found
-        else error
-    )
+    return error.but(f"right with {figures} of {len(found[0].right)} images") if found else error
 
 
 def _images(dataset: BatchDataset, limit: int) -> Iterator[tuple[Any, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alphafix.errors import InputError, call, counted, option
+from alphafix.errors import InputError, call, option
 from alphafix.features.features import Features
 from alphafix.metrics.alike import Alike
 from alphafix.metrics.evaluation import Evaluation
@@ -46,7 +46,7 @@ class Unknown:
         if known := int((labels >= 0).sum()):
             first = int(np.argmax(labels >= 0))
             raise InputError(
-                f"{known} of the {counted(len(labels), 'sample')} of {self.name} are of known classes",
+                f"{known} of the {len(labels)} samples of {self.name} are of known classes",
                 got=f"{self.features.ids[first]} of class {labels[first]}",
                 expected="the label -1 throughout: samples of no class that the head knows",
                 todo=f"extract unknown classes with {call('extract', split='open')}, and give "

@@ -158,8 +158,8 @@ def _summary(card: CardOf) -> str:
             f"kept ({escape(str(kept))})."
         )
     return (
-        f"`{original}` with corrected rows for {counted(len(card.plan.classes), 'class', 'classes')} in its last "
-        f"layer, made by alphafix with the method `{_name(str(method or 'alphanet'))}`. Every "
+        f"`{original}` with corrected rows for {counted(len(card.plan.classes), 'class')} in its "
+        f"last layer, made by alphafix with the method `{_name(str(method or 'alphanet'))}`. Every "
         "other byte of every other tensor is that of the original."
     )
 
@@ -224,7 +224,7 @@ def _paying(evaluation: Evaluation | None) -> str:
     ]
     shown = f"; the {len(worst)} that lose most" if len(worst) < len(losing) else ""
     return (
-        f"## Classes that pay\n\n{len(losing):,} of {counted(len(table), 'class', 'classes')} lose accuracy on "
+        f"## Classes that pay\n\n{len(losing):,} of {len(table):,} classes lose accuracy on "
         f"{_samples(evaluation)} samples, {sure:,} of them beyond noise (the 95% interval of the "
         f"class alone is below 0){shown}:\n\n"
         "| class | split | samples | before | after | change [95%] |\n"

@@ -98,7 +98,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
     words = {
         "few": ("Rare classes", f"{len(classes.few)} with fewer than {few} training images"),
         "base": ("Other classes", f"{len(classes.base)} with {few} or more (many: above {many})"),
-        "overall": ("Overall", f"all {counted(len(classes), 'class', 'classes')}"),
+        "overall": ("Overall", f"all {counted(len(classes), 'class')}"),
     }
     return [
         _tile(*words[tier], evaluation.tier(tier).figures["top1"], found.get(tier))
@@ -359,7 +359,7 @@ def _classes(evidence: Evidence, known: IntArray) -> Classes:
     }
     kinds, cells = zip(*columns.values(), strict=True)
     note = (
-        f"{len(rows):,} of {counted(len(classes), 'class', 'classes')}: those with samples, of these what changed "
+        f"{len(rows):,} of {len(classes):,} classes: those with samples, of these what changed "
         "most. report.json has all."
     )
     return Classes(

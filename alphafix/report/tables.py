@@ -208,7 +208,7 @@ def frontier_table(value: Comparison) -> Table:
     ]
     kept.sort(key=_cost)
     title = (
-        f"The {len(kept)} of {counted(len(value.rows), 'method')} that no other dominates, or that are named "
+        f"The {len(kept)} of {len(value.rows)} methods that no other dominates, or that are named "
         f"below (--all shows all), {_compared_on(value)}; those that cost least come first"
     )
     table = _methods(value, kept)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alphafix.errors import counted
 from alphafix.metrics.comparison import BASE, Comparison, Row
 from alphafix.report.style import MARK, NEUTRAL, OVERALL, canvas
 
@@ -68,7 +67,7 @@ def trade_off_drawing(comparison: Comparison) -> tuple[Figure, dict[str, list[st
         _labels(axes, [row for row in shown if _named(row)])
         axes.set_xlabel("overall top-1 in %")
         axes.set_ylabel("few-split top-1 in %")
-        note = f"; {left_out} of {counted(len(comparison.rows), 'method')} are below the frame"
+        note = f"; {left_out} of {len(comparison.rows)} methods are below the frame"
         axes.set_title(f"Trade-off on {comparison.on}{note if left_out else ''}", loc="left")
         made.legend(loc="outside lower left", ncols=3)
     return made, said

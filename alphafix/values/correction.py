@@ -174,7 +174,7 @@ class Correction(Displayed):
             if array is not None and len(array) != len(self.classes):
                 raise InputError(
                     f"a correction's {name} do not fit its classes",
-                    got=f"{len(array)} {name} for {counted(len(self.classes), 'class', 'classes')}",
+                    got=f"{len(array)} {name} for {counted(len(self.classes), 'class')}",
                     expected="one a class",
                 )
             if array is not None and not np.isfinite(array).all():

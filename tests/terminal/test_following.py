@@ -291,9 +291,9 @@ def copied(begun: Run, folder: Path, counts: list[int], *but: str) -> Run:
     ("counts", "message"),
     [
         ([0, 5, 50], "6 of 16 classes have no training samples"),
-        ([500], "no class has fewer than 20 training samples"),
-        ([5], "every class has fewer than 20 training samples"),
-        ([500] + [5] * 15, "only one class that is not rare"),
+        ([500, 600, 700], "no class has fewer than 20 training samples"),
+        ([5, 6], "every class has fewer than 20 training samples"),
+        ([500] + [6] * 5 + [5] * 10, "only one class that is not rare"),
     ],
 )
 def test_next__that_would_fail_is_not_named_but_what_it_lacks(

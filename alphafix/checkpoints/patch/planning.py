@@ -189,7 +189,7 @@ def require_range(change: RowChange, classes: IntArray) -> None:
     if (len(change.rows), change.rows[:1].size) != (wanted[0], wanted[1] if len(classes) else 0):
         raise InputError(
             f"new rows do not fit the tensor {change.tensor.name}",
-            got=f"shape {change.rows.shape} for {counted(len(classes), 'class', 'classes')}",
+            got=f"shape {change.rows.shape} for {counted(len(classes), 'class')}",
             expected=f"{wanted[0]} rows of {wanted[1]} numbers",
             todo="the correction or delta is damaged or belongs to another model",
         )

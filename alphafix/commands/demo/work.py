@@ -85,16 +85,14 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     training = TrainOptions(run=to, overwrite=anew, rho=(options.rho,), seeds=options.seeds)
     train(training, quiet)
     correction = Correction.load(run.path(CORRECTION))
-    clock(
-        f"alphafix train --rho {options.rho:g}: {counted(options.seeds, 'trial')} with nearest neighbours"
-    )
+    trials = counted(options.seeds, "trial")
+    clock(f"alphafix train --rho {options.rho:g}: {trials} with nearest neighbours")
     random = replace(settings_of(training), metric="random")
     control = fit(given_in(run), random, progress=watch.progress)
     clock("the control: as many trials with random neighbours")
     written = patch(PatchOptions(run=to, overwrite=True, file=model), quiet)
-    clock(
-        f"alphafix patch: {counted(len(correction.classes), 'row')} and biases changed in {written.target}"
-    )
+    rows = counted(len(correction.classes), "row")
+    clock(f"alphafix patch: {rows} and biases changed in {written.target}")
     evaluate(EvaluateOptions(run=to, overwrite=anew), quiet)
     result = _measure(run, correction, control, written.target)
     clock("alphafix evaluate: both models on the test images")

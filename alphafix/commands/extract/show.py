@@ -52,9 +52,9 @@ def _whole(found: ExtractResult, options: ExtractOptions) -> Shown:
         if count
     ]
     told += [
-        f"{counted(count, 'image')} of {split} with more than 8 bits a channel (modes I, F and I;16): "
-        "values were cut to 0..255, as torchvision and timm do in training; convert them if yours "
-        "did otherwise"
+        f"{counted(count, 'image')} of {split} with more than 8 bits a channel (modes I, F and "
+        "I;16): values were cut to 0..255, as torchvision and timm do in training; convert them if "
+        "yours did otherwise"
         for split, count in found.cut.items()
         if count
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.fix.options import FixOptions
 from alphafix.commands.fix.work import FixResult
-from alphafix.errors import counted
 from alphafix.report.cells import estimate
 from alphafix.values.display import Table
 
@@ -34,7 +33,7 @@ def show(found: FixResult, options: FixOptions) -> Shown:
 def _changed(found: FixResult) -> str:
     """What the patched model has that the given one has not."""
     classes = found.evaluation.classes
-    which = f"{found.rows} of {counted(len(classes), 'row')} of the last layer change"
+    which = f"{found.rows} of {len(classes)} rows of the last layer change"
     if found.rows == len(classes.few):
         return f"{found.evaluation.method}: {which}, those of the rare classes"
     return (

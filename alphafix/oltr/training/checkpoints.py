@@ -134,8 +134,8 @@ def load_first_stage(model: LongTailModel, output: Path, names: tuple[str, ...])
     if theirs != names:
         raise InputError(
             f"{file} was trained on other classes, or on classes in another order",
-            got=f"{counted(len(theirs), 'class', 'classes')}, {', '.join(theirs[:3])}, ...",
-            expected=f"{counted(len(names), 'class', 'classes')}, {', '.join(names[:3])}, ...",
+            got=f"{counted(len(theirs), 'class')}, {', '.join(theirs[:3])}, ...",
+            expected=f"{counted(len(names), 'class')}, {', '.join(names[:3])}, ...",
             todo="give a first stage that was trained on the same classes",
         )
     weights = read_checkpoint(file)["best_weights"]
