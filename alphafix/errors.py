@@ -169,7 +169,7 @@ class AlphafixError(Exception):
         expected: object = None,
         todo: str | None = None,
     ) -> None:
-        self.got = got
+        self.what, self.got, self.todo = what, got, todo
         parts = [what]
         parts += [f"  got:      {got}"] if got is not None else []
         parts += [f"  expected: {expected}"] if expected is not None else []

@@ -19,8 +19,9 @@ from alphafix.alphanet.sources import Source, hold_out, renumbered, seen, whole
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_of
 from alphafix.alphanet.training import Hyper, SweepData, Trial
 from alphafix.devices import choose_device
-from alphafix.errors import InputError, MissingStageError, call, counted, option
+from alphafix.errors import InputError, MissingStageError, counted, option
 from alphafix.features.features import Features
+from alphafix.features.store import validation_from
 from alphafix.progress import Progress
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -220,10 +221,9 @@ def _samples(
             "choosing a setting or an offset needs validation features",
             got="training features only",
             expected="features of the split val",
-            todo=f"run {call('extract', split='val')}, or hold training features out with "
-            f"{option('holdout', 0.2)}, or make validation of training images: "
-            f"{call('extract', val_fraction=0.2, overwrite=True)}, or train a single "
-            f"{option('rho')} without {option('calibrate')}",
+            todo=f"{validation_from(train)}, or hold training features out with "
+            f"{option('holdout', 0.2)}, or train a single {option('rho')} without "
+            f"{option('calibrate')}",
         )
     return whole(train), None if val is None else whole(val)
 

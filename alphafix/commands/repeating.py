@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command
 from alphafix.commands.options import CommandOptions, Several, StageOptions, extra_of, is_path
-from alphafix.errors import AlphafixError, Pairs
+from alphafix.errors import AlphafixError, Pairs, on_command_line, spelt
 from alphafix.files import read_object
 from alphafix.images.labels import whole_number
 from alphafix.images.order import natural_key
@@ -42,7 +42,7 @@ _RECORDED = ("patch", "report")
 _ANEW = (*StageOptions.model_fields, "dry_run", "plan", "revert")
 
 
-def completed(options: CommandOptions) -> Any:
+def completed(options: CommandOptions) -> Callable[[str, Pairs], Pairs]:
     """What completes the commands that an error of a command names (see `AlphafixError.complete`).
 
     A command of the same name is given the options of the one at hand; another one those that its
@@ -59,6 +59,16 @@ def completed(options: CommandOptions) -> Any:
         return (*line(command, chosen, pairs, run),)
 
     return complete
+
+
+def in_words(text: str, options: CommandOptions) -> str:
+    """A text of a command, whose marks are completed and spelt for the command line."""
+    complete = completed(options)
+
+    def spelling(command: str | None, pairs: Pairs) -> str:
+        return on_command_line(command, complete(command, pairs) if command else pairs)
+
+    return spelt(text, spelling)
 
 
 def line(

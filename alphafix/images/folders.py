@@ -96,8 +96,7 @@ class Scan:
     def remarks(self) -> tuple[str, ...]:
         """What the user should know of it, in sentences."""
         left = [
-            f"{counted(count, kind, kind.replace(kind.split()[0], kind.split()[0] + 's', 1))} left "
-            f"out, the first {first}"
+            f"{counted(count, kind, _several(kind))} left out, the first {first}"
             for kind, (count, first) in self.left.items()
         ]
         more = [
@@ -107,6 +106,12 @@ class Scan:
             if self.taken[ending] and self.endings == SUFFIXES
         ]
         return (*left, *more)
+
+
+def _several(kind: str) -> str:
+    """What several of what was left out are called: "files .txt"."""
+    noun, _, which = kind.partition(" ")
+    return f"{noun}s {which}"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -204,7 +209,7 @@ def list_open(folder: Path, endings: frozenset[str] = SUFFIXES) -> FileListing:
 def _empty(folder: Path, left: Sequence[str], endings: frozenset[str]) -> InputError:
     return InputError(
         f"the class folder {printable(str(folder))} holds no images",
-        got="only " + ", ".join(left) if left else "no files",
+        got="only " + ", ".join(map(_several, left)) if left else "no files",
         expected=", ".join(sorted(endings)),
         todo=f"add images of this class, name other endings with {option('endings')}, or remove "
         "the folder if the model has no such class",

@@ -17,8 +17,9 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, option
 from alphafix.features.features import Features
+from alphafix.features.store import validation_from
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
@@ -141,8 +142,7 @@ def compare(
     if given.val is None:
         raise InputError(
             "comparing needs validation features, on which settings are chosen",
-            todo=f"run {call('extract', split='val')}, or make validation of training images: "
-            f"{call('extract', val_fraction=0.2, overwrite=True)}",
+            todo=validation_from(given.train),
         )
     budget = Budget(settings.seconds)
     data = FitData(

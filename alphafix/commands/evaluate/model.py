@@ -98,6 +98,15 @@ def _backbone(recorded: str, model: Path) -> str:
     return recorded
 
 
+def require_known(options: EvaluateOptions, model: Path, store: Features) -> None:
+    """Check that it is known how to run a checkpoint on the images of stored features.
+
+    Raises:
+        InputError: If it is not; the options that say it are named.
+    """
+    _extraction(options, model, store)
+
+
 def _extraction(options: EvaluateOptions, model: Path, store: Features) -> ExtractOptions:
     """How the stored features were made, with the checkpoint in place of the weights."""
     info = store.info if isinstance(store, FeatureStore) else {}
