@@ -149,7 +149,8 @@ def compare(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
     names = settings.methods or COMPARED
-    with Whole(progress, "compare", _costs(settings, names, data, given.neighbours)) as whole:
+    costs = _costs(settings, names, data, given.neighbours)
+    with Whole(progress, "compare", costs, _told_as(settings, names)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
         with Workers(budget) as workers:
             made = fitting.all(names, workers)
@@ -205,6 +206,14 @@ def _costs(
             if RIVALS[name].linear and settings.on_top_seeds
         },
         "measuring": MEASURING,
+    }
+
+
+def _told_as(settings: CompareSettings, names: Sequence[str]) -> dict[str, str]:
+    """Parts that are no methods of their own, and what they are told as together."""
+    return {
+        **{_with_k(k): "alphanet with other k" for k in settings.ks},
+        **{_on_top(name): "alphanet on other heads" for name in names},
     }
 
 
