@@ -283,7 +283,7 @@ def test_start__features_with_nan_are_counted_and_named(problem: Problem, tmp_pa
     bad[[3, 8], 0] = np.nan
     broken = replace(problem, features={**problem.features, "train": bad})
     features, head = save_arrays(tmp_path, broken)
-    with pytest.raises(InputError, match=r"2 samples of the split train have(.|\n)*3, 8"):
+    with pytest.raises(InputError, match=r"2 samples of the split train with(.|\n)*3, 8"):
         find_neighbors(options(Run(tmp_path / "other"), features=(str(features),), head=head))
     assert not (tmp_path / "other").exists()
 

@@ -206,7 +206,8 @@ def _labels(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if not run.has(CLASSES):
         return {}
     classes = ClassTable.load(run.path(CLASSES))
-    order, found = classes.labels.get("order", ""), {}
+    order: str = classes.labels.get("order", "")
+    found: dict[str, Any] = {}
     if Path(order).is_file():
         return {"class_map": order}
     names = classes.names

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from alphafix.errors import InputError, counted, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
@@ -69,7 +70,7 @@ def check_rows(
         )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
-        bad = np.array(ids)[~finite]
+        bad = _at(~finite, ids)
         raise InputError(
             f"{counted(len(bad), 'sample')} with features that are not finite (NaN or inf)",
             got=ids_of(bad),
@@ -81,10 +82,15 @@ def check_rows(
         if large.any():
             raise InputError(
                 f"{counted(int(large.sum()), 'sample')} with features too large for float16",
-                got=f"up to {np.abs(features).max():.6g}: {ids_of(np.array(ids)[large])}",
+                got=f"up to {np.abs(features).max():.6g}: {ids_of(_at(large, ids))}",
                 expected=f"at most {FLOAT16_LARGEST:g}",
                 todo=f"store them with {option('store_dtype', 'bfloat16')} or float32",
             )
+
+
+def _at(chosen: npt.ArrayLike, ids: Sequence[str]) -> list[str]:
+    """The ids of the samples that are chosen."""
+    return [ids[int(place)] for place in np.flatnonzero(chosen)]
 
 
 def ids_of(ids: Sequence[object]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -62,9 +63,11 @@ def test_image_size__that_the_backbone_was_not_made_for_says_what_is_cut(
     overrides = Overrides(**given)  # type: ignore[arg-type]
     found = from_timm_config(CONFIG, overrides, origin="test")
     assert found.record["resize"] == resize
-    image = Image.new("RGB", (resize, resize))  # which is not scaled
-    image.putpixel((resize // 2, resize // 2), (255, 0, 0))
-    assert found.transform(image).max() == 255
+    columns = np.tile(np.arange(resize, dtype=np.uint8), (resize, 1))  # which is not scaled
+    shown = found.transform(Image.fromarray(columns).convert("RGB"))
+    side = int(given.get("image_size", 176))
+    first = round((resize - side) / 2)
+    assert np.asarray(shown)[0, 0].tolist() == [*range(first, first + side)]
     text = found.of_another_size(overrides)
     assert (text is None) == (said is None)
     assert all(part in spelt(text or "", in_python) for part in said or ())
