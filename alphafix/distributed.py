@@ -82,6 +82,20 @@ def _clear_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def alike() -> Iterator[None]:
+    """Check, before processes join, what fails in each of them alike: the first tells of it.
+
+    Of a process that ends after it has joined the others, PyTorch tells of its own accord.
+    """
+    try:
+        yield
+    except AlphafixError:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
 def join(backend: str = "gloo", *, of_machine: bool = False) -> Iterator[Ranks]:
     """Join the other processes, if `torchrun` started any.
 

@@ -8,6 +8,7 @@ the command line ``--few-below 30``, the author of a recipe ``neighbors.few_belo
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ from alphafix.shown import in_one_line, visible
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
 _MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 
-Spelling = Callable[["str | None", "tuple[tuple[str, str | None], ...]"], str]
+Pairs = tuple[tuple[str, "str | None"], ...]
+"""Options by name, each with its value if one is meant; without a name, what stands for itself."""
+
+Spelling = Callable[["str | None", Pairs], str]
 """Spells a mark: the command (None for an option of the one at hand) and its options."""
 
 
@@ -41,6 +45,11 @@ def call(command: str, **options: object) -> str:
     return _mark(command, *options.items())
 
 
+def call_with(command: str, pairs: Pairs) -> str:
+    """As `call`, of options that may be there more than once."""
+    return _mark(command, *pairs)
+
+
 def _mark(command: str, *options: tuple[str, object]) -> str:
     words = [f"{name}={'' if value is None else value}" for name, value in options]
     return f"{_OPEN}{_SEP.join([command, *words])}{_CLOSE}"
@@ -57,7 +66,7 @@ def spelt(text: str, spelling: Spelling) -> str:
     return _MARK.sub(replaced, text)
 
 
-def in_python(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+def in_python(command: str | None, options: Pairs) -> str:
     """Spell a mark for a caller of the Python API."""
     if command is None:
         (name, value), *_ = options
@@ -76,7 +85,7 @@ def _literal(value: str) -> str:
 
 def on_command_line(
     command: str | None,
-    options: tuple[tuple[str, str | None], ...],
+    options: Pairs,
     flags: Mapping[str, str] | None = None,
 ) -> str:
     """Spell a mark for a user of the command line; ``flags`` are those not named as usual."""
@@ -85,11 +94,14 @@ def on_command_line(
 
 
 def _flag(name: str, value: str | None, flags: Mapping[str, str]) -> str:
+    word = "" if value is None else shlex.quote(value)
+    if not name:
+        return word
     dashed = name.replace("_", "-")
     long = flags.get(name) or (f"-{dashed}" if len(name) == 1 else f"--{dashed}")
     if value == "False":
         return f"--no-{dashed}"
-    return long if value in (None, "True") else f"{long} {value}"
+    return long if value in (None, "True") else f"{long} {word}"
 
 
 @dataclass(frozen=True)
@@ -113,10 +125,22 @@ def some(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(words[:most]) + more
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number and what it counts: "1 sample", "3 samples".
+
+    Args:
+        number: How many there are.
+        one: What one of them is called.
+        many: What several are called, where that is more than an ending.
+    """
+    several = many or one + ("es" if one.endswith("s") else "s")
+    return f"{number:,} {one if number == 1 else several}"
+
+
 def in_recipe(stage: str) -> Spelling:
     """Spell marks for the author of a recipe, in whose ``stage`` an error arose."""
 
-    def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+    def spelling(command: str | None, options: Pairs) -> str:
         if command is not None and not options:
             return f"the stage {command}"
         names = (f"{command or stage}.{name}" for name, _ in options)
@@ -145,14 +169,14 @@ class AlphafixError(Exception):
         expected: object = None,
         todo: str | None = None,
     ) -> None:
-        self.what = what
-        self.got = got
+        self.what, self.got, self.todo = what, got, todo
         parts = [what]
         parts += [f"  got:      {got}"] if got is not None else []
         parts += [f"  expected: {expected}"] if expected is not None else []
         parts += [f"  to do:    {todo}"] if todo is not None else []
         # What others wrote can begin no line of ours.
         lines = [visible(part).replace("\n", "\n            ") for part in parts]
+        self._todo = lines[-1] if todo is not None else None
         super().__init__("\n".join([*lines, *map(in_one_line, more)]))
 
     def add(self, *more: str) -> None:
@@ -171,12 +195,28 @@ class AlphafixError(Exception):
             self.args = (whole.sub(known, str(self.args[0])), *self.args[1:])
             self.what = whole.sub(known, self.what)
             self.got = None if self.got is None else whole.sub(known, str(self.got))
+            self.todo = None if self.todo is None else whole.sub(known, self.todo)
+            self._todo = None if self._todo is None else whole.sub(known, self._todo)
 
     @property
     def brief(self) -> Words:
         """What is wrong and what was found, in one line for the log."""
         found = "" if self.got is None else f" ({self.got})"
         return Words(in_one_line(f"{self.what}{found}"))
+
+    def complete(self, completed: Callable[[str, Pairs], Pairs]) -> None:
+        """Complete the commands of what is to do, where more is known than where it was raised.
+
+        Args:
+            completed: Gives all options of a command by its name and those that it has already.
+        """
+
+        def again(command: str | None, options: Pairs) -> str:
+            return _mark(command or "", *(completed(command, options) if command else options))
+
+        if self._todo is not None:
+            text = str(self.args[0]).replace(self._todo, spelt(self._todo, again))
+            self.args = (text, *self.args[1:])
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""

@@ -24,7 +24,7 @@ from alphafix.checkpoints.sklearn_models import head_of, with_correction
 from alphafix.commands.neighbors.options import Metric
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import settings_of
-from alphafix.errors import InputError
+from alphafix.errors import InputError, counted
 from alphafix.features.features import Features
 from alphafix.rivals import LINEAR_METHODS
 from alphafix.rivals.correct import correct
@@ -293,14 +293,15 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         """Why nothing can be corrected, or None."""
         table = self.class_table_
         if len(table) <= 2:
-            return f"{len(table)} classes, and in scikit-learn two classes share one row"
+            return f"{counted(len(table), 'class')}, and in scikit-learn two classes share one row"
         head_of(self.base_estimator_)
         if len(table.few) == 0:
             return f"every class has at least {self.few_below} samples (few_below)"
         if len(table.base) <= self.n_neighbors:
             return (
-                f"{len(table.base)} classes have at least {self.few_below} samples (few_below), "
-                f"not more than n_neighbors = {self.n_neighbors}"
+                f"{counted(len(table.base), 'class has', 'classes have')} at least "
+                f"{self.few_below} samples (few_below), not more than n_neighbors = "
+                f"{self.n_neighbors}"
             )
         table.require_correctable()
         return None

@@ -30,15 +30,24 @@ class Whole:
         progress: Who is told: of the whole by one call, of each part by a call within that.
         what: What is done.
         costs: What each part takes of the time by its name, in any unit.
+        told_as: What parts are told as, where several are one to a person, who is told of it once.
     """
 
     # Units of the bar, so that whatever moves within a part can be told in whole numbers.
     UNITS = 1000
 
-    def __init__(self, progress: Progress, what: str, costs: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        what: str,
+        costs: Mapping[str, float],
+        told_as: Mapping[str, str] | None = None,
+    ) -> None:
+        names = told_as or {}
+        self._told_as = {name: names.get(name, name) for name in costs}
         self._progress, self._what, self._costs = progress, what, dict(costs)
         self._done = dict.fromkeys(costs, 0.0)
-        self._begun = 0
+        self._begun: set[str] = set()
         self._told = 0
         self._advance: Advance | None = None
         self._lock = threading.Lock()
@@ -80,8 +89,10 @@ class Whole:
             yield advance
 
         with self._lock:
-            self._begun += 1
-            self._tell(f"{what} ({self._begun} of {len(self._costs)})")
+            name = self._told_as[what]
+            if name not in self._begun:
+                self._begun.add(name)
+                self._tell(f"{name} ({len(self._begun)} of {len({*self._told_as.values()})})")
         yield within
         self._reach(what, 1.0)
 

@@ -283,7 +283,7 @@ def test_start__features_with_nan_are_counted_and_named(problem: Problem, tmp_pa
     bad[[3, 8], 0] = np.nan
     broken = replace(problem, features={**problem.features, "train": bad})
     features, head = save_arrays(tmp_path, broken)
-    with pytest.raises(InputError, match=r"2 samples of the split train have(.|\n)*3, 8"):
+    with pytest.raises(InputError, match=r"2 samples of the split train with(.|\n)*3, 8"):
         find_neighbors(options(Run(tmp_path / "other"), features=(str(features),), head=head))
     assert not (tmp_path / "other").exists()
 
@@ -295,7 +295,7 @@ def test_start__bad_features_with_overwrite_leave_the_run_as_it_was(
     bad[0, 0] = np.inf
     broken = replace(problem, features={**problem.features, "val": bad})
     features, head = save_arrays(tmp_path, broken)
-    with pytest.raises(InputError, match="1 samples of the split val"):
+    with pytest.raises(InputError, match="1 sample of the split val"):
         find_neighbors(options(run, features=(str(features),), head=head, overwrite=True))
     store = FeatureStore.open(run.features("train"))
     store.verify()

@@ -226,7 +226,39 @@ def test_command__without_validation_says_what_can_be_measured_with(tmp_path: Pa
     assert done.exit_code == 0
     said = " ".join(done.stderr.split())
     assert "nothing was measured. Hold training features out with --holdout 0.2" in said
-    assert "alphafix extract --val-fraction 0.2 --overwrite" in said
+    extract = "alphafix extract --backbone SPEC --data SPEC"  # which this run does not say
+    assert f"{extract} --val-fraction 0.2 --run {run.folder} --overwrite" in said
+
+
+def test_command__of_features_of_ones_own_names_what_gives_validation_for_them(
+    tmp_path: Path,
+) -> None:
+    """No `extract` where there are no images: features come in a file, as the others did."""
+    made = make_run(tmp_path / "made")
+    stores = {split: FeatureStore.open(made.features(split)) for split in ("train", "val")}
+    for split, store in stores.items():
+        np.savez(tmp_path / f"{split}.npz", features=store.array(), labels=store.labels)
+    head = Head.load(made.path(HEAD))
+    np.savez(tmp_path / "head.npz", weight=head.weight, bias=head.bias_or_zeros)
+    run = ["--run", str(tmp_path / "run")]
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(app, [*words, *run])
+
+    files = ["--features", f"train={tmp_path}/train.npz", "--head", str(tmp_path / "head.npz")]
+    assert call("neighbors", "-k", "3", *files).exit_code == 0
+    lacking = [call("train", "--method", "few-bias"), call("train", "--rho", "0.5,1")]
+    lacking += [call("compare", "--on", "val"), call("evaluate", "--on", "val")]
+    said = [one.stderr for one in lacking]
+    measured = call("train", "--seeds", "1", "--epochs", "1")
+    assert measured.exit_code == 0
+    for text in [*said[:3], measured.stderr]:
+        words = " ".join(text.split())
+        assert f"alphafix features import FILE --split val --run {tmp_path}/run" in words
+        assert "alphafix extract" not in words
+    typed = ["features", "import", str(tmp_path / "val.npz"), "--split", "val"]
+    assert call(*typed).exit_code == 0
+    assert call("train", "--method", "few-bias", "--allow-worse", "--overwrite").exit_code == 0
 
 
 def test_train__holdout_is_stratified_and_not_trained_on(tmp_path: Path) -> None:
@@ -244,7 +276,7 @@ def test_train__other_methods_choose_on_a_head_refitted_without_the_held_out_sam
     tmp_path: Path, method: str
 ) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
-    with pytest.raises(MissingStageError, match=r"holdout=0.2(.|\n)*val_fraction=0.2"):
+    with pytest.raises(MissingStageError, match=r"val_fraction=0.2(.|\n)*holdout=0.2"):
         train(options(run, method=method))
     own = {"method": method, "holdout": 0.25, "max_overall_drop": 40.0, "confidence": 0.5}
     with pytest.raises(InputError, match=r"cannot be chosen on held-out(.|\n)*holdout_head"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphafix.alphanet.neighbors import most_neighbours
 from alphafix.errors import FileFormatError, InputError
 from alphafix.files import read_tensors
 from alphafix.values.classes import ClassTable, Thresholds
@@ -65,15 +67,43 @@ def test_class_table__overlapping_thresholds_are_refused() -> None:
     ("counts", "message"),
     [
         ([0, 5, 30], "1 of 3 classes have no training samples"),
-        ([30, 40, 50], r"no class has fewer than 20 training samples\n.*smallest counts: b 40"),
+        ([30, 40, 50], r"no class has fewer than 20 training samples\n.*counts: a 30, b 40"),
         ([3, 5, 4], "every class has fewer than 20 training samples"),
+        ([5], r"too few classes[\s\S]*got: +1 class: a\n[\s\S]*of more classes$"),
+        ([5, 500], r"too few classes[\s\S]*got: +2 classes: a, b\n"),
     ],
 )
 def test_require_correctable__names_what_is_missing(counts: list[int], message: str) -> None:
-    table = ClassTable(("a", "b", "c"), np.array(counts))
-    message = message.replace("b 40", "a 30, b 40")
+    table = ClassTable(("a", "b", "c")[: len(counts)], np.array(counts))
     with pytest.raises(InputError, match=message):
         table.require_correctable()
+
+
+@pytest.mark.parametrize(
+    "counts", [[30, 40, 50], [3, 5, 4], [3, 4, 4], [300, 900, 800], [2, 30, 3]]
+)
+def test_require_correctable__the_thresholds_that_it_names_help(counts: list[int]) -> None:
+    table = ClassTable(("a", "b", "c"), np.array(counts))
+    with pytest.raises(InputError) as refused:
+        most_neighbours(table)
+    named = dict(re.findall(r"(few_below|many_above)=(\d+)", str(refused.value)))
+    few, many = (
+        int(named[name]) if name in named else None for name in ("few_below", "many_above")
+    )
+    assert most_neighbours(table.with_thresholds(few, many)) >= 1
+    highest = re.search(r"up to (\d+)", str(refused.value))
+    if highest is not None:
+        top = int(highest[1])
+        assert most_neighbours(table.with_thresholds(top, max(top, 100))) >= 1
+        with pytest.raises(InputError):
+            most_neighbours(table.with_thresholds(top + 1, max(top + 1, 100)))
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [500, 500, 500, 500], [500, 5, 5]])
+def test_require_correctable__of_no_long_tail_names_no_threshold(counts: list[int]) -> None:
+    table = ClassTable(tuple("abcd"[: len(counts)]), np.array(counts))
+    with pytest.raises(InputError, match="no long tail that could be corrected"):
+        most_neighbours(table)
 
 
 def test_head__round_trips_with_its_source(tmp_path: Path) -> None:
@@ -96,7 +126,7 @@ def test_head__without_bias_stays_without(tmp_path: Path) -> None:
 def test_head__values_that_are_not_finite_are_refused(value: float) -> None:
     weight = np.ones((3, 2), np.float32)
     weight[1, 0] = value
-    with pytest.raises(InputError, match=r"1 rows with NaN or inf, first: class 1"):
+    with pytest.raises(InputError, match=r"1 row with NaN or inf, first: class 1"):
         Head(weight)
 
 

@@ -97,7 +97,7 @@ def most_neighbours(classes: ClassTable) -> int:
             "there is only one class that is not rare, and so no choice of neighbours",
             got=classes.names[classes.base[0]],
             expected="two or more",
-            todo=f"lower the threshold with {option('few_below')}",
+            todo=classes.threshold_todo("lower"),
         )
     return len(classes.base) - 1
 

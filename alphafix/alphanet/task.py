@@ -19,8 +19,9 @@ from alphafix.alphanet.sources import Source, hold_out, renumbered, seen, whole
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_of
 from alphafix.alphanet.training import Hyper, SweepData, Trial
 from alphafix.devices import choose_device
-from alphafix.errors import InputError, MissingStageError, call, option
+from alphafix.errors import InputError, MissingStageError, counted, option
 from alphafix.features.features import Features
+from alphafix.features.store import validation_from
 from alphafix.progress import Progress
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
@@ -123,8 +124,8 @@ class SweepTask:
         for k in sorted({spec.k for spec in self.specs}):
             warn_of_few(k)
         logger.info(
-            "%d trials; an epoch of rho %g has %d samples, %d of them few-split",
-            len(self.trials),
+            "%s; an epoch of rho %g has %d samples, %d of them few-split",
+            counted(len(self.trials), "trial"),
             self.specs[0].rho,
             samples_per_epoch(self.pool, self.specs[0].rho),
             len(self.pool.few),
@@ -220,10 +221,9 @@ def _samples(
             "choosing a setting or an offset needs validation features",
             got="training features only",
             expected="features of the split val",
-            todo=f"run {call('extract', split='val')}, or hold training features out with "
-            f"{option('holdout', 0.2)}, or make validation of training images: "
-            f"{call('extract', val_fraction=0.2, overwrite=True)}, or train a single "
-            f"{option('rho')} without {option('calibrate')}",
+            todo=f"{validation_from(train)}, or hold training features out with "
+            f"{option('holdout', 0.2)}, or train a single {option('rho')} without "
+            f"{option('calibrate')}",
         )
     return whole(train), None if val is None else whole(val)
 
@@ -232,7 +232,7 @@ def _require_few(val: Source, classes: ClassTable) -> None:
     if not np.isin(val.labels, classes.few).any():
         raise InputError(
             "validation has no samples of few-split classes",
-            got=f"{len(val.labels)} samples, all of other classes",
+            got=f"{counted(len(val.labels), 'sample')}, all of other classes",
             expected="samples of few-split classes, for the rule to judge by",
             todo=f"add some, or use {option('select', 'overall')}, or {option('holdout', 0.2)}",
         )

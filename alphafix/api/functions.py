@@ -28,7 +28,7 @@ from alphafix.commands.inspect.options import InspectOptions
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.train.options import TrainOptions
-from alphafix.errors import InputError
+from alphafix.errors import InputError, counted
 from alphafix.run.directory import NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -378,7 +378,7 @@ def _training(
     elif neighbors.few.tolist() != table.few.tolist():
         raise InputError(
             "the neighbours are not those of this class table's few-split classes",
-            got=f"neighbours of {len(neighbors.few)} classes, table with {len(table.few)}",
+            got=f"neighbours of {counted(len(neighbors.few), 'class')}, table of {len(table.few)}",
             expected="the same few-split classes in both",
             todo="find the neighbours with this class table",
         )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, counted
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 
@@ -39,7 +39,7 @@ def head_of(estimator: Any) -> Head:
     if weight.shape[0] != len(classes):
         raise InputError(
             f"{name} has no row of its own for each class",
-            got=f"coef_ {weight.shape} for {len(classes)} classes",
+            got=f"coef_ {weight.shape} for {counted(len(classes), 'class')}",
             expected="C x D with C >= 3, one row a class",
             todo="two classes share one row in scikit-learn, and one-against-one classifiers "
             "have a row a pair; neither can be corrected",

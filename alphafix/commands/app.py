@@ -149,13 +149,20 @@ def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _suit_torch() -> None:
-    """Settings that must be made before torch is loaded; those of the environment come first."""
-    # Threads of OpenMP that wait for one another turn in a loop, by default for a millisecond: a
-    # training takes five times as long where another process has one of two cores. With so few
-    # turns it takes twice as long, and a tenth longer than by default where the cores are free.
+def soon_sleep() -> None:
+    """Make threads of OpenMP sleep that wait, unless the environment says otherwise; before torch.
+
+    By default they turn in a loop for a millisecond: a training takes five times as long where
+    another process has one of two cores. With so few turns it takes twice as long, and a tenth
+    longer than by default where the cores are free.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def _suit_torch() -> None:
+    """Settings that must be made before torch is loaded; those of the environment come first."""
+    soon_sleep()
     # What torch loads stays. Looking through it for garbage at Python's own rate, and once more at
     # the end, takes a quarter of the time of the import.
     gc.set_threshold(20_000, 20, 50)

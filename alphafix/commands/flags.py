@@ -15,7 +15,7 @@ from alphafix.commands import completion
 from alphafix.commands.command import Command
 from alphafix.commands.kept_help import FLAGS
 from alphafix.commands.options import GROUPS, CommandOptions, is_path
-from alphafix.errors import Spelling, on_command_line, spelt
+from alphafix.errors import Pairs, Spelling, on_command_line, spelt
 
 STAGES = ("extract", "neighbors", "train", "evaluate", "patch", "report")
 """The stages of `fix`, whose options can be set there."""
@@ -119,7 +119,7 @@ def spelling_of(*models: type[CommandOptions]) -> Spelling:
             elif extra["argument"]:
                 flags[name] = extra["metavar"] or name
 
-    def spelling(command: str | None, options: tuple[tuple[str, str | None], ...]) -> str:
+    def spelling(command: str | None, options: Pairs) -> str:
         return on_command_line(command, options, flags if command is None else {})
 
     return spelling

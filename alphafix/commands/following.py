@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphafix.alphanet.neighbors import most_neighbours
+from alphafix.commands import COMMANDS
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.options import StageOptions
+from alphafix.commands.options import GROUPS
 from alphafix.commands.records import is_stale
-from alphafix.errors import StaleInputError
-from alphafix.reading.boundary import real
-from alphafix.remote import address_of, as_given, is_address, name_of, named
-from alphafix.run.artifact import recorded_plan
+from alphafix.commands.repeating import (
+    RESULTS,
+    chosen_before,
+    given,
+    is_usual,
+    lies_at,
+    line,
+    placed,
+    records,
+)
+from alphafix.errors import Pairs, StaleInputError, on_command_line
+from alphafix.remote import address_of, as_given, is_address, name_of
+from alphafix.run.artifact import read_outputs, recorded_plan
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
     CORRECTION,
     HEAD,
-    MADE,
-    NEIGHBORS,
     PAGE,
-    REPORT,
     Run,
 )
 from alphafix.values.classes import ClassTable
@@ -38,14 +44,6 @@ CHAIN = ("extract", "neighbors", "train", "patch", "evaluate", "compare", "repor
 
 # Those that measure on a split: on test unless told otherwise.
 _ON_SPLIT = ("evaluate", "compare", "report")
-
-# The result of each that says itself how it was made.
-_RESULTS = {
-    "neighbors": NEIGHBORS,
-    "train": CORRECTION,
-    "evaluate": REPORT,
-    "compare": COMPARISON,
-}
 
 # Whose results each cannot do without, and does not take when they are stale.
 _NEEDS = {
@@ -116,41 +114,41 @@ def _first(run: Run, stage: str) -> str:
 
 
 def _page(run: Run) -> Path:
-    return run.path(PAGE) / "index.html"
+    """The page that was made last, wherever it is, or where it is usually made."""
+    made = (file for record in records(run, "report")[-1:] for file in read_outputs(record))
+    return next((file for file in made if file.suffix == ".html"), run.path(PAGE) / "index.html")
 
 
 def _done(run: Run, stage: str) -> bool:
     """Whether there is a result of a stage, of whatever age."""
     if stage == "patch":
-        return _keeps_base(run) or bool(_patches(run))
-    return _page(run).is_file() if stage == "report" else run.has(_RESULTS[stage])
+        return _keeps_base(run) or bool(records(run, "patch"))
+    return _page(run).is_file() if stage == "report" else run.has(RESULTS[stage])
 
 
 def _stale(run: Run, stage: str) -> bool:
     """Whether the result of a stage, which is there, was made from what has changed since."""
     if stage == "patch":
-        return not _keeps_base(run) and all(_is_old_patch(run, made) for made in _patches(run))
+        return not _keeps_base(run) and all(
+            _is_old_patch(run, made) for made in records(run, "patch")
+        )
     if stage == "report":
         made = run.record("report", run.place_of(_page(run)))
         return made.is_file() and is_stale(run, made, CORRECTION, COMPARISON)
     try:
-        run.require_fresh(_RESULTS[stage])
+        run.require_fresh(RESULTS[stage])
     except StaleInputError:
         return True
     return False
-
-
-def _patches(run: Run) -> list[Path]:
-    """The records of patched models, the latest last."""
-    return sorted(run.path(MADE).glob("patch*.json"), key=lambda made: made.stat().st_mtime_ns)
 
 
 def _is_old_patch(run: Run, made: Path) -> bool:
     """Whether a model was patched with an earlier correction of the run, and can be once more."""
     given = recorded_plan(made)["options"]
     elsewhere = given["apply"] or given["correction"]
-    file = _placed(run, given["file"])
-    return not elsewhere and ("://" in file or Path(file).exists()) and is_stale(run, made)
+    file = placed(run, given["file"])
+    there = is_address(file) or file.exists()
+    return not elsewhere and there and is_stale(run, made)
 
 
 def _keeps_base(run: Run) -> bool:
@@ -180,51 +178,36 @@ def _splits(run: Run) -> list[str]:
 
 
 def _line(run: Run, stage: str) -> str:
-    words = ["alphafix", stage]
+    """The command line of a stage: as it was given before, if it was."""
+    again = _done(run, stage)
+    chosen = chosen_before(run, stage) if again else {}
     if stage == "neighbors":
         most = most_neighbours(ClassTable.load(run.path(CLASSES)))
-        words += ["--k", str(most)] if most < NeighborsOptions.model_fields["k"].default else []
-    again = _done(run, stage)
-    if stage == "patch" and again:
-        return _patch_again(run)
+        k = chosen.get("k", NeighborsOptions.model_fields["k"].default)
+        chosen |= {"k": most} if most < k else {}
     if stage == "patch":
-        words.append(str(_model(run)))
-    if stage in _ON_SPLIT:
-        words += ["--on", "val"] if _splits(run) == ["val"] else []
-    return _words(*words, *_run_flag(run.folder), *(["--overwrite"] if again else []))
+        chosen = {"file": _model(run), **chosen}
+        if chosen.get("in_place"):  # not twice: it is restored first
+            return _typed(stage, {"file": chosen["file"]}, (("revert", "True"),), run)
+    if stage in _ON_SPLIT and _splits(run) == ["val"]:
+        chosen["on"] = "val"
+    return _typed(stage, chosen, (("overwrite", "True"),) if again else (), run)
 
 
-def _patch_again(run: Run) -> str:
-    """The command line that patched a model last, for the correction of now."""
-    given = recorded_plan(_patches(run)[-1])["options"]
-    words = ["alphafix", "patch", _placed(run, given["file"])]
-    if given["in_place"]:  # not twice: it is restored first
-        return _words(*words, "--revert", *_run_flag(run.folder))
-    for name in ("output", "card"):
-        words += [f"--{name}", _placed(run, given[name])] if given[name] else []
-    for name in ("head", "base_model"):
-        words += [f"--{name.replace('_', '-')}", given[name]] if given[name] else []
-    for name in ("delta", "direction_only"):
-        words += [f"--{name.replace('_', '-')}"] if given[name] else []
-    return _words(*words, *_run_flag(run.folder), "--overwrite")
-
-
-def _placed(run: Run, place: str) -> str:
-    """A path that is recorded as seen from the run directory, or an address, as a user names it."""
-    if "://" in place:
-        return place
-    written = os.path.normpath if run.folder.is_absolute() else os.path.relpath
-    return written(real(run.folder) / place)
+def _typed(stage: str, chosen: Mapping[str, Any], pairs: Pairs = (), run: Run | None = None) -> str:
+    return on_command_line(stage, tuple(line(COMMANDS[stage], chosen, pairs, run))).strip("`")
 
 
 def _model(run: Run) -> Path:
     """The model file that the head is of, where it is likely to lie."""
     from alphafix.values.head import Head
 
+    weights = chosen_before(run, "extract").get("weights")
+    if weights is not None and Path(weights).exists():
+        return Path(weights)
     source = Head.load(run.path(HEAD)).source
     name = "MODEL" if source is None else source.file
-    places = (Path(name), run.folder / name, run.folder.parent / name)
-    return next((place for place in places if place.exists()), Path(name))
+    return lies_at(run, name) or Path(name)
 
 
 def _merge(run: Path) -> str:
@@ -235,8 +218,7 @@ def _merge(run: Path) -> str:
 
 
 def _run_flag(folder: Path) -> Iterator[str]:
-    usual = os.environ.get("ALPHAFIX_RUN") or StageOptions.model_fields["run"].default
-    if folder != named(str(usual)):
+    if not is_usual(folder):
         yield from ("--run", str(folder))
 
 
@@ -262,11 +244,10 @@ def _after_lists(result: Any, options: Any) -> str | None:
 
 
 def _after_training(result: Any, options: Any) -> str:
-    words = ["alphafix", "extract", "--backbone", f"oltr:{result.folder}", "--data", options.data]
-    for name in ("root", "class_map"):
-        value = getattr(options, name)
-        words += [] if value is None else [f"--{name.replace('_', '-')}", as_given(value)]
-    return _words(*words)
+    images = (*GROUPS["Images and labels"], "data")
+    chosen = {name: value for name, value in given(options).items() if name in images}
+    chosen.pop("image_size", None)  # the model has it
+    return _typed("extract", {"backbone": f"oltr:{result.folder}", **chosen})
 
 
 _OTHERS = {

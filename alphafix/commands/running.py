@@ -9,6 +9,7 @@ from alphafix.commands.bars import Bars
 from alphafix.commands.command import Command, Result, Watch
 from alphafix.commands.following import next_command
 from alphafix.commands.options import CommandOptions
+from alphafix.commands.repeating import completed
 from alphafix.errors import AlphafixError, on_command_line
 from alphafix.progress import silent
 
@@ -23,7 +24,11 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
     first = os.environ.get("RANK", "0") == "0"
     if first:
         console.show_log(command.log)
-    found = command.work(options, Watch(Bars(), console.tell) if first else Watch(silent))
+    try:
+        found = command.work(options, Watch(Bars(), console.tell) if first else Watch(silent))
+    except AlphafixError as error:
+        error.complete(completed(options))
+        raise
     if not first:
         return
     shown = command.show(found, options)
@@ -46,6 +51,7 @@ def _tell_next(command: Command, found: Result, options: CommandOptions) -> None
     try:
         line = next_command(command, found, options)
     except AlphafixError as lacking:
+        lacking.complete(completed(options))
         console.note(f"before the next command: {lacking.text(on_command_line)}")
         if getattr(options, "limit", None) is not None:
             console.note("--limit has left images out: extract without it, with --overwrite")

@@ -57,6 +57,17 @@ def workplace(run: str, part: str) -> Path:
     return remote.cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
+def require_place(address: str) -> None:
+    """Check, before any work, that a part is at an address, or can be written there.
+
+    Raises:
+        InputError: If neither is so.
+    """
+    remote.require_store(address)
+    if not remote.exists(f"{address}/{MANIFEST}"):
+        remote.require_writable(address)
+
+
 def parts_at(address: str) -> list[str]:
     """Addresses of finished parts: of those of a run, or of the part that it is itself.
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import InputError
+from alphafix.errors import InputError, counted
 from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import check_rows, require_unique
 from alphafix.features.sums import ClassSums
@@ -132,7 +132,7 @@ class Features(Displayed, ABC):
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise InputError(
-                f"{int(wrong.sum())} labels of {self.name} are out of range",
+                f"{counted(int(wrong.sum()), 'label')} of {self.name} out of range",
                 got=f"label {self.labels[first]} of sample {first} ({self.ids[first]})",
                 expected=f"{lowest}..{self.num_classes - 1}",
                 todo="check that the labels count from 0 and that the head has all classes",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alphafix.errors import FileFormatError, InputError, call, option, some
+from alphafix.errors import FileFormatError, InputError, call, counted, option, some
 from alphafix.features.ledger import Ledger, Note
 from alphafix.features.parts import PART, Part
 from alphafix.features.shards import read_shard, require_unique
@@ -102,7 +102,7 @@ def require_all(of: str, parts: Sequence[tuple[Division, str]]) -> None:
     if len(counts) > 1:
         raise InputError(
             f"the parts of {of} are of several divisions",
-            got=" and ".join(f"{count} parts" for count in counts),
+            got=" and ".join(f"{counted(count, 'part')}" for count in counts),
             expected=f"the same {option('shard_count')} for all",
             todo="name the folders of one of them, or remove those of the others",
         )
@@ -115,7 +115,7 @@ def require_all(of: str, parts: Sequence[tuple[Division, str]]) -> None:
         faults = [f"no part {some(map(str, missing))}"] if missing else []
         faults += [f"part {index} twice: {' and '.join(p)}" for index, p in sorted(twice.items())]
         raise InputError(
-            f"the {counts[0]} parts of {of} are not all there once",
+            f"the {counted(counts[0], 'part')} of {of} are not all there once",
             got="; ".join(faults[:5]),
             expected=f"parts 0 to {counts[0] - 1}, each once",
             todo=f"run {call('extract', shard_index='I', shard_count=counts[0])} for what is "

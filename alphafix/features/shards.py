@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from alphafix.errors import InputError, option, some
+from alphafix.errors import InputError, counted, option, some
 from alphafix.files import atomic_path, open_safetensors, sha256_file
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count
@@ -54,23 +55,25 @@ def check_rows(
     if not len(features) == len(labels) == len(ids):
         raise InputError(
             "features, labels and ids differ in number",
-            got=f"{len(features)} features, {len(labels)} labels, {len(ids)} ids",
+            got=f"{counted(len(features), 'row')} of features, {counted(len(labels), 'label')}, "
+            f"{counted(len(ids), 'id')}",
             expected="the same number of each",
         )
     wrong = (labels < -1) | (labels >= num_classes)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{int(wrong.sum())} labels are out of range",
+            f"{counted(int(wrong.sum()), 'label')} out of range",
             got=f"label {labels[first]} of sample {ids[first]}",
             expected=f"0..{num_classes - 1}, or -1 for open-set samples",
             todo="check that the labels count from 0 and that the head has all classes",
         )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
+        bad = _at(~finite, ids)
         raise InputError(
-            f"{int((~finite).sum())} samples have features that are not finite (NaN or inf)",
-            got=some(np.array(ids)[~finite]),
+            f"{counted(len(bad), 'sample')} with features that are not finite (NaN or inf)",
+            got=ids_of(bad),
             expected="finite features",
             todo=f"drop these samples, or extract them with {option('precision', 'fp32')}",
         )
@@ -78,11 +81,21 @@ def check_rows(
         large = (np.abs(features) > FLOAT16_LARGEST).any(axis=1)
         if large.any():
             raise InputError(
-                f"{int(large.sum())} samples have features too large for float16",
-                got=f"up to {np.abs(features).max():.6g}: {some(np.array(ids)[large])}",
+                f"{counted(int(large.sum()), 'sample')} with features too large for float16",
+                got=f"up to {np.abs(features).max():.6g}: {ids_of(_at(large, ids))}",
                 expected=f"at most {FLOAT16_LARGEST:g}",
                 todo=f"store them with {option('store_dtype', 'bfloat16')} or float32",
             )
+
+
+def _at(chosen: npt.ArrayLike, ids: Sequence[str]) -> list[str]:
+    """The ids of the samples that are chosen."""
+    return [ids[int(place)] for place in np.flatnonzero(chosen)]
+
+
+def ids_of(ids: Sequence[object]) -> str:
+    """The first of the ids of some samples, as such."""
+    return f"{'id' if len(ids) == 1 else 'ids'} {some(ids)}"
 
 
 def require_unique(ids: Sequence[str], of: str) -> None:
@@ -95,7 +108,7 @@ def require_unique(ids: Sequence[str], of: str) -> None:
         return
     twice = [name for name, count in Counter(ids).items() if count > 1]
     raise InputError(
-        f"{len(twice)} sample ids of {of} are there more than once",
+        f"{counted(len(twice), 'sample id')} of {of} there more than once",
         got=some(twice),
         expected="an id of its own for each sample",
         todo="leave out what is there twice, or give each sample its own id",

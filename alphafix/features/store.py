@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError, MissingStageError, call, option
+from alphafix.errors import FileFormatError, InputError, MissingStageError, counted, option
 from alphafix.features.features import CHUNK_ROWS, Features
 from alphafix.features.scatter import ROWS, WithinClass, within_class
 from alphafix.features.shards import Shard
@@ -35,6 +35,7 @@ from alphafix.files import (
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, require_arrays, typed
 from alphafix.run.artifact import Artifact, Plan
+from alphafix.run.origin import how_to_get
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
 from alphafix.values.texts import Texts
 
@@ -105,6 +106,25 @@ def store_artifact(folder: Path, plan: Plan, name: str = MANIFEST) -> Artifact:
     )
 
 
+def validation_from(train: Features) -> str:
+    """What gives validation features beside those of training, in the words of an error."""
+    if not isinstance(train, FeatureStore):
+        return f"give them with {option('val')}"
+    return how_to_get("val", _plan_of(train.info).get("stage", ""))
+
+
+def _plan_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How features say that they were made."""
+    plan = manifest.get("provenance")
+    return plan if isinstance(plan, dict) else {}
+
+
+def _origin_beside(folder: Path) -> str | None:
+    """The stage that made the training features beside a store; None where there are none."""
+    path = folder.parent / "train" / MANIFEST
+    return str(_plan_of(read_object(path)).get("stage", "")) if path.is_file() else None
+
+
 def made_with(store: FeatureStore) -> dict[str, Any]:
     """How features were made: the options in their manifest, and the hash of their statistics."""
     with reading(store.folder / MANIFEST, "a feature manifest", todo="extract again"):
@@ -164,7 +184,8 @@ class FeatureStore(Features):
             raise MissingStageError(
                 f"{folder} holds no finished features",
                 expected=f"a feature store with {MANIFEST}",
-                todo=f"run {call('extract', split=folder.name)}, or give {option('features')}",
+                todo=f"{how_to_get(folder.name, _origin_beside(folder))}, or give "
+                f"{option('features')}",
             )
         with reading(path, "a feature manifest", todo="extract again"):
             data = read_object(path)
@@ -206,7 +227,7 @@ class FeatureStore(Features):
             with reading(self.folder / shard.file, _SHARD):
                 texts = Texts.read(self._read(shard, "id_bytes"), self._read(shard, "id_ends"))
                 if len(texts) != shard.samples:
-                    raise ValueError(f"{len(texts)} ids of {shard.samples} samples")
+                    raise ValueError(f"{counted(len(texts), 'id')} of {shard.samples} samples")
                 found += texts
         return tuple(found)
 

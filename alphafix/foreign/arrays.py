@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError, call, option, some
+from alphafix.errors import FileFormatError, InputError, call, counted, option, some
 from alphafix.features.class_names import ARRAYS, CLASS_NAMES
 from alphafix.features.features import FeatureArrays
+from alphafix.features.shards import ids_of
 from alphafix.files import open_safetensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.numpy_files import npz_names, read_npz
@@ -169,8 +170,8 @@ def _check(found: FeatureArrays, split: str, head: Head) -> None:
     if not finite.all():
         bad = [found.ids[int(i)] for i in np.flatnonzero(~finite)]
         raise InputError(
-            f"{len(bad)} samples of the split {split} have features that are not finite",
-            got=some(bad),
+            f"{counted(len(bad), 'sample')} of the split {split} with features that are not finite",
+            got=ids_of(bad),
             expected="finite numbers, no NaN or inf",
             todo="drop these samples, or extract them in float32",
         )
@@ -182,7 +183,7 @@ def _check(found: FeatureArrays, split: str, head: Head) -> None:
     wrong = found.labels < lowest
     if wrong.any():
         raise InputError(
-            f"{int(wrong.sum())} labels of the split {split} are out of range",
+            f"{counted(int(wrong.sum()), 'label')} of the split {split} out of range",
             got=f"label {found.labels[wrong][0]}",
             expected=f"{lowest}..{head.num_classes - 1}",
             todo="count classes from 0; open-set samples (-1) go into the split open",

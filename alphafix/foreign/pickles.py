@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from alphafix.checkpoints.formats.torch_format import load_torch_bytes
-from alphafix.errors import FileFormatError, InputError, option
+from alphafix.errors import FileFormatError, InputError, counted, option
 from alphafix.features.features import FeatureArrays
 from alphafix.reading.boundary import require_file
 from alphafix.reading.unpickling import Unpickler, require_plain_keys
@@ -274,7 +274,7 @@ def read_pickled_features(path: Path, *, allowed: bool) -> FeatureArrays:
     if features.dtype.kind != "f" or features.ndim not in (2, 3) or len(features) != len(labels):
         raise FileFormatError(
             f"features and labels of {path} do not fit together",
-            got=f"feats {features.shape} {features.dtype}, {len(labels)} labels",
+            got=f"feats {features.shape} {features.dtype}, {counted(len(labels), 'label')}",
             expected="feats N x D of floating-point numbers, and N labels",
         )
     ids = tuple(f"{path.stem}/{row}" for row in range(len(labels)))

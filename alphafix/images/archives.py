@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from alphafix.errors import InputError, MissingPackageError, option
+from alphafix.errors import InputError, MissingPackageError, counted, option
 from alphafix.images.data import PathData
 from alphafix.images.fingerprints import FILES, Fingerprint, Stamp, fingerprint_files, stamp
 from alphafix.images.folders import SUFFIXES
@@ -196,7 +196,7 @@ class ArchiveSource(ImageSource):
         found = [member for ext, member in record.members.items() if ext in wanted]
         if len(found) != 1:
             return BadImageError(
-                f"{len(found)} images among its members ({', '.join(record.members)})"
+                f"{counted(len(found), 'image')} among its members ({', '.join(record.members)})"
             )
         name = PurePosixPath(found[0].name)
         if name.is_absolute() or ".." in name.parts:

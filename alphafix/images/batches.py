@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,16 +112,31 @@ def load_batches(
     dataset: BatchDataset, keys: Iterable[BatchKey], *, workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
     """Give the batches of ``keys``, in their order, made ahead of use by worker processes."""
+    return iter(loader_of(dataset, keys, workers=workers, pin_memory=pin_memory))
+
+
+def loader_of(
+    dataset: Dataset[Any], keys: Iterable[Any], *, workers: int, pin_memory: bool
+) -> DataLoader[Any]:
+    """Load what ``keys`` name, each of them a whole batch, in worker processes.
+
+    An interrupt of the terminal, which all processes get, is for the one that they work for.
+    """
     more: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-    loader: DataLoader[Batch] = DataLoader(
+    return DataLoader(
         dataset,
         batch_size=None,  # a key is a batch already
         sampler=keys,
         num_workers=workers,
         pin_memory=pin_memory,
+        worker_init_fn=_ignore_interrupts,
         **more,
     )
-    return iter(loader)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Let this process end with the one that it works for, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def first_batch(dataset: BatchDataset, size: int, *, skip_bad: bool) -> Tensor:

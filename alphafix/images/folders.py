@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, call, counted, option
 from alphafix.images.data import PathData
 from alphafix.images.labels import Reading, Written
 from alphafix.images.listing import FileListing, printable
@@ -79,13 +79,13 @@ class Scan:
                 self.taken[ending] += 1
                 yield prefix + name
             else:
-                self._leave(f"files {ending}" if ending else "files without ending", prefix + name)
+                self._leave(f"file {ending}" if ending else "file without ending", prefix + name)
         for name, is_folder in found:
             if not is_folder:
                 continue
             own = _identity(root / (prefix + name))
             if own in above:
-                self._leave("links to a folder above them", prefix + name)
+                self._leave("link to a folder above", prefix + name)
             else:
                 yield from self._images(root, prefix + name, above | {own})
 
@@ -96,8 +96,8 @@ class Scan:
     def remarks(self) -> tuple[str, ...]:
         """What the user should know of it, in sentences."""
         left = [
-            f"{count:,} {why} left out, the first {first}"
-            for why, (count, first) in self.left.items()
+            f"{counted(count, kind, _several(kind))} left out, the first {first}"
+            for kind, (count, first) in self.left.items()
         ]
         more = [
             f"files {ending} ({self.taken[ending]:,}) are read, which torchvision's ImageFolder "
@@ -106,6 +106,12 @@ class Scan:
             if self.taken[ending] and self.endings == SUFFIXES
         ]
         return (*left, *more)
+
+
+def _several(kind: str) -> str:
+    """What several of what was left out are called: "files .txt"."""
+    noun, _, which = kind.partition(" ")
+    return f"{noun}s {which}"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -203,7 +209,7 @@ def list_open(folder: Path, endings: frozenset[str] = SUFFIXES) -> FileListing:
 def _empty(folder: Path, left: Sequence[str], endings: frozenset[str]) -> InputError:
     return InputError(
         f"the class folder {printable(str(folder))} holds no images",
-        got="only " + ", ".join(left) if left else "no files",
+        got="only " + ", ".join(map(_several, left)) if left else "no files",
         expected=", ".join(sorted(endings)),
         todo=f"add images of this class, name other endings with {option('endings')}, or remove "
         "the folder if the model has no such class",
@@ -233,7 +239,7 @@ class FolderData(PathData):
             if seen > COUNTED:
                 break
         more = "at least " if seen > COUNTED else ""
-        return f"{self.path(name)}/: {more}{count:,} images" if count else None
+        return f"{self.path(name)}/: {more}{counted(count, 'image')}" if count else None
 
     def written(self, name: str, *, whole: bool = False) -> Written:
         """Names of the class folders."""

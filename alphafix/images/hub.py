@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, MissingPackageError, option
+from alphafix.errors import InputError, MissingPackageError, counted, option
 from alphafix.images.data import ImageData
 from alphafix.images.fingerprints import Fingerprint, fingerprint_files, stamp
 from alphafix.images.labels import Reading, Written
@@ -131,7 +131,7 @@ class HubData(ImageData):
 
     def beside(self, name: str) -> str | None:
         """A split and its size."""
-        return f"the split {name} ({len(self._splits[name]):,} rows)"
+        return f"the split {name} ({counted(len(self._splits[name]), 'row')})"
 
     def place(self, name: str) -> str:
         """The data set and the split."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from alphafix.errors import InputError, option, some
+from alphafix.errors import InputError, counted, option, some
 from alphafix.files import digest
 from alphafix.images.order import ClassOrder, in_order, repeated
 from alphafix.values.arrays import IntArray
@@ -113,15 +113,13 @@ def unknown_labels(places: Sequence[str], by: LabelKind) -> InputError:
     """Return the error of labels that are no classes, each in words."""
     if by == "ids":
         return InputError(
-            f"{len(places)} labels are no class ids"
-            if len(places) > 1
-            else "a label is no class id",
+            f"{counted(len(places), 'label is no class id', 'labels are no class ids')}",
             got=some(places),
             expected="numbers from 0 to C-1: the rows of the head",
             todo="correct the labels; samples of no known class belong into the split open",
         )
     return InputError(
-        f"{len(places)} labels are no classes of the model's list",
+        f"{counted(len(places), 'label is no class', 'labels are no classes')} of the model's list",
         got=some(places),
         expected="the classes that the training split has, or classes.json, or "
         f"{option('class_map')}",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, counted, option
 from alphafix.images.data import PathData
 from alphafix.images.folders import SUFFIXES
 from alphafix.images.labels import Reading, Written
@@ -112,7 +112,7 @@ def _refuse_doubled(path: Path, names: Texts, labels: Sequence[str], lines: Sequ
     )
     same = labels[other] == labels[second]
     raise InputError(
-        f"{path} lists {len(doubled)} images more than once",
+        f"{path} lists {counted(len(doubled), 'image')} more than once",
         got=f"{names[second]} in lines {lines[other]} and {lines[second]}"
         + ("" if same else f", as {labels[other]!r} and as {labels[second]!r}"),
         expected="each image once, as they are counted",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from alphafix import remote
-from alphafix.errors import InputError
+from alphafix.errors import InputError, counted
 from alphafix.images.archives import LABEL, ArchiveData, ArchiveSource, named
 from alphafix.images.data import ImageData
 from alphafix.images.fingerprints import Fingerprint
@@ -119,7 +119,7 @@ class RemoteFolderData(ImageData):
         if not images:
             raise InputError(
                 f"{self._before} holds no images",
-                got=f"{len(found)} files",
+                got=f"{counted(len(found), 'file')}",
                 expected="SPLIT/CLASS/image.jpg below it",
             )
         return images

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, Words, option
+from alphafix.errors import InputError, Words, counted, option
 from alphafix.images.data import ImageData
 from alphafix.images.labels import (
     Known,
@@ -119,8 +119,8 @@ class SplitSources:
         if self.names is not None and len(self.names) != num_classes:
             raise InputError(
                 "the data and the model differ in their number of classes",
-                got=f"{len(self.names)} class names ({self.names[0]!r} to {self.names[-1]!r}), "
-                f"a head of {num_classes} rows",
+                got=f"{counted(len(self.names), 'class name')} ({self.names[0]!r} to "
+                f"{self.names[-1]!r}), a head of {num_classes} rows",
                 expected="as many",
                 todo=f"give the names of all the model's classes with {option('class_map')}; "
                 "classes of the data that the model does not know belong into the split open",
@@ -131,7 +131,7 @@ class SplitSources:
             if labels is not None and wrong.any():
                 first = int(np.argmax(wrong))
                 raise InputError(
-                    f"{int(wrong.sum())} labels of {split} are out of range",
+                    f"{counted(int(wrong.sum()), 'label')} of {split} out of range",
                     got=f"label {labels[first]} of {_id(source, first)}",
                     expected=f"0..{num_classes - 1}, as the model has {num_classes} classes",
                     todo="check that labels count from 0, and that the model is the right one",
@@ -165,9 +165,9 @@ class SplitSources:
                 logger.warning("%s: %s", split, Words(note))
         for one, other, shared in self._shared():
             logger.warning(
-                "%s images of %s are in %s too, the first %s: figures on them are not those of "
-                "images that nothing has seen",
-                *(f"{len(shared):,}", other, one, printable(shared[0])),
+                "%s of %s that %s has too, the first %s: figures on them are not those of images "
+                "that nothing has seen",
+                *(counted(len(shared), "image"), other, one, printable(shared[0])),
             )
 
     def _shared(self) -> Iterator[tuple[str, str, list[str]]]:
@@ -185,16 +185,16 @@ class SplitSources:
         for split, source in self.sources.items():
             labels = source.known_labels
             if labels is None:
-                logger.info("%s: %d archives", split, source.groups)
+                logger.info("%s: %s", split, counted(source.groups, "archive"))
                 continue
             counts = class_counts(labels, num_classes)
             if not counts.any():
-                logger.info("%s: %s images of no known class", split, f"{len(labels):,}")
+                logger.info("%s: %s of no known class", split, counted(len(labels), "image"))
                 continue
             low, high = f"{counts.min():,}", f"{counts.max():,}"
             each = low if low == high else f"{low} to {high}"
-            images, classes = f"{len(labels):,}", f"{num_classes:,}"
-            logger.info("%s: %s images, %s of each of %s classes", split, images, each, classes)
+            images, classes = counted(len(labels), "image"), counted(num_classes, "class")
+            logger.info("%s: %s, %s of each of %s", split, images, each, classes)
 
     def record(self, split: str) -> dict[str, Any]:
         """How the labels of a split were read, as JSON data."""
@@ -401,8 +401,8 @@ def _require_equal(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(names), len(expected)))
     raise InputError(
         "the classes have another order than in the splits before",
-        got=f"{len(names)} classes, class {at} is {_name(names, at)}",
-        expected=f"{len(expected)} classes, class {at} is {_name(expected, at)} "
+        got=f"{counted(len(names), 'class')}, class {at} is {_name(names, at)}",
+        expected=f"{counted(len(expected), 'class')}, class {at} is {_name(expected, at)} "
         "(as classes.json says)",
         todo=f"use the same {option('class_order')} or {option('class_map')} for all splits, "
         f"or another {option('run')}",

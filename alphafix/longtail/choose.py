@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from alphafix.errors import InputError, option, some
+from alphafix.errors import InputError, counted, option, some
 from alphafix.longtail.draw import Source
 from alphafix.longtail.material import ClassImages, open_images, shuffled
 
@@ -66,7 +66,8 @@ def known_and_open(
     if len(left) - drawn < 2:
         raise InputError(
             "too few known classes are left",
-            got=f"{len(ordered)} classes, {len(set(named))} named and {drawn} drawn as open ones",
+            got=f"{counted(len(ordered), 'class')}, {len(set(named))} named and {drawn} "
+            "drawn as open ones",
             expected="at least two known classes",
             todo=f"lower {option('open_classes')}, or name fewer classes with {option('open')}",
         )
@@ -74,7 +75,7 @@ def known_and_open(
     strange = sorted(everything - set(ordered) - unknown)
     if strange:
         raise InputError(
-            f"{len(strange)} classes have no training images",
+            f"{counted(len(strange), 'class has', 'classes have')} no training images",
             got=some(strange),
             expected="classes of train, or open ones",
             todo=f"give each of them with {option('open')}, or remove it",
@@ -105,7 +106,7 @@ def images_from_elsewhere(
     both = sorted(set(found) & set(taken))
     if both:
         raise InputError(
-            f"{len(both)} classes of {folder} are classes of {images.root} too",
+            f"{counted(len(both), 'class')} of {folder} in {images.root} too",
             got=some(both),
             expected="classes that training never sees",
             todo=f"remove them from {option('open_data')}; rename folders of which only the "

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, counted, option
 from alphafix.images.source import OPEN
 from alphafix.longtail.counts import largest_fitting
 from alphafix.longtail.material import ClassImages, shuffled
@@ -184,7 +184,7 @@ def _some(name: str, paths: Sequence[str], most: int | None, seed: int) -> Seque
         raise InputError(
             "an open class has too few images",
             got=f"{name!r} with {len(paths)}",
-            expected=f"{most} images",
+            expected=f"{counted(most, 'image')}",
             todo=f"lower {option('open_images')}, or leave it out to take all of them",
         )
     return paths if most is None else shuffled(paths, seed)[:most]
@@ -203,7 +203,7 @@ def _check_enough(
                 parts = " + ".join(
                     f"{sizes[split][label]} for {split}" for split in reversed(takers)
                 )
-                short.append(f"{name!r} has {there} images in {part}, of {parts}")
+                short.append(f"{name!r} has {counted(there, 'image')} in {part}, of {parts}")
     if short:
         more = f"; and {len(short) - SHOWN} more classes" if len(short) > SHOWN else ""
         raise InputError(
@@ -226,7 +226,7 @@ def _check_overlap(lists: Mapping[str, Sequence[tuple[str, int]]]) -> None:
             "the open images overlap others",
             got=f"{both[0]}, which is in a list of known classes"
             if both
-            else f"{twice} images twice",
+            else f"{counted(twice, 'image')} twice",
             expected="images of classes that training never sees, each once",
             todo=f"correct {option('open')} or {option('open_data')}",
         )

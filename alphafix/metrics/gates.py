@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import on_command_line
+from alphafix.errors import counted, on_command_line
 from alphafix.metrics.estimates import Estimate
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.metrics.figures import tier_name
@@ -116,7 +116,7 @@ def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> GateRe
     over = int((-change[~np.isnan(change)] > limit + ROUNDING).sum())
     met = value <= limit + ROUNDING
     line = _line(f"largest drop of a class ({name})", value, "at most", limit, met)
-    more = f"; {over} classes drop more than {limit:g}" if over > 1 else ""
+    more = f"; {counted(over, 'class')} drop more than {limit:g}" if over > 1 else ""
     return GateResult("max_class_drop", limit, value, met, line + more)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import FiniteFloat
 
-from alphafix.errors import FileFormatError, call
+from alphafix.errors import FileFormatError, call, counted
 from alphafix.features.features import Features
 from alphafix.files import read_tensors
 from alphafix.metrics.predictions import Scores, chunk_rows
@@ -169,8 +169,8 @@ def load_steered(
     if strange or any(ids_.min(initial=0) < 0 or ids_.max(initial=0) >= classes for ids_ in ids):
         raise FileFormatError(
             f"{path} is of other samples or classes",
-            got=f"{len(next(iter(tensors.values()), ()))} samples",
-            expected=f"{samples} samples of {classes} classes",
+            got=f"{counted(len(next(iter(tensors.values()), ())), 'sample')}",
+            expected=f"{counted(samples, 'sample')} of {classes} classes",
             todo=todo,
         )
     found = [

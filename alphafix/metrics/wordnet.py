@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphafix.errors import InputError, option, some
+from alphafix.errors import InputError, counted, option, some
 from alphafix.metrics.alike import Alike, Marks
 
 Hypernyms = Mapping[str, Sequence[str]]
@@ -94,7 +94,7 @@ def within_edges(
     unknown = [name for name in synsets.values() if name not in hypernyms]
     if unknown:
         raise InputError(
-            f"{len(unknown)} classes are not in WordNet",
+            f"{counted(len(unknown), 'class is', 'classes are')} not in WordNet",
             got=some(unknown),
             expected="ids of noun synsets of WordNet 3.0, such as n02084071",
             todo=f"give a file as {option('groups')} with a class name, a tab and a WordNet id on "

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import FileFormatError, InputError, option, some
+from alphafix.errors import FileFormatError, InputError, counted, option, some
 from alphafix.values.arrays import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,9 @@ def read_answers(file: Path) -> Answers:
     if found.count == 0 and found.accuracy is None:
         raise _unreadable(file, f"names {some(data)}")
     if found.ids is not None and len(found.ids) != found.count:
-        raise _unreadable(file, f"{len(found.ids)} ids for {found.count} images")
+        raise _unreadable(
+            file, f"{counted(len(found.ids), 'id')} for {counted(found.count, 'image')}"
+        )
     return found
 
 
@@ -177,8 +179,10 @@ def check(answers: Answers, parts: Iterable[Part], names: tuple[str, ...] | None
     if missing:
         raise InputError(
             f"{answers.file} names images that are not in the split",
-            got=some(answers.ids[place] for place in missing) if answers.ids else f"{total} images",
-            expected=f"{answers.count} images of it, by their paths or ids",
+            got=some(answers.ids[place] for place in missing)
+            if answers.ids
+            else f"{counted(total, 'image')}",
+            expected=f"{counted(answers.count, 'image')} of it, by their paths or ids",
             todo="correct the ids, or say the split in the file",
         )
     ours = np.stack([found[place] for place in range(answers.count)]) if found else None
@@ -230,7 +234,7 @@ def _logits(answers: Answers, ours: FloatArray | None) -> Iterable[Difference]:
         yield f"logits of shape {theirs.shape}, the model's {ours.shape}", False
         return
     apart = float(np.abs(theirs - ours).max() / max(float(np.abs(theirs).max()), 1e-12))
-    text = f"logits of {len(theirs)} images differ by up to {apart:.1e} of the largest"
+    text = f"logits of {counted(len(theirs), 'image')} differ by up to {apart:.1e} of the largest"
     yield text, apart <= DIFFERENCE
 
 
@@ -251,5 +255,5 @@ def _classes(
 def _accuracy(answers: Answers, ours: float, total: int) -> Iterable[Difference]:
     if answers.accuracy is None:
         return
-    text = f"accuracy {ours:.2f}% of {total:,} images, yours {answers.accuracy:g}%"
+    text = f"accuracy {ours:.2f}% of {counted(total, 'image')}, yours {answers.accuracy:g}%"
     yield text, abs(ours - answers.accuracy) <= max(POINTS, 100 / max(total, 1))

@@ -307,6 +307,7 @@ def torchvision_preprocess(wanted: Wanted) -> Preprocess:
         mean=given.get("mean", tuple(preset.mean)),
         std=given.get("std", tuple(preset.std)),
         origin=f"torchvision {published}" + (" with changes" if given else ""),
+        made_for=(preset.crop_size[0], preset.crop_size[0]),
     )
 
 

@@ -159,7 +159,7 @@ def _plain(record: Mapping[str, Any]) -> Any:
 
 
 # Kinds whose name is a file or a folder.
-_FILES = ("torchscript", "export", "onnx", "hf", "oltr")
+FILES = ("torchscript", "export", "onnx", "hf", "oltr")
 
 # What lies beside the weights in folders of each kind, and decides what they compute.
 _SETTINGS = {
@@ -177,7 +177,7 @@ def own_file(spec: str) -> Path | None:
     kind, _, name = spec.partition(":")
     if kind == "timm" and name.startswith("local-dir:"):
         return local_weights(name)
-    return find_file(Path(name)) if kind in _FILES else None
+    return find_file(Path(name)) if kind in FILES else None
 
 
 def made_by(spec: str, weights: Path | None) -> tuple[Path, ...]:
@@ -202,7 +202,7 @@ def made_by(spec: str, weights: Path | None) -> tuple[Path, ...]:
 def without_folder(spec: str) -> str:
     """The specification as it is recorded: of a file its name alone."""
     kind, _, name = spec.partition(":")
-    return f"{kind}:{Path(name).name}" if kind in _FILES else spec
+    return f"{kind}:{Path(name).name}" if kind in FILES else spec
 
 
 def prove(

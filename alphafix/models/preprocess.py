@@ -107,12 +107,33 @@ class Preprocess:
         normalize: What is left to do for uint8 images, or None.
         geometry: The transform as a `ResizeCrop`, if it is one: it can run on a GPU too.
         record: How it is written down in the manifest.
+        made_for: Height and width of the input that the model was made for, if it says so.
     """
 
     transform: Transform
     normalize: Normalization | None
     geometry: ResizeCrop | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    made_for: tuple[int, int] | None = None
+
+    def of_another_size(self, overrides: Overrides) -> str | None:
+        """How images get a size that the model was not made for, in a sentence; None otherwise.
+
+        Args:
+            overrides: What the user said of the transform.
+        """
+        side, resize = overrides.image_size, self.record.get("resize")
+        if side is None or resize is None or self.made_for in (None, (side, side)):
+            return None
+        own = " x ".join(map(str, self.made_for or ()))
+        text = (
+            f"images: the shorter side is scaled to {resize} pixels and the centre of {side} x "
+            f"{side} is cut out; the backbone was made for {own}"
+        )
+        if overrides.crop_pct is not None or resize == side:
+            return text
+        whole = f"{option('crop_pct', 1)} scales to {side}, so that nothing is cut off"
+        return f"{text}, and its own crop is kept ({whole} a square image)"
 
     def finish(self, images: Tensor) -> Tensor:
         """Do what is left to do for a batch, on its device."""
@@ -184,6 +205,7 @@ def resize_crop(
     std: tuple[float, ...],
     origin: str,
     channels: int = 3,
+    made_for: tuple[int, int] | None = None,
 ) -> Preprocess:
     """Make a `Preprocess` of the usual geometry.
 
@@ -195,6 +217,7 @@ def resize_crop(
         std: Standard deviation of each channel.
         origin: Where these values come from, for the record.
         channels: 3, or 1 for grey images.
+        made_for: See `Preprocess`.
 
     Raises:
         InputError: If mean or standard deviation is not that of as many channels.
@@ -213,7 +236,7 @@ def resize_crop(
         record["channels"] = channels
     # The decoder of a GPU gives three channels.
     fast = geometry if channels == 3 else None
-    return Preprocess(geometry, Normalization(mean, std), fast, record)
+    return Preprocess(geometry, Normalization(mean, std), fast, record, made_for)
 
 
 def require_channels(channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -286,4 +309,5 @@ def described(
         std=given["std"],
         origin="flags",
         channels=channels,
+        made_for=None if side is None else (side, side),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, counted, option
 
 # Largest difference allowed, relative to the largest logit: some hundred rounding errors.
 # With autocast the model's own head rounds its inputs and its result.
@@ -121,7 +121,7 @@ def find_reading(
     if logits.ndim != 2 or logits.shape[1] != len(weight):
         raise InputError(
             "the head does not give the model's own logits",
-            got=f"a layer of {len(weight)} rows, logits of shape {tuple(logits.shape)}",
+            got=f"a layer of {counted(len(weight), 'row')}, logits of shape {tuple(logits.shape)}",
             expected="one row a class",
             todo=f"name the last layer with {option('head')}",
         )

@@ -70,11 +70,15 @@ def from_timm_config(
     # Images stay uint8, to be normalised on the device.
     transform = create_transform(**resolved, normalize=False)
     record = {key: list(v) if isinstance(v, tuple) else v for key, v in resolved.items()}
+    _, height, width = resolved["input_size"]
+    if resolved["crop_mode"] == "center" and height == width:
+        record["resize"] = resize_of((height, width), resolved["crop_pct"])
     return Preprocess(
         transform=Grey(transform) if resolved["input_size"][0] == 1 else transform,
         normalize=Normalization(tuple(resolved["mean"]), tuple(resolved["std"])),
         geometry=_geometry(resolved),
         record={"origin": origin, **record},
+        made_for=(own[1], own[2]),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from alphafix.checkpoints.patch.planning import PatchPlan
+from alphafix.errors import counted
 from alphafix.metrics.evaluation import Evaluation
 from alphafix.report.cells import estimate, number
 from alphafix.report.ci import escape
@@ -157,8 +158,8 @@ def _summary(card: CardOf) -> str:
             f"kept ({escape(str(kept))})."
         )
     return (
-        f"`{original}` with corrected rows for {len(card.plan.classes)} classes in its last "
-        f"layer, made by alphafix with the method `{_name(str(method or 'alphanet'))}`. Every "
+        f"`{original}` with corrected rows for {counted(len(card.plan.classes), 'class')} in its "
+        f"last layer, made by alphafix with the method `{_name(str(method or 'alphanet'))}`. Every "
         "other byte of every other tensor is that of the original."
     )
 

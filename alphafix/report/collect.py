@@ -164,6 +164,8 @@ def _distances(evidence: Evidence, pool: Pool) -> list[Picture]:
     classes = evidence.found.evaluation.classes
     whole = pool.key == "all-all"
     words = _POOL_WORDS[pool.key]
+    if not np.isfinite(results.change[pool.classes]).any():
+        return []  # there is no sample of these classes
     return [
         distance_picture(
             f"accuracy-distance-{pool.key}",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alphafix.errors import counted
 from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.comparison import BASE, Comparison
 from alphafix.metrics.margins import Margins, Steered, margins
@@ -97,7 +98,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
     words = {
         "few": ("Rare classes", f"{len(classes.few)} with fewer than {few} training images"),
         "base": ("Other classes", f"{len(classes.base)} with {few} or more (many: above {many})"),
-        "overall": ("Overall", f"all {len(classes)} classes"),
+        "overall": ("Overall", f"all {counted(len(classes), 'class')}"),
     }
     return [
         _tile(*words[tier], evaluation.tier(tier).figures["top1"], found.get(tier))

@@ -214,9 +214,9 @@ def distance_picture(
 
 
 def legend_above(axes: Any) -> None:
-    """The legend where it covers nothing."""
-    count = len(axes.get_legend_handles_labels()[1])
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=count, borderaxespad=0.2)
+    """The legend where it covers nothing; none where nothing is to be told."""
+    if count := len(axes.get_legend_handles_labels()[1]):
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=count, borderaxespad=0.2)
 
 
 def draw_fit(axes: Any, fit: Fit | None, possible: tuple[float, float]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
+from alphafix.errors import counted
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.metrics.comparison import Comparison, Row
@@ -116,7 +117,7 @@ def _correction(value: Correction) -> Table:
 def heading(evaluation: Evaluation) -> list[str]:
     """What was measured on what: always with thresholds and class counts."""
     return [
-        f"{evaluation.method} on {evaluation.on}, {evaluation.samples:,} samples",
+        f"{evaluation.method} on {evaluation.on}, {counted(evaluation.samples, 'sample')}",
         evaluation.classes.describe(),
     ]
 
@@ -193,7 +194,7 @@ def _open_rows(found: OpenSet) -> list[list[str]]:
 @table_of.register
 def _comparison(value: Comparison) -> Table:
     notes = [value.classes.describe(), *legend(value), *value.verdict]
-    title = f"{len(value.rows)} methods {_compared_on(value)}"
+    title = f"{counted(len(value.rows), 'method')} {_compared_on(value)}"
     return replace(_methods(value, value.rows), title=title, notes=notes)
 
 
@@ -222,7 +223,7 @@ def _cost(row: Row) -> float:
 
 
 def _compared_on(value: Comparison) -> str:
-    return f"on {value.on}, {value.samples:,} samples; {value.limits.describe()}"
+    return f"on {value.on}, {counted(value.samples, 'sample')}; {value.limits.describe()}"
 
 
 def _methods(value: Comparison, rows: Sequence[Row]) -> Table:

@@ -17,8 +17,9 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.measure import trial_accuracies
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, option
 from alphafix.features.features import Features
+from alphafix.features.store import validation_from
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.comparison import BASE, BySeeds, Comparison, Method, over_seeds
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
@@ -141,15 +142,15 @@ def compare(
     if given.val is None:
         raise InputError(
             "comparing needs validation features, on which settings are chosen",
-            todo=f"run {call('extract', split='val')}, or make validation of training images: "
-            f"{call('extract', val_fraction=0.2, overwrite=True)}",
+            todo=validation_from(given.train),
         )
     budget = Budget(settings.seconds)
     data = FitData(
         given.train, given.val, given.head, given.classes, settings.limits, settings.seed, budget
     )
     names = settings.methods or COMPARED
-    with Whole(progress, "compare", _costs(settings, names, data, given.neighbours)) as whole:
+    costs = _costs(settings, names, data, given.neighbours)
+    with Whole(progress, "compare", costs, _told_as(settings, names)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
         with Workers(budget) as workers:
             made = fitting.all(names, workers)
@@ -205,6 +206,14 @@ def _costs(
             if RIVALS[name].linear and settings.on_top_seeds
         },
         "measuring": MEASURING,
+    }
+
+
+def _told_as(settings: CompareSettings, names: Sequence[str]) -> dict[str, str]:
+    """Parts that are no methods of their own, and what they are told as together."""
+    return {
+        **{_with_k(k): "alphanet with other k" for k in settings.ks},
+        **{_on_top(name): "alphanet on other heads" for name in names},
     }
 
 

@@ -12,7 +12,8 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
-from alphafix.errors import InputError, MissingStageError, call, option
+from alphafix.errors import InputError, MissingStageError, option
+from alphafix.features.store import validation_from
 from alphafix.metrics.limits import DEFAULT_LIMITS, Limits
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import AUTO_METHODS, alphanet, linear_rival
@@ -75,9 +76,8 @@ def correct(
             f"{option('method', method)} chooses its settings on validation features",
             got="training features only",
             expected="features of the split val",
-            todo=f"run {call('extract', split='val')}, hold training features out with "
-            f"{option('holdout', 0.2)} and {option('holdout_head', 'crt')}, or make "
-            f"validation of training images: {call('extract', val_fraction=0.2, overwrite=True)}",
+            todo=f"{validation_from(train)}, or hold training features out with "
+            f"{option('holdout', 0.2)} and {option('holdout_head', 'crt')}",
         )
     data = FitData(train, val, given.head, given.classes, limits, seed, Budget(seconds))
     if method == "auto":

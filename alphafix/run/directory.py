@@ -30,6 +30,7 @@ from alphafix.reading.boundary import reading, real
 from alphafix.reading.schema import typed
 from alphafix.remote import origin
 from alphafix.run.artifact import Artifact, recorded_plan
+from alphafix.run.origin import how_to_get
 
 
 class Name(str):
@@ -225,19 +226,23 @@ class Run:
             MissingStageError: If it is not; the command that makes it is named.
         """
         if not self.has(name):
-            carved = call("extract", val_fraction=0.2, overwrite=True)
-            more = (
-                f", or make validation of training images: {carved};"
-                if name.of_split == "val"
-                else ","
-            )
+            split = name.of_split
+            how = f"run {name.again()} first" if split is None else self.how_to_get(split)
             raise MissingStageError(
                 f"{self.path(name)} is not there",
-                expected=f"the result of {name.again()}",
-                todo=f"run {name.again()} first{more} or name the right run directory with "
-                f"{option('run')} (or the environment variable ALPHAFIX_RUN)",
+                expected=f"the result of {name.again()}"
+                if split is None
+                else f"features of {split}",
+                todo=f"{how}; or name the right run directory with {option('run')} (or the "
+                "environment variable ALPHAFIX_RUN)",
             )
         return self.path(name)
+
+    def how_to_get(self, split: str) -> str:
+        """What gives features of a split, in the words of an error (see `how_to_get`)."""
+        path = self.path(self.manifest("train"))
+        stage = recorded_plan(path).get("stage", "") if path.is_file() else None
+        return how_to_get(split, stage)
 
     def hashes(self, *names: Name) -> dict[str, str]:
         """SHA-256 of each of the named results, which must be there."""

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alphafix.errors import InputError, call, option, some
+from alphafix.errors import InputError, call, counted, option, some
 from alphafix.files import read_object, write_json
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, typed
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
+
+FEWEST = 3
+"""Classes that there are at least: one to correct, and a choice of others to correct it by."""
 
 TIERS = ("few", "medium", "many")
 
@@ -73,14 +76,14 @@ class ClassTable(Displayed):
         if counts.shape != (len(self.names),):
             raise InputError(
                 "class names and training counts differ in number",
-                got=f"{len(self.names)} names, counts of shape {counts.shape}",
+                got=f"{counted(len(self.names), 'name')}, counts of shape {counts.shape}",
                 expected="one count a name",
                 todo="check where the class list comes from",
             )
         doubled = [name for name, count in Counter(self.names).items() if count > 1]
         if doubled:
             raise InputError(
-                f"{len(doubled)} class names are there more than once",
+                f"{counted(len(doubled), 'class name is', 'class names are')} there more than once",
                 got=some(map(repr, doubled)),
                 expected="each class under a name of its own",
                 todo="tell them apart in the class list, for example by their ids",
@@ -161,7 +164,7 @@ class ClassTable(Displayed):
     def describe(self) -> str:
         """One line: thresholds and the number of classes in each split."""
         sizes = ", ".join(f"{len(self.tier(name))} {name}" for name in TIERS)
-        return f"{len(self)} classes: {sizes} ({self.thresholds} training samples)"
+        return f"{counted(len(self), 'class')}: {sizes} ({self.thresholds} training samples)"
 
     def require_correctable(self) -> None:
         """Check that there is something to correct, and something to correct it with.
@@ -170,6 +173,14 @@ class ClassTable(Displayed):
             InputError: If a class has no training sample, or no class is in the few split,
                 or none is outside of it.
         """
+        if len(self) < FEWEST:
+            raise InputError(
+                "there are too few classes for one to be corrected by others",
+                got=f"{counted(len(self), 'class')}: {some(self.names)}",
+                expected="at least three: one that is rare, and two that are not and lend it "
+                "their rows",
+                todo="give the images (or features) and the head of a model of more classes",
+            )
         empty = np.flatnonzero(self.counts == 0)
         if len(empty):
             raise InputError(
@@ -186,15 +197,37 @@ class ClassTable(Displayed):
                 f"no class has fewer than {self.thresholds.few} training samples",
                 got=f"smallest counts: {smallest}",
                 expected="at least one few-split class to correct",
-                todo=f"raise the threshold with {option('few_below')}",
+                todo=self.threshold_todo("raise"),
             )
         if len(self.base) == 0:
             raise InputError(
                 f"every class has fewer than {self.thresholds.few} training samples",
                 got=f"largest count: {self.counts.max()}",
                 expected="other classes, whose rows correct the few ones",
-                todo=f"lower the threshold with {option('few_below')}",
+                todo=self.threshold_todo("lower"),
             )
+
+    def threshold_todo(self, change: str) -> str:
+        """What makes some classes rare and leaves two or more, in the words of an error.
+
+        Args:
+            change: What is to be done with the threshold: "raise" or "lower".
+        """
+        counts = np.sort(self.counts)
+        lowest, highest = int(counts[0]) + 1, int(counts[-2])
+        if lowest > highest:
+            return (
+                "there is no threshold that makes classes rare and leaves two or more: these data "
+                "have no long tail that could be corrected"
+            )
+        many = self.thresholds.many
+        more = f" and {option('many_above', lowest)}" if lowest > many + 1 else ""
+        if lowest == highest:
+            return f"{change} the threshold: {option('few_below', lowest)}{more}"
+        return (
+            f"{change} the threshold with {option('few_below', lowest)}{more} (up to {highest} "
+            "there are classes on both sides of it)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes; the format of classes.json."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import FiniteFloat
 
-from alphafix.errors import FileFormatError, InputError, call, option
+from alphafix.errors import FileFormatError, InputError, call, counted, option
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
@@ -174,7 +174,7 @@ class Correction(Displayed):
             if array is not None and len(array) != len(self.classes):
                 raise InputError(
                     f"a correction's {name} do not fit its classes",
-                    got=f"{len(array)} {name} for {len(self.classes)} classes",
+                    got=f"{len(array)} {name} for {counted(len(self.classes), 'class')}",
                     expected="one a class",
                 )
             if array is not None and not np.isfinite(array).all():
@@ -195,7 +195,7 @@ class Correction(Displayed):
             raise InputError(
                 "the correction belongs to another head",
                 got=f"head {head.num_classes} x {head.width}, correction of "
-                f"{len(self.classes)} rows of width {self.rows.shape[1]}, "
+                f"{counted(len(self.classes), 'row')} of width {self.rows.shape[1]}, "
                 f"largest class id {self.classes.max(initial=-1)}",
                 expected="the head that it was trained for",
                 todo="run the stages again with this model",
@@ -357,5 +357,5 @@ def _trials(path: Path, tensors: Mapping[str, Array], records: Any) -> Trials:
     trials = Trials.of(tensors, records)
     few = len(tensors["classes"])
     if trials.alphas.shape[:2] != (len(trials), few) or trials.neighbors.min(initial=0) < -1:
-        raise ValueError(f"{len(trials)} trials of {few} classes with other arrays")
+        raise ValueError(f"{counted(len(trials), 'trial')} of {few} classes with other arrays")
     return trials

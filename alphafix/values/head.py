@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import FiniteFloat
 
-from alphafix.errors import FileFormatError, InputError
+from alphafix.errors import FileFormatError, InputError, counted
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
@@ -109,7 +109,7 @@ class Head(Displayed):
                 rows = np.unique(np.nonzero(~np.isfinite(array))[0])
                 raise InputError(
                     f"the head's {name} has values that are not finite",
-                    got=f"{len(rows)} rows with NaN or inf, first: class {rows[0]}",
+                    got=f"{counted(len(rows), 'row')} with NaN or inf, first: class {rows[0]}",
                     expected="finite numbers",
                     todo="use a checkpoint from before the training diverged",
                 )

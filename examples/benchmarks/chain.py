@@ -77,14 +77,22 @@ def measured(name: str, folder: Path) -> list[Row]:
     return [whole, *stages]
 
 
+def chosen(text: str) -> list[str]:
+    """A type of argparse: names of stages, split at commas."""
+    names = text.split(",")
+    if names[0] != "demo" or not set(names) <= set(COMMANDS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not demo and then some of {[*COMMANDS]}")
+    return names
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", default=",".join(COMMANDS), help="the first must be demo")
+    parser.add_argument("--only", type=chosen, default=list(COMMANDS), help="demo comes first")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for name in given.only.split(",") for row in measured(name, Path(folder))]
+        rows = [row for name in given.only for row in measured(name, Path(folder))]
     if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from counts import positive
+
 from alphafix.images.order import read_class_map
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--classes", type=int, default=20_000)
+    parser.add_argument("--classes", type=positive, default=20_000)
     given = parser.parse_args()
     names = [f"class {number}" for number in range(given.classes)]
     with tempfile.TemporaryDirectory() as folder:

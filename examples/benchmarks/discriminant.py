@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 import torch  # noqa: F401 (as `train` has it loaded by then, it is no part of fitting)
+from counts import positive
 from scipy.linalg.blas import ssyrk
 
 from alphafix.features.features import FeatureArrays
@@ -72,8 +73,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--samples", type=int, default=115_846)
-    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--samples", type=positive, default=115_846)
+    parser.add_argument("--width", type=positive, default=2048)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     means = rng.standard_normal((CLASSES, given.width)).astype(np.float32) * np.float32(0.1)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from counts import positive
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -60,9 +61,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", nargs="+", default=["resnet18"])
-    parser.add_argument("--images", type=int, default=1024, help="images a turn")
+    parser.add_argument("--images", type=positive, default=1024, help="images a turn")
     parser.add_argument("--skip-memory", action="store_true", help="leave out the million rows")
-    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)  # the process that is measured
+    parser.add_argument(
+        "--rows", type=positive, help=argparse.SUPPRESS
+    )  # the process that is measured
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.rows:

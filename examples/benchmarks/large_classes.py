@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from counts import above_zero, positive
 
 from alphafix.features.writer import FeatureWriter
 from alphafix.files import sha256_file
@@ -136,8 +137,8 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--classes", type=int, nargs="+", default=[10_000, 74_500])
-    parser.add_argument("--limit", type=float, default=900, help="seconds a command")
+    parser.add_argument("--classes", type=positive, nargs="+", default=[10_000, 74_500])
+    parser.add_argument("--limit", type=above_zero, default=900, help="seconds a command")
     parser.add_argument("--folder", type=Path, help="where the features are written")
     parser.add_argument("--no-samples", action="store_true", help="leave out twice the samples")
     parser.add_argument("--json", action="store_true")

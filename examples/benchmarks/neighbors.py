@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from counts import positive
 
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.features.sums import ClassSums
@@ -41,7 +42,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--samples", type=int, default=887_500)
+    parser.add_argument("--samples", type=positive, default=887_500)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(CLASSES), long_tailed_counts(given.samples, rng)))

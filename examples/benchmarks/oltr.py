@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from counts import positive
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,10 +43,10 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--batch", type=positive, default=128)
+    parser.add_argument("--size", type=positive, default=224)
+    parser.add_argument("--classes", type=positive, default=1000)
+    parser.add_argument("--turns", type=positive, default=5)
     parser.add_argument("--only", choices=KINDS, help=argparse.SUPPRESS)  # measured for memory
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

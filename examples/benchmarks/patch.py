@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from counts import above_zero, positive
 
 from alphafix.checkpoints import find_head
 from alphafix.run.directory import CORRECTION, HEAD, Run
@@ -61,10 +62,10 @@ class Cost:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=float, default=4.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--gigabytes", type=above_zero, default=4.0)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument(
-        "--large", type=float, default=70.0, help="gigabytes to extrapolate to (0: not)"
+        "--large", type=above_zero, default=70.0, help="gigabytes to extrapolate to (0: not)"
     )
     parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
     parser.add_argument("--json", action="store_true")

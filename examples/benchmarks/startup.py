@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from counts import positive
 
 from alphafix.commands import COMMANDS
 
@@ -67,7 +68,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=positive, default=5)
     given = parser.parse_args()
     repeat, alphafix = given.repeat, ["-m", "alphafix"]
     nothing, torch = took(["-c", "pass"], repeat), took(["-c", "import torch"], repeat)

@@ -13,6 +13,7 @@ import json
 import time
 
 import numpy as np
+from counts import positive
 
 from alphafix.metrics.limits import Limits
 from alphafix.metrics.selection import Rule, best_offset
@@ -47,7 +48,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--samples", type=positive, default=50_000)
     given = parser.parse_args()
     curve = trade_off(draw(given.samples), CLASSES)
     rule = Rule("constrained", curve.at(curve.position(0.0)), Limits(2.0))

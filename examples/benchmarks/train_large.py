@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from counts import positive
 
 from alphafix.alphanet.neighbors import random_neighbours
 from alphafix.features.writer import FeatureWriter
@@ -78,7 +79,7 @@ def train(folder: Path, *more: str) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=positive, default=5)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

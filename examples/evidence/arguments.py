@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from alphafix.commands.app import soon_sleep
 from alphafix.errors import AlphafixError, MissingPackageError
 from alphafix.files import write_text
+
+soon_sleep()  # as the commands do, before a script loads it
 
 DATA = Path("evidence-data")
 """Where packages, pictures, models and features are kept, unless a script is told otherwise."""

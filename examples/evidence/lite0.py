@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from arguments import optional, parser_of, run_script  # isort: split
+
 import timm
 import torch
-from arguments import optional, parser_of, run_script
 from torch import Tensor, nn
 
 NAME = "tf_efficientnet_lite0"

@@ -130,8 +130,29 @@ def test_model__is_recorded_by_name_and_hash(work: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("model.alphafix.safetensors on test, 24 samples")
     recorded = Run(work / "run").provenance(REPORT)["options"]
-    assert recorded["model"].endswith("model.alphafix.safetensors")
+    assert recorded["model"] == "model.alphafix.safetensors"
     assert len(recorded["model_sha256"]) == 64
+
+
+def test_model__after_the_stored_features_one_error_names_all_that_is_lacking(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(work / "run")
+    run.path(REPORT).unlink(missing_ok=True)
+    arguments = ["evaluate", "--run", str(run.folder), "--bootstraps", "100"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    model = ["--model", str(work / "model.alphafix.safetensors")]
+    refused = CliRunner().invoke(app, [*arguments, *model])
+    assert refused.exit_code == 1
+    for flag in ("--overwrite", "--trust-run", "--backbone python:tests.extract.models:small_net"):
+        assert flag in refused.stderr
+    done = CliRunner().invoke(app, [*arguments, *model, "--overwrite", "--trust-run"])
+    assert done.exit_code == 0, done.stderr
+    monkeypatch.chdir(work)  # the same, wherever it is named from
+    again = ["evaluate", "--run", "run", "--bootstraps", "100"]
+    again += ["--model", "model.alphafix.safetensors", "--trust-run"]
+    assert "is up to date" in CliRunner().invoke(app, again).stderr
+    run.path(REPORT).unlink()
 
 
 def test_model__other_images_are_refused(work: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,15 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "counts")
+NUMBERS = [
+    (name, flag)
+    for name in SCRIPTS
+    for flag in re.findall(
+        r'"(--[\w-]+)",\s*type=(?:int|float|positive|above_zero)\b',
+        (FOLDER / f"{name}.py").read_text(encoding="utf-8"),
+    )
+]
 
 # On a machine without a GPU these say so.
 NOT_HERE = ("tests", "nccl")
@@ -28,6 +37,31 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script__loads(name: str, scripts: None) -> None:
     assert callable(importlib.import_module(name).main)
+
+
+def test_numbers__are_found() -> None:
+    assert ("discriminant", "--samples") in NUMBERS
+    assert ("patch", "--gigabytes") in NUMBERS
+    assert len(NUMBERS) >= 18
+
+
+@pytest.mark.parametrize(("name", "flag"), NUMBERS)
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "many"])
+def test_numbers__that_cannot_be_meant_are_a_usage_error(
+    name: str,
+    flag: str,
+    value: str,
+    scripts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main = importlib.import_module(name).main
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", f"{flag}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {flag}: '{value}' is no " in said
 
 
 PARTS = ("equality", "extract", "jpeg", "nccl", "oltr", "search", "tests", "trainer")

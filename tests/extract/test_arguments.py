@@ -255,7 +255,7 @@ def test_check__other_answers(text: str, message: str, make: Make, tmp_path: Pat
         ("[]", "does not say what the model gives"),
         ('{"ids": ["a"]}', "names ids"),
         ('{"ids": ["a.png"], "predicted": [1]}', "not in the split"),
-        ('{"ids": ["a.png"], "predicted": [1, 2]}', "1 ids for 2 images"),
+        ('{"ids": ["a.png"], "predicted": [1, 2]}', "1 id for 2 images"),
         ('{"split": "test", "predicted": [1]}', "not extracted"),
         ("{", "does not say"),
     ],

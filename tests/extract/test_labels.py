@@ -261,4 +261,4 @@ def test_extract__values_that_are_cut_are_told(tmp_path: Path) -> None:
     assert found["cut"] == {"train": 3, "val": 0}
     shown = CliRunner().invoke(app, ["extract", "--run", str(tmp_path / "run"), "--data", str(data),
         "--workers", "0", "--backbone", "python:tests.extract.colours:six"]).stderr  # fmt: skip
-    assert "3 images of train have more than 8 bits a channel" in shown.replace("\n", " ")
+    assert "3 images of train with more than 8 bits a channel" in shown.replace("\n", " ")

@@ -589,6 +589,29 @@ def test_torchrun__on_machines_that_share_nothing_but_the_address(
     assert merge(tmp_path / "run", RUN) == whole
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", ["bucket", "images"])
+def test_torchrun__what_is_missing_is_one_error_before_the_processes_join(
+    make: Make, bucket: Any, lacking: str, tmp_path: Path
+) -> None:
+    options = make(RUN)
+    run = "s3://no-such-bucket/run" if lacking == "bucket" else str(tmp_path / "run")
+    data = options.data if lacking == "bucket" else str(tmp_path / "none")
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "--", "alphafix", "extract"]
+    words += ["--run", run, "--data", data, "--backbone", options.backbone]
+    words += ["--weights", str(options.weights), "--workers", "0"]
+    done = subprocess.run(
+        [sys.executable, "-c", TORCHRUN, *words], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    told = done.stderr.partition("torch/distributed/elastic")[0]
+    assert told.count("error: ") == 1, done.stderr
+    assert ("no-such-bucket" if lacking == "bucket" else str(tmp_path / "none")) in told
+    assert "gloo" not in done.stderr.lower()
+    assert "Connection" not in told
+    assert "another of the processes has ended" not in done.stderr
+
+
 def test_job__of_processes_on_several_machines_is_refused(
     job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

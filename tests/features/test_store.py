@@ -204,7 +204,7 @@ def _writer(folder: Path, dtype: str = "float32") -> FeatureWriter:
 
 def test_writer__refuses_what_is_not_finite_out_of_range_or_too_large(tmp_path: Path) -> None:
     one, zero = np.ones((2, 3), np.float32), np.zeros(2, np.int64)
-    with pytest.raises(InputError, match=r"1 samples .* not finite[\s\S]*got: +b\n"):
+    with pytest.raises(InputError, match=r"1 sample with .* not finite[\s\S]*got: +id b\n"):
         _writer(tmp_path).add(np.array([[1.0], [np.nan]], np.float32), zero, ["a", "b"])
     with pytest.raises(InputError, match="label 2 of sample b"):
         _writer(tmp_path).add(one, np.array([0, 2]), ["a", "b"])

@@ -165,7 +165,7 @@ def test_lists__an_image_of_two_splits_is_told(tmp_path: Path, told: Callable[[]
     (tmp_path / "train.txt").write_text("a.jpg 0\nb.jpg 1\nc.jpg 0\n")
     (tmp_path / "val.txt").write_text("d.jpg 0\nx/../c.jpg 0\n./b.jpg 1\n")
     opened(tmp_path)
-    assert f"2 images of val are in train too, the first {tmp_path}/c.jpg" in told()
+    assert f"2 images of val that train has too, the first {tmp_path}/c.jpg" in told()
 
 
 def test_lists__of_other_images_say_nothing(tmp_path: Path, told: Callable[[], str]) -> None:
@@ -217,9 +217,9 @@ def test_folders__endings_and_what_is_left_out(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert found.sources["train"].known_size == 4 + 4
     assert found.sources["train"].notes[:3] == (
-        "1 files .heic left out, the first ant/x4.heic",
-        "1 files .txt left out, the first ant/x5.txt",
-        "1 files without ending left out, the first ant/x6",
+        "1 file .heic left out, the first ant/x4.heic",
+        "1 file .txt left out, the first ant/x5.txt",
+        "1 file without ending left out, the first ant/x6",
     )
     notes = "\n".join(found.sources["train"].notes)
     assert "files .gif (1) are read, which torchvision's ImageFolder leaves out" in notes
@@ -239,7 +239,7 @@ def test_folders__links_in_a_circle(tmp_path: Path, told: Callable[[], str]) -> 
     found = opened(tmp_path)
     assert found.names == NAMES
     assert len(ids(found)) == 2 * (2 + 2)
-    assert "links to a folder above them left out" in "\n".join(found.sources["train"].notes)
+    assert "2 links to a folder above left out" in "\n".join(found.sources["train"].notes)
     assert "train/self left out" in told()
     assert "train/up left out" in told()
 

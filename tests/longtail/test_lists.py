@@ -168,7 +168,7 @@ def test_open__folder_without_class_folders(data: Path, tmp_path: Path) -> None:
 
 def test_open__overlap_of_names(data: Path, tmp_path: Path) -> None:
     elsewhere = class_folders(tmp_path / "elsewhere", {"x": 5, "b": 4})
-    with pytest.raises(InputError, match=r"1 classes of .*elsewhere are classes of .*\n.*b"):
+    with pytest.raises(InputError, match=r"1 class of .*elsewhere in .*\n.*b"):
         made(data, tmp_path / "lt", open_data=elsewhere)
     assert not (tmp_path / "lt").exists()
 
@@ -218,7 +218,7 @@ def test_error__class_without_training_images(tmp_path: Path) -> None:
     root = tmp_path / "images"
     class_folders(root / "train", dict.fromkeys("abc", 20))
     class_folders(root / "test", dict.fromkeys("abcd", 6))
-    with pytest.raises(InputError, match=r"1 classes have no training images\n.*d"):
+    with pytest.raises(InputError, match=r"1 class has no training images\n.*d"):
         made(root, tmp_path / "lt", max_images=10)
     found = made(root, tmp_path / "lt", max_images=10, open=("d",))
     assert found.lists.open_names == ("d",)

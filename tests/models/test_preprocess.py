@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from alphafix.errors import InputError
-from alphafix.models.preprocess import Normalization, resize_crop
+from alphafix.errors import InputError, in_python, spelt
+from alphafix.models.libraries import torchvision_preprocess
+from alphafix.models.model import Wanted
+from alphafix.models.preprocess import Normalization, Overrides, resize_crop
+from alphafix.models.timm_config import from_timm_config
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -37,3 +42,40 @@ def test_resize_crop__shows_the_form_of_mean_and_deviation(channels: int, form: 
             channels=channels,
         )
     assert f"{channels} of each, as in {form}" in str(error.value)
+
+
+CONFIG = {"input_size": (3, 176, 176), "crop_pct": 0.875, "mean": MEAN, "std": STD}
+
+
+@pytest.mark.parametrize(
+    ("given", "resize", "said"),
+    [
+        ({"image_size": 32}, 36, ("scaled to 36 pixels", "32 x 32", "176 x 176", "crop_pct=1 ")),
+        ({"image_size": 32, "crop_pct": 0.5}, 64, ("scaled to 64 pixels", "176 x 176")),
+        ({"image_size": 32, "crop_pct": 1.0}, 32, ("scaled to 32 pixels",)),
+        ({"image_size": 176}, 201, None),
+        ({}, 201, None),
+    ],
+)
+def test_image_size__that_the_backbone_was_not_made_for_says_what_is_cut(
+    given: dict[str, float], resize: int, said: tuple[str, ...] | None
+) -> None:
+    overrides = Overrides(**given)  # type: ignore[arg-type]
+    found = from_timm_config(CONFIG, overrides, origin="test")
+    assert found.record["resize"] == resize
+    columns = np.tile(np.arange(resize, dtype=np.uint8), (resize, 1))  # which is not scaled
+    shown = found.transform(Image.fromarray(columns).convert("RGB"))
+    side = int(given.get("image_size", 176))
+    first = round((resize - side) / 2)
+    assert np.asarray(shown)[0, 0].tolist() == [*range(first, first + side)]
+    text = found.of_another_size(overrides)
+    assert (text is None) == (said is None)
+    assert all(part in spelt(text or "", in_python) for part in said or ())
+
+
+def test_image_size__of_torchvision_says_what_is_cut() -> None:
+    overrides = Overrides(image_size=28)
+    found = torchvision_preprocess(Wanted("torchvision", "resnet18", overrides=overrides))
+    assert found.record["resize"] == 32
+    assert "scaled to 32 pixels" in str(found.of_another_size(overrides))
+    assert "224 x 224" in str(found.of_another_size(overrides))

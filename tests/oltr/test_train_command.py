@@ -617,7 +617,7 @@ def test_open__with_training_images_is_refused(train: Command, tmp_path: Path, w
         ]
         (lists / f"{split}.txt").write_text("".join(rows))
     inside = {
-        "test/bell/01.png": "1 images of test",
+        "test/bell/01.png": "1 image of test",
         "train/ear/99.png": "the folder of a known class",
     }
     for path, says in inside.items():

@@ -75,6 +75,17 @@ def test_whole__a_part_moves_by_what_it_is_told_to_move_by() -> None:
     assert told.done == Whole.UNITS
 
 
+def test_whole__parts_that_are_one_to_a_person_are_told_of_once() -> None:
+    told = Told()
+    costs = {"one": 1.0, "on one": 1.0, "on two": 1.0}
+    with Whole(told, "all", costs, {"on one": "others", "on two": "others"}) as whole:
+        for name in costs:
+            with whole.part(name):
+                pass
+    assert told.parts == ["one (1 of 2)", "others (2 of 2)"]
+    assert told.done == Whole.UNITS
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -21,6 +21,7 @@ from alphafix.commands.following import CHAIN, next_command
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.errors import InputError, MissingStageError
+from alphafix.features.store import FeatureStore
 from alphafix.run.directory import CLASSES, COMPARISON, CORRECTION, HEAD, PAGE, REPORT, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -147,11 +148,12 @@ def test_next__of_results_that_are_stale_makes_each_anew_and_each_succeeds(tmp_p
     assert typed("report", *run)[:3] == WEBBROWSER
     assert typed("compare", *CHEAP, *run)[:3] == WEBBROWSER  # up to date
     # A comparison that the page knows nothing of.
+    seeded = ["compare", *CHEAP, "--seed", "1"]
     again = ["report", *run, "--overwrite"]
-    assert chain(typed("compare", *CHEAP, *run, "--overwrite", "--seed", "1")) == [again]
+    assert chain(typed(*seeded, *run, "--overwrite")) == [again]
     done = chain(typed(*TRAIN, "lda", *run, "--overwrite"))
-    later = [[name, *run, "--overwrite"] for name in ("evaluate", "compare", "report")]
-    assert done == [[*model, *run, "--overwrite"], *later]
+    later = [[*words, *run, "--overwrite"] for words in (model, ["evaluate"], seeded, ["report"])]
+    assert done == later
 
 
 @pytest.mark.slow
@@ -161,12 +163,67 @@ def test_next__of_a_stage_whose_correction_is_stale_is_the_one_that_trains_it(
     run = begin(tmp_path)
     typed("neighbors", "-k", "3", *run)
     typed(*TRAIN, "few-bias", *run)
-    assert typed("neighbors", "-k", "2", *run, "--overwrite") == [
-        *("alphafix", "train", *run, "--overwrite")
-    ]
-    assert typed("compare", *CHEAP, *run) == ["alphafix", "train", *run, "--overwrite"]
+    again = ["alphafix", "train", "--method", "few-bias", "--allow-worse", *run, "--overwrite"]
+    assert typed("neighbors", "-k", "2", *run, "--overwrite") == again
+    assert typed("compare", *CHEAP, *run) == again
     (tmp_path / "run" / CORRECTION).unlink()
     assert typed("compare", *CHEAP, *run, "--overwrite") == ["alphafix", "train", *run]
+
+
+def test_next__of_a_page_that_was_made_otherwise_keeps_to_that(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    groups = tmp_path / "groups.tsv"
+    groups.write_text("".join(f"class {i}\t{i % 4}\n" for i in range(16)))
+    page = ["--groups", str(groups), "--output", str(tmp_path / "page"), "--images", "3"]
+    page += ["--bootstraps", "100"]
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    typed("patch", str(tmp_path / "model.safetensors"), *run)
+    typed("evaluate", *run)
+    typed("report", *page, *run)
+    words = typed("compare", *CHEAP, *run)
+    assert (words[1], words[-1]) == ("report", "--overwrite")
+    pairs = {tuple(page[i : i + 2]) for i in range(0, len(page), 2)}
+    assert {tuple(words[i : i + 2]) for i in range(2, 10, 2)} == pairs
+    assert words[10:-1] == run
+    typed(*words[1:])
+
+
+def test_error__names_commands_with_what_was_chosen_for_them(tmp_path: Path) -> None:
+    """Each line works as it stands: the next error is gone when it was typed."""
+    begin(tmp_path)
+    folder = tmp_path / "my run"
+    (tmp_path / "run").rename(folder)
+    run = ["--run", str(folder)]
+    typed("neighbors", "-k", "4", "--metric", "cosine", *run)
+    typed(*TRAIN, "few-bias", "--max-overall-drop", "1.5", *run)
+    typed("features", "import", "--split", "train", *exported(folder), *run, "--overwrite")
+
+    def named(*words: str) -> list[str]:
+        failed = CliRunner().invoke(app, words)
+        assert failed.exit_code == 1, failed.stderr
+        line = next(one for one in failed.stderr.splitlines() if "to do:" in one)
+        return shlex.split(line.split("`")[1])
+
+    first, second = named("evaluate", *run), named(*named("evaluate", *run)[1:])
+    assert first == [
+        *("alphafix", "train", "--method", "few-bias", "--max-overall-drop", "1.5"),
+        *("--allow-worse", *run, "--overwrite"),
+    ]
+    assert second == [
+        *("alphafix", "neighbors", "-k", "4", "--metric", "cosine", *run, "--overwrite")
+    ]
+    for words in (second, first):
+        typed(*words[1:])
+    typed("evaluate", *run)
+
+
+def exported(folder: Path) -> list[str]:
+    """A file with all but the last of a run's training features."""
+    store = FeatureStore.open(Run(folder).features("train"))
+    file = folder.parent / "train.npz"
+    np.savez(file, features=store.array()[:-1], labels=store.labels[:-1])
+    return [str(file)]
 
 
 @pytest.mark.parametrize(
@@ -234,9 +291,9 @@ def copied(begun: Run, folder: Path, counts: list[int], *but: str) -> Run:
     ("counts", "message"),
     [
         ([0, 5, 50], "6 of 16 classes have no training samples"),
-        ([500], "no class has fewer than 20 training samples"),
-        ([5], "every class has fewer than 20 training samples"),
-        ([500] + [5] * 15, "only one class that is not rare"),
+        ([500, 600, 700], "no class has fewer than 20 training samples"),
+        ([5, 6], "every class has fewer than 20 training samples"),
+        ([500] + [6] * 5 + [5] * 10, "only one class that is not rare"),
     ],
 )
 def test_next__that_would_fail_is_not_named_but_what_it_lacks(
@@ -262,7 +319,7 @@ def test_next__of_few_classes_has_as_many_neighbours_as_there_are(
 ) -> None:
     run = copied(begun, tmp_path / "run", [500] * 4 + [5] * 12)
     words = following("features merge", run)
-    assert words == ["alphafix", "neighbors", "--k", "3", "--run", str(run.folder)]
+    assert words == ["alphafix", "neighbors", "-k", "3", "--run", str(run.folder)]
     done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.stderr
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.formats.tensors import Tensor, read_values
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, counted, option
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head, HeadSource
@@ -57,7 +57,7 @@ def _finite(tensor: Tensor, *, classes_axis: int) -> FloatArray:
     if len(wrong):
         raise InputError(
             f"tensor {tensor.name} of {tensor.file} has values that are not finite",
-            got=f"{len(wrong)} rows with NaN or inf, first: class {wrong[0]}",
+            got=f"{counted(len(wrong), 'row')} with NaN or inf, first: class {wrong[0]}",
             expected="finite numbers",
             todo="use a checkpoint from before the training diverged",
         )

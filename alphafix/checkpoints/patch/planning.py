@@ -16,7 +16,7 @@ from alphafix.checkpoints.formats.tensors import Tensor, decode, encode
 from alphafix.checkpoints.head.matching import match_head
 from alphafix.checkpoints.head.stored import Stored, effective, invert, read_stored
 from alphafix.checkpoints.patch.rows import row_splices
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, call, counted, option
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head, HeadSource
@@ -189,7 +189,7 @@ def require_range(change: RowChange, classes: IntArray) -> None:
     if (len(change.rows), change.rows[:1].size) != (wanted[0], wanted[1] if len(classes) else 0):
         raise InputError(
             f"new rows do not fit the tensor {change.tensor.name}",
-            got=f"shape {change.rows.shape} for {len(classes)} classes",
+            got=f"shape {change.rows.shape} for {counted(len(classes), 'class')}",
             expected=f"{wanted[0]} rows of {wanted[1]} numbers",
             todo="the correction or delta is damaged or belongs to another model",
         )

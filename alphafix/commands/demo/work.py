@@ -24,7 +24,7 @@ from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import given_in, settings_of
 from alphafix.commands.train.work import work as train
 from alphafix.demo.glyphs import load_glyphs, unpack_images
-from alphafix.errors import TargetExistsError
+from alphafix.errors import TargetExistsError, counted
 from alphafix.features.store import FeatureStore
 from alphafix.files import atomic_path
 from alphafix.metrics.accuracy import Accuracy, tier_accuracy
@@ -78,19 +78,21 @@ def work(options: DemoOptions, watch: Watch) -> DemoResult:
     clock("images and a trained model, unpacked into " + str(options.run))
     found = extract(_extraction(options, images, model), quiet)
     total = sum(found.samples.values())
-    clock(f"alphafix extract: features of {total:,} images; {found.classes.describe()}")
+    clock(f"alphafix extract: features of {counted(total, 'image')}; {found.classes.describe()}")
     to, anew = options.run, options.overwrite
     near = find_neighbors(NeighborsOptions(run=to, overwrite=anew), quiet).neighbours
     clock(f"alphafix neighbors: the {near.k} nearest other classes of each few-split class")
     training = TrainOptions(run=to, overwrite=anew, rho=(options.rho,), seeds=options.seeds)
     train(training, quiet)
     correction = Correction.load(run.path(CORRECTION))
-    clock(f"alphafix train --rho {options.rho:g}: {options.seeds} trials with nearest neighbours")
+    trials = counted(options.seeds, "trial")
+    clock(f"alphafix train --rho {options.rho:g}: {trials} with nearest neighbours")
     random = replace(settings_of(training), metric="random")
     control = fit(given_in(run), random, progress=watch.progress)
     clock("the control: as many trials with random neighbours")
     written = patch(PatchOptions(run=to, overwrite=True, file=model), quiet)
-    clock(f"alphafix patch: {len(correction.classes)} rows and biases changed in {written.target}")
+    rows = counted(len(correction.classes), "row")
+    clock(f"alphafix patch: {rows} and biases changed in {written.target}")
     evaluate(EvaluateOptions(run=to, overwrite=anew), quiet)
     result = _measure(run, correction, control, written.target)
     clock("alphafix evaluate: both models on the test images")

@@ -8,7 +8,7 @@ from typing import Any
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.preparation import without_store
-from alphafix.errors import InputError, call, option
+from alphafix.errors import InputError, call, counted, option
 from alphafix.features.extraction import extracted
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
@@ -56,7 +56,7 @@ def predict_model(
             found.append(predict(part, [head.logits])[0])
             done = rows.stop
     if done != len(store):
-        raise _other_images(options, store, f"{done} images")
+        raise _other_images(options, store, f"{counted(done, 'image')}")
     return Predictions.join(found)
 
 
@@ -96,6 +96,15 @@ def _backbone(recorded: str, model: Path) -> str:
     if kind in ("hf", "oltr") and (folder / "config.json").is_file():
         return f"{kind}:{folder}"
     return recorded
+
+
+def require_known(options: EvaluateOptions, model: Path, store: Features) -> None:
+    """Check that it is known how to run a checkpoint on the images of stored features.
+
+    Raises:
+        InputError: If it is not; the options that say it are named.
+    """
+    _extraction(options, model, store)
 
 
 def _extraction(options: EvaluateOptions, model: Path, store: Features) -> ExtractOptions:

@@ -12,6 +12,7 @@ from typing import Any
 from alphafix.commands.command import Watch
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.records import placed
+from alphafix.errors import InputError, TargetExistsError
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
 from alphafix.files import together, write_text
@@ -56,7 +57,7 @@ def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
         TargetExistsError: If there is another evaluation already.
     """
     artifact = _artifact(options)
-    if artifact.check(overwrite=options.overwrite):
+    if _is_there(artifact, options):
         logger.info("%s is up to date", artifact.path)
         found = Evaluation.load(artifact.path)
         _warn(found)
@@ -66,6 +67,26 @@ def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
     outcomes = check_gates(found, gates_of(options))
     write_outputs(found, outcomes, options)
     return EvaluateResult(found, tuple(outcomes))
+
+
+def _is_there(artifact: Artifact, options: EvaluateOptions) -> bool:
+    """Whether the evaluation is there; otherwise it may be made.
+
+    Raises:
+        TargetExistsError: If there is another one; it says what else a measurement lacks.
+    """
+    try:
+        return artifact.check(overwrite=options.overwrite)
+    except TargetExistsError as there:
+        if options.model is not None:
+            from alphafix.commands.evaluate.model import require_known
+
+            store = FeatureStore.open(Run(options.run).features(options.on), verify=options.verify)
+            try:
+                require_known(options, options.model, store)
+            except InputError as lacking:
+                there.add(f"  besides:  {lacking.what}: {lacking.todo}")
+        raise
 
 
 def state(options: EvaluateOptions) -> State:
@@ -157,7 +178,8 @@ def _provenance(options: EvaluateOptions, run: Run | None) -> Provenance:
     if options.model is not None:
         from alphafix.checkpoints.formats.opening import sha256_of
 
-        recorded["model_sha256"] = sha256_of(options.model)
+        # By its name: where it lies does not matter.
+        recorded |= {"model": options.model.name, "model_sha256": sha256_of(options.model)}
     return Provenance("evaluate", recorded, inputs)
 
 

@@ -27,9 +27,9 @@ from alphafix.commands.extract.preparation import (
     stores_of,
 )
 from alphafix.devices import Placement
-from alphafix.distributed import Ranks, join
+from alphafix.distributed import Ranks, alike, join
 from alphafix.errors import InputError, TargetExistsError, option
-from alphafix.features.elsewhere import empty, publish, retrieve
+from alphafix.features.elsewhere import empty, publish, require_place, retrieve
 from alphafix.features.parts import PART, Part
 from alphafix.features.split import extract_part
 from alphafix.files import remove_temporary
@@ -41,7 +41,6 @@ from alphafix.remote import (
     is_address,
     make_room,
     passing_folder,
-    require_store,
     require_writable,
 )
 from alphafix.run.artifact import Artifact, State
@@ -96,8 +95,10 @@ def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
         TargetExistsError: See `_extract`; or if another job has written the part meanwhile.
     """
     if not is_address(options.run):
+        with alike():
+            images = open_images(options, _known(_place(options)[1], options))
         with join() as ranks:
-            return _extract(options, watch, ranks)
+            return _extract(options, watch, ranks, images)
     several = os.environ.get("LOCAL_WORLD_SIZE", "1") != os.environ.get("WORLD_SIZE", "1")
     if several and options.shard_count is not None:
         raise InputError(
@@ -107,7 +108,8 @@ def part_work(options: ExtractOptions, watch: Watch) -> PartResult:
             todo=f"leave {option('shard_index')} and {option('shard_count')} out, so that each "
             "machine makes a part, or give a folder that all share",
         )
-    require_store(_address(options))  # before hours of work
+    with alike():  # before hours of work
+        require_place(_address(options))
     with join(of_machine=True) as ranks:
         found = ranks.of_first(_there(options) if ranks.first else None)
         return found or _publish(options, watch, ranks)
@@ -152,7 +154,8 @@ def _publish(options: ExtractOptions, watch: Watch, ranks: Ranks) -> PartResult:
     known_as = address if earlier else f"an unfinished part of {address} in {options.here}"
     made = False
     try:
-        found = _extract(here, watch, ranks, known_as=known_as, address=address)
+        images = open_images(here, _known(_place(here)[1], here))
+        found = _extract(here, watch, ranks, images, known_as=known_as, address=address)
         made = True
         if ranks.first:
             names = (str(HEAD), str(CLASSES), EMBEDDING)
@@ -203,6 +206,7 @@ def _extract(
     options: ExtractOptions,
     watch: Watch,
     ranks: Ranks,
+    images: SplitSources,
     *,
     known_as: str | None = None,
     address: str | None = None,
@@ -217,6 +221,7 @@ def _extract(
         options: The part's options.
         watch: Who is told.
         ranks: The processes of the job.
+        images: Their images.
         known_as: What a person knows the part by that is there already, if not by its folder.
         address: Where the part goes from its folder, if it does.
 
@@ -225,7 +230,6 @@ def _extract(
         TargetExistsError: If the part is there, made otherwise.
     """
     division, run = _place(options)
-    images = open_images(options, _known(run, options))
     images.warn()
     setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
     broken = ranks.of_first(_damaged(run, images.sources) if options.overwrite else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from alphafix.commands.extract.broken import broken_results
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, loading_processes
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, Words, option
 from alphafix.features.extraction import Job, extracted
 from alphafix.features.split import of_the_model
 from alphafix.features.store import MANIFEST, store_artifact
@@ -41,6 +42,8 @@ from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.division import Division
 from alphafix.values.head import Head
+
+logger = logging.getLogger(__name__)
 
 
 def damaged(
@@ -202,6 +205,8 @@ def load(
     except AmbiguousModelError as error:
         tried = ((more, *with_arguments({**args, **more})) for more in error.choices)
         raise with_figures(error, tried) from error
+    if transform is None and (size := found.preprocess.of_another_size(overrides)) is not None:
+        logger.info("%s", Words(size))
     images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
     if options.check is None and transform is None:  # which say that it is the right one

@@ -9,6 +9,7 @@ from alphafix.commands.command import Shown
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.extract.part import PartResult
 from alphafix.commands.extract.work import ExtractResult
+from alphafix.errors import counted
 from alphafix.remote import as_given
 from alphafix.values.display import Table
 
@@ -46,14 +47,14 @@ def _whole(found: ExtractResult, options: ExtractOptions) -> Shown:
         f"transform: {_transform(found.transform)}",
     ]
     told += [
-        f"{count} images of {split} left out: see features/{split}/skipped.txt"
+        f"{counted(count, 'image')} of {split} left out: see features/{split}/skipped.txt"
         for split, count in found.skipped.items()
         if count
     ]
     told += [
-        f"{count} images of {split} have more than 8 bits a channel (modes I, F and I;16): their "
-        "values were cut to 0..255, as torchvision and timm do in training; convert them if yours "
-        "did otherwise"
+        f"{counted(count, 'image')} of {split} with more than 8 bits a channel (modes I, F and "
+        "I;16): values were cut to 0..255, as torchvision and timm do in training; convert them if "
+        "yours did otherwise"
         for split, count in found.cut.items()
         if count
     ]

@@ -29,7 +29,7 @@ from alphafix.commands.extract.preparation import (
     stores_of,
 )
 from alphafix.devices import Placement
-from alphafix.distributed import Ranks, join
+from alphafix.distributed import Ranks, alike, join
 from alphafix.errors import InputError, Words, on_command_line, option, spelt
 from alphafix.features.reuse import advice, only_weights_differ, take_over
 from alphafix.features.split import extract_split, require_one_model
@@ -137,8 +137,9 @@ def extract_all(options: ExtractOptions, watch: Watch) -> ExtractResult:
             expected="all shards, or a job array whose jobs give the command",
         )
     run = Run(options.run)
-    with join() as ranks:
+    with alike():
         images = open_images(options, known_classes(run, options))
+    with join() as ranks:
         images.warn()
         setting = Placement.choose(options.device, options.precision, local_rank=ranks.local_rank)
         broken = damaged(run, options, images, ranks)

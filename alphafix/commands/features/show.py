@@ -6,6 +6,7 @@ from alphafix.commands.command import Shown
 from alphafix.commands.features.merge import MergeResult
 from alphafix.commands.features.options import ExportOptions, ImportOptions, MergeOptions
 from alphafix.commands.features.work import FeaturesResult
+from alphafix.errors import counted
 from alphafix.values.display import Table
 
 
@@ -31,4 +32,4 @@ def merge_show(found: MergeResult, options: MergeOptions) -> Shown:
 
 def _size(found: FeaturesResult) -> str:
     store = found.store
-    return f"{len(store):,} samples of {store.width} features, {store.dtype}"
+    return f"{counted(len(store), 'sample')} of {store.width} features, {store.dtype}"

@@ -9,8 +9,9 @@ from alphafix.commands.command import Shown
 from alphafix.commands.patch.effect import Effect
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.patch.work import PatchResult
+from alphafix.errors import counted
 from alphafix.report.cells import number
-from alphafix.values.display import Table
+from alphafix.values.display import Part, Table
 
 DONE = {
     "copy": "written and verified",
@@ -31,19 +32,21 @@ KEPT = {
 
 def show(found: PatchResult, options: PatchOptions) -> Shown:
     """What changes, what it does to accuracy, and what was done."""
-    told: list[Table | str] = []
+    told: list[Part] = []
     if found.plan is not None:
         told.append(_changes(found.plan, kept=found.kept_because is not None))
     if found.effect is not None:
         told += _effect(found.effect)
     file, target = (shlex.quote(str(path)) for path in (options.file, found.target))
-    told.append(f"{found.target}: {DONE[found.action].format(file=file, target=target)}")
+    done = [f"{found.target}: {DONE[found.action].format(file=file, target=target)}"]
     if found.kept_because is not None:
-        told.append(
+        done.append(
             f"the base model is kept, nothing is corrected: {found.kept_because}"
             f"{KEPT.get(found.action, '')}"
         )
-    return Shown(str(found.target), told)
+    if found.action == "dry run":  # the plan is the result: there is no file at the target
+        return Shown(told, done)
+    return Shown(str(found.target), [*told, *done])
 
 
 def _changes(plan: PatchPlan, *, kept: bool) -> Table:
@@ -70,5 +73,5 @@ def _effect(effect: Effect) -> tuple[Table, str]:
     title = f"top-1 in percent on {effect.samples:,} validation samples"
     columns = ["split", "before", "after (float32)", "after (as written)"]
     changed = effect.changed_by_rounding
-    rounding = f"rounding to the file's element type changes {changed} predictions"
+    rounding = f"rounding to the file's element type changes {counted(changed, 'prediction')}"
     return Table(title, columns, rows), rounding

@@ -13,7 +13,9 @@ from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import measure
 from alphafix.commands.evaluate.work import state as evaluation_state
 from alphafix.commands.records import record_of
+from alphafix.commands.repeating import in_words
 from alphafix.commands.report.options import ReportOptions
+from alphafix.errors import call
 from alphafix.files import refuse_existing, remove_temporary
 from alphafix.metrics.comparison import Comparison
 from alphafix.metrics.margins import Steered, load_steered
@@ -127,15 +129,16 @@ def _comparison(run: Run, options: ReportOptions) -> Comparison | None:
         StaleInputError: If it was made from something that has changed since.
     """
     if not run.has(COMPARISON):
-        logger.info("no comparison with simpler methods yet: run `alphafix compare` for one")
+        command = in_words(call("compare"), options)
+        logger.info("no comparison with simpler methods yet: run %s for one", command)
         return None
     run.require_fresh(COMPARISON)
     comparison = Comparison.load(run.path(COMPARISON))
     if comparison.on != options.on:
         logger.warning(
-            "the comparison is on %s and left out; run `alphafix compare --on %s`",
+            "the comparison is on %s and left out; run %s",
             comparison.on,
-            options.on,
+            in_words(call("compare", on=options.on, overwrite=True), options),
         )
         return None
     return comparison

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from alphafix.commands.command import Shown
+from alphafix.commands.repeating import in_words
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train.work import TrainResult
 from alphafix.metrics.accuracy import COLUMNS
 from alphafix.report.cells import change, number, over_seeds
+from alphafix.run.directory import Run
 from alphafix.values.display import Table
 
 
@@ -19,13 +21,16 @@ def show(found: TrainResult, options: TrainOptions) -> Shown:
         return Shown(json.dumps(found.to_dict(), indent=2))
     data = found.to_dict()
     chooses = options.select != "none"
-    told = _sweep(data, chooses=chooses) if data["settings"] else _other(data)
+    how = Run(options.run).how_to_get("val")
+    told = (
+        _sweep(data, in_words(how, options), chooses=chooses) if data["settings"] else _other(data)
+    )
     if (held_out := data["chosen"].get("held_out")) is not None:
         told.append(f"{held_out[:1].upper()}{held_out[1:]}.")
     return Shown(str(found.file), told)
 
 
-def _sweep(data: dict[str, Any], *, chooses: bool) -> list[Table | str]:
+def _sweep(data: dict[str, Any], validation: str, *, chooses: bool) -> list[Table | str]:
     chosen, base = data["chosen"], data["chosen"]["val_base"]
     told: list[Table | str] = []
     if base is None and not chooses:
@@ -36,8 +41,7 @@ def _sweep(data: dict[str, Any], *, chooses: bool) -> list[Table | str]:
     elif base is None:
         told.append(
             "No validation features: the last epoch was kept and nothing was measured. Hold "
-            "training features out with --holdout 0.2, or make validation of training images: "
-            "alphafix extract --val-fraction 0.2 --overwrite."
+            f"training features out with --holdout 0.2, or {validation}."
         )
     else:
         told.append(_table(chosen, [_row(setting, base) for setting in data["settings"]]))

@@ -15,7 +15,7 @@ import torch
 from alphafix.checkpoints import load_state_dict
 from alphafix.checkpoints.formats.torch_format import load_torch
 from alphafix.checkpoints.weights import load_strictly
-from alphafix.errors import AlphafixError, FileFormatError, InputError, option
+from alphafix.errors import AlphafixError, FileFormatError, InputError, counted, option
 from alphafix.files import atomic_path, read_object
 from alphafix.oltr.models.backbones import Backbone
 from alphafix.oltr.models.network import LongTailModel
@@ -134,8 +134,8 @@ def load_first_stage(model: LongTailModel, output: Path, names: tuple[str, ...])
     if theirs != names:
         raise InputError(
             f"{file} was trained on other classes, or on classes in another order",
-            got=f"{len(theirs)} classes, {', '.join(theirs[:3])}, ...",
-            expected=f"{len(names)} classes, {', '.join(names[:3])}, ...",
+            got=f"{counted(len(theirs), 'class')}, {', '.join(theirs[:3])}, ...",
+            expected=f"{counted(len(names), 'class')}, {', '.join(names[:3])}, ...",
             todo="give a first stage that was trained on the same classes",
         )
     weights = read_checkpoint(file)["best_weights"]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from alphafix.errors import InputError
-from alphafix.images.batches import bad_image
+from alphafix.images.batches import bad_image, loader_of
 from alphafix.images.decode import decode
 from alphafix.images.source import BadImageError, ImageSource
 from alphafix.oltr.models.transform import ImageTransform
@@ -179,14 +179,11 @@ class FileImages(Images):
         augmentation: PhotoAugmentation | None,
         device: torch.device,
     ) -> Iterator[Batch]:
-        more: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
-        loader: DataLoader[Any] = DataLoader(
+        loader = loader_of(
             _Decoding(self.source, self.transform, augmentation),
-            batch_size=None,  # a request is a batch already
-            sampler=requests,
-            num_workers=self.workers,
+            requests,
+            workers=self.workers,
             pin_memory=device.type == "cuda",
-            **more,
         )
         for request, (images, bad) in zip(requests, loader, strict=True):
             if bad:

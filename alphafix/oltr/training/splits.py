@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alphafix.errors import InputError, option
+from alphafix.errors import InputError, counted, option
 from alphafix.images.batches import bad_image
 from alphafix.images.decode import decode
 from alphafix.images.folders import FolderData
@@ -195,7 +195,7 @@ def _refuse_overlap(
         own = _paths(source)
         same = sorted(set(paths) & set(own))
         if same:
-            raise _overlap(f"{len(same)} images of {split}, the first {same[0]}")
+            raise _overlap(f"{counted(len(same), 'image')} of {split}, the first {same[0]}")
         folders = _class_folders(own, labels[split])
         inside = sorted({path.parent for path in paths} & folders)
         if inside:
@@ -209,7 +209,7 @@ def _refuse_same(one: ImageSource | None, other: ImageSource | None) -> None:
         if same:
             raise InputError(
                 "the open set is also what its threshold is chosen with",
-                got=f"{len(same)} images in both, the first {same[0]}",
+                got=f"{counted(len(same), 'image')} in both, the first {same[0]}",
                 expected="other images",
                 todo=f"correct {option('open_val')}",
             )
