@@ -78,8 +78,8 @@ def write_wide(folder: Path) -> None:
         arrays[f"{split}_features"] = np.maximum(centers[labels] + noise, 0)
         arrays[f"{split}_labels"] = labels
     # A head that knows the rare classes less well, as a trained one does.
-    noise = rng.standard_normal(centers.shape, dtype=np.float32) / np.sqrt(counts)[:, None]
-    weight = (centers - centers.mean(0) + noise) * 0.05
+    error = rng.standard_normal(centers.shape, dtype=np.float32) / np.sqrt(counts)[:, None]
+    weight = (centers - centers.mean(0) + error) * 0.05
     np.savez(folder / "features.npz", **arrays)
     np.savez(folder / "head.npz", weight=weight.astype(np.float32), bias=np.log(counts / 200) / 2)
     command = ["neighbors", "--run", "wide", "--features", "features.npz", "--head", "head.npz"]
