@@ -88,8 +88,10 @@ class BatchDataset(Dataset[Batch]):
             images.append(image)
             labels.append(sample.label)
             ids.append(sample.id)
-        stacked = _stack(images) if self.keep_encoded is None else images
-        return Batch(stacked, torch.tensor(labels, dtype=torch.int64), ids, bad, tuple(cut))
+        # Images of no file to decode make one tensor, which needs one copy to the device.
+        encoded = self.keep_encoded is not None and any(image.ndim == 1 for image in images)
+        found = images if encoded else _stack(images)
+        return Batch(found, torch.tensor(labels, dtype=torch.int64), ids, bad, tuple(cut))
 
     def _load(self, content: Content) -> Tensor | Image.Image:
         """The image, or the bytes of one that is left to the decoder of the model's device."""

@@ -7,6 +7,7 @@ loaders do (other formats, CMYK, damaged files) the workers decode with Pillow, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import warnings
@@ -64,7 +65,7 @@ class DeviceDecoder:
             if isinstance(found, BadImageError):
                 bad.append((batch.ids[index], str(found)))
                 continue
-            images.append(found.to(self.device))
+            images.append(found.to(self.device, non_blocking=True))
             kept.append(index)
         return batch._replace(
             images=torch.stack(images) if images else None,
@@ -74,13 +75,11 @@ class DeviceDecoder:
         )
 
     def _decode(self, encoded: list[Tensor]) -> Iterator[Tensor | BadImageError]:
-        if not encoded:
-            return iter(())
-        try:
-            whole = batch_decoder()(encoded, self.device)
-            return iter([self.geometry(image) for image in whole])
-        except RuntimeError:  # one of them; which one the decoder does not say
-            return iter([self._decode_alone(data) for data in encoded])
+        decoder = batch_decoder(self.device) if encoded else None
+        if decoder is not None:
+            with contextlib.suppress(RuntimeError):  # one file; which one it does not say
+                return iter([self.geometry(image) for image in decoder(encoded, self.device)])
+        return iter([self._decode_alone(data) for data in encoded])
 
     def _decode_alone(self, data: Tensor) -> Tensor | BadImageError:
         try:
@@ -94,12 +93,21 @@ BatchDecoder = Callable[[list[Tensor], torch.device], list[Tensor]]
 
 
 @functools.cache
-def batch_decoder() -> BatchDecoder:
-    """TorchCodec's decoder, or torchvision's where there is none that works here."""
-    try:
-        return torchcodec_decoder()
-    except (ImportError, OSError, RuntimeError):  # none, or one for another version of torch
-        return torchvision_decoder()
+def batch_decoder(device: torch.device) -> BatchDecoder | None:
+    """TorchCodec's decoder, or torchvision's; the first that decodes an image on the device.
+
+    A package may be there and its libraries not, or be built for another version of torch or
+    without CUDA, which only decoding shows. Then every batch would be left to one core.
+    """
+    probe = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(probe, "JPEG")
+    files = [torch.frombuffer(bytearray(probe.getvalue()), dtype=torch.uint8)]
+    for maker in (torchcodec_decoder, torchvision_decoder):
+        with contextlib.suppress(ImportError, OSError, RuntimeError):
+            decoder = maker()
+            decoder(files, device)
+            return decoder
+    return None
 
 
 def torchcodec_decoder() -> BatchDecoder:
@@ -131,10 +139,11 @@ def torchvision_decoder() -> BatchDecoder:
 
 
 def choose_decoder(wanted: str, device: torch.device, *, exif_rotate: bool) -> str:
-    """Resolve "auto": "torch" on a GPU, Pillow elsewhere."""
+    """Resolve "auto": "torch" on a GPU on which JPEG files can be decoded, Pillow elsewhere."""
     if wanted != "auto":
         return wanted
-    return "torch" if device.type == "cuda" and not exif_rotate else "pillow"
+    can = device.type == "cuda" and not exif_rotate and batch_decoder(device) is not None
+    return "torch" if can else "pillow"
 
 
 def device_decoder(
@@ -159,6 +168,13 @@ def device_decoder(
     """
     if choose_decoder(wanted, device, exif_rotate=exif_rotate) == "pillow":
         return None
+    if batch_decoder(device) is None:
+        raise InputError(
+            f"{option('decode', 'torch')} needs a package that decodes JPEG files on {device}",
+            got="neither TorchCodec nor torchvision does it here",
+            expected="one of them, built for this torch and device",
+            todo=f"pip install 'alphafix[gpu]', or leave {option('decode')} out",
+        )
     if geometry is not None and not exif_rotate:
         return DeviceDecoder(device, geometry, transform)
     if wanted == "auto":

@@ -15,10 +15,21 @@ def positive(text: str) -> int:
 
 def above_zero(text: str) -> float:
     """A type of argparse: a number above zero."""
+    if not (found := _number(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return found
+
+
+def zero_or_more(text: str) -> float:
+    """A type of argparse: a number from zero on, which is to leave out what it is the size of."""
+    if not (found := _number(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return found
+
+
+def _number(text: str) -> float:
     try:
         found = float(text)
     except ValueError:
-        found = 0.0
-    if not (isfinite(found) and found > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return found
+        return -1.0
+    return found if isfinite(found) else -1.0

@@ -38,6 +38,7 @@ from alphafix.devices import Placement, autocast
 from alphafix.features.extraction import Job, extract_shards
 from alphafix.features.ledger import Ledger
 from alphafix.images.batches import BatchDataset, first_batch
+from alphafix.images.encoded import device_decoder, is_plain_jpeg
 from alphafix.images.source import ImageSource
 from alphafix.images.spec import open_data
 from alphafix.images.splits import open_splits
@@ -222,20 +223,45 @@ def forward_keeping_memory(extractor: Extractor, count: int) -> int:
         return forward_only(extractor, count)
 
 
-def extracted(extractor: Extractor, source: ImageSource, folder: Path) -> int:
-    """Our extraction, with its loading processes and the writing of the store."""
+def extracted(
+    extractor: Extractor, source: ImageSource, folder: Path, begun: list[float] | None = None
+) -> int:
+    """Our extraction, with its loading processes and the writing of the store.
+
+    ``begun`` is told when the first batch has come: of images that need no decoding all work of
+    the device is after it.
+    """
+    setting, preprocess = extractor.setting, extractor.preprocess
+    decoder = device_decoder(
+        "auto",
+        setting.device,
+        None if preprocess.geometry is None else preprocess.geometry.on_tensor,
+        preprocess.transform,
+        exif_rotate=False,
+    )
+
+    def features_of(images: Tensor) -> Tensor:
+        if begun is not None and not begun:
+            begun.append(time.perf_counter())
+        return extractor(images)
+
     with tempfile.TemporaryDirectory(dir=folder) as out:
         ledger = Ledger(Path(out) / "val")
         job = Job(
-            dataset=BatchDataset(source, extractor.preprocess.transform),
-            features_of=extractor,
+            dataset=BatchDataset(
+                source,
+                preprocess.transform,
+                keep_encoded=None if decoder is None else is_plain_jpeg,
+            ),
+            decoder=decoder,
+            features_of=features_of,
             around=kept_memory,
             num_classes=CLASSES,
             width=extractor.head.width,
             dtype="float32",
             batch_size=BATCH,
             workers=cores(),
-            pin_memory=extractor.setting.device.type == "cuda",
+            pin_memory=setting.device.type == "cuda",
         )
         with silent("", None) as advance:
             return int(extract_shards(job, ledger, advance)[0].counts.sum())

@@ -4,29 +4,36 @@
     python examples/benchmarks/gpu.py --parts trainer extract
     python examples/benchmarks/gpu.py --device cpu --tiny
 
-Installs nothing. Each part is a process of its own with a limit of time, so that one that fails or
-hangs hides no other; a part that cannot run here says why. All together take at most eight minutes
-on an H100. With --tiny the sizes are those of a test, which runs on a CPU; its figures say nothing.
+Installs nothing. Each part is a process of its own with a share of eight minutes, to which is
+added what the parts before have left over; one that fails or hangs hides no other, and what it had
+measured by then is told. What cannot run here says why. At the end there is a table (beside --json
+on the standard error); the exit code is 1 if a part failed, a test or a bound of equality among
+them. With --tiny the sizes are those of a test, which runs on a CPU; its figures say nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import platform
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+from xml.etree import ElementTree
 
 # Other scripts of this folder, whose problems and loops are measured here on another device.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,10 +49,16 @@ from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import ScoreLayout
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial
-from alphafix.alphanet.training import Hyper, TrainedTrial, train_batch
+from alphafix.alphanet.training import Hyper, SweepData, TrainedTrial, Trial, train_batch
 from alphafix.devices import Placement, Precision, autocast
+from alphafix.distributed import join
 from alphafix.images.decode import decode
-from alphafix.images.encoded import torchcodec_decoder, torchvision_decoder
+from alphafix.images.encoded import (
+    BatchDecoder,
+    choose_decoder,
+    torchcodec_decoder,
+    torchvision_decoder,
+)
 from alphafix.images.spec import open_data
 from alphafix.images.splits import open_splits
 from alphafix.values.classes import ClassTable
@@ -54,6 +67,9 @@ Figure = dict[str, Any]
 
 # Seconds in which all parts together are to be done.
 ALL = 480
+
+# Seconds that a part whose time is up has to end its own processes.
+GRACE = 5
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class Sizes:
     """
 
     models: tuple[str, ...] = ("resnet50", "vit_base_patch16_224")
-    images: int = 4096
+    images: int = 2048
     files: int = 4096
     problem: of_train.Size = field(default_factory=of_train.Size)
     rhos: tuple[float, ...] = of_train.TABLE_A1
@@ -96,7 +112,7 @@ class Sizes:
 TINY = Sizes(
     models=("resnet10t",),
     images=8,
-    files=4,
+    files=8,
     problem=of_train.Size(classes=16, width=12, few=4, few_samples=16, train=400, val=64),
     rhos=(0.5, 1.0),
     seeds=2,
@@ -107,7 +123,7 @@ TINY = Sizes(
     pixels=32,
     oltr_classes=5,
     turns=1,
-    workers=0,
+    workers=1,
 )
 
 
@@ -127,6 +143,11 @@ class Place:
     def on_gpu(self) -> bool:
         """Whether there is a GPU to wait for, with memory of its own."""
         return self.device.type == "cuda"
+
+    @property
+    def precision(self) -> Precision:
+        """What train-oltr computes in there."""
+        return "bf16" if self.on_gpu else "fp32"
 
     def wait(self) -> None:
         """Wait for the GPU, so that its time is counted where it is spent."""
@@ -159,6 +180,10 @@ class NotHereError(Exception):
     """A part needs what is not here; the message says what."""
 
 
+class StepsFailedError(Exception):
+    """Some steps of a part failed; the message says which, and why."""
+
+
 def figure(
     what: str, value: float, unit: str, target: float | None = None, *, most: bool = False
 ) -> Figure:
@@ -167,66 +192,195 @@ def figure(
     return {"what": what, "value": round(value, 5), "unit": unit, "target": target, "met": met}
 
 
-def tests(place: Place) -> list[Figure]:
+def in_steps(steps: Iterable[tuple[str, Callable[[], Iterable[Figure]]]]) -> Iterator[Figure]:
+    """The figures of all steps of a part, each of them whatever becomes of the others.
+
+    Raises:
+        StepsFailedError: In the end, if some failed.
+        NotHereError: In the end, if none failed and some lack what is not here.
+    """
+    failed, lacking = [], []
+    for name, step in steps:
+        try:
+            yield from step()
+        except NotHereError as missing:
+            lacking.append(f"{name}: {missing}")
+        except Exception as error:  # the next step must still be measured
+            traceback.print_exc()
+            failed.append(f"{name}: {said(error)}")
+    if failed:
+        raise StepsFailedError("; ".join([*failed, *lacking]))
+    if lacking:
+        raise NotHereError("; ".join(lacking))
+
+
+def said(error: Exception) -> str:
+    """An error in one line."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def tests(place: Place) -> Iterator[Figure]:
     """The tests that need a GPU."""
     if not place.on_gpu:
         raise NotHereError("no GPU: pytest -m gpu would skip all of them")
+    if importlib.util.find_spec("pytest") is None:
+        raise NotHereError("pytest is not installed (the extra test)")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", f"--junit-xml={report}"]
+        # Modules that need what is not installed must not keep the others from being tested.
+        command += ["--continue-on-collection-errors"]
         root = Path(__file__).parents[2]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        print(done.stdout[-4000:], file=sys.stderr)
-        from xml.etree import ElementTree
-
+        print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
+        if not report.is_file():
+            if lacks := re.search("No module named '([^']+)'", done.stdout + done.stderr):
+                raise NotHereError(f"{lacks[1]} is not installed (the extra test)")
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise RuntimeError(f"pytest ended with code {done.returncode}: {''.join(last)}")
         suite = next(ElementTree.parse(report).iter("testsuite"))
+    yield from of_tests(suite)
+
+
+def of_tests(suite: ElementTree.Element) -> Iterator[Figure]:
+    """Figures of a JUnit suite.
+
+    Raises:
+        StepsFailedError: If a test failed, naming it.
+    """
     count = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     bad = count["failures"] + count["errors"]
     passed = count["tests"] - bad - count["skipped"]
-    return [
-        figure("tests that passed", passed, "", 1),
-        figure("tests that failed", bad, "", 0, most=True),
-        figure("tests that were skipped", count["skipped"], "", 0, most=True),
-    ]
+    yield figure("tests that passed", passed, "", 1)
+    yield figure("tests that failed", bad, "", 0, most=True)
+    yield figure("tests that were skipped", count["skipped"], "", 0, most=True)
+    if bad:
+        names = [
+            f"{case.get('classname')}.{case.get('name')}"
+            for case in suite.iter("testcase")
+            if case.find("failure") is not None or case.find("error") is not None
+        ]
+        raise StepsFailedError(f"tests failed: {', '.join(names)}")
 
 
-def extract(place: Place) -> list[Figure]:
+def extract(place: Place) -> Iterator[Figure]:
     """Extraction against the bare forward pass and timm's loader, in each precision."""
-    found: list[Figure] = []
     sizes = place.sizes
     of_extract.BATCH = min(128, sizes.images)
     of_extract.SIZE = sizes.pixels
     of_extract.TURNS = 3 if place.on_gpu else 1
     if (workers := sizes.workers) is not None:
         of_extract.cores = lambda: workers
-    precisions = ("fp32", "bf16", "fp16") if place.on_gpu else ("fp32",)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         data = of_extract.write_decoded(folder, sizes.images)
-        files = open_splits(open_data(_write_files(folder, sizes.files)), ["val"])
-        decoded = open_splits(open_data(data), ["val"]).sources["val"]
-        for model in sizes.models:
-            weights = of_extract.save_model(folder, model)
-            for precision in precisions:
-                setting = Placement.choose(place.device.type, precision)
-                extractor = of_extract.load(model, weights, data, setting)
-                bare, ours = of_extract.best_speeds(
-                    partial(of_extract.forward_only, extractor, sizes.images),
-                    partial(of_extract.extracted, extractor, decoded, folder),
-                )
-                where = f"{model}, {precision}"
-                target = 0.95 if precision == "bf16" else None
-                found += [
-                    figure(f"bare forward pass, channels last ({where})", bare.rate, "images/s"),
-                    figure(
-                        f"extract, decoded / bare ({where})", ours.rate / bare.rate, "x", target
-                    ),
-                    *_layout(place, extractor, bare.rate, where),
-                ]
-            found += _compiled(place, model, weights, data, folder)
-            if sizes.workers != 0:  # timm's loader has processes of its own
-                found += _files(model, weights, files.sources["val"], data, folder, setting)
-    return found
+        files = _write_files(folder, sizes.files)
+        work = Extraction(place, folder, data, files)
+        # What has a target comes first: the time may not suffice for all.
+        yield from in_steps(
+            (f"{model}, {name}", partial(step, model))
+            for name, step in (
+                ("bf16" if place.on_gpu else "fp32", work.decoded),
+                ("JPEG files", work.jpegs),
+                ("other precisions", work.others),
+                ("compiled", work.compiled),
+            )
+            for model in sizes.models
+        )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is extracted from.
+
+    Attributes:
+        place: Where it is measured.
+        folder: Where models and features are written.
+        data: Decoded images.
+        files: The same as JPEG files, in class folders.
+    """
+
+    place: Place
+    folder: Path
+    data: str
+    files: str
+
+    def load(self, model: str, precision: str, *, compiled: bool = False) -> Any:
+        """A model with random weights."""
+        weights = of_extract.save_model(self.folder, model)
+        setting = Placement.choose(self.place.device.type, precision)
+        return of_extract.load(model, weights, self.data, setting, compiled=compiled)
+
+    def decoded(self, model: str, precision: str = "auto") -> Iterator[Figure]:
+        """From decoded images, against the bare forward pass."""
+        extractor = self.load(model, precision)
+        source = open_splits(open_data(self.data), ["val"]).sources["val"]
+        count, steady = self.place.sizes.images, []
+
+        def ours() -> int:
+            begun: list[float] = []
+            done = of_extract.extracted(extractor, source, self.folder, begun)
+            steady.append(done / (time.perf_counter() - begun[0]))
+            return done
+
+        bare, whole = of_extract.best_speeds(
+            partial(of_extract.forward_only, extractor, count), ours
+        )
+        precision = extractor.setting.precision
+        where = f"{model}, {precision}"
+        yield figure(f"bare forward pass, channels last ({where})", bare.rate, "images/s")
+        yield figure(
+            f"extract, decoded / bare, from the first batch on ({where})",
+            max(steady) / bare.rate,
+            "x",
+            0.95 if precision == "bf16" else None,
+        )
+        yield figure(
+            f"… with the start of its loading processes ({count:,} images)",
+            whole.rate / bare.rate,
+            "x",
+        )
+        yield from _layout(self.place, extractor, bare.rate, where)
+
+    def jpegs(self, model: str) -> Iterator[Figure]:
+        """From JPEG files, against timm's loader and forward pass."""
+        extractor = self.load(model, "auto")
+        weights = of_extract.save_model(self.folder, model)
+        source = open_splits(open_data(self.files), ["val"]).sources["val"]
+        setting = extractor.setting
+        theirs, ours = of_extract.best_speeds(
+            lambda: of_extract.timm_loop(model, weights, Path(self.files) / "val", setting),
+            lambda: of_extract.extracted(extractor, source, self.folder),
+        )
+        decoder = choose_decoder("auto", setting.device, exif_rotate=False)
+        where = f"{model}, {setting.precision}"
+        yield figure(f"extract, JPEG files ({where}, {decoder})", ours.rate, "images/s")
+        yield figure(f"timm's loader and forward pass ({where})", theirs.rate, "images/s")
+        yield figure(f"extract / timm, JPEG files ({where})", ours.rate / theirs.rate, "x", 1.5)
+
+    def others(self, model: str) -> Iterator[Figure]:
+        """From decoded images in the precisions that are not the usual one."""
+        for precision in ("fp16", "fp32") if self.place.on_gpu else ("bf16",):
+            yield from self.decoded(model, precision)
+
+    def compiled(self, model: str) -> Iterator[Figure]:
+        """What torch.compile gains, its own time left out."""
+        if not self.place.on_gpu:
+            return
+        plain, compiled = self.load(model, "auto"), self.load(model, "auto", compiled=True)
+        count = self.place.sizes.images
+        started = time.perf_counter()
+        of_extract.forward_only(compiled, of_extract.BATCH)
+        self.place.wait()
+        started = time.perf_counter() - started
+        one, other = of_extract.best_speeds(
+            lambda: of_extract.forward_only(plain, count),
+            lambda: of_extract.forward_only(compiled, count),
+        )
+        where = f"{model}, {plain.setting.precision}"
+        yield figure(f"compiled / not compiled ({where})", other.rate / one.rate, "x")
+        yield figure(f"compiling ({where})", started, "s")
 
 
 def _write_files(folder: Path, count: int) -> str:
@@ -239,72 +393,24 @@ def _write_files(folder: Path, count: int) -> str:
     return made
 
 
-def _layout(place: Place, extractor: Any, rate: float, where: str) -> list[Figure]:
+def _layout(place: Place, extractor: Any, rate: float, where: str) -> Iterator[Figure]:
     """What channels last gains over the usual layout."""
     size, batch = place.sizes.pixels, of_extract.BATCH
     images = torch.randn(batch, 3, size, size, device=place.device)
-    module = extractor.caught
-    contiguous = getattr(module, "module", None)
-    if contiguous is None:
-        contiguous = next(
-            (m for m in vars(module).values() if isinstance(m, torch.nn.Module)), None
-        )
-    if contiguous is None:
-        return []
-    contiguous.to(memory_format=torch.contiguous_format)
-    setting = extractor.setting
+    model, setting = extractor.caught.model, extractor.setting
+    model.to(memory_format=torch.contiguous_format)
 
     def forward() -> None:
         with torch.inference_mode(), autocast(setting.device, setting.precision):
-            contiguous(images)
+            model(images)
 
     forward()
     plain = batch / place.seconds(forward)
-    contiguous.to(memory_format=torch.channels_last)
-    return [figure(f"channels last / the usual layout ({where})", rate / plain, "x")]
+    model.to(memory_format=torch.channels_last)
+    yield figure(f"channels last / the usual layout ({where})", rate / plain, "x")
 
 
-def _compiled(place: Place, model: str, weights: Path, data: str, folder: Path) -> list[Figure]:
-    """What torch.compile gains, its own time left out."""
-    if not place.on_gpu:
-        return []
-    setting = Placement.choose(place.device.type, "bf16")
-    plain = of_extract.load(model, weights, data, setting)
-    compiled = of_extract.load(model, weights, data, setting, compiled=True)
-    count = place.sizes.images
-    started = time.perf_counter()
-    of_extract.forward_only(compiled, of_extract.BATCH)
-    place.wait()
-    started = time.perf_counter() - started
-    one, other = of_extract.best_speeds(
-        lambda: of_extract.forward_only(plain, count),
-        lambda: of_extract.forward_only(compiled, count),
-    )
-    where = f"{model}, bf16"
-    return [
-        figure(f"compiled / not compiled ({where})", other.rate / one.rate, "x"),
-        figure(f"compiling ({where})", started, "s"),
-    ]
-
-
-def _files(
-    model: str, weights: Path, source: Any, data: str, folder: Path, setting: Placement
-) -> list[Figure]:
-    """Extraction of JPEG files against timm's loader and forward pass."""
-    chosen = Placement.choose(setting.device.type, "auto")
-    extractor = of_extract.load(model, weights, data, chosen)
-    theirs, ours = of_extract.best_speeds(
-        lambda: of_extract.timm_loop(model, weights, folder / "jpegs" / "val", chosen),
-        lambda: of_extract.extracted(extractor, source, folder),
-    )
-    where = f"{model}, {chosen.precision}"
-    return [
-        figure(f"extract, JPEG files ({where})", ours.rate, "images/s"),
-        figure(f"extract / timm, JPEG files ({where})", ours.rate / theirs.rate, "x", 1.5),
-    ]
-
-
-def trainer(place: Place) -> list[Figure]:
+def trainer(place: Place) -> Iterator[Figure]:
     """Table A1 of AlphaNet: its time by part, its memory, and how busy the GPU is."""
     sizes = place.sizes
     hyper = Hyper(epochs=sizes.epochs)
@@ -316,59 +422,78 @@ def trainer(place: Place) -> list[Figure]:
     with place.memory(told):
         clock = of_train.run_ours(problem, every, hyper, place.device, 256)
     name = f"{len(sizes.rhos)} rho x {sizes.seeds} seeds"
-    found = [
-        figure(
-            f"{name} (C {sizes.problem.classes}, D {sizes.problem.width})",
-            clock.total(),
-            "s",
-            10,
-            most=True,
-        )
-    ]
-    found += [figure(f"… {part}", seconds, "s") for part, seconds in clock.parts.items()]
-    found += [figure("… most memory of the device", told["GiB"], "GiB")] if told else []
+    size = f"C {sizes.problem.classes}, D {sizes.problem.width}"
+    yield figure(f"{name} ({size})", clock.total(), "s", 10, most=True)
+    for part, seconds in clock.parts.items():
+        yield figure(f"… {part}", seconds, "s")
+    if told:
+        yield figure("… most memory of the device", told["GiB"], "GiB")
+    trials, data = _prepared(problem, hyper, every, place.device)
+    steps = sum(trial.steps(hyper) for trial in trials)
     flops = of_train.peak_flops(place.device)
-    samples = [
-        make_trial(s, problem.neighbors, Pool.of(problem.labels, problem.classes), hyper)
-        for s in every
-    ]
-    steps = sum(trial.steps(hyper) for trial in samples)
-    least = of_train.floor_seconds(problem, 1, steps, flops)
-    found.append(
-        figure("… steps / floor of the products", clock.parts["steps and validation"] / least, "x")
+    yield figure(
+        "… steps / floor of the products",
+        clock.parts["steps and validation"] / of_train.floor_seconds(problem, 1, steps, flops),
+        "x",
     )
-    return [*found, *_busy(place, problem, every, hyper)]
+    if place.on_gpu:
+        yield from _busy(place, trials, data, hyper)
 
 
-def _busy(
-    place: Place, problem: of_train.Problem, specs: list[TrialSpec], hyper: Hyper
-) -> list[Figure]:
+def _prepared(
+    problem: of_train.Problem, hyper: Hyper, specs: list[TrialSpec], device: torch.device
+) -> tuple[list[Trial], SweepData]:
+    """Trials, and what they are trained on, on the device."""
+    pool = Pool.of(problem.labels, problem.classes)
+    trials = [make_trial(spec, problem.neighbors, pool, hyper) for spec in specs]
+    index = np.unique(np.concatenate([np.unique(trial.samples) for trial in trials]))
+    trials = [replace(t, samples=np.searchsorted(index, t.samples)) for t in trials]
+    layout = ScoreLayout.of(len(problem.classes), problem.classes.few, problem.neighbors)
+    return trials, of_train.data_of(problem, layout, device, index)
+
+
+def _busy(place: Place, trials: list[Trial], data: SweepData, hyper: Hyper) -> Iterator[Figure]:
     """Kernels a step, and the share of the time in which the GPU computes.
 
     A share well below 1 says that launching kernels is what takes the time: what CUDA graphs or
     torch.compile can win at most.
     """
-    if not place.on_gpu:
-        return []
     from torch.profiler import ProfilerActivity, profile
 
     few = 20
-    short = replace(hyper, max_steps=few, first_epoch=hyper.epochs)
-    run = partial(of_train.run_ours, problem, specs, short, place.device, 256)
-    run()
-    seconds = run().parts["steps and validation"]
+    short = replace(hyper, max_steps=few)
+    run = partial(train_batch, trials, data, short, advance=lambda count: None)
+    seconds = place.seconds(run)
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         run()
-    events = [e for e in profiled.events() if e.device_type.name == "CUDA"]
+        place.wait()
+    events = [e for e in profiled.events() or () if e.device_type.name == "CUDA"]
     busy = sum(event.device_time_total for event in events) / 1e6
-    return [
-        figure("kernels a step (with those of reduction)", len(events) / few, ""),
-        figure("share of the steps' time in which the GPU works", busy / seconds, ""),
-    ]
+    yield figure(f"kernels a step, of {few}", len(events) / few, "")
+    yield figure("share of these steps' time in which the GPU works", busy / seconds, "")
 
 
-def equality(place: Place) -> list[Figure]:
-    """How far results on the device are from those of the CPU."""
+def equality(place: Place) -> Iterator[Figure]:
+    """How far results on the device are from those of the CPU.
+
+    Raises:
+        StepsFailedError: In the end, if they are further apart than is stated.
+    """
+    beyond = []
+    for entry in in_steps(
+        (
+            ("trainer", partial(_trained_alike, place)),
+            ("extraction", partial(_extracted_alike, place)),
+        )
+    ):
+        yield entry
+        if entry["met"] is False:
+            beyond.append(entry["what"])
+    if beyond:
+        raise StepsFailedError(f"not within the bound: {'; '.join(beyond)}")
+
+
+def _trained_alike(place: Place) -> Iterator[Figure]:
     hyper = Hyper(epochs=min(place.sizes.epochs, 10))
     size = min(
         place.sizes.problem,
@@ -378,6 +503,9 @@ def equality(place: Place) -> list[Figure]:
     problem = of_train.generate(size)
     here, there = (_trained(problem, hyper, d) for d in (torch.device("cpu"), place.device))
     pairs = list(zip(here, there, strict=True))
+    losses = max(
+        abs(a.history[0].loss - b.history[0].loss) / max(a.history[0].loss, 1e-12) for a, b in pairs
+    )
     alphas = max(float((a.alphas - b.alphas.cpu()).abs().max()) for a, b in pairs)
     same = np.mean([a.epoch == b.epoch for a, b in pairs])
     right = [
@@ -385,30 +513,23 @@ def equality(place: Place) -> list[Figure]:
         for a, b in pairs
         if a.correct is not None and b.correct is not None
     ]
-    losses = max(
-        abs(a.history[0].loss - b.history[0].loss) / max(a.history[0].loss, 1e-12) for a, b in pairs
-    )
-    with tempfile.TemporaryDirectory() as made:
-        features, logits = _features_differ(Path(made), place)
-    return [
-        figure("first epoch's loss, relative difference", losses, "", 1e-4, most=True),
-        figure("alphas, largest difference", alphas, "", None),
-        figure("trials whose chosen epoch is the same", float(same), ""),
-        figure("predictions on validation that are the same", min(right), "", 0.99),
-        figure("features in fp32, largest relative difference", features, "", 1e-2, most=True),
-        figure("predictions in fp32 that are the same", logits, "", 0.99),
-    ]
+    yield figure("first epoch's loss, relative difference", losses, "", 1e-4, most=True)
+    yield figure("alphas, largest difference", alphas, "")
+    yield figure("trials whose chosen epoch is the same", float(same), "")
+    yield figure("predictions on validation that are the same", min(right), "", 0.99)
 
 
 def _trained(problem: of_train.Problem, hyper: Hyper, device: torch.device) -> list[TrainedTrial]:
-    pool = Pool.of(problem.labels, problem.classes)
     specs = list(all_specs([0.5, 1.0], [5 if len(problem.classes.base) > 5 else 3], range(2)))
-    trials = [make_trial(spec, problem.neighbors, pool, hyper) for spec in specs]
-    index = np.unique(np.concatenate([trial.samples.ravel() for trial in trials]))
-    trials = [replace(t, samples=np.searchsorted(index, t.samples)) for t in trials]
-    layout = ScoreLayout.of(len(problem.classes), problem.classes.few, problem.neighbors)
-    data = of_train.data_of(problem, layout, device, index)
+    trials, data = _prepared(problem, hyper, specs, device)
     return train_batch(trials, data, hyper, advance=lambda count: None)
+
+
+def _extracted_alike(place: Place) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as made:
+        features, logits = _features_differ(Path(made), place)
+    yield figure("features in fp32, largest relative difference", features, "", 1e-2, most=True)
+    yield figure("predictions in fp32 that are the same", logits, "", 0.99)
 
 
 def _features_differ(folder: Path, place: Place) -> tuple[float, float]:
@@ -429,10 +550,12 @@ def _features_differ(folder: Path, place: Place) -> tuple[float, float]:
     return differs, float((here == there).float().mean())
 
 
-def search(place: Place) -> list[Figure]:
+def search(place: Place) -> Iterator[Figure]:
     """FAISS on the GPU against FAISS on the CPU: the neighbours of few-split classes."""
-    import faiss
-
+    try:
+        import faiss
+    except ImportError as error:
+        raise NotHereError(f"FAISS cannot be imported ({error}); alphafix[cpu] or [gpu]") from error
     sizes = place.sizes
     rng = np.random.default_rng(0)
     points = rng.standard_normal((sizes.classes, sizes.width), dtype=np.float32)
@@ -444,27 +567,24 @@ def search(place: Place) -> list[Figure]:
     _, here = index.search(queries, k)
     seconds = time.perf_counter() - start
     where = f"{few:,} of {sizes.classes:,}, D {sizes.width}"
-    found = [figure(f"faiss on the CPU ({where}, {os.cpu_count()} cores)", seconds, "s")]
+    yield figure(f"faiss on the CPU ({where}, {os.cpu_count()} cores)", seconds, "s")
     counts = np.r_[np.full(few, 5), np.full(sizes.classes - few, 50)]
     classes = ClassTable(tuple(map(str, range(sizes.classes))), counts)
     wide = points.astype(np.float64)
     start = time.perf_counter()
     nearest_neighbours(wide, classes, k=5)
-    found.append(figure("alphafix neighbors, all of it", time.perf_counter() - start, "s"))
+    yield figure("alphafix neighbors, all of it", time.perf_counter() - start, "s")
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
         if place.on_gpu:
-            raise NotHereError(f"this FAISS has no GPU (pip install faiss-gpu-cu12); {found}")
-        return found
+            raise NotHereError("this FAISS has no GPU (pip install faiss-gpu-cu12)")
+        return
     on_gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     there = on_gpu.search(queries, k)[1]
     gpu_seconds = place.seconds(lambda: on_gpu.search(queries, k))
     same = np.mean([len(set(a) & set(b)) / k for a, b in zip(here, there, strict=True)])
-    return [
-        *found,
-        figure("faiss on the GPU", gpu_seconds, "s"),
-        figure("CPU / GPU", seconds / gpu_seconds, "x"),
-        figure("neighbours that are the same", float(same), "", 0.999),
-    ]
+    yield figure("faiss on the GPU", gpu_seconds, "s")
+    yield figure("CPU / GPU", seconds / gpu_seconds, "x")
+    yield figure("neighbours that are the same", float(same), "", 0.999)
 
 
 def _given(place: Place) -> argparse.Namespace:
@@ -484,179 +604,245 @@ def turns(step: Callable[[], object], count: int) -> None:
         step()
 
 
-def oltr(place: Place) -> list[Figure]:
+def oltr(place: Place) -> Iterator[Figure]:
     """Steps of train-oltr's two stages in bf16 (fp32 on a CPU): speed and memory."""
-    given, rates, found = _given(place), {}, []
-    precision: Precision = "bf16" if place.on_gpu else "fp32"
+    given, rates = _given(place), {}
     for kind, name in (("plain", "stage 1 (plain)"), ("oltr", "stage 2 (OLTR)")):
         told: dict[str, float] = {}
         with place.memory(told):
             training = of_oltr.Training(kind, given)
-
-            def step(training: Any = training) -> None:
-                with autocast(place.device, precision):
-                    training.step()
-
-            for _ in range(min(3, given.turns)):
-                step()
+            step = partial(training.step, place.precision)
+            turns(step, min(3, given.turns))
             seconds = place.seconds(partial(turns, step, given.turns))
         rates[kind] = given.batch * given.turns / seconds
-        found.append(figure(f"{name}, {precision}", rates[kind], "images/s"))
-        found += [figure("… most memory of the device", told["GiB"], "GiB")] if told else []
-    found.append(figure("stage 2 / plain", rates["oltr"] / rates["plain"], "x", 0.9))
-    return found
+        yield figure(f"{name}, {place.precision}", rates[kind], "images/s")
+        if told:
+            yield figure("… most memory of the device", told["GiB"], "GiB")
+    yield figure("stage 2 / plain", rates["oltr"] / rates["plain"], "x", 0.9)
 
 
-def nccl(place: Place) -> list[Figure]:
-    """The steps of stage 1 in two processes over NCCL, against one."""
-    if not place.on_gpu or torch.cuda.device_count() < 2:
-        raise NotHereError(f"two GPUs are needed, and {torch.cuda.device_count()} is here")
+def nccl(place: Place) -> Iterator[Figure]:
+    """The steps of stage 1 in two processes over NCCL, against one; in tiny sizes over gloo."""
+    if place.on_gpu and (there := torch.cuda.device_count()) < 2:
+        raise NotHereError(f"two GPUs are needed, and {there} is here")
+    if not place.on_gpu and place.sizes != TINY:
+        raise NotHereError("two GPUs are needed, and none is here")
     rates = []
-    for count in (1, 2):
+    for count in (1, 2) if place.on_gpu else (2,):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={count}", __file__, "--worker"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command += ["--device", place.device.type, *(["--tiny"] if place.sizes == TINY else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            raise RuntimeError(f"{count} processes ended with code {done.returncode}")
         rates.append(float(done.stdout.split()[-1]))
-    return [
-        figure("one process", rates[0], "images/s"),
-        figure("two processes over NCCL", rates[1], "images/s"),
-        figure("two / one", rates[1] / rates[0], "x", 1.8),
-    ]
+        name = "one process" if count == 1 else f"two over {BACKENDS[place.device.type]}"
+        yield figure(name, rates[-1], "images/s")
+    if place.on_gpu:
+        yield figure("two / one", rates[1] / rates[0], "x", 1.8)
 
 
-def worker() -> None:
+BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
+
+
+def worker(place: Place) -> None:
     """One of the processes of `nccl`; the first prints the images a second of all."""
-    from alphafix.distributed import join
-
-    with join("nccl") as ranks:
-        torch.cuda.set_device(ranks.local_rank)
-        place = Place(torch.device("cuda", ranks.local_rank), Sizes())
-        given = _given(place)
-        given.device = f"cuda:{ranks.local_rank}"
+    with join(BACKENDS[place.device.type]) as ranks:
+        given, devices = _given(place), None
+        if place.on_gpu:
+            devices = [ranks.local_rank]
+            place = replace(place, device=torch.device("cuda", ranks.local_rank))
+            torch.cuda.set_device(place.device)
+            given.device = str(place.device)
         training = of_oltr.Training("plain", given)
         if ranks.world > 1:
-            training.model = torch.nn.parallel.DistributedDataParallel(  # type: ignore[assignment]
-                training.model, device_ids=[ranks.local_rank]
+            training.model = torch.nn.parallel.DistributedDataParallel(
+                training.model, device_ids=devices
             )
-        steps = partial(turns, training.step, given.turns)
+        steps = partial(turns, partial(training.step, place.precision), given.turns)
         steps()
         seconds = place.seconds(steps)
         if ranks.first:
             print(given.batch * given.turns * ranks.world / seconds)
 
 
-def jpeg(place: Place) -> list[Figure]:
+def jpeg(place: Place) -> Iterator[Figure]:
     """JPEG files decoded by Pillow, torchvision and TorchCodec (on a GPU both are nvJPEG)."""
     with tempfile.TemporaryDirectory() as folder:
         paths = sorted(Path(_write_files(Path(folder), place.sizes.files)).rglob("*.jpg"))
         data = [path.read_bytes() for path in paths]
-    encoded = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in data]
     expected = [np.asarray(decode(one), dtype=np.float32) for one in data[:16]]
-    seconds = place.seconds(lambda: [decode(one) for one in data], 1)
-    found = [figure("Pillow, one core", len(data) / seconds, "images/s")]
-    problems = []
-    for name, maker in (("torchvision", torchvision_decoder), ("TorchCodec", torchcodec_decoder)):
-        try:
-            decoder = maker()
-
-            def all_of_them(decoder: Any = decoder) -> None:
-                for start in range(0, len(encoded), 64):
-                    decoder(encoded[start : start + 64], place.device)
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torchvision says that it is deprecated
-                first: list[Tensor] = decoder(encoded[:16], place.device)
-                rate = len(data) / place.seconds(all_of_them)
-        except (ImportError, OSError, RuntimeError) as error:
-            problems.append(f"{name}: {str(error).splitlines()[0]}")
-            continue
-        differs = max(
-            float(np.abs(image.permute(1, 2, 0).float().cpu().numpy() - pixels).mean())
-            for image, pixels in zip(first, expected, strict=True)
-        )
-        found += [
-            figure(f"{name} on {place.device.type}", rate, "images/s"),
-            figure("… mean difference from Pillow, of 255", differs, "", 1, most=True),
-        ]
-    for problem in problems:
-        print(f"jpeg: {problem}", file=sys.stderr)
-    if len(problems) == 2:
-        raise NotHereError("; ".join(problems))
-    return found
+    some = data[:512]  # one core takes long
+    seconds = place.seconds(lambda: [decode(one) for one in some], 1)
+    yield figure("Pillow, one core", len(some) / seconds, "images/s")
+    encoded = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in data]
+    makers = {"torchvision": torchvision_decoder, "TorchCodec": torchcodec_decoder}
+    yield from in_steps(
+        (name, partial(_decoded, place, name, maker, encoded, expected))
+        for name, maker in makers.items()
+    )
 
 
-PARTS: Mapping[str, tuple[Callable[[Place], list[Figure]], int]] = {
-    "tests": (tests, 120),
-    "equality": (equality, 60),
-    "trainer": (trainer, 60),
-    "extract": (extract, 180),
-    "jpeg": (jpeg, 60),
-    "search": (search, 60),
-    "oltr": (oltr, 60),
-    "nccl": (nccl, 60),
-}
-"""Each part, and the seconds that it may take."""
-
-
-def measured(name: str, place: Place) -> dict[str, Any]:
-    """What came of one part, in this process."""
-    start = time.perf_counter()
+def _decoded(
+    place: Place,
+    name: str,
+    maker: Callable[[], BatchDecoder],
+    encoded: list[Tensor],
+    expected: list[Any],
+) -> Iterator[Figure]:
+    """Files decoded by one of the packages, in batches of 64."""
     try:
-        result: dict[str, Any] = {"figures": PARTS[name][0](place)}
+        decoder = maker()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise NotHereError(said(error)) from error
+
+    def all_of_them() -> None:
+        for start in range(0, len(encoded), 64):
+            decoder(encoded[start : start + 64], place.device)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision says that it is deprecated
+        first = decoder(encoded[:16], place.device)
+        rate = len(encoded) / place.seconds(all_of_them)
+    differs = max(
+        float(np.abs(image.permute(1, 2, 0).float().cpu().numpy() - pixels).mean())
+        for image, pixels in zip(first, expected, strict=True)
+    )
+    yield figure(f"{name} on {place.device.type}", rate, "images/s")
+    yield figure("… mean difference from Pillow, of 255", differs, "", 1, most=True)
+
+
+PARTS: Mapping[str, tuple[Callable[[Place], Iterator[Figure]], int]] = {
+    "tests": (tests, 90),
+    "equality": (equality, 40),
+    "trainer": (trainer, 60),
+    "jpeg": (jpeg, 30),
+    "search": (search, 30),
+    "oltr": (oltr, 40),
+    "nccl": (nccl, 40),
+    "extract": (extract, 150),
+}
+"""Each part, and its share of the time."""
+
+
+def measured(
+    name: str, place: Place, tell: Callable[[Figure], None] = lambda entry: None
+) -> dict[str, Any]:
+    """What came of one part, in this process; ``tell`` is told each figure at once."""
+    start, figures = time.perf_counter(), []
+    state: dict[str, str] = {}
+    try:
+        for entry in PARTS[name][0](place):
+            figures.append(entry)
+            tell(entry)
     except NotHereError as missing:
-        result = {"skipped": str(missing)}
+        state = {"skipped": str(missing)}
+    except StepsFailedError as error:
+        state = {"failed": str(error)}
     except Exception as error:  # another part must still be measured
-        import traceback
-
         traceback.print_exc()
-        result = {"failed": f"{type(error).__name__}: {error}"}
-    return {"part": name, "seconds": round(time.perf_counter() - start, 2), **result}
+        state = {"failed": said(error)}
+    seconds = round(time.perf_counter() - start, 2)
+    return {"part": name, "seconds": seconds, **state, "figures": figures}
 
 
-def in_processes(names: Iterable[str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def in_processes(names: Sequence[str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What came of each part, each in a process of its own."""
     deadline = time.monotonic() + ALL
-    for name in names:
-        limit = min(PARTS[name][1], deadline - time.monotonic())
-        if limit <= 1:
-            yield {"part": name, "seconds": 0, "skipped": f"the {ALL} seconds are over"}
-            continue
-        command = [sys.executable, __file__, "--alone", name, "--device", given.device]
-        command += ["--tiny"] if given.tiny else []
+    for place, name in enumerate(names):
+        shares = [PARTS[other][1] for other in names[place:]]
+        limit = (deadline - time.monotonic()) * shares[0] / sum(shares)
+        yield in_process(name, given, max(1.0, limit - GRACE))
+
+
+def in_process(name: str, given: argparse.Namespace, limit: float) -> dict[str, Any]:
+    """What came of one part within ``limit`` seconds."""
+    command = [sys.executable, __file__, "--alone", name, "--device", given.device]
+    command += ["--tiny"] if given.tiny else []
+    start = time.monotonic()
+    # What it writes goes to a file, which no process of its own can keep open, and its files into
+    # a folder that goes with it.
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile("w+") as told,
+    ):
+        process = subprocess.Popen(
+            command,
+            stdout=told,
+            env={**os.environ, "TMPDIR": folder},
+            start_new_session=True,
+        )
+        ended = None
         try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False
-            )
+            ended = process.wait(limit)
         except subprocess.TimeoutExpired:
-            yield {"part": name, "seconds": limit, "failed": f"not done in {limit:.0f} s"}
-            continue
-        try:
-            yield json.loads(done.stdout.splitlines()[-1])
-        except (IndexError, ValueError):
-            yield {"part": name, "seconds": 0, "failed": f"it ended with code {done.returncode}"}
+            pass
+        finally:
+            end(process)
+        told.seek(0)
+        lines = told.read().splitlines()
+    seconds = round(time.monotonic() - start, 2)
+    return result_of(name, lines, seconds, f"not done in {limit:.0f} s" if ended is None else ended)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it has started; torchrun gets some seconds to end its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def result_of(name: str, lines: Sequence[str], seconds: float, ended: int | str) -> dict[str, Any]:
+    """What a process told of its part: figures one by one, and then the whole.
+
+    Args:
+        name: The part.
+        lines: What it wrote: JSON, a line each.
+        seconds: What it took.
+        ended: Its exit code, or why it was ended.
+    """
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # half a line, or that of a library
+            if isinstance(value := json.loads(line), dict):
+                found.append(value)
+    whole = next((value for value in reversed(found) if value.get("part") == name), None)
+    if whole is not None and not isinstance(ended, str):
+        return whole
+    why = ended if isinstance(ended, str) else f"it ended with code {ended}"
+    figures = [value for value in found if "what" in value]
+    return {"part": name, "seconds": seconds, "failed": why, "figures": figures}
 
 
 def where(device: torch.device) -> dict[str, str]:
     """On what it was measured, and when."""
-    found = {"date": date.today().isoformat(), "torch": torch.__version__}
+    found = {"date": date.today().isoformat(), "python": platform.python_version()}
+    found["torch"] = torch.__version__
     found["device"] = platform.processor() or platform.machine()
     if device.type == "cuda":
         found |= {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
     return found
 
 
-def show(found: dict[str, Any]) -> None:
+def show(found: dict[str, Any], to: TextIO) -> None:
     """Print a table."""
-    print("  ".join(f"{name} {value}" for name, value in found["where"].items()))
+    print("  ".join(f"{name} {value}" for name, value in found["where"].items()), file=to)
     for part in found["parts"]:
         told = part.get("failed") or part.get("skipped") or ""
         state = "FAILED: " if "failed" in part else "not here: " if told else ""
-        print(f"\n{part['part']} ({part['seconds']} s) {state}{told}")
-        for entry in part.get("figures", ()):
+        print(f"\n{part['part']} ({part['seconds']} s) {state}{told}", file=to)
+        for entry in part["figures"]:
             verdict = {True: "met", False: "MISSED", None: ""}[entry["met"]]
             target = "" if entry["target"] is None else f"{entry['target']:g}"
             value = f"{entry['value']:>10.4g} {entry['unit']:<9}"
-            print(f"  {entry['what']:<62}{value}{target:<7}{verdict}")
+            print(f"  {entry['what']:<72}{value}{target:<7}{verdict}", file=to)
 
 
 def main() -> int:
@@ -670,12 +856,16 @@ def main() -> int:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    if given.worker:
-        worker()
-        return 0
     place = Place(torch.device(given.device), TINY if given.tiny else Sizes())
+    if given.worker:
+        worker(place)
+        return 0
     if given.alone:
-        print(json.dumps(measured(given.alone, place)))
+
+        def tell(entry: dict[str, Any]) -> None:
+            print(json.dumps(entry), flush=True)
+
+        tell(measured(given.alone, place, tell))
         return 0
     parts = []
     for part in in_processes(given.parts, given):
@@ -684,8 +874,7 @@ def main() -> int:
     found = {"where": where(place.device), "parts": parts}
     if given.json:
         print(json.dumps(found, indent=2))
-    else:
-        show(found)
+    show(found, sys.stderr if given.json else sys.stdout)
     return int(any("failed" in part for part in parts))
 
 

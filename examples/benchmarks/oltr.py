@@ -22,15 +22,17 @@ from typing import Any
 
 import torch
 from counts import positive
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from alphafix.devices import Placement, Precision
 from alphafix.oltr.losses.objectives import Objective, OLTRObjective
 from alphafix.oltr.models.attention import ModulatedAttention
 from alphafix.oltr.models.backbones import build_backbone
 from alphafix.oltr.models.heads import LinearHead, OLTRHead
 from alphafix.oltr.models.memory import nearest_distance
 from alphafix.oltr.models.network import LongTailModel, Network
+from alphafix.oltr.training.running import Running
 
 WIDTH = 512
 PER_CLASS = 4  # images of a class in a batch, as the class-aware sampler draws them
@@ -83,6 +85,7 @@ class Training:
         torch.manual_seed(0)
         backbone = build_backbone("resnet10")
         self.objective: Objective
+        self.model: nn.Module
         if kind == "plain":
             head = LinearHead(WIDTH, given.classes)
             self.model = LongTailModel(Network(backbone), head)
@@ -106,10 +109,11 @@ class Training:
         apart = {id(parameter) for group in own for parameter in group["params"]}
         return [{"params": [p for p in self.model.parameters() if id(p) not in apart]}, *own]
 
-    def step(self) -> None:
-        """One step of training."""
+    def step(self, precision: Precision = "fp32") -> None:
+        """One step of training, as `train-oltr` makes it: the loss in float32."""
         self.optimiser.zero_grad()
-        loss = self.objective(self.model(self.images), self.labels)
+        running = Running(Placement(self.images.device, precision))
+        loss = self.objective(running.forward(self.model, self.images), self.labels)
         torch.autograd.backward(loss)
         self.optimiser.step()
         if self.images.is_cuda:

@@ -6,14 +6,16 @@ disk before it gets its name; cp does not), `alphafix patch`, and `alphafix patc
 Each is a process of its own, so that starting Python counts. Figures are medians of --repeats.
 "The disk alone" is the floor of anything that flushes: the same bytes sent from memory to the
 disk with O_DIRECT, with no copy, no comparison and no start of a program. Where the file system
-shares blocks (btrfs, XFS), `cp --reflink=never` and `sync` are timed too.
+shares blocks (btrfs, XFS), `cp --reflink=never` and `sync` are timed too. Both file systems are
+made for this, in images on loop devices, with a model of --shared gigabytes; where that cannot be
+(it takes root, mkfs.btrfs and mkfs.xfs), a figure without a value says why.
 
 What a file of --large gigabytes would cost is extrapolated: the line through the medians at half
 of --gigabytes and at --gigabytes. What does not depend on the size, `patch --in-place` and
 `--revert`, is measured on a sparse file that large, whose holes take no room.
 
     python examples/benchmarks/patch.py --json
-    python examples/benchmarks/patch.py --gigabytes 2 --folder /mnt/btrfs --large 0
+    python examples/benchmarks/patch.py --gigabytes 2 --folder /mnt/btrfs --large 0 --shared 0
 """
 
 from __future__ import annotations
@@ -28,14 +30,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from counts import above_zero, positive
+from counts import above_zero, positive, zero_or_more
 
 from alphafix.checkpoints import find_head
 from alphafix.run.directory import CORRECTION, HEAD, Run
@@ -65,7 +68,13 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=above_zero, default=4.0)
     parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument(
-        "--large", type=above_zero, default=70.0, help="gigabytes to extrapolate to (0: not)"
+        "--large", type=zero_or_more, default=70.0, help="gigabytes to extrapolate to (0: not)"
+    )
+    parser.add_argument(
+        "--shared",
+        type=zero_or_more,
+        default=2.0,
+        help="gigabytes on btrfs and XFS images (0: not)",
     )
     parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
     parser.add_argument("--json", action="store_true")
@@ -84,10 +93,16 @@ def main() -> None:
             in_place = measure_in_place(sparse, arguments.repeats)
         sizes = (arguments.gigabytes / 2, arguments.gigabytes, arguments.large)
         found += large_figures(halves, costs, in_place, sizes)
+    if arguments.shared:
+        for kind in SHARING:
+            found += shared_figures(kind, arguments.shared, arguments.repeats, arguments.folder)
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
     for entry in found:
+        if entry["value"] is None:
+            print(entry["what"])
+            continue
         verdict = {True: "met", False: "MISSED", None: ""}[entry["met"]]
         print(
             f"{entry['what']:<58}{entry['value']:>10.3g} {entry['unit']:<6}"
@@ -133,6 +148,66 @@ def make_model(folder: Path, gigabytes: float, *, sparse: bool = False) -> Path:
     rows = rng.standard_normal((FEW, WIDTH), dtype=np.float32)
     Correction(classes, rows, rows[:, 0].copy()).save(run.path(CORRECTION))
     return path
+
+
+class NotHereError(Exception):
+    """What cannot be measured here, and why."""
+
+
+# File systems that share blocks, and what makes one.
+SHARING = {"btrfs": ["mkfs.btrfs", "-q"], "xfs": ["mkfs.xfs", "-q"]}
+
+
+@contextmanager
+def disk_image(kind: str, gigabytes: float, folder: Path | None) -> Iterator[Path]:
+    """A file system in an image on a loop device, with room for two models and what it needs.
+
+    Raises:
+        NotHereError: If it cannot be made or mounted here.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        image, place = Path(made) / "image", Path(made) / "disk"
+        place.mkdir()
+        with image.open("wb") as file:
+            file.truncate(int((2.2 * gigabytes + 0.5) * 2**30))
+        mount = ["mount", "-o", "loop", str(image), str(place)]
+        for command in ([*SHARING[kind], str(image)], mount):
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            except OSError as error:
+                raise NotHereError(f"{command[0]}: {error.strerror}") from error
+            if done.returncode:
+                told = (done.stderr or done.stdout).strip().splitlines()
+                raise NotHereError(told[0] if told else f"{command[0]} failed")
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def shared_figures(
+    kind: str, gigabytes: float, repeats: int, folder: Path | None
+) -> list[dict[str, Any]]:
+    """What copying costs where it shares blocks, against a copy that does not."""
+    where = f"{kind} image, {gigabytes:g} GB"
+    try:
+        with disk_image(kind, gigabytes, folder) as place:
+            model = apart(make_model, place, gigabytes)
+            ways = ways_of(model)
+            if COPYING not in ways:
+                raise NotHereError("cp --reflink=always does not share blocks there")
+            names = ("patch", "patch --verify rows", COPYING)
+            seconds = medians(measure_copies(model, {name: ways[name] for name in names}, repeats))
+    except NotHereError as error:
+        what = f"patch on a {where}: not here ({error})"
+        return [{"what": what, "value": None, "unit": "", "target": None, "met": None}]
+    return [
+        figure(f"time of {COPYING}: {where}", seconds[COPYING], "s"),
+        *(
+            figure(f"{name} / {COPYING}: {where}", seconds[name] / seconds[COPYING], "x", 0.1)
+            for name in names[:2]
+        ),
+    ]
 
 
 # Where a file system shares blocks, what it saves is told against a copy that does not.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.extract.photos import WRITERS
 from tests.extract.test_resume import many_photos
 from tests.extract.zoo import Animal
 from tests.processes import contents, run_ranks
+from tests.shell import bash
 from tests.stages import extract
 
 Make = Callable[..., ExtractOptions]
@@ -296,6 +299,59 @@ def test_command__extracts_a_part_and_says_what_comes_next(
     done = CliRunner().invoke(app, ["features", "merge", "--run", str(options.run), "--json"])
     assert (done.exit_code, json.loads(done.stdout)["parts"]) == (0, 2)
     assert len(FeatureStore.open(options.run / "features/train")) == 102
+
+
+# What the schedulers set in job 1 of an array of two, beside the number that the page names.
+SCHEDULERS = {
+    "SLURM_ARRAY_TASK_ID": {
+        "SLURM_ARRAY_JOB_ID": "77",
+        "SLURM_JOB_ID": "79",
+        "SLURM_ARRAY_TASK_COUNT": "2",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NTASKS": "1",
+        "SLURM_NNODES": "1",
+    },
+    "AWS_BATCH_JOB_ARRAY_INDEX": {
+        "AWS_BATCH_JOB_ID": "77:1",
+        "AWS_BATCH_JOB_ATTEMPT": "1",
+        "AWS_BATCH_JQ_NAME": "q",
+    },
+    "JOB_COMPLETION_INDEX": {"HOSTNAME": "extract-1-abcde", "KUBERNETES_SERVICE_PORT": "443"},
+}
+PAGE = Path(__file__).parents[2] / "examples/docs/pages/many-machines.md"
+
+
+def test_page__names_the_variable_of_each_scheduler() -> None:
+    named = re.findall(r'--shard-index "\$(\w+)"', PAGE.read_text(encoding="utf-8"))
+    assert set(named) == set(SCHEDULERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", SCHEDULERS)
+def test_jobs__of_a_scheduler_take_their_number_from_its_variable(
+    variable: str, make: Make, whole: Path, tmp_path: Path
+) -> None:
+    given = make(tmp_path / "run")
+    words = ["alphafix", "extract", "--run", str(given.run), "--data", str(given.data)]
+    words += ["--backbone", given.backbone, "--weights", str(given.weights), "--workers", "0"]
+    words += ["--batch-size", "4", "--shard-samples", "8", "--few-below", "5"]
+    line = f'{shlex.join(words)} --shard-index "${variable}" --shard-count 2'
+    folder = Path(__file__).parents[2]
+    for number in ("1", "0"):  # in any order
+        done = bash(["-c", line], folder, **SCHEDULERS[variable], **{variable: number})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{given.run}/parts/0000{number}-of-00002\n"
+    # Outside of the array, and in one that counts from 1 to 2.
+    for number in ("", "2"):
+        done = bash(["-c", line], folder, **{variable: number})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--shard-index" in done.stderr
+    done = bash(
+        ["-c", shlex.join(["alphafix", "features", "merge", "--run", str(given.run)])], folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert merged(given.run) == contents(whole)
 
 
 @pytest.mark.parametrize(("index", "count"), [("2", "2"), ("0", None), (None, "2")])

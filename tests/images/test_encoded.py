@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from alphafix.errors import InputError
+from alphafix.images import encoded as encoded_images
 from alphafix.images.batches import Batch, BatchDataset, BatchKey
 from alphafix.images.decode import decode
 from alphafix.images.encoded import (
     BatchDecoder,
     DeviceDecoder,
+    batch_decoder,
+    choose_decoder,
+    device_decoder,
     is_plain_jpeg,
     torchcodec_decoder,
     torchvision_decoder,
@@ -121,3 +126,65 @@ def test_device_decoder__a_file_that_fails_there_costs_only_itself(device: str) 
     found = DeviceDecoder(torch.device(device), GEOMETRY.on_tensor, GEOMETRY)(batch)
     assert found.ids == ["0"]
     assert [name for name, _ in found.bad] == ["1"]
+
+
+@on_each_device
+def test_batch__without_a_file_to_decode_is_one_tensor(device: str) -> None:
+    """So that it needs one copy to the device, for which nothing there has to wait."""
+    files = [encoded(smooth(64, 64), "PNG"), b"nothing", encoded(smooth(50, 50), "PNG")]
+    batch, found = load(files, device)
+    assert isinstance(batch.images, torch.Tensor)
+    assert found is batch
+    assert batch.ids == ["0", "2"]
+    assert [name for name, _ in batch.bad] == ["1"]
+    empty, _ = load([b"nothing"], device)
+    assert empty.images is None
+
+
+def broken_decoder() -> BatchDecoder:
+    """As of a package that is there, and built without what the device needs."""
+
+    def decode_none(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+        raise RuntimeError("not compiled with CUDA support")
+
+    return decode_none
+
+
+@pytest.fixture
+def no_decoder_kept() -> Iterator[None]:
+    """Which decoder works is found anew, here and after."""
+    batch_decoder.cache_clear()
+    yield
+    batch_decoder.cache_clear()
+
+
+@pytest.mark.usefixtures("no_decoder_kept")
+def test_batch_decoder__is_one_that_decodes_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded_images, "torchcodec_decoder", broken_decoder)
+    files = [encoded(smooth(64, 64))] * 2
+    _, found = load(files)
+    assert batch_decoder(torch.device("cpu")) is not None  # torchvision's
+    assert found.ids == ["0", "1"]
+
+
+@pytest.mark.usefixtures("no_decoder_kept")
+def test_batch_decoder__where_none_decodes_torch_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("torchcodec_decoder", "torchvision_decoder"):
+        monkeypatch.setattr(encoded_images, name, broken_decoder)
+    device = torch.device("cpu")
+    assert batch_decoder(device) is None
+    with pytest.raises(InputError, match="decode"):
+        device_decoder("torch", device, GEOMETRY.on_tensor, GEOMETRY, exif_rotate=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_choose_decoder__auto_is_pillow_where_nothing_decodes_on_the_gpu() -> None:
+    assert choose_decoder("auto", torch.device("cuda"), exif_rotate=False) == "pillow"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_choose_decoder__auto_is_torch_on_a_gpu() -> None:
+    assert choose_decoder("auto", torch.device("cuda"), exif_rotate=False) == "torch"
