@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.shapes import watch
+from tests.shapes import begin, watch
 
 # The tests run in as many processes as there are processors (pyproject.toml), so more threads
 # would only wait for each other. The commands that the tests start inherit it.
@@ -19,6 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 watch()
 
 Make = Callable[[Path], None]
+
+
+def pytest_runtest_setup() -> None:
+    begin()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

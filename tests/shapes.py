@@ -1,14 +1,15 @@
 """The shapes of the library's arrays as types, which all tests check.
 
 The package knows nothing of it: `watch` is called before it is imported, and wraps each function
-of `SHAPES` as its module is loaded. So every call in a test process, from wherever, is checked by
-jaxtyping and beartype. Names of sizes hold within one call; what stands in braces is said of its
-arguments.
+of `SHAPES` as its module is loaded. So the calls in a test process, from wherever, are checked by
+jaxtyping and beartype: in each test every function with arguments of every look, the first `ENOUGH`
+times. Names of sizes hold within one call; what stands in braces is said of its arguments.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from importlib.abc import MetaPathFinder
@@ -528,6 +529,20 @@ An entry without any is of a function that checks shapes itself, with an error f
 """
 
 
+ENOUGH = 20
+"""So many calls of a function with arguments that look alike are checked in one test.
+
+A loop's thousands of others would take a third of the time of all tests, and say nothing new.
+"""
+
+_checked: Counter[Any] = Counter()
+
+
+def begin() -> None:
+    """Forget what was checked: a test begins."""
+    _checked.clear()
+
+
 def watch() -> None:
     """Check shapes in every module that is imported from now on."""
     assert not any(name.startswith("alphafix") for name in sys.modules), "it is too late"
@@ -578,7 +593,19 @@ def _wrapped(found: Any, hints: Mapping[str, Any]) -> Any:
 
     @wraps(found)
     def function(*args: Any, **kwargs: Any) -> Any:
-        # A compiler's graph is to hold the function alone.
-        return (found if is_compiling() else checked)(*args, **kwargs)
+        if is_compiling():  # a compiler's graph is to hold the function alone
+            return found(*args, **kwargs)
+        call = (found, *map(_look, args), *kwargs, *map(_look, kwargs.values()))
+        _checked[call] += 1
+        return (checked if _checked[call] <= ENOUGH else found)(*args, **kwargs)
 
     return function
+
+
+def _look(value: Any) -> Any:
+    """What tells an argument from others that the sizes of a result may depend on."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.shape, value.dtype
+    if isinstance(value, tuple):
+        return tuple(map(_look, value))
+    return value if isinstance(value, int) else type(value)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from alphafix.features.store import FeatureStore
 from alphafix.files import sha256_file
 from alphafix.metrics.evaluation import Evaluation
+from alphafix.run.directory import CLASSES, HEAD
 from alphafix.values.neighbors import Neighbours
 from tests.test_chain import shell, work
 
@@ -33,6 +34,13 @@ def fixed(work: Path) -> str:
     assert sha256_file(work / "model.safetensors") == before
     assert done.stdout == "model.alphafix.safetensors\n"
     return done.stderr
+
+
+def begun(run: Path, other: Path) -> None:
+    """Give another run the features of the same options, which `fix` finds up to date."""
+    shutil.copytree(run / "features", other / "features")
+    for name in (CLASSES, HEAD):
+        shutil.copy2(run / name, other)
 
 
 def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
@@ -63,6 +71,7 @@ def test_fix__says_which_rows_change(
     setting: str, only_rare: bool, work: Path, fixed: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.safetensors"
+    begun(work / "fixed", tmp_path / "run")
     command = FIX.replace("--run fixed", f"--run {tmp_path / 'run'} -o {output}")
     command = command.replace("train.method=few-bias", setting) + " --max-overall-drop 50"
     told = shell(command, work).stderr
@@ -106,6 +115,8 @@ def test_fix__of_few_other_classes_takes_as_many_neighbours_as_there_are(work: P
     assert Neighbours.load(work / "fewer/neighbors.safetensors").k == 3
     assert shell(line, work).stderr.count("up to date") >= 6
     # What is asked for is not changed.
+    for name in ("two", "five"):
+        begun(work / "fewer", work / name)
     shell(f"{line.replace('fewer', 'two')} --set neighbors.k=2", work)
     assert Neighbours.load(work / "two/neighbors.safetensors").k == 2
     asked = shell(f"{line.replace('fewer', 'five')} --set neighbors.k=5", work, code=1)
@@ -121,6 +132,7 @@ def test_fix__what_breaks_a_limit_is_not_written(work: Path, fixed: str) -> None
 
 
 def test_fix__nothing_is_written_where_the_base_model_is_kept(work: Path, fixed: str) -> None:
+    begun(work / "fixed", work / "kept")
     # No correction can be sure of this on so few validation images.
     line = FIX.replace("--run fixed", "--run kept") + " -o kept.safetensors --max-overall-drop 0 "
     line += "--set train.confidence=0.9999"

@@ -156,7 +156,7 @@ Paths in the lists are relative to --data: `alphafix extract --data LISTS --root
 The result is a backbone: `alphafix extract --backbone oltr:DIR`.
 """,
         example="alphafix train-oltr --data photos-lt --root photos --recipe cifar100-lt "
-        "--epochs 10",
+        "--epochs 2",
         begins=True,
     ),
     Command(

@@ -7,7 +7,7 @@ pictures of `emoji.py` at 40 pixels. A tenth of the base classes, and the subcat
 be classes, are open; of the others' emoji that are not for training 40% are validation and the rest
 test, a whole emoji with all its designs at a time. All rows but RIDE and weight balancing share the
 plain model of their seed as first stage, and all have the same learning rates: see SCRATCH and
-PRETRAINED; RIDE needs a ResNet. AlphaNet is then trained on top of some of them, by the commands.
+PRETRAINED; RIDE needs a ResNet. AlphaNet is then trained on top of some of them.
 What an interrupted run left is used.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from PIL import Image
 from spread import with_spread
 from stored import Recipe, save
 
+import alphafix
 from alphafix.files import read_json, write_json
 
 SIDE = 40
@@ -172,19 +172,14 @@ def measure(
 
 
 def alphanet_on_top(training: Path, pictures: Path) -> dict[str, Any]:
-    """AlphaNet on what `train-oltr` left, by the commands; test figures of each tier."""
+    """AlphaNet on what `train-oltr` left, stage by stage; test figures of each tier."""
     run = training / "alphanet"
-    stages = (
-        ["extract", "--backbone", f"oltr:{training}", "--data", str(pictures)],
-        ["neighbors"],
-        ["train", "--rho", "0.5"],
-        ["evaluate", "--json"],
-    )
     if not (run / "on-top.json").is_file():
-        for stage in stages:
-            command = [sys.executable, "-m", "alphafix", *stage, "--run", str(run), "--overwrite"]
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-        write_json(run / "on-top.json", json.loads(said)["splits"])
+        alphafix.extract(f"oltr:{training}", pictures, run=run, overwrite=True)
+        alphafix.find_neighbors(run=run, overwrite=True)
+        alphafix.train(run=run, rho=0.5, overwrite=True)
+        found = alphafix.evaluate(run=run, overwrite=True)
+        write_json(run / "on-top.json", found.to_dict()["splits"])
     splits: dict[str, Any] = read_json(run / "on-top.json")
     return {tier: {"top1": splits[tier]["top1"]} for tier in TIERS}
 

@@ -6,12 +6,11 @@ import hashlib
 import os
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +33,7 @@ from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
 from alphafix.files import atomic_paths
 from tests.checkpoints.models import make_correction, write_stages
+from tests.processes import fork
 from tests.stages import patch
 
 CLASSES, WIDTH = 40, 64
@@ -133,19 +133,13 @@ def test_patch__an_existing_card_is_seen_before_the_first_write(work: Path) -> N
     assert left(work) == {"model.safetensors", "run", "README.md"}
 
 
-KILL_AFTER = """
-    import os, signal, sys, threading
-    from pathlib import Path
-    from alphafix.commands.patch.options import PatchOptions
-    from alphafix.checkpoints.patch import writing
-    from tests.stages import patch
-
-    folder, function, calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def patch_and_be_killed(folder: Path, function: str, calls: int, in_place: bool) -> None:
+    """Patch, in a process of its own, which is killed after so many calls of a function."""
     original, lock = getattr(os, function), threading.Lock()
 
-    def counted(*arguments):
+    def counted(*arguments: Any) -> Any:
         # A kill can come between any two calls: this is one.
-        global calls
+        nonlocal calls
         with lock:
             if not calls:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -155,18 +149,15 @@ KILL_AFTER = """
 
     setattr(os, function, counted)
     writing.PIECE = 1 << 16
-    in_place = "in place" in sys.argv
-    patch(PatchOptions(run=folder / "run", file=folder / "model.safetensors", in_place=in_place))
-"""
+    patch(options(folder, in_place=in_place))
 
 
-def killed(work: Path, function: str, calls: int, *more: str) -> bool:
+def killed(work: Path, function: str, calls: int, *, in_place: bool = False) -> bool:
     """Patch in a process that is killed after so many calls of a function; was it?"""
-    words = [str(work), function, str(calls), *more]
-    command = [sys.executable, "-c", textwrap.dedent(KILL_AFTER), *words]
-    code = subprocess.run(command, check=False, capture_output=True).returncode
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+    process = fork(patch_and_be_killed, work, function, calls, in_place)
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
 
 @pytest.mark.slow
@@ -174,7 +165,7 @@ def killed(work: Path, function: str, calls: int, *more: str) -> bool:
 def test_patch__killed_in_place(writes: int, work: Path) -> None:
     model = work / "model.safetensors"
     before = sha256(model)
-    assert killed(work, "pwrite", writes, "in place")
+    assert killed(work, "pwrite", writes, in_place=True)
     assert undo_path(model).is_file()
     assert (sha256(model) == before) == (writes == 0)
     patch(options(work, revert=True))
