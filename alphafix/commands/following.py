@@ -203,7 +203,7 @@ def _model(run: Run) -> Path:
     from alphafix.values.head import Head
 
     weights = chosen_before(run, "extract").get("weights")
-    if weights is not None and Path(weights).exists():
+    if weights is not None and (is_address(weights) or Path(weights).exists()):
         return Path(weights)
     source = Head.load(run.path(HEAD)).source
     name = "MODEL" if source is None else source.file

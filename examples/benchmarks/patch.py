@@ -74,7 +74,7 @@ def main() -> None:
         "--shared",
         type=zero_or_more,
         default=2.0,
-        help="gigabytes on btrfs and XFS images (0: not)",
+        help="gigabytes on btrfs and XFS (0: not)",
     )
     parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
     parser.add_argument("--json", action="store_true")

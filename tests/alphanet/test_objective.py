@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphafix.alphanet.correction import LookedUp, Multiplied, correction_of
-from alphafix.alphanet.inputs import CommonInputs, DistinctInputs, OwnInputs, inputs_of
+from alphafix.alphanet.correction import Correction, LookedUp, Multiplied, correction_of
+from alphafix.alphanet.inputs import (
+    CommonInputs,
+    DistinctInputs,
+    Inputs,
+    OwnInputs,
+    inputs_of,
+)
 from alphafix.alphanet.measure import contest
 from alphafix.alphanet.network import alphas, backward, forward, initial_networks
 from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
@@ -63,11 +69,13 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     data = setup.data([trial], memory=1 << 30 if case["table"] else 0)
     near = torch.from_numpy(trial.neighbors)
     entering = torch.cat([data.few[:, None], near], 1) if hyper.include_self else near
-    inputs = {
-        OwnInputs: OwnInputs(padded_classes(data.weight[entering].flatten(1))[None]),
-        CommonInputs: CommonInputs.of(padded_classes(data.weight[entering].flatten(1))),
+    rows = padded_classes(data.weight[entering].flatten(1))
+    ways: dict[object, Inputs] = {
+        OwnInputs: OwnInputs(rows[None]),
+        CommonInputs: CommonInputs.of(rows),
         DistinctInputs: DistinctInputs.of(data.weight, entering),
-    }[case["inputs"]]  # type: ignore[index]
+    }
+    inputs = ways[case["inputs"]]
     networks = initial_networks(
         [trial.seed], data.biases, inputs=inputs.width, hidden=hyper.hidden, k=trial.k
     )
@@ -75,7 +83,7 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     positions = padded_classes(data.positions[near][None])
     columns = data.train.columns.of_samples(index[None])
     turned = positions.transpose(1, 2)
-    correction = (
+    correction: Correction = (
         LookedUp.of(turned, len(index))
         if case["lookup"]
         else Multiplied.of(turned, columns.shape[2] - turned.shape[2])
