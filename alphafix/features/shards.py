@@ -108,7 +108,7 @@ def require_unique(ids: Sequence[str], of: str) -> None:
         return
     twice = [name for name, count in Counter(ids).items() if count > 1]
     raise InputError(
-        f"{counted(len(twice), 'sample id')} of {of} there more than once",
+        f"{counted(len(twice), 'sample id is', 'sample ids are')} in {of} more than once",
         got=some(twice),
         expected="an id of its own for each sample",
         todo="leave out what is there twice, or give each sample its own id",

@@ -460,7 +460,7 @@ def test_patch__of_a_model_elsewhere_records_its_address(
     assert record.read_text() == text
     other = make_correction(head)
     replace(other, rows=other.rows + 1).save(run.path(CORRECTION), overwrite=True)
-    again = ("alphafix", *words[:-1], "--overwrite")
+    again = ("alphafix", *words[:4], "--no-measure", "--run", "run", "--overwrite")
     assert following._line(run, "patch") == shlex.join(again)
     assert following._stale(run, "patch")
 

@@ -101,7 +101,7 @@ def test_head__with_a_misspelt_bias_is_refused(suffix: str, tmp_path: Path) -> N
 def test_features__with_an_id_twice_are_refused(tmp_path: Path) -> None:
     rows, labels = np.ones((3, 2), np.float32), np.zeros(3, np.int64)
     np.savez(tmp_path / "a.npz", features=rows, labels=labels, ids=np.array(["a", "b", "a"]))
-    with pytest.raises(InputError, match=r"1 sample ids of .* more than once\n +got: +a\n"):
+    with pytest.raises(InputError, match=r"1 sample id is in .* more than once\n +got: +a\n"):
         read_features(tmp_path / "a.npz", split="val")
     with pytest.raises(InputError, match="more than once"):
         Features.of(rows, labels, ids=["a", "b", "a"])
