@@ -159,7 +159,13 @@ class AlphafixError(Exception):
         expected: What was needed instead.
         todo: What the user can do next.
         more: Further lines, as they are.
+
+    Attributes:
+        stage: The stage of a chain that it stopped, by the name that options are set with; None
+            for a command by itself.
     """
+
+    stage: str | None = None
 
     def __init__(
         self,

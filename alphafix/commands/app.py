@@ -69,7 +69,7 @@ class Commands(TyperGroup):
             from alphafix.commands.flags import spelling_of
 
             models = (command.options for command in group(ctx.invoked_subcommand))
-            _fail(f"error: {error.text(spelling_of(*models))}")
+            _fail(f"error: {error.text(spelling_of(*models, stage=error.stage))}")
             raise typer.Exit(3 if isinstance(error, GateError) else 1) from None
         except (OSError, MemoryError, RecursionError) as error:
             if ctx.params["debug"]:

@@ -105,10 +105,11 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def spelling_of(*models: type[CommandOptions]) -> Spelling:
+def spelling_of(*models: type[CommandOptions], stage: str | None = None) -> Spelling:
     """How options are spelt to who typed a command: by the flags that its model gives them.
 
-    Arguments have none, and are spelt as in help.
+    Arguments have none, and are spelt as in help. Options that the command has not, but its
+    ``stage`` has, are set with ``--set``.
     """
     flags: dict[str, str] = {}
     for model in models:
@@ -119,10 +120,25 @@ def spelling_of(*models: type[CommandOptions]) -> Spelling:
             elif extra["argument"]:
                 flags[name] = extra["metavar"] or name
 
+    own = {name for model in models for name in model.model_fields}
+    own |= {flag.removeprefix("--") for flag in flags.values()}
+    set_there = _options_of(stage) - own
+
     def spelling(command: str | None, options: Pairs) -> str:
+        if command is None and options[0][0] in set_there:
+            (name, value), *_ = options
+            setting = f"{stage}.{name}={'VALUE' if value is None else value}"
+            return on_command_line(None, (("set", setting),))
         return on_command_line(command, options, flags if command is None else {})
 
     return spelling
+
+
+def _options_of(stage: str | None) -> set[str]:
+    """Names of all options of a stage, which may have a number: train.2."""
+    from alphafix.commands import COMMANDS
+
+    return set() if stage is None else {*COMMANDS[stage.partition(".")[0]].options.model_fields}
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ SPLIT_COLUMN = "split"
 SPLIT_COLUMNS = frozenset({SPLIT_COLUMN, "subset", "partition", "set", "data_set"})
 
 TABLES = {".csv": ",", ".tsv": "\t"}
+_ENDING = re.compile(r"(jpe?g|png|webp|bmp|gif|tiff?)(\s.*)?", re.IGNORECASE)
+
 LISTS = (".txt", *TABLES, ".jsonl")
 
 
@@ -88,15 +91,31 @@ def rows_of(path: Path, columns: Columns | None = None) -> Iterator[Row]:
 
 
 def _list(path: Path, file: Iterator[str]) -> Iterator[Row]:
-    """Lines ``path label``; the label is the last word, so that paths may hold spaces."""
+    """Lines ``path label``: the label is what follows the last tab, or the last word.
+
+    So paths may hold spaces, and labels too where a tab is before them.
+    """
     for number, line in enumerate(file, start=1):
         text = line.rstrip("\r\n")
         if not text.strip():
             continue
-        name, _, label = text.rstrip().replace("\t", " ").rpartition(" ")
+        name, _, label = text.rstrip().rpartition("\t" if "\t" in text.strip() else " ")
         if not name.strip():
             raise _bad_line(path, number, text)
-        yield Row(number, name.strip(), label)
+        if _goes_on(name.strip()):
+            raise InputError(
+                f"{path}, line {number}: it is not certain where the label begins",
+                got=repr(text[:80]),
+                expected="`path label`, the label being one word",
+                todo="put a tab before labels that hold spaces, or give a table (.csv)",
+            )
+        yield Row(number, name.strip(), label.strip())
+
+
+def _goes_on(name: str) -> bool:
+    """Whether words stand behind what looks like the whole path of an image: part of a label."""
+    found = [_ENDING.fullmatch(part) for part in name.rpartition("/")[2].split(".")[1:]]
+    return any(found) and (found[-1] is None or found[-1].group(2) is not None)
 
 
 def _table(path: Path, file: Any, wanted: Columns) -> Iterator[Row]:

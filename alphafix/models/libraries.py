@@ -27,7 +27,13 @@ from alphafix.checkpoints.weights import (
 from alphafix.errors import InputError, Words, option
 from alphafix.files import read_json
 from alphafix.models.model import AmbiguousModelError, Classifier, Variants, Wanted
-from alphafix.models.preprocess import Preprocess, described, resize_crop, resize_of
+from alphafix.models.preprocess import (
+    Preprocess,
+    described,
+    flags_to_give,
+    resize_crop,
+    resize_of,
+)
 from alphafix.models.timm_config import from_timm_config
 
 logger = logging.getLogger(__name__)
@@ -402,6 +408,5 @@ def _python_preprocess(model: nn.Module, wanted: Wanted) -> Preprocess:
         f"{spec} does not say how images become its input",
         got=f"a {type(model).__name__} without transform, pretrained_cfg or default_cfg",
         expected="an attribute `transform` that maps a PIL image to a tensor",
-        todo="set it in the function: model.transform = ...; or give "
-        f"{option('image_size')}, {option('mean')} and {option('std')}",
+        todo=f"set it in the function: model.transform = ...; or {flags_to_give()}",
     )

@@ -54,6 +54,10 @@ class Normalization:
         return scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
+# Where a transform is from that only flags describe.
+FROM_FLAGS = "flags"
+
+
 @dataclass(frozen=True)
 class ResizeCrop:
     """The usual geometry: scale the shorter side, cut out the centre.
@@ -116,12 +120,17 @@ class Preprocess:
     record: Mapping[str, Any] = field(default_factory=dict)
     made_for: tuple[int, int] | None = None
 
-    def of_another_size(self, overrides: Overrides) -> str | None:
-        """How images get a size that the model was not made for, in a sentence; None otherwise.
+    def what_is_cut(self, overrides: Overrides) -> str | None:
+        """What is cut off the images without the user's or the model's word for it, in a sentence.
+
+        So it is where the size is one that the model was not made for, and where only flags
+        describe the transform, but not the crop. None otherwise.
 
         Args:
             overrides: What the user said of the transform.
         """
+        if self.record.get("origin") == FROM_FLAGS:
+            return self._usual_crop(overrides)
         side, resize = overrides.image_size, self.record.get("resize")
         if side is None or resize is None or self.made_for in (None, (side, side)):
             return None
@@ -134,6 +143,16 @@ class Preprocess:
             return text
         whole = f"{option('crop_pct', 1)} scales to {side}, so that nothing is cut off"
         return f"{text}, and its own crop is kept ({whole} a square image)"
+
+    def _usual_crop(self, overrides: Overrides) -> str | None:
+        if overrides.crop_pct is not None or self.geometry is None:
+            return None
+        resize, side = self.geometry.resize, min(self.geometry.size)
+        return (
+            f"images: the shorter side is scaled to {resize} pixels and the centre of {side} x "
+            f"{side} is cut out, as is usual on ImageNet ({option('crop_pct', 1)} scales to "
+            f"{side}, so that nothing is cut off a square image)"
+        )
 
     def finish(self, images: Tensor) -> Tensor:
         """Do what is left to do for a batch, on its device."""
@@ -273,6 +292,15 @@ USUAL_CROP = 0.875
 USUAL_INTERPOLATION = "bilinear"
 
 
+def flags_to_give() -> str:
+    """The flags that describe a transform, in the words of an error."""
+    return (
+        f"give {option('image_size')}, {option('mean')} and {option('std')} (and "
+        f"{option('crop_pct')}, {option('interpolation')} if they are not {USUAL_CROP} and "
+        f"{USUAL_INTERPOLATION})"
+    )
+
+
 def described(
     spec: str, overrides: Overrides, *, side: int | None = None, channels: int = 3
 ) -> Preprocess:
@@ -296,9 +324,7 @@ def described(
             f"{spec} does not say how images become its input",
             got="no " + ", no ".join(map(option, missing)),
             expected="the transform that it was trained with",
-            todo=f"give {option('image_size')}, {option('mean')}, {option('std')} (and "
-            f"{option('crop_pct')}, {option('interpolation')} if they are not {USUAL_CROP} and "
-            f"{USUAL_INTERPOLATION})",
+            todo=flags_to_give(),
         )
     size = (given["image_size"], given["image_size"])
     return resize_crop(
@@ -307,7 +333,7 @@ def described(
         interpolation=given.get("interpolation", USUAL_INTERPOLATION),
         mean=given["mean"],
         std=given["std"],
-        origin="flags",
+        origin=FROM_FLAGS,
         channels=channels,
         made_for=None if side is None else (side, side),
     )

@@ -55,6 +55,41 @@ def test_find_head__known_models(name: str, tmp_path: Path) -> None:
     assert source.scales == ("scales" if name == "lws" else None)
 
 
+@pytest.mark.parametrize("name", ["weight", "fc.weight"])
+def test_find_head__bias_of_a_layer_that_is_saved_by_itself(name: str, tmp_path: Path) -> None:
+    head = make_problem().head
+    bias = name.replace("weight", "bias")
+    path = save(tmp_path / "m.safetensors", {name: head.weight, bias: head.bias_or_zeros})
+    found = find_head(path)
+    assert found.source is not None
+    assert found.source.biases == (bias,)
+    assert np.array_equal(found.bias_or_zeros, head.bias_or_zeros)
+
+
+@pytest.mark.parametrize(
+    ("bias", "said"),
+    [({}, "no bias was found for it"), ({"fc.bias": 1.0}, "only in the bias")],
+)
+def test_match_head__another_bias_is_no_other_order(
+    bias: dict[str, float], said: str, tmp_path: Path
+) -> None:
+    head = make_problem().head
+    other = {name: head.bias_or_zeros + more for name, more in bias.items()}
+    path = save(tmp_path / "m.safetensors", {"fc.weight": head.weight} | other)
+    with pytest.raises(InputError) as caught:
+        match_head(open_checkpoint(path), head)
+    assert said in str(caught.value)
+    assert "order" not in str(caught.value)
+
+
+def test_open__arrays_of_numpy_are_no_damaged_model(tmp_path: Path) -> None:
+    path = tmp_path / "head.npz"
+    np.savez(path, weight=make_problem().head.weight)
+    with pytest.raises(InputError, match="holds NumPy arrays") as caught:
+        open_checkpoint(path)
+    assert "damaged" not in str(caught.value)
+
+
 def test_find_head__name_decides_where_no_class_count_is_known(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(build("timm-vit").state_dict(), path)

@@ -113,6 +113,23 @@ def test_extract__of_so_few_images_that_nothing_can_follow_says_so(tmp_path: Pat
     assert "--limit has left images out" in said
 
 
+def test_run__of_an_option_that_only_the_stage_has_says_how_to_set_it(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", TWELVE)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"run: {tmp_path / 'run'}\nstages:\n  - extract:\n      data: {data}\n      workers: 0\n"
+        "      backbone: python:tests.extract.colours:twelve\n"
+    )
+    said = CliRunner().invoke(app, ["run", str(recipe)]).stderr
+    assert "--set extract.class_order=string" in said
+    assert "--class-order" not in said
+    setting = ["--set", "extract.class_order=natural"]
+    assert CliRunner().invoke(app, ["run", str(recipe), *setting]).exit_code == 0
+    again = CliRunner().invoke(app, ["run", str(recipe), *setting, "--set", "extract.limit=3"])
+    assert "give --overwrite" in again.stderr  # which the command has itself
+    assert "--set" not in again.stderr
+
+
 def test_extract__another_order_than_the_models_is_told(tmp_path: Path) -> None:
     data = write(tmp_path / "data", TWELVE)
     wrong = run(tmp_path / "a", data, "--class-order", "string", net="twelve")

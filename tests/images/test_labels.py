@@ -17,6 +17,7 @@ from alphafix.images.labels import Known, Reading, Written, check_own_names
 from alphafix.images.order import read_class_map
 from alphafix.images.spec import Details, open_data
 from alphafix.images.splits import Said, SplitSources, open_splits
+from alphafix.images.tables import rows_of
 from alphafix.values.classes import ClassTable
 from tests.extract.photos import add_member
 
@@ -98,6 +99,21 @@ def test_list__ids_that_are_none(tmp_path: Path, values: list[str], message: str
     write_list(tmp_path / "train.txt", values)
     with pytest.raises(InputError, match=message):
         opened(tmp_path)
+
+
+def test_list__labels_with_spaces_stand_behind_a_tab(tmp_path: Path) -> None:
+    lines = [("a b.jpg", "ice cream"), ("c.png copy.jpg", "St. Bernard"), ("d", "ant")]
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"{path}\t{label}\n" for path, label in lines))
+    assert [row[1:3] for row in rows_of(file)] == lines
+
+
+@pytest.mark.parametrize("line", ["a b.jpg ice cream", "c.png copy.jpg St. Bernard", "d.PNG ,  x"])
+def test_list__a_label_that_seems_to_hold_spaces_is_not_guessed(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text(f"e.jpg copy.png 0\n{line}\n")
+    with pytest.raises(InputError, match="line 2: it is not certain where the label begins"):
+        list(rows_of(file))
 
 
 def test_list__an_image_that_is_listed_twice(tmp_path: Path) -> None:

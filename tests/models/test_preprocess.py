@@ -8,7 +8,7 @@ from PIL import Image
 from alphafix.errors import InputError, in_python, spelt
 from alphafix.models.libraries import torchvision_preprocess
 from alphafix.models.model import Wanted
-from alphafix.models.preprocess import Normalization, Overrides, resize_crop
+from alphafix.models.preprocess import Normalization, Overrides, described, resize_crop
 from alphafix.models.timm_config import from_timm_config
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,7 +68,7 @@ def test_image_size__that_the_backbone_was_not_made_for_says_what_is_cut(
     side = int(given.get("image_size", 176))
     first = round((resize - side) / 2)
     assert np.asarray(shown)[0, 0].tolist() == [*range(first, first + side)]
-    text = found.of_another_size(overrides)
+    text = found.what_is_cut(overrides)
     assert (text is None) == (said is None)
     assert all(part in spelt(text or "", in_python) for part in said or ())
 
@@ -77,5 +77,17 @@ def test_image_size__of_torchvision_says_what_is_cut() -> None:
     overrides = Overrides(image_size=28)
     found = torchvision_preprocess(Wanted("torchvision", "resnet18", overrides=overrides))
     assert found.record["resize"] == 32
-    assert "scaled to 32 pixels" in str(found.of_another_size(overrides))
-    assert "224 x 224" in str(found.of_another_size(overrides))
+    assert "scaled to 32 pixels" in str(found.what_is_cut(overrides))
+    assert "224 x 224" in str(found.what_is_cut(overrides))
+
+
+@pytest.mark.parametrize("side", [None, 32])  # the flag's, or the model's own
+def test_described__says_what_is_cut_where_no_flag_says_the_crop(side: int | None) -> None:
+    given = Overrides(image_size=None if side else 32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    text = spelt(described("net", given, side=side).what_is_cut(given) or "", in_python)
+    assert "scaled to 36 pixels" in text
+    assert "crop_pct=1 scales to 32" in text
+    whole = Overrides(**(given.given | {"crop_pct": 1.0}))
+    found = described("net", whole, side=side)
+    assert found.record["resize"] == 32
+    assert found.what_is_cut(whole) is None

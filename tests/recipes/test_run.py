@@ -240,6 +240,11 @@ WRONG: Sequence[tuple[str, str, tuple[str, ...]]] = [
     ("k: 3", "k: many", ("line 7", "neighbors.k is wrong", "'many'", "integer")),
     ("seeds: 2", "seeds: 0", ("line 8", "train.seeds is wrong", "greater than")),
     ("run: results", "runn: results", ("line 2", "no part runn", "did you mean run?")),
+    (
+        "file: model.safetensors",
+        "model: model.safetensors",
+        ("line 13", "patch has no option model", "expected: file (Model file"),
+    ),
     ("file: model.safetensors", "delta: true", ("line 12", "patch lacks its option file")),
     ("on: test", "on: tests", ("line 10", "evaluate.on is wrong", "'test'")),
     ("epochs: 6", "select: constrained", ("line 8", "train.max_overall_drop go together")),

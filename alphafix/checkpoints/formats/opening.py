@@ -89,11 +89,21 @@ def _file_in(folder: Path) -> Path:
     return folder / there[0]
 
 
+# Of a zip archive's first entry: the fixed part of its header, and as much of a name as is read.
+_LOCAL_HEADER, _NAME = 30, 256
+
+
+def _begins_with_array(front: bytes) -> bool:
+    name = front[_LOCAL_HEADER:][: int.from_bytes(front[26:28], "little")]
+    return front.startswith(b"PK\x03\x04") and name.endswith(b".npy")
+
+
 def format_of(path: Path) -> Format:
     """Tell a file's format.
 
     Raises:
-        InputError: If it is a program of torch.export, of which no tensor can be changed.
+        InputError: If it is a program of torch.export, of which no tensor can be changed, or holds
+            arrays of NumPy.
         FileFormatError: If it is none of `FORMATS`.
     """
     if path.suffix == EXPORT:
@@ -107,6 +117,14 @@ def format_of(path: Path) -> Format:
         )
     with path.open("rb") as file:
         front = file.read(9)
+        if _begins_with_array(front + file.read(_LOCAL_HEADER + _NAME)):
+            raise InputError(
+                f"{path} holds NumPy arrays and is no model file",
+                got="an archive of .npy files (.npz)",
+                expected="safetensors, sharded safetensors (its index), torch, TorchScript or ONNX",
+                todo="for a head: safetensors.numpy.save_file(dict(numpy.load('head.npz')), "
+                "'head.safetensors') writes a file that can be patched",
+            )
     for known in FORMATS:
         if known.detect(path, front):
             return known

@@ -143,9 +143,9 @@ def _seems_transposed(tensor: Tensor, num_classes: int | None) -> bool:
 def find_bias(checkpoint: Checkpoint, weight: Tensor, place: int, classes: int) -> str | None:
     """Name of the bias of the layer with ``weight``: its sibling with C elements."""
     fitting = [t for t in checkpoint.tensors if t.shape == (classes,) and t.dtype in REAL]
-    parent, _, last = weight.name.rpartition(".")
+    parent, dot, last = weight.name.rpartition(".")  # a layer saved by itself has no parent
     for tensor in fitting:
-        if tensor.name in (f"{parent}.{last.replace('weight', 'bias')}", f"{parent}.bias"):
+        if tensor.name in (f"{parent}{dot}{last.replace('weight', 'bias')}", f"{parent}{dot}bias"):
             return tensor.name
     if parent == "constants":
         # Frozen TorchScript drops the names, but keeps a layer's weight and bias together.

@@ -124,7 +124,11 @@ def _mismatch(checkpoint: Checkpoint, source: HeadSource, head: Head) -> InputEr
     else:
         got = f"{count} of {head.num_classes} rows differ, first: class {np.argmax(differing)}"
         cause = "this is another model, or it has been trained on or patched since"
-        if _same_rows(found, head):
+        ours, theirs = _projected(found, head)
+        if _close(ours, theirs):
+            got += ", only in the bias" if found.bias is not None else "; no bias was found for it"
+            cause = "the layer's bias is another one, or is not in the file"
+        elif _close(np.sort(ours), np.sort(theirs)):
             got += "; the same rows are there in another order"
             cause = "the classes are in another order than those of the features"
     return InputError(
@@ -136,8 +140,11 @@ def _mismatch(checkpoint: Checkpoint, source: HeadSource, head: Head) -> InputEr
     )
 
 
-def _same_rows(found: Head, head: Head) -> bool:
+def _projected(found: Head, head: Head) -> tuple[FloatArray, FloatArray]:
     # Projections on a random direction tell rows apart, whatever their order.
-    direction = np.random.default_rng(0).normal(size=head.width)
-    ours, theirs = np.sort(found.weight @ direction), np.sort(head.weight @ direction)
+    direction = np.random.default_rng(0).normal(size=head.width).astype(np.float32)
+    return found.weight @ direction, head.weight @ direction
+
+
+def _close(ours: FloatArray, theirs: FloatArray) -> bool:
     return bool(np.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * np.abs(theirs).mean()))

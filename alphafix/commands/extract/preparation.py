@@ -205,8 +205,8 @@ def load(
     except AmbiguousModelError as error:
         tried = ((more, *with_arguments({**args, **more})) for more in error.choices)
         raise with_figures(error, tried) from error
-    if transform is None and (size := found.preprocess.of_another_size(overrides)) is not None:
-        logger.info("%s", Words(size))
+    if transform is None and (cut := found.preprocess.what_is_cut(overrides)) is not None:
+        logger.info("%s", Words(cut))
     images = images.check_classes(found.head.num_classes, found.class_names)
     images.tell(found.head.num_classes)
     if options.check is None and transform is None:  # which say that it is the right one

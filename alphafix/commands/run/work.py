@@ -295,8 +295,12 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
     known = command.options.model_fields
     for name, node in step.options.items():
         if name not in known:
+            needed = [one for one, field in known.items() if field.is_required()]
+            lacking = [one for one in needed if one not in step.options]
             raise InputError(
-                f"{node.place}: {step.stage} has no option {name}", todo=nearest(name, list(known))
+                f"{node.place}: {step.stage} has no option {name}",
+                expected=", ".join(f"{one} ({known[one].description})" for one in lacking) or None,
+                todo=nearest(name, list(known)),
             )
     values = {name: node.plain() for name, node in step.options.items()}
     if run is not None and "run" in known:
@@ -406,8 +410,9 @@ def carry_out(
         begun = time.monotonic()
         try:
             found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
-        except AlphafixError:
+        except AlphafixError as error:
             watch.say(f"{title}: failed")
+            error.stage = task.label
             raise
         if not done:
             watch.say(f"{title}: {time.monotonic() - begun:.1f} s")
