@@ -408,7 +408,8 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
             if final or left == 0:
                 tries = "" if final else f" ({TRIES} tries were made)"
                 raise _failed(address, what, error, tries) from error
-            logger.warning("%s: %s: another try in %.1f s", address, type(error).__name__, wait)
+            why = _BECAUSE.get(_cause(error)) or f": {type(_real(error)).__name__}"
+            logger.warning("%s%s: another try in %.1f s", address, why, wait)
             time.sleep(wait)
             wait *= 2
             _system.cache_clear()

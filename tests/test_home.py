@@ -112,6 +112,9 @@ def test_command__works_in_the_home_folder(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
     assert (home / "run" / "neighbors.safetensors").is_file()
+    made = home / "run" / ("neighbors.safetensors" if how == "flag" else "")
+    if how != "variable":
+        assert done.stdout.splitlines()[-1] == str(made)
     assert (home / "n.csv").is_file() == (how == "flag")
     assert [path.name for path in Path().iterdir()] == ["r.yaml"]
 

@@ -247,6 +247,9 @@ class CommandOptions(BaseModel):
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset()
     """Fields of paths that may be addresses, as they are."""
 
+    ALTERNATIVES: ClassVar[frozenset[str]] = frozenset()
+    """Fields of which a command that says one is not given what another was set to before."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _as_paths(cls, value: object, info: ValidationInfo) -> object:

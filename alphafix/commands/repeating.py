@@ -57,6 +57,9 @@ def completed(options: CommandOptions) -> Callable[[str, Pairs], Pairs]:
             chosen = given(options)
         else:
             chosen = {} if run is None else chosen_before(run, name)
+        apart = command.options.ALTERNATIVES
+        if any(said in apart for said, _ in pairs):
+            chosen = {name: value for name, value in chosen.items() if name not in apart}
         return (*line(command, chosen, pairs, run),)
 
     return complete

@@ -305,10 +305,15 @@ def test_data__of_a_server_that_refuses_all_of_it(web: Web) -> None:
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_fetched__a_server_that_fails_is_asked_again(web: Web, code: int) -> None:
+def test_fetched__a_server_that_fails_is_asked_again(
+    web: Web, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
     web.files["/model"] = DATA
     web.codes += [code] * 5
     assert remote.fetched(f"{web.address}/model").read_bytes() == DATA
+    why = "ClientResponseError" if code == 429 else "the server fails"
+    assert f"{web.address}/model: {why}: another try in" in caplog.text
+    assert "FileNotFoundError" not in caplog.text  # fsspec's word for whatever went wrong
     web.codes += [code] * 20
     with pytest.raises(InputError, match=f"(?s){code}.*5 tries were made"):
         remote.fetched(f"{web.address}/other")

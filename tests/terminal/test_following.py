@@ -259,6 +259,25 @@ def test_next__of_a_model_that_is_patched_in_place_restores_it_first(tmp_path: P
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize("how", [("--in-place",), ("--output", "new.safetensors"), ("--delta",)])
+def test_error__of_a_model_that_is_patched_in_place_names_what_restores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = begin(tmp_path, "train", "val", "test")
+    before = Path("model.safetensors").read_bytes()
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    typed("patch", "model.safetensors", "--in-place", *run)
+    typed(*TRAIN, "lda", *run, "--overwrite")
+    done = CliRunner().invoke(app, ["patch", "model.safetensors", *how, *run])
+    assert done.exit_code == 1
+    words = shlex.split(done.stderr.partition("restore it first with `")[2].partition("`")[0])
+    assert words == ["alphafix", "patch", "model.safetensors", "--revert", *run]
+    typed(*words[1:])
+    assert Path("model.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(("stage", "then"), list(pairwise(CHAIN[2:])))
 def test_next__of_a_stage_is_the_one_behind_it(stage: str, then: str, begun: Run) -> None:
     assert following(stage, begun)[1] == then

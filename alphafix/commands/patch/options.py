@@ -14,6 +14,8 @@ from alphafix.errors import option
 class PatchOptions(StageOptions):
     """Options of `alphafix patch`."""
 
+    ALTERNATIVES = frozenset({"output", "in_place", "revert", "delta", "apply"})
+
     file: Path = flag(
         help="Model file, index of a sharded model, or folder that holds one.",
         argument=True,

@@ -179,8 +179,9 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
 
 
 def _from_here(root: Path, place: Path) -> Path:
-    """A place of a recipe as seen from where the command was given."""
-    return place if is_address(place) else Path(os.path.relpath(root / place))
+    """A place of a recipe as seen from where the command was given, or as it is if it is whole."""
+    whole = is_address(place) or place.is_absolute()
+    return place if whole else Path(os.path.relpath(root / place))
 
 
 def _absolute(folder: Path) -> Path:
