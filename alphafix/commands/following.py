@@ -19,12 +19,12 @@ from alphafix.commands.repeating import (
     is_usual,
     lies_at,
     line,
-    placed,
+    own_patches,
     records,
 )
 from alphafix.errors import Pairs, StaleInputError, on_command_line
 from alphafix.remote import address_of, as_given, is_address, name_of
-from alphafix.run.artifact import read_outputs, recorded_plan
+from alphafix.run.artifact import read_outputs
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
@@ -129,26 +129,16 @@ def _done(run: Run, stage: str) -> bool:
 def _stale(run: Run, stage: str) -> bool:
     """Whether the result of a stage, which is there, was made from what has changed since."""
     if stage == "patch":
-        return not _keeps_base(run) and all(
-            _is_old_patch(run, made) for made in records(run, "patch")
-        )
+        made = own_patches(run)
+        return bool(made) and not _keeps_base(run) and all(is_stale(run, one) for one in made)
     if stage == "report":
-        made = run.record("report", run.place_of(_page(run)))
-        return made.is_file() and is_stale(run, made, CORRECTION, COMPARISON)
+        page = run.record("report", run.place_of(_page(run)))
+        return page.is_file() and is_stale(run, page, CORRECTION, COMPARISON)
     try:
         run.require_fresh(RESULTS[stage])
     except StaleInputError:
         return True
     return False
-
-
-def _is_old_patch(run: Run, made: Path) -> bool:
-    """Whether a model was patched with an earlier correction of the run, and can be once more."""
-    given = recorded_plan(made)["options"]
-    elsewhere = given["apply"] or given["correction"]
-    file = placed(run, given["file"])
-    there = is_address(file) or file.exists()
-    return not elsewhere and there and is_stale(run, made)
 
 
 def _keeps_base(run: Run) -> bool:

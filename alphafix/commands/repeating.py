@@ -147,7 +147,7 @@ def _recorded(run: Run, stage: str) -> dict[str, Any] | None:
     if stage == "extract":
         return _of_extraction(run)
     if stage in _RECORDED:
-        made = records(run, stage)
+        made = own_patches(run) if stage == "patch" else records(run, stage)
         return _placed_options(run, stage, _options(made[-1])) if made else None
     if stage not in RESULTS or not run.has(RESULTS[stage]):
         return None
@@ -165,6 +165,18 @@ def records(run: Run, command: str) -> list[Path]:
     """The records of what a command made, the latest last."""
     found = run.path(MADE).glob(f"{command}*.json")
     return sorted(found, key=lambda made: made.stat().st_mtime_ns)
+
+
+def own_patches(run: Run) -> list[Path]:
+    """Records of models that are there, patched with corrections of the run, the latest last."""
+
+    def is_own(options: Mapping[str, Any]) -> bool:
+        if options.get("apply") or options.get("correction"):
+            return False
+        model = placed(run, options["file"])
+        return is_address(model) or model.exists()
+
+    return [made for made in records(run, "patch") if is_own(_options(made))]
 
 
 def _placed_options(run: Run, command: str, options: Mapping[str, Any]) -> dict[str, Any]:

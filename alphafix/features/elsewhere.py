@@ -88,8 +88,9 @@ def parts_at(address: str) -> list[str]:
             f"there is no finished part at {address}",
             got=f"no {MANIFEST} there, nor in {PARTS}/*-of-*/ below it",
             expected="the run directory that the jobs were given, or one of its parts",
-            todo=f"run {call('extract', shard_index='I', shard_count='N')} for each part first, "
-            f"or {'give ' + above if above else 'correct the address'}",
+            todo="run "
+            f"{call('extract', run=above or address, shard_index='I', shard_count='N')} for each "
+            f"part first, or {'give ' + above if above else 'correct the address'}",
         )
     raise InputError(
         f"there is no finished part at {address}",

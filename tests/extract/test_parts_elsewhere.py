@@ -513,6 +513,10 @@ def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None
     for more in ("parts", "manifest.json"):
         with pytest.raises(InputError, match=r"or give s3://data/nothing$"):
             merge(tmp_path / "run", f"s3://data/nothing/{more}")
+        words = ["features", "merge", f"s3://data/nothing/{more}", "--run", str(tmp_path / "run")]
+        told = CliRunner().invoke(app, words).stderr
+        assert "--shard-index I --shard-count N" in told
+        assert "--run s3://data/nothing --shard-index" in told  # where the parts are to be, not the result
 
 
 def test_command__says_what_comes_next(

@@ -246,6 +246,22 @@ def test_next__of_a_model_that_was_patched_otherwise_keeps_to_that(
     typed(*words[1:])
 
 
+def test_next__is_not_kept_from_a_stale_patch_by_a_delta_that_was_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin(tmp_path)
+    run = ["--run", "run"]
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    model = ["patch", "model.safetensors"]
+    typed(*model, "--delta", *run)
+    typed(*model, "--apply", "model.alphafix-delta.safetensors", "-o", "applied.safetensors", *run)
+    words = typed(*TRAIN, "lda", *run, "--overwrite")
+    assert words == ["alphafix", *model, "--delta", *run, "--overwrite"]
+    typed(*words[1:])
+
+
 def test_next__of_a_model_that_is_patched_in_place_restores_it_first(tmp_path: Path) -> None:
     run = begin(tmp_path, "train", "val", "test")
     model = ["patch", str(tmp_path / "model.safetensors")]
