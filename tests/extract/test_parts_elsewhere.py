@@ -516,7 +516,8 @@ def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None
         words = ["features", "merge", f"s3://data/nothing/{more}", "--run", str(tmp_path / "run")]
         told = CliRunner().invoke(app, words).stderr
         assert "--shard-index I --shard-count N" in told
-        assert "--run s3://data/nothing --shard-index" in told  # where the parts are to be, not the result
+        # Where the parts are to be, not their result.
+        assert "--run s3://data/nothing --shard-index" in told
 
 
 def test_command__says_what_comes_next(
