@@ -16,7 +16,7 @@ from alphafix.alphanet.scores import bytes_of_table
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sweep import run_on_heads, run_sweep
 from alphafix.alphanet.task import SweepTask
-from alphafix.alphanet.training import SweepData
+from alphafix.alphanet.trial import SweepData
 from alphafix.errors import InputError
 from alphafix.metrics.selection import Rule
 from alphafix.metrics.trade_off import Path

@@ -19,8 +19,8 @@ class Inputs(Protocol):
     def width(self) -> int:
         """I."""
 
-    def first(self, count: int) -> Inputs:
-        """Those of the first ``count`` networks."""
+    def only(self, networks: slice) -> Inputs:
+        """Those of some of the networks."""
 
     def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
         """What the first layers of T networks make of them, float32 of shape T x width x F'.
@@ -54,9 +54,9 @@ class OwnInputs:
         """I."""
         return self.rows.shape[-1]
 
-    def first(self, count: int) -> OwnInputs:
-        """Those of the first ``count`` networks."""
-        return OwnInputs(self.rows[:count])
+    def only(self, networks: slice) -> OwnInputs:
+        """Those of some of the networks."""
+        return OwnInputs(self.rows[networks])
 
     def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
         """See `Inputs`."""
@@ -73,31 +73,30 @@ class CommonInputs:
 
     Attributes:
         rows: Float32 of shape F' x I.
-        turned: The same in the other order, I x F', in memory too: products with the weights read
-            it twice as fast then.
+        turned: The same in the other order and in P pieces (see `pieces`), P x (I / P) x F', in
+            memory too: products with the weights read it twice as fast then.
     """
 
     rows: Tensor
     turned: Tensor
 
     @classmethod
-    def of(cls, rows: Tensor) -> CommonInputs:
-        """Turn the rows, float32 of shape F' x I."""
-        return cls(rows, rows.T.contiguous())
+    def of(cls, rows: Tensor, count: int) -> CommonInputs:
+        """Turn the rows, float32 of shape F' x I, in ``count`` pieces."""
+        return cls(rows, rows.view(len(rows), count, -1).permute(1, 2, 0).contiguous())
 
     @property
     def width(self) -> int:
         """I."""
         return self.rows.shape[-1]
 
-    def first(self, count: int) -> CommonInputs:
+    def only(self, networks: slice) -> CommonInputs:
         """They are all networks'."""
         return self
 
     def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
         """See `Inputs`."""
-        flat = weights.flatten(0, 1)
-        return torch.addmm(offsets.reshape(-1, 1), flat, self.turned).view(*offsets.shape, -1)
+        return _sum_of(_in_pieces(weights, self.turned), offsets)
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -114,10 +113,9 @@ class DistinctInputs:
 
     Attributes:
         rows: Those at each place, zeros behind, float32 of shape K x U x D.
-        turned: The same in the other order, each row in two halves if that can be, float32 of shape
-            (2 * K) x (D / 2) x U: two processors soonest do an even number of products.
+        turned: The same in the other order and in P pieces (see `pieces`), P x (I / P) x U.
         sums: Ones where a class has a row at a place, float32 of shape F' x (K * U).
-        turned_sums: The same in the other order, (K * U) x F'.
+        turned_sums: The same in the other order, for each piece, P x U x F'.
     """
 
     rows: Tensor
@@ -143,29 +141,23 @@ class DistinctInputs:
         for place, (distinct, where) in enumerate(found):
             rows[place, : len(distinct)] = weight[distinct]
             sums[torch.arange(few, device=ids.device), place, where] = 1
-        sums = sums.flatten(1)
-        halves = 1 if width % 2 else 2
-        turned = rows.view(k, most, halves, -1).permute(0, 2, 3, 1).flatten(0, 1).contiguous()
-        return cls(rows, turned, sums, sums.T.contiguous())
+        each = pieces(k, width) // k
+        turned = rows.view(k, most, each, -1).permute(0, 2, 3, 1).flatten(0, 1).contiguous()
+        turned_sums = sums.permute(1, 2, 0).repeat_interleave(each, 0)
+        return cls(rows, turned, sums.flatten(1), turned_sums)
 
     @property
     def width(self) -> int:
         """I."""
         return self.rows.shape[0] * self.rows.shape[2]
 
-    def first(self, count: int) -> DistinctInputs:
+    def only(self, networks: slice) -> DistinctInputs:
         """They are all networks'."""
         return self
 
     def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
         """See `Inputs`."""
-        places, most, _ = self.rows.shape
-        count, width, _ = self.turned.shape
-        flat = torch.bmm(weights.view(-1, count, width).transpose(0, 1), self.turned)
-        whole = flat.view(places, count // places, -1, most).sum(1)
-        scores = whole.transpose(0, 1).reshape(-1, places * most)
-        found = torch.addmm(offsets.reshape(-1, 1), scores, self.turned_sums)
-        return found.view(*offsets.shape, -1)
+        return _sum_of(torch.bmm(_in_pieces(weights, self.turned), self.turned_sums), offsets)
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -173,6 +165,26 @@ class DistinctInputs:
         scores = slopes.reshape(-1, slopes.shape[-1]) @ self.sums
         by_place = out.view(-1, places, width).transpose(0, 1)
         torch.bmm(scores.view(-1, places, most).transpose(0, 1), self.rows, out=by_place)
+
+
+def pieces(k: int, width: int) -> int:
+    """P, how many pieces the first product is made of: two a place, or one where D is odd.
+
+    Each is one processor's work, so that sums are rounded alike however many there are, and a
+    trial's result does not depend on how many of them it has.
+    """
+    return k if width % 2 else 2 * k
+
+
+def _in_pieces(weights: Tensor, turned: Tensor) -> Tensor:
+    """Products of weights, T x width x I, with P pieces, P x (I / P) x n: P x (T * width) x n."""
+    count, wide, _ = turned.shape
+    return torch.bmm(weights.view(-1, count, wide).transpose(0, 1), turned)
+
+
+def _sum_of(products: Tensor, offsets: Tensor) -> Tensor:
+    """The sum of P x (T * width) x n over P, and offsets, T x width: T x width x n."""
+    return products.sum(0).view(*offsets.shape, -1).add_(offsets[..., None])
 
 
 def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:
@@ -194,4 +206,5 @@ def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:
     # Multiplications of a weight row: with distinct rows, and to sum them; or with all rows.
     if (most + padding(most)) * (width + classes) < classes * width:
         return DistinctInputs.of(weight, near)
-    return CommonInputs.of(padded_classes(weight[near].flatten(1)))
+    rows = padded_classes(weight[near].flatten(1))
+    return CommonInputs.of(rows, pieces(near.shape[1], width))

@@ -96,13 +96,18 @@ def corrected_few(
         biases: Few-split biases times the logit scale, float32 of shape F.
 
     Yields:
-        The slice of samples, and their scores t, float32 of shape F x m.
+        The slice of samples, and their scores t, float32 of shape F x m: written over by the next.
     """
-    combine = _combination(positions, alphas, width=len(scores.columns.weight))
-    rows = max(1, SWEPT_BYTES // (4 * len(scores.columns.weight)))
+    columns = scores.columns
+    combine = _combination(positions, alphas, width=len(columns.weight))
+    rows = min(len(scores), max(1, SWEPT_BYTES // (4 * len(columns.weight))))
+    # New memory for each chunk takes longer than the product.
+    work = alphas.new_empty(rows * len(alphas))
     for start in range(0, len(scores), rows):
         place = slice(start, min(start + rows, len(scores)))
-        yield place, (combine @ scores.columns.by_class(place)).add_(biases[:, None])
+        few = work[: (place.stop - start) * len(alphas)].view(len(alphas), -1)
+        few.copy_(biases[:, None].expand_as(few))
+        yield place, torch.addmm(few, combine, columns.by_class(place), out=few)
 
 
 def best_few(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alphafix.alphanet.training import Trial
+from alphafix.alphanet.trial import Trial
 from alphafix.features.features import FeatureArrays, Features
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.labels import ByClass

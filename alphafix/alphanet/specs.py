@@ -9,7 +9,7 @@ import numpy as np
 
 from alphafix.alphanet.neighbors import nearest_neighbours, random_neighbours
 from alphafix.alphanet.sampling import Pool, draw_epochs, samples_per_epoch
-from alphafix.alphanet.training import Hyper, Trial
+from alphafix.alphanet.trial import Hyper, Trial
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import ClassTable
 

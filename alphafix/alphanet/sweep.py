@@ -13,14 +13,8 @@ from alphafix.alphanet.kept import Keep
 from alphafix.alphanet.scores import bytes_of_table
 from alphafix.alphanet.specs import TrialSpec
 from alphafix.alphanet.task import SweepTask
-from alphafix.alphanet.training import (
-    Epoch,
-    SweepData,
-    TrainedTrial,
-    Watch,
-    train_batch,
-    unwatched,
-)
+from alphafix.alphanet.training import train_batch
+from alphafix.alphanet.trial import Epoch, SweepData, TrainedTrial, Watch, unwatched
 from alphafix.files import digest
 from alphafix.metrics.accuracy import tier_accuracy
 from alphafix.progress import Progress

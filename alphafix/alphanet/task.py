@@ -17,7 +17,7 @@ from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.alphanet.settings import LEAST_STEPS, FitSettings
 from alphafix.alphanet.sources import Source, hold_out, renumbered, seen, whole
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial, neighbors_of
-from alphafix.alphanet.training import Hyper, SweepData, Trial
+from alphafix.alphanet.trial import Hyper, SweepData, Trial
 from alphafix.devices import choose_device
 from alphafix.errors import InputError, MissingStageError, counted, option
 from alphafix.features.features import Features

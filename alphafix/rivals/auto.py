@@ -17,7 +17,7 @@ from alphafix.metrics.many import bootstrap_accuracies
 from alphafix.metrics.selection import Promise
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import AUTO_METHODS, RIVALS
-from alphafix.rivals.budget import OutOfTime
+from alphafix.rivals.budget import MOST_AT_ONCE, OutOfTime
 from alphafix.rivals.data import (
     PREFERRED,
     FitData,
@@ -28,7 +28,7 @@ from alphafix.rivals.data import (
     predictions,
 )
 from alphafix.rivals.kept import FinishedMethods, offer
-from alphafix.rivals.workers import Workers
+from alphafix.threads import Workers
 from alphafix.values.correction import Chosen, Correction
 
 logger = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ def fit_auto(
             with whole.part(name):
                 return offer(RIVALS[name], data, finished)[0]
 
-        with Workers(data.budget) as workers:
+        with Workers(MOST_AT_ONCE, data.budget.stop) as workers:
             running = {name: workers.do(partial(fitted, name)) for name in order}
             for name, one in running.items():
                 try:

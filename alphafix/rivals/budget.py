@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from alphafix.progress import Advance, Progress
 
+# Methods that are fitted side by side: each holds the logits and gradients of its own.
+MOST_AT_ONCE = 4
+
 
 class OutOfTime(Exception):
     """The time for training is up, or somebody has stopped it."""

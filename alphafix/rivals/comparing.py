@@ -28,11 +28,11 @@ from alphafix.metrics.trade_off import Contest, trade_off
 from alphafix.metrics.verdict import CommonDraws, verdict
 from alphafix.progress import Progress, Whole, silent
 from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
-from alphafix.rivals.budget import Budget, OutOfTime
+from alphafix.rivals.budget import MOST_AT_ONCE, Budget, OutOfTime
 from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
 from alphafix.rivals.kept import FinishedMethods, offer
 from alphafix.rivals.steering import CHOICE, best_first, steered
-from alphafix.rivals.workers import Workers
+from alphafix.threads import Workers
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
 from alphafix.values.trials import Trials
@@ -152,7 +152,7 @@ def compare(
     costs = _costs(settings, names, data, given.neighbours)
     with Whole(progress, "compare", costs, _told_as(settings, names)) as whole:
         fitting = _Fitting(data, test, given.neighbours, settings, finished, whole)
-        with Workers(budget) as workers:
+        with Workers(MOST_AT_ONCE, budget.stop) as workers:
             made = fitting.all(names, workers)
         work = _Comparing(data)
         work.add(Fitted(BASE, data.head.logits, {}, data.base), "base", 0.0)

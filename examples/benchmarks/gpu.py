@@ -49,7 +49,8 @@ from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import ScoreLayout
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial
-from alphafix.alphanet.training import Hyper, SweepData, TrainedTrial, Trial, train_batch
+from alphafix.alphanet.training import train_batch
+from alphafix.alphanet.trial import Hyper, SweepData, TrainedTrial, Trial
 from alphafix.devices import Placement, Precision, autocast
 from alphafix.distributed import join
 from alphafix.images.decode import decode

@@ -28,7 +28,8 @@ from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.alphanet.specs import TrialSpec, all_specs, make_trial
 from alphafix.alphanet.sweep import batches
-from alphafix.alphanet.training import Hyper, SweepData, Trial, train_batch
+from alphafix.alphanet.training import train_batch
+from alphafix.alphanet.trial import Hyper, SweepData, Trial
 from alphafix.errors import MissingPackageError
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable

@@ -35,16 +35,16 @@ from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sweep import run_sweep
 from alphafix.alphanet.task import SweepTask
-from alphafix.alphanet.training import Epoch
+from alphafix.alphanet.trial import Epoch
 from alphafix.features.features import Features
 from alphafix.metrics.accuracy import COLUMNS, tier_accuracy
 from alphafix.metrics.limits import Limits
 from alphafix.progress import silent
 from alphafix.rivals import RIVALS
 from alphafix.rivals import alphanet as alphanet_rows
-from alphafix.rivals.budget import Budget
+from alphafix.rivals.budget import MOST_AT_ONCE, Budget
 from alphafix.rivals.data import FitData, Offered, Trainings, choose_method, predictions
-from alphafix.rivals.workers import Workers
+from alphafix.threads import Workers
 from alphafix.values.arrays import BoolArray, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
@@ -177,7 +177,7 @@ def measure(problem: Problem, effort: Effort) -> Iterator[Rows]:
         yield summaries(problem, found)
     names = TRAINED if effort.trained else ()
     done: Figures = {}
-    with Workers(Budget()) as workers:
+    with Workers(MOST_AT_ONCE, Budget().stop) as workers:
         longest_first = sorted(names, key=lambda name: -RIVALS[name].cost)
         jobs = {workers.do(partial(trained_method, name, draws)): name for name in longest_first}
         for job in as_completed(jobs):

@@ -11,7 +11,7 @@ import torch
 from alphafix.alphanet.sampling import Pool
 from alphafix.alphanet.scores import ScoreLayout, Scores, reduce_scores
 from alphafix.alphanet.specs import TrialSpec, make_trial
-from alphafix.alphanet.training import Hyper, SweepData, Trial
+from alphafix.alphanet.trial import Hyper, SweepData, Trial
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head

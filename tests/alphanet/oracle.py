@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alphafix.alphanet.training import Hyper, Trial
+from alphafix.alphanet.trial import Hyper, Trial
 from alphafix.values.arrays import IntArray
 from alphafix.values.head import Head
 

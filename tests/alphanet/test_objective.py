@@ -19,7 +19,7 @@ from alphafix.alphanet.measure import contest
 from alphafix.alphanet.network import alphas, backward, forward, initial_networks
 from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
 from alphafix.alphanet.padding import padded_classes
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from tests.alphanet.build import make_setup
 from tests.alphanet.oracle import Direct
 
@@ -72,7 +72,7 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     rows = padded_classes(data.weight[entering].flatten(1))
     ways: dict[object, Inputs] = {
         OwnInputs: OwnInputs(rows[None]),
-        CommonInputs: CommonInputs.of(rows),
+        CommonInputs: CommonInputs.of(rows, 2),
         DistinctInputs: DistinctInputs.of(data.weight, entering),
     }
     inputs = ways[case["inputs"]]
@@ -139,7 +139,7 @@ def test_contest__agrees_with_the_corrected_head() -> None:
 def test_alphas__of_a_zero_vector_stay_zero() -> None:
     networks = initial_networks([0], torch.zeros(2), inputs=4, hidden=(3,), k=2)
     zero = networks.map(torch.zeros_like)
-    inputs = CommonInputs.of(torch.ones(16, 4))
+    inputs = CommonInputs.of(torch.ones(16, 4), 2)
     assert torch.equal(alphas(zero, inputs), torch.zeros(1, 16, 2))
     # And its gradient is finite, as PyTorch has it: the norm is then a constant.
     found = networks.map(torch.ones_like)

@@ -10,7 +10,7 @@ from alphafix.alphanet.fit import train_trials
 from alphafix.alphanet.given import Given
 from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from alphafix.features.store import FeatureStore
 from alphafix.values.trials import Trials
 from tests.common import make_problem

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from alphafix.alphanet.inputs import DistinctInputs, inputs_of
-from alphafix.alphanet.training import Hyper, TrainedTrial, Trial, train_batch
+from alphafix.alphanet.training import train_batch
+from alphafix.alphanet.trial import Hyper, TrainedTrial, Trial
 from alphafix.values.arrays import IntArray
 from tests.alphanet.build import Setup, make_setup
 from tests.alphanet.oracle import train_direct

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.train.options import TrainOptions
 from alphafix.commands.train_oltr.options import TrainOltrOptions

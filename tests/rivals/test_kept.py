@@ -24,11 +24,11 @@ from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.errors import FileFormatError
 from alphafix.progress import Whole, silent
 from alphafix.rivals import RIVALS
-from alphafix.rivals.budget import Budget, OutOfTime
+from alphafix.rivals.budget import MOST_AT_ONCE, Budget, OutOfTime
 from alphafix.rivals.data import FitData
 from alphafix.rivals.kept import FinishedMethods, offer
-from alphafix.rivals.workers import Workers
 from alphafix.run.directory import COMPARISON, FITTED, Run
+from alphafix.threads import Workers
 from tests.common import heed_interrupts, make_problem, write_run
 from tests.rivals.problems import small_data
 from tests.stages import find_neighbors
@@ -116,7 +116,7 @@ def test_workers__an_error_stops_what_trains(data: FitData) -> None:
             raise
 
     def interrupted() -> None:
-        with Workers(budget) as workers:
+        with Workers(MOST_AT_ONCE, budget.stop) as workers:
             workers.do(train)
             begun.wait(10)
             raise KeyboardInterrupt
@@ -138,7 +138,7 @@ def test_workers__methods_side_by_side_are_those_one_after_another(data: FitData
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with Workers(Budget()) as workers:
+        with Workers(MOST_AT_ONCE, Budget().stop) as workers:
             together = [workers.do(partial(fitted, name)) for name in names]
     finally:
         torch.set_num_threads(threads)

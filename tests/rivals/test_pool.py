@@ -17,7 +17,7 @@ from alphafix.alphanet.neighbors import nearest_neighbours
 from alphafix.alphanet.pool import WIDER_POOL
 from alphafix.alphanet.settings import FitSettings
 from alphafix.alphanet.sources import hold_out
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.report.options import ReportOptions

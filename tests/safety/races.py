@@ -47,7 +47,7 @@ from torch import nn
 
 from alphafix import commands
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from alphafix.commands.app import app
 from alphafix.commands.compare import work as compare_work
 from alphafix.commands.report import work as report_work

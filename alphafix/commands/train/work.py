@@ -13,7 +13,7 @@ from alphafix.alphanet.given import Given
 from alphafix.alphanet.history import history_lines, log_history
 from alphafix.alphanet.kept import FinishedTrials
 from alphafix.alphanet.settings import FitSettings
-from alphafix.alphanet.training import Hyper
+from alphafix.alphanet.trial import Hyper
 from alphafix.commands.command import Watch
 from alphafix.commands.train.options import TrainOptions
 from alphafix.devices import choose_device
