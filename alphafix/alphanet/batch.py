@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from alphafix.alphanet.correction import Correction, correction_of
 from alphafix.alphanet.inputs import Inputs, inputs_of
-from alphafix.alphanet.network import Networks, alphas, backward, forward, initial_networks
-from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
+from alphafix.alphanet.network import Networks, Passes, initial_networks
+from alphafix.alphanet.objective import Aims, Slopes, correct_predictions
 from alphafix.alphanet.padding import padded_classes
 from alphafix.alphanet.scores import Scores, join_scores
 from alphafix.alphanet.trial import Epoch, Hyper, SweepData, TrainedTrial, Trial, Watch
@@ -58,6 +58,10 @@ class Entering:
         inputs = _inputs(neighbors, own, include_self=hyper.include_self)
         return cls(trials, own, train, starts, positions, inputs)
 
+    def positions_of(self, trial: int) -> Tensor:
+        """Columns of a trial's neighbours, int64 of shape F' x K."""
+        return self.positions[trial if len(self.positions) > 1 else 0]
+
     def only(self, which: slice) -> Entering:
         """That of some of the trials, sharing memory with all."""
         positions = self.positions[which] if len(self.positions) > 1 else self.positions
@@ -86,42 +90,36 @@ class Batch:
 
     def __init__(self, entering: Entering, hyper: Hyper, watch: Watch) -> None:
         self.trials, self.own = trials, own = entering.trials, entering.own
-        self.hyper, self.watch = hyper, watch
-        first = own[0]
+        self.entering, self.hyper, self.watch = entering, hyper, watch
+        first_data = own[0]
         self.total_steps = trials[0].steps(hyper)
         self.per_epoch = [trial.steps_per_epoch(hyper) for trial in trials]
         self.steps = [trial.steps(hyper) for trial in trials]
-        device = first.weight.device
-        self.index, self.share = _step_samples(trials, hyper, device)
-        self.index += torch.tensor(entering.starts, device=device)[:, None, None]
-        self.train, self.positions, self.inputs = (
-            entering.train,
-            entering.positions,
-            entering.inputs,
-        )
-        self.near = self.positions.transpose(1, 2).contiguous()
-        self.aims = Aims.of(self.train, self.index, len(first.few))
+        device = first_data.weight.device
+        self.index, share = _step_samples(trials, hyper, device)
+        self.index += torch.tensor(entering.starts, device=device)[:, None]
+        self.aims = Aims.of(entering.train, self.index, share, len(first_data.few))
+        self.logs = torch.empty_like(self.aims.total)
         biases = torch.stack([one.biases for one in own])
         self.scales = torch.tensor([[one.scale] for one in own], device=device)
+        self.unscaled = all(one.scale == 1 for one in own)
         drawn = initial_networks(
             [trial.seed for trial in trials],
             biases,
-            inputs=self.inputs.width,
+            inputs=entering.inputs.width,
             hidden=hyper.hidden,
             k=trials[0].pool,
         )
-        self.networks, parameters = drawn.packed()
-        self.gradients, slopes = drawn.map(torch.zeros_like).packed()
         trained = slice(None if hyper.learn_bias else -1)
-        self.trained, self.slopes = parameters[trained], slopes[trained]
-        self.moments = [[torch.zeros_like(one) for one in self.trained] for _ in range(2)]
-        self.count = torch.zeros((), device=device)
-        none = biases.new_zeros(len(first.few), trials[0].pool)  # until an epoch is chosen
+        zeros = [drawn.map(torch.zeros_like) for _ in range(3)]
+        states, packed = zip(*(one.packed() for one in [drawn, *zeros]), strict=True)
+        self.networks, self.gradients = states[:2]
+        # Parameters, gradients and moments of trials from one to another, as they are updated.
+        self.parts = {(0, len(trials)): [one[trained] for one in packed]}
+        self.states, self.trained = states, trained
+        self.counts = torch.arange(1, self.total_steps + 1, dtype=torch.float32, device=device)
+        none = biases.new_zeros(len(first_data.few), trials[0].pool)  # until an epoch is chosen
         self.results = [TrainedTrial(none, one.biases) for one in own]
-        # In float64 where there is such a thing, because sums of float32 are rounded
-        # differently in other batches; what is recorded is rounded back.
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        self.losses = torch.zeros(len(trials), dtype=wide, device=device)
         self.work = _Work.of(self, len(trials))
 
     def step(self, step: int) -> int:
@@ -139,27 +137,26 @@ class Batch:
         return active
 
     def _find_gradients(self, active: int, step: int) -> None:
-        """Gradients of the mean loss of a step by the parameters; counts the losses."""
+        """Gradients of the mean loss of a step by the parameters; keeps what it is made of."""
         if active != self.work.active:
             self.work = _Work.of(self, active)
         work = self.work
-        rows = self.train.columns.of_samples(work.index[step], work.rows)
-        found = forward(work.networks, work.inputs)
-        biases = work.networks.biases * work.scales
-        few = work.correction.scores(rows, found.alphas, biases)
-        losses, slopes = losses_and_slopes(few, work.aims[step], work.share[step])
-        work.losses.add_(losses.sum(1, dtype=work.losses.dtype))
-        pulls = work.correction.pulls(rows, slopes)
-        backward(work.networks, work.inputs, found, pulls, work.gradients)
-        torch.sum(slopes, 1, out=work.gradients.biases).mul_(work.scales)
+        self.entering.train.columns.of_samples(work.index[step], work.rows)
+        biases = work.networks.biases if self.unscaled else work.networks.biases * work.scales
+        few = work.correction.scores(work.passes.forward(), biases)
+        slopes = work.slopes.of(few, work.aims[step], work.logs[step])
+        work.passes.backward(work.correction.pulls(slopes))
+        if self.hyper.learn_bias:
+            torch.sum(slopes, 1, out=work.gradients.biases)
+            if not self.unscaled:
+                work.gradients.biases.mul_(work.scales)
 
     def _update(self, active: int, step: int) -> None:
         """AdamW, once for each run of neighbouring trials with the same learning rate."""
-        self.count += 1
         rates = [self._rate(trial, step) for trial in range(active)]
         edges = [0, *(i for i in range(1, active) if rates[i] != rates[i - 1]), active]
         for start, stop in pairwise(edges):
-            tensors, slopes, first, second = self.work.updated(start, stop)
+            tensors, slopes, first, second = self._updated(start, stop)
             # What torch.optim.AdamW(fused=True) calls, without its preparations, which take as
             # long as the update of a small network.
             torch._fused_adamw_(
@@ -168,7 +165,7 @@ class Batch:
                 first,
                 second,
                 [],
-                [self.count] * len(tensors),
+                [self.work.counts[step]] * len(tensors),
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
@@ -178,24 +175,39 @@ class Batch:
                 maximize=False,
             )
 
+    def _updated(self, start: int, stop: int) -> Sequence[Sequence[Tensor]]:
+        """Parameters, gradients and both moments of some of the trials, made once."""
+        if (start, stop) not in self.parts:
+            self.parts[start, stop] = [
+                [one[start:stop] for one in networks.tensors()[self.trained]]
+                for networks in self.states
+            ]
+        return self.parts[start, stop]
+
     def _rate(self, trial: int, step: int) -> float:
         epoch = step // self.per_epoch[trial]
         return self.hyper.lr * 0.1 ** (epoch // self.hyper.decay_every)
 
     def _end_epoch(self, ended: Sequence[int], step: int) -> None:
         """Record the epoch of these trials, and keep their alphas if they are the best yet."""
-        active = ended[-1] + 1
-        found = alphas(self.networks.first(active), self.inputs.only(slice(active)))
+        found = self.work.passes.forward().transpose(1, 2)
         for trial in ended:
             epoch = -(-(step + 1) // self.per_epoch[trial])
             # A budget of steps can end a trial before the first epoch that may be chosen.
             last = step + 1 == self.steps[trial]
-            steps = step % self.per_epoch[trial] + 1
-            loss, val_overall = float((self.losses[trial] / steps).float()), None
-            self.losses[trial] = 0
+            loss, val_overall = self._mean_loss(trial, step), None
             if epoch >= self.hyper.first_epoch or last:
                 val_overall = self._consider(trial, epoch, found[trial])
             self.results[trial].history.append(EpochRecord(epoch, loss, val_overall))
+
+    def _mean_loss(self, trial: int, step: int) -> float:
+        """That of the epoch's steps up to this one."""
+        steps = slice(step - step % self.per_epoch[trial], step + 1)
+        aims = Aims(*(one[steps, trial] for one in vars(self.aims).values()))
+        # In float64, because sums of float32 are rounded differently in other batches; what is
+        # recorded is rounded back.
+        whole = aims.losses(self.logs[steps, trial]).cpu().sum(dtype=torch.float64)
+        return float((whole / (steps.stop - steps.start)).float())
 
     def _consider(self, trial: int, epoch: int, found: Tensor) -> float | None:
         """Keep an epoch if it is the best yet; return its share of correct predictions."""
@@ -207,7 +219,7 @@ class Batch:
         val = own.val
         if val is not None:
             there = val.labels.device
-            positions = self.positions[trial if len(self.positions) > 1 else 0, :few]
+            positions = self.entering.positions_of(trial)[:few]
             scaled = biases * own.scale
             correct = correct_predictions(
                 val, positions.to(there), found.to(there), scaled.to(there)
@@ -229,83 +241,76 @@ class _Work:
     New memory, and a view of old, cost a step as much as its small operations.
 
     Attributes:
-        active: How many trials.
+        active: How many trials, A.
         networks: Theirs.
         gradients: By the parameters of these.
-        inputs: What enters the networks.
+        passes: Through the networks and back.
         scales: Logit scales, A x 1.
-        correction: How their scores are corrected.
-        losses: Sums of the epoch's losses so far, A.
-        index: Indices of each step's samples, A x n.
-        share: Their shares in a step's mean, A x n.
+        rows: Memory for a step's scores, (A * n) x U.
+        correction: How they are corrected.
+        slopes: How the gradients by them are found.
+        index: Indices of each step's samples, A * n.
         aims: What they are to be taken for.
-        rows: Memory for a step's scores, A x n x U.
-        states: Parameters, gradients and both moments, as they are updated.
-        parts: Those of some of the trials, once they were asked for.
+        logs: Where the log shares of what they are to be taken for are kept, A x n x 1.
+        counts: Which step each is, from 1.
     """
 
     active: int
     networks: Networks
     gradients: Networks
-    inputs: Inputs
+    passes: Passes
     scales: Tensor
-    correction: Correction
-    losses: Tensor
-    index: Sequence[Tensor]
-    share: Sequence[Tensor]
-    aims: Sequence[Aims]
     rows: Tensor
-    states: Sequence[Sequence[Tensor]]
-    parts: dict[tuple[int, int], list[list[Tensor]]] = field(default_factory=dict)
+    correction: Correction
+    slopes: Slopes
+    index: Sequence[Tensor]
+    aims: Sequence[Aims]
+    logs: Sequence[Tensor]
+    counts: Sequence[Tensor]
 
     @classmethod
     def of(cls, batch: Batch, active: int) -> _Work:
         """That of the first ``active`` trials."""
-        samples, columns = batch.index.shape[-1], len(batch.train.columns.weight)
-        positions = batch.near[:active].expand(active, -1, -1)
+        samples, columns = batch.index.shape[-1], len(batch.entering.train.columns.weight)
+        networks, gradients = batch.networks.first(active), batch.gradients.first(active)
+        near = batch.entering.positions[:active].transpose(1, 2).contiguous()
+        rows = networks.biases.new_empty(active, samples, columns)
+        few = len(batch.own[0].few)
         return cls(
             active=active,
-            networks=batch.networks.first(active),
-            gradients=batch.gradients.first(active),
-            inputs=batch.inputs.only(slice(active)),
+            networks=networks,
+            gradients=gradients,
+            passes=Passes(networks, batch.entering.inputs.only(slice(active)), gradients),
             scales=batch.scales[:active],
-            correction=correction_of(
-                positions, classes=len(batch.own[0].few), columns=columns, samples=samples
-            ),
-            losses=batch.losses[:active],
-            index=batch.index[:active].unbind(1),
-            share=batch.share[:active].unbind(1),
+            rows=rows.flatten(0, 1),
+            correction=correction_of(near.expand(active, -1, -1), rows, classes=few),
+            slopes=Slopes(rows[:, :, : networks.biases.shape[1]], few),
+            index=batch.index[:, :active].flatten(1).unbind(0),
             aims=batch.aims.by_step(active),
-            rows=batch.networks.biases.new_empty(active, samples, columns),
-            states=(batch.trained, batch.slopes, *batch.moments),
+            logs=batch.logs[:, :active].unbind(0),
+            counts=batch.counts.unbind(0),
         )
-
-    def updated(self, start: int, stop: int) -> list[list[Tensor]]:
-        """`states` of the trials from ``start`` to ``stop``."""
-        if (start, stop) not in self.parts:
-            self.parts[start, stop] = [[one[start:stop] for one in state] for state in self.states]
-        return self.parts[start, stop]
 
 
 def _step_samples(
     trials: Sequence[Trial], hyper: Hyper, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Sample indices of each step and the share of each in the step's mean, T x steps x batch.
+    """Sample indices of each step and the share of each in the step's mean, steps x T x batch.
 
     The last step of a pass has fewer samples; its padding has share 0.
     """
     steps, size = trials[0].steps(hyper), hyper.batch_size
     width = size + (-size % SAMPLES_ALIGNED)
-    index = np.zeros((len(trials), steps, width), dtype=np.int64)
-    share = np.zeros((len(trials), steps, width), dtype=np.float32)
+    index = np.zeros((steps, len(trials), width), dtype=np.int64)
+    share = np.zeros((steps, len(trials), width), dtype=np.float32)
     for place, trial in enumerate(trials):
         per_pass, wanted = trial.steps_per_pass(hyper), trial.samples.shape[1]
         padded = np.full((len(trial.samples), per_pass * size), -1, dtype=np.int64)
         padded[:, :wanted] = trial.samples
         rows = padded.reshape(-1, size)[:steps]
-        index[place, : len(rows), :size] = np.maximum(rows, 0)
+        index[: len(rows), place, :size] = np.maximum(rows, 0)
         real = rows >= 0
-        share[place, : len(rows), :size] = real / real.sum(1, keepdims=True)
+        share[: len(rows), place, :size] = real / real.sum(1, keepdims=True)
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 

@@ -22,12 +22,13 @@ class Inputs(Protocol):
     def only(self, networks: slice) -> Inputs:
         """Those of some of the networks."""
 
-    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
-        """What the first layers of T networks make of them, float32 of shape T x width x F'.
+    def values(self, weights: Tensor, offsets: Tensor, out: Tensor) -> None:
+        """Write what the first layers of T networks make of them to ``out``, T x width x F'.
 
         Args:
             weights: Float32 of shape T x width x I.
             offsets: Float32 of shape T x width.
+            out: Memory for it.
         """
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
@@ -58,9 +59,9 @@ class OwnInputs:
         """Those of some of the networks."""
         return OwnInputs(self.rows[networks])
 
-    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+    def values(self, weights: Tensor, offsets: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        return torch.baddbmm(offsets[..., None], weights, self.rows.transpose(1, 2))
+        torch.baddbmm(offsets[..., None], weights, self.rows.transpose(1, 2), out=out)
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -94,9 +95,9 @@ class CommonInputs:
         """They are all networks'."""
         return self
 
-    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+    def values(self, weights: Tensor, offsets: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        return _sum_of(_in_pieces(weights, self.turned), offsets)
+        _sum_up(_in_pieces(weights, self.turned), offsets, out)
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -155,9 +156,10 @@ class DistinctInputs:
         """They are all networks'."""
         return self
 
-    def values(self, weights: Tensor, offsets: Tensor) -> Tensor:
+    def values(self, weights: Tensor, offsets: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        return _sum_of(torch.bmm(_in_pieces(weights, self.turned), self.turned_sums), offsets)
+        products = torch.bmm(_in_pieces(weights, self.turned), self.turned_sums)
+        _sum_up(products, offsets, out)
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -170,8 +172,8 @@ class DistinctInputs:
 def pieces(k: int, width: int) -> int:
     """P, how many pieces the first product is made of: two a place, or one where D is odd.
 
-    Each is one processor's work, so that sums are rounded alike however many there are, and a
-    trial's result does not depend on how many of them it has.
+    Each is one processor's work, so that sums are rounded alike by one processor and by several (as
+    long as there are as many pieces), and a trial alike alone and in a part of a batch.
     """
     return k if width % 2 else 2 * k
 
@@ -182,9 +184,10 @@ def _in_pieces(weights: Tensor, turned: Tensor) -> Tensor:
     return torch.bmm(weights.view(-1, count, wide).transpose(0, 1), turned)
 
 
-def _sum_of(products: Tensor, offsets: Tensor) -> Tensor:
-    """The sum of P x (T * width) x n over P, and offsets, T x width: T x width x n."""
-    return products.sum(0).view(*offsets.shape, -1).add_(offsets[..., None])
+def _sum_up(products: Tensor, offsets: Tensor, out: Tensor) -> None:
+    """Write the sum of P x (T * width) x n over P, and offsets, T x width, to T x width x n."""
+    torch.sum(products, 0, out=out.flatten(0, 1))
+    out.add_(offsets[..., None])
 
 
 def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:

@@ -46,21 +46,24 @@ class Networks:
         """The first ``count`` trials, sharing memory with all."""
         return self.map(lambda tensor: tensor[:count])
 
+    def tensors(self) -> list[Tensor]:
+        """All parameters, the biases last."""
+        return [*self.weights, *self.offsets, self.biases]
+
     def packed(self) -> tuple[Networks, list[Tensor]]:
         """The same with all parameters in three tensors, which take few steps to update.
 
         Returns:
-            The networks, whose tensors are views, and what holds them, one row a trial: the first
-            weights, all other weights and offsets, and the biases.
+            The networks, whose tensors are views, and what holds them: the first weights, all other
+            weights and offsets, and the biases.
         """
         first, *others = self.weights
         small = [*others, *self.offsets]
-        flat = torch.cat([tensor.flatten(1) for tensor in small], dim=1)
-        views, start = [], 0
-        for tensor in small:
-            stop = start + tensor[0].numel()
-            views.append(flat[:, start:stop].view(tensor.shape))
-            start = stop
+        flat = torch.cat([tensor.flatten() for tensor in small])
+        views = [
+            part.view_as(one)
+            for part, one in zip(flat.split([one.numel() for one in small]), small, strict=True)
+        ]
         weights = (first, *views[: len(others)])
         networks = Networks(weights, tuple(views[len(others) :]), self.biases, self.k)
         return networks, [first, flat, self.biases]
@@ -117,66 +120,113 @@ def _one_network(seed: int, sizes: Sequence[int]) -> tuple[list[Tensor], list[Te
     return weights, offsets
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What the networks make of their input, and what the way back needs of that.
+class Passes:
+    """The way through T networks and back, with all memory and views that it takes.
 
     Units x classes throughout, so that the gradient of a weight comes out of its product in the
-    weight's own memory layout.
-
-    Attributes:
-        alphas: Coefficients of unit 1-norm (AlphaNet, Eq. 1), float32 of shape T x K x F'; those of
-            padding mean nothing.
-        norms: 1-norms that they were divided by, T x 1 x F'.
-        hidden: What leaves each hidden layer, T x width x F'.
-    """
-
-    alphas: Tensor
-    norms: Tensor
-    hidden: tuple[Tensor, ...]
-
-
-def forward(networks: Networks, inputs: Inputs) -> Pass:
-    """Coefficients of all few-split classes."""
-    values = inputs.values(networks.weights[0], networks.offsets[0])
-    hidden = []
-    for weight, offset in zip(networks.weights[1:], networks.offsets[1:], strict=True):
-        hidden.append(functional.leaky_relu(values, NEGATIVE_SLOPE, inplace=True))
-        values = torch.baddbmm(offset[..., None], weight, values)
-    values = values[:, : networks.k]
-    norms = values.abs().sum(1, keepdim=True).clamp_min_(LEAST_NORM)
-    return Pass(values / norms, norms, tuple(hidden))
-
-
-def backward(networks: Networks, inputs: Inputs, found: Pass, pulls: Tensor, out: Networks) -> None:
-    """Gradients of all weights and offsets.
-
-    Worked out by hand: PyTorch's own way back does the same products, and as much again in small
-    steps between them.
+    weight's own memory layout. New memory, and a view of old, takes a step as long as its small
+    operations do. Gradients are worked out by hand: PyTorch's own way back does the same products,
+    and as much again in small steps between them.
 
     Args:
         networks: T networks.
-        inputs: Their input.
-        found: What `forward` gave.
-        pulls: Gradient by the coefficients, float32 of shape T x K x F'; 0 for padding.
-        out: Where they are written: memory that is new in each step takes the processor as long as
-            half of the first layer's product. Its biases are left as they are.
+        inputs: What enters them.
+        gradients: Where those of their weights and offsets are written.
     """
-    trials, _, columns = pulls.shape
-    slopes = pulls.new_zeros(trials, networks.weights[-1].shape[1], columns)
-    along = (pulls * found.alphas).sum(1, keepdim=True) * (found.norms > LEAST_NORM)
-    torch.sub(pulls, found.alphas.sign().mul_(along), out=slopes[:, : networks.k])
-    slopes[:, : networks.k] /= found.norms
-    for layer in range(len(found.hidden), 0, -1):
-        hidden = found.hidden[layer - 1]
-        torch.bmm(slopes, hidden.transpose(1, 2), out=out.weights[layer])
-        torch.sum(slopes, 2, out=out.offsets[layer])
-        below = torch.bmm(networks.weights[layer].transpose(1, 2), slopes)
-        slopes = torch.ops.aten.leaky_relu_backward(below, hidden, NEGATIVE_SLOPE, True)
-    torch.sum(slopes, 2, out=out.offsets[0])
-    inputs.gradient(slopes, out.weights[0])
+
+    def __init__(self, networks: Networks, inputs: Inputs, gradients: Networks) -> None:
+        trials, columns = networks.biases.shape
+
+        def room(width: int) -> Tensor:
+            return networks.biases.new_zeros(trials, width, columns)
+
+        self._inputs = inputs
+        self._first = networks.weights[0], networks.offsets[0]
+        self._first_gradients = gradients.weights[0], gradients.offsets[0]
+        widths = [weight.shape[1] for weight in networks.weights]
+        values, slopes = [room(width) for width in widths], [room(width) for width in widths]
+        self._layers = [
+            _Layer(
+                weight=networks.weights[i],
+                turned=networks.weights[i].transpose(1, 2),
+                offset=networks.offsets[i][..., None],
+                gradient=gradients.weights[i],
+                offset_gradient=gradients.offsets[i],
+                below=values[i - 1],
+                below_turned=values[i - 1].transpose(1, 2),
+                above=values[i],
+                slopes_below=slopes[i - 1],
+                slopes=slopes[i],
+            )
+            for i in range(1, len(widths))
+        ]
+        self._bottom, self._bottom_slopes = values[0], slopes[0]
+        self._last, self._last_slopes = (one[-1][:, : networks.k] for one in (values, slopes))
+        self._norms, self._along = room(1), room(1)
+        self._alphas, self._work = room(networks.k), room(networks.k)
+
+    def forward(self) -> Tensor:
+        """Coefficients of all few-split classes, of unit 1-norm (AlphaNet, Eq. 1).
+
+        Returns:
+            Float32 of shape T x K x F'; those of padding mean nothing. The next time, they are
+            written over.
+        """
+        self._inputs.values(*self._first, self._bottom)
+        for layer in self._layers:
+            functional.leaky_relu(layer.below, NEGATIVE_SLOPE, inplace=True)
+            torch.baddbmm(layer.offset, layer.weight, layer.below, out=layer.above)
+        torch.abs(self._last, out=self._work)
+        torch.sum(self._work, 1, keepdim=True, out=self._norms).clamp_min_(LEAST_NORM)
+        return torch.div(self._last, self._norms, out=self._alphas)
+
+    def backward(self, pulls: Tensor) -> None:
+        """Write the gradients of all weights and offsets; `forward` came before.
+
+        Args:
+            pulls: Gradient by the coefficients, float32 of shape T x K x F'; 0 for padding.
+        """
+        torch.mul(pulls, self._alphas, out=self._work)
+        along = torch.sum(self._work, 1, keepdim=True, out=self._along)
+        along.mul_(self._norms > LEAST_NORM)
+        torch.sign(self._alphas, out=self._work).mul_(along)
+        torch.sub(pulls, self._work, out=self._last_slopes).div_(self._norms)
+        for layer in reversed(self._layers):
+            torch.bmm(layer.slopes, layer.below_turned, out=layer.gradient)
+            torch.sum(layer.slopes, 2, out=layer.offset_gradient)
+            torch.bmm(layer.turned, layer.slopes, out=layer.slopes_below)
+            torch.ops.aten.leaky_relu_backward.grad_input(
+                layer.slopes_below, layer.below, NEGATIVE_SLOPE, True, grad_input=layer.slopes_below
+            )
+        weights, offsets = self._first_gradients
+        torch.sum(self._bottom_slopes, 2, out=offsets)
+        self._inputs.gradient(self._bottom_slopes, weights)
 
 
-def alphas(networks: Networks, inputs: Inputs) -> Tensor:
-    """Coefficients class by class, float32 of shape T x F' x K (see `Pass`)."""
-    return forward(networks, inputs).alphas.transpose(1, 2)
+@dataclass(frozen=True)
+class _Layer:
+    """A layer but the first: its parameters, their gradients, and what it stands between.
+
+    Attributes:
+        weight: T x out x in.
+        turned: The same, T x in x out.
+        offset: T x out x 1.
+        gradient: By the weight.
+        offset_gradient: By the offset, T x out.
+        below: What enters, T x in x F'.
+        below_turned: The same, T x F' x in.
+        above: What leaves, T x out x F'.
+        slopes_below: Gradient by what the layer below gives, before its LeakyReLU.
+        slopes: Gradient by what leaves.
+    """
+
+    weight: Tensor
+    turned: Tensor
+    offset: Tensor
+    gradient: Tensor
+    offset_gradient: Tensor
+    below: Tensor
+    below_turned: Tensor
+    above: Tensor
+    slopes_below: Tensor
+    slopes: Tensor

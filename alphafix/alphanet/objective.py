@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alphafix.alphanet.scores import Scores
+from alphafix.alphanet.scores import Scores, table_of
 
 # Scores that are read at a time where all samples are swept: what is made of them is read again
 # from the processor's own memory, which is several times as fast.
@@ -29,56 +29,80 @@ class Aims:
     and not the label's: the loss is larger by the logsumexp less the label's own score.
 
     Attributes:
-        column: That of the label, int64 of any shape.
+        column: That of the label, int64 of shape ... x n x 1.
         total: Logsumexp over the base classes, float32 of the same shape.
         beyond: That less the label's own score; 0 for few-split samples.
-        base: The column that stands for the base classes, the first one of padding.
+        share: The sample's share in the mean of its step.
     """
 
     column: Tensor
     total: Tensor
     beyond: Tensor
-    base: int
+    share: Tensor
 
     @classmethod
-    def of(cls, scores: Scores, index: Tensor, base: int) -> Aims:
-        """Those of some samples, int64 of any shape; for ``base`` see `Aims`."""
+    def of(cls, scores: Scores, index: Tensor, share: Tensor, base: int) -> Aims:
+        """Those of some samples.
+
+        Args:
+            scores: Where they are.
+            index: Which, int64 of shape ... x n.
+            share: Their shares, float32 of the same shape.
+            base: The column that stands for the base classes, the first one of padding.
+        """
         of_base = scores.few_label < 0
         column = scores.few_label.masked_fill(of_base, base)
         beyond = torch.where(of_base, scores.base_lse - scores.own, 0.0)
 
         def chosen(values: Tensor) -> Tensor:
-            return values.index_select(0, index.flatten()).view(index.shape)
+            return values.index_select(0, index.flatten()).view(index.shape)[..., None]
 
-        return cls(chosen(column), chosen(scores.base_lse), chosen(beyond), base)
+        return cls(chosen(column), chosen(scores.base_lse), chosen(beyond), share[..., None])
 
     def by_step(self, trials: int) -> list[Aims]:
-        """Those of each step of the first trials, T x n, where they are T x steps x n."""
-        column, total, beyond = (
-            one[:trials].unbind(1) for one in (self.column, self.total, self.beyond)
-        )
-        return [Aims(*of_step, self.base) for of_step in zip(column, total, beyond, strict=True)]
+        """Those of each step of the first trials, where they are of steps x T x n samples."""
+        parts = (one[:, :trials].unbind(0) for one in vars(self).values())
+        return [Aims(*of_step) for of_step in zip(*parts, strict=True)]
+
+    def losses(self, logs: Tensor) -> Tensor:
+        """Cross-entropy of each sample times its share.
+
+        Args:
+            logs: Logs of the shares of their columns, float32 of shape ... x n x 1.
+        """
+        return (self.beyond - logs) * self.share
 
 
-def losses_and_slopes(few: Tensor, aims: Aims, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each sample, and the gradient of a mean by the corrected few-split scores.
+class Slopes:
+    """Gradients of a step's mean loss by the corrected few-split scores, and their memory.
 
     Args:
-        few: Corrected few-split scores, float32 of shape T x n x F'; overwritten.
-        aims: Those of the samples, T x n.
-        share: Each sample's share in the mean, float32 of shape T x n.
-
-    Returns:
-        Losses times shares, float32 of shape T x n, and gradients, T x n x F'.
+        like: Such scores, float32 of shape T x n x F'.
+        base: The column that stands for the base classes.
     """
-    column, each = aims.column[..., None], share[..., None]
-    few.select(2, aims.base).copy_(aims.total)
-    logs = few.log_softmax(2)
-    losses = (aims.beyond - logs.gather(2, column)[..., 0]).mul_(share)
-    slopes = logs.clamp_min_(LEAST_LOG).exp_().mul_(each)
-    slopes.scatter_add_(2, column, -each)
-    slopes[:, :, aims.base :].zero_()
-    return losses, slopes
+
+    def __init__(self, like: Tensor, base: int) -> None:
+        self._slopes, self._base = torch.empty_like(like), base
+        self._padding = self._slopes[:, :, base:]
+
+    def of(self, few: Tensor, aims: Aims, logs: Tensor) -> Tensor:
+        """Find them.
+
+        Args:
+            few: Corrected few-split scores, float32 of shape T x n x F'; overwritten.
+            aims: Those of the samples, T x n x 1.
+            logs: Where the log shares of their columns are written, float32 of shape T x n x 1.
+
+        Returns:
+            Gradients, T x n x F'; the next time, they are written over.
+        """
+        few.narrow(2, self._base, 1).copy_(aims.total)
+        shares = torch.log_softmax(few, 2, out=self._slopes)
+        torch.gather(shares, 2, aims.column, out=logs)
+        shares.clamp_min_(LEAST_LOG).exp_().mul_(aims.share)
+        shares.scatter_add_(2, aims.column, -aims.share)
+        self._padding.zero_()
+        return shares
 
 
 def corrected_few(
@@ -102,7 +126,7 @@ def corrected_few(
     combine = _combination(positions, alphas, width=len(columns.weight))
     rows = min(len(scores), max(1, SWEPT_BYTES // (4 * len(columns.weight))))
     # New memory for each chunk takes longer than the product.
-    work = alphas.new_empty(rows * len(alphas))
+    work = table_of((rows * len(alphas),), alphas.device)
     for start in range(0, len(scores), rows):
         place = slice(start, min(start + rows, len(scores)))
         few = work[: (place.stop - start) * len(alphas)].view(len(alphas), -1)

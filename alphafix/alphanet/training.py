@@ -22,6 +22,9 @@ from alphafix.alphanet.trial import (
 from alphafix.progress import Advance
 from alphafix.threads import Workers
 
+# What is not in products, a thread does while the others wait, so that parts pay only where the
+# products of each are long: where it has this many first weights (measured).
+LEAST_WEIGHTS = 3 << 19
 MOST_PARTS = 4
 
 
@@ -91,7 +94,12 @@ class _Training:
 
 
 def _parts(entering: Entering, hyper: Hyper) -> int:
-    """How many threads train a part of the trials each."""
-    import os
+    """How many threads train a part of the trials each.
 
-    return min(int(os.environ.get("PARTS", "1")), len(entering.trials), MOST_PARTS)
+    Threads that train trials of their own need not wait for each other in each small product, as
+    those of one product do: beside other processes, these make it many times as slow.
+    """
+    if entering.train.labels.device.type != "cpu":
+        return 1
+    weights = len(entering.trials) * entering.inputs.width * hyper.hidden[0]
+    return max(1, min(weights // LEAST_WEIGHTS, torch.get_num_threads(), MOST_PARTS))
