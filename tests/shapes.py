@@ -62,16 +62,17 @@ Shapes = Mapping[str, Mapping[str, Any]]
 _VALUES = {
     "weights": floats("T width I"),
     "offsets": floats("T width"),
-    "return": floats("T width F"),
+    "out": floats("T width F"),
 }
 _GRADIENT = {"slopes": floats("T width F"), "out": floats("T width I")}
 _SCORES = {
-    "rows": floats("T n U"),
     "alphas": floats("T K F"),
     "biases": floats("T F"),
     "return": floats("T n F"),
 }
-_PULLS = {"rows": floats("T n U"), "slopes": floats("T n F"), "return": floats("T K F")}
+_PULLS = {"slopes": floats("T n F"), "return": floats("T K F")}
+
+_MEMORY = {"positions": longs("T K F"), "rows": floats("T n U")}
 
 _ALPHANET: dict[str, Shapes] = {
     "combine": {
@@ -90,27 +91,20 @@ _ALPHANET: dict[str, Shapes] = {
     "correction": {
         **{f"{name}.scores": _SCORES for name in ("Correction", "LookedUp", "Multiplied")},
         **{f"{name}.pulls": _PULLS for name in ("Correction", "LookedUp", "Multiplied")},
-        "LookedUp.__init__": {
-            "columns": longs("T n _"),
-            "near": floats("T n _"),
-            "products": floats("T n K F"),
-        },
-        "LookedUp.of": {"positions": longs("T K F")},
-        "Multiplied.__init__": {"rows": longs("T K F"), "table": floats("T V F")},
-        "Multiplied.of": {"positions": longs("T K F")},
-        "correction_of": {"positions": longs("T K F")},
+        **{f"{name}.__init__": _MEMORY for name in ("LookedUp", "Multiplied")},
+        "correction_of": _MEMORY,
     },
     "inputs": {
         **{f"{name}Inputs.values": _VALUES for name in ("", "Own", "Common", "Distinct")},
         **{f"{name}Inputs.gradient": _GRADIENT for name in ("", "Own", "Common", "Distinct")},
         "OwnInputs.__init__": {"rows": floats("T F I")},
-        "CommonInputs.__init__": {"rows": floats("F I"), "turned": floats("I F")},
+        "CommonInputs.__init__": {"rows": floats("F I"), "turned": floats("P _ F")},
         "CommonInputs.of": {"rows": floats("F I")},
         "DistinctInputs.__init__": {
             "rows": floats("K U D"),
-            "turned": floats("_ _ U"),
+            "turned": floats("P _ U"),
             "sums": floats("F S"),
-            "turned_sums": floats("S F"),
+            "turned_sums": floats("P U F"),
         },
         "DistinctInputs.of": {"weight": floats("C D"), "ids": longs("F K")},
         "inputs_of": {"ids": longs("_ F K")},
@@ -135,24 +129,26 @@ _ALPHANET: dict[str, Shapes] = {
             "biases": floats("T F"),
         },
         "initial_networks": {"biases": floats("... F")},
-        "Pass.__init__": {
-            "alphas": floats("T K F"),
-            "norms": floats("T 1 F"),
-            "hidden": several(floats("T _ F")),
-        },
-        "backward": {"pulls": floats("{len(networks)} {networks.k} F")},
-        "alphas": {"return": floats("{len(networks)} F {networks.k}")},
+        "Passes.forward": {"return": floats("T K F")},
+        "Passes.backward": {"pulls": floats("T K F")},
     },
     "padding": {
         "padded_classes": {"array": tensors("*T F n"), "return": tensors("*T _ n")},
     },
     "objective": {
-        "Aims.__init__": {"column": longs("*n"), "total": floats("*n"), "beyond": floats("*n")},
-        "Aims.of": {"index": longs("*n")},
-        "losses_and_slopes": {
+        "Aims.__init__": {
+            "column": longs("*n 1"),
+            "total": floats("*n 1"),
+            "beyond": floats("*n 1"),
+            "share": floats("*n 1"),
+        },
+        "Aims.of": {"index": longs("*n"), "share": floats("*n")},
+        "Aims.losses": {"logs": floats("*n 1"), "return": floats("*n 1")},
+        "Slopes.__init__": {"like": floats("T n F")},
+        "Slopes.of": {
             "few": floats("T n F"),
-            "share": floats("T n"),
-            "return": these(floats("T n"), floats("T n F")),
+            "logs": floats("T n 1"),
+            "return": floats("T n F"),
         },
         "corrected_few": {
             "positions": longs("F K"),
@@ -199,6 +195,7 @@ _ALPHANET: dict[str, Shapes] = {
             "base_max": floats("n"),
             "base_argmax": longs("n"),
         },
+        "table_of": {"return": floats("...")},
         "reduce_scores": {"own": maybe(float32("F {head.width}"))},
     },
     "task": {
@@ -218,7 +215,11 @@ _ALPHANET: dict[str, Shapes] = {
         },
         "make_trial": {"neighbors": int64("F pool")},
     },
-    "training": {
+    "batch": {
+        "Entering.__init__": {"positions": longs("_ F K")},
+        "Entering.positions_of": {"return": longs("F K")},
+    },
+    "trial": {
         "Trial.__init__": {"neighbors": int64("F pool"), "samples": int64("E n")},
         "Epoch.__init__": {
             "alphas": floats("F *K"),

@@ -76,12 +76,12 @@ def test_shapes__name_parameters_that_are_there(module: str) -> None:
 def test_wrong_shape__of_an_argument_is_caught() -> None:
     rows, positions = torch.zeros(2, 5, 7), torch.zeros(1, 4, 3, dtype=torch.long)
     alphas, biases = torch.zeros(2, 4, 3), torch.zeros(2, 3)
-    correction = LookedUp.of(positions.expand(2, -1, -1), 5)
-    assert correction.scores(rows, alphas, biases).shape == (2, 5, 3)
+    correction = LookedUp(positions.expand(2, -1, -1), rows)
+    assert correction.scores(alphas, biases).shape == (2, 5, 3)
     with pytest.raises(TypeCheckError, match="biases"):
-        correction.scores(rows, alphas, torch.zeros(1, 3))  # would be broadcast
+        correction.scores(alphas, torch.zeros(1, 3))  # would be broadcast
     with pytest.raises(TypeCheckError, match="positions"):
-        LookedUp.of(positions.int(), 5)
+        LookedUp(positions.int(), rows)
     with pytest.raises(TypeCheckError, match="centroids"):
         nearest_distance(torch.zeros(4, 8), torch.zeros(8))
 

@@ -101,5 +101,6 @@ def _parts(entering: Entering, hyper: Hyper) -> int:
     """
     if entering.train.labels.device.type != "cpu":
         return 1
-    weights = len(entering.trials) * entering.inputs.width * hyper.hidden[0]
-    return max(1, min(weights // LEAST_WEIGHTS, torch.get_num_threads(), MOST_PARTS))
+    trials = len(entering.trials)
+    pays = trials * entering.inputs.width * hyper.hidden[0] // LEAST_WEIGHTS
+    return max(1, min(pays, trials, torch.get_num_threads(), MOST_PARTS))

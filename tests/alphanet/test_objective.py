@@ -14,10 +14,11 @@ from alphafix.alphanet.inputs import (
     Inputs,
     OwnInputs,
     inputs_of,
+    pieces,
 )
 from alphafix.alphanet.measure import contest
-from alphafix.alphanet.network import alphas, backward, forward, initial_networks
-from alphafix.alphanet.objective import Aims, correct_predictions, losses_and_slopes
+from alphafix.alphanet.network import Passes, initial_networks
+from alphafix.alphanet.objective import Aims, Slopes, correct_predictions
 from alphafix.alphanet.padding import padded_classes
 from alphafix.alphanet.trial import Hyper
 from tests.alphanet.build import make_setup
@@ -69,10 +70,10 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     data = setup.data([trial], memory=1 << 30 if case["table"] else 0)
     near = torch.from_numpy(trial.neighbors)
     entering = torch.cat([data.few[:, None], near], 1) if hyper.include_self else near
-    rows = padded_classes(data.weight[entering].flatten(1))
+    entering_rows = padded_classes(data.weight[entering].flatten(1))
     ways: dict[object, Inputs] = {
-        OwnInputs: OwnInputs(rows[None]),
-        CommonInputs: CommonInputs.of(rows, 2),
+        OwnInputs: OwnInputs(entering_rows[None]),
+        CommonInputs: CommonInputs.of(entering_rows, pieces(entering.shape[1], setup.head.width)),
         DistinctInputs: DistinctInputs.of(data.weight, entering),
     }
     inputs = ways[case["inputs"]]
@@ -81,20 +82,18 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     )
     count = len(setup.classes.few)
     positions = padded_classes(data.positions[near][None])
-    columns = data.train.columns.of_samples(index[None])
+    rows = data.train.columns.of_samples(index[None])
     turned = positions.transpose(1, 2)
-    correction: Correction = (
-        LookedUp.of(turned, len(index))
-        if case["lookup"]
-        else Multiplied.of(turned, columns.shape[2] - turned.shape[2])
-    )
-    found = forward(networks, inputs)
-    few = correction.scores(columns, found.alphas, networks.biases * data.scale)
-    share = torch.full((1, len(index)), 1 / len(index))
-    losses, slopes = losses_and_slopes(few, Aims.of(data.train, index[None], count), share)
-    reduced = losses.sum()
+    correction: Correction = (LookedUp if case["lookup"] else Multiplied)(turned, rows)
     gradients = networks.map(torch.zeros_like)
-    backward(networks, inputs, found, correction.pulls(columns, slopes), gradients)
+    passes = Passes(networks, inputs, gradients)
+    found = passes.forward()
+    few = correction.scores(found, networks.biases * data.scale)
+    share = torch.full((1, len(index)), 1 / len(index))
+    aims, logs = Aims.of(data.train, index[None], share, count), torch.empty(1, len(index), 1)
+    slopes = Slopes(few, count).of(few, aims, logs)
+    reduced = aims.losses(logs).sum()
+    passes.backward(correction.pulls(slopes))
     got = [p for pair in zip(gradients.weights, gradients.offsets, strict=True) for p in pair]
     if hyper.learn_bias:
         got.append(slopes.sum(1) * data.scale)
@@ -110,7 +109,7 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
         logits = direct.logits(torch.from_numpy(setup.val_features))
     assert data.val is not None
     scaled = networks.biases[0, :count] * data.scale
-    chosen = found.alphas[0, :, :count].T
+    chosen = found[0, :, :count].T
     correct = correct_predictions(data.val, positions[0, :count], chosen, scaled)
     top = logits.topk(2, dim=1).values
     clear = (top[:, 0] - top[:, 1]) > 1e-4  # rounding may decide the rest
@@ -139,13 +138,13 @@ def test_contest__agrees_with_the_corrected_head() -> None:
 def test_alphas__of_a_zero_vector_stay_zero() -> None:
     networks = initial_networks([0], torch.zeros(2), inputs=4, hidden=(3,), k=2)
     zero = networks.map(torch.zeros_like)
-    inputs = CommonInputs.of(torch.ones(16, 4), 2)
-    assert torch.equal(alphas(zero, inputs), torch.zeros(1, 16, 2))
+    gradients = networks.map(torch.ones_like)
+    passes = Passes(zero, CommonInputs.of(torch.ones(16, 4), 2), gradients)
+    assert torch.equal(passes.forward(), torch.zeros(1, 2, 16))
     # And its gradient is finite, as PyTorch has it: the norm is then a constant.
-    found = networks.map(torch.ones_like)
-    backward(zero, inputs, forward(zero, inputs), torch.ones(1, 2, 16), found)
-    gradients = [*found.weights, *found.offsets]
-    assert all(torch.isfinite(one).all() for one in gradients)
+    passes.backward(torch.ones(1, 2, 16))
+    found = [*gradients.weights, *gradients.offsets]
+    assert all(torch.isfinite(one).all() for one in found)
 
 
 def test_inputs_of__multiplies_once_what_several_classes_share() -> None:
@@ -161,13 +160,13 @@ def test_inputs_of__multiplies_once_what_several_classes_share() -> None:
 
 def test_correction_of__a_table_needs_a_place_for_each_neighbour() -> None:
     positions = torch.tensor([[16, 17], [17, 18]]).T[None].repeat(1, 1, 8)  # 1 x K x F'
-    one = {"classes": 3, "columns": 20, "samples": 5}
-    assert isinstance(correction_of(positions, **one), Multiplied)
+    rows = torch.zeros(1, 5, 20)
+    assert isinstance(correction_of(positions, rows, classes=3), Multiplied)
     for wrong in (17, 3):  # the class's other neighbour, and a few-split class
         changed = positions.clone()
         changed[0, 0, 1] = wrong
         if wrong == 17:
             changed[0, 1, 1] = wrong
-        assert isinstance(correction_of(changed, **one), LookedUp)
-    many = {**one, "columns": 16 + 32 * 2 + 1}
-    assert isinstance(correction_of(positions, **many), LookedUp)
+        assert isinstance(correction_of(changed, rows, classes=3), LookedUp)
+    many = torch.zeros(1, 5, 16 + 32 * 2 + 1)
+    assert isinstance(correction_of(positions, many, classes=3), LookedUp)

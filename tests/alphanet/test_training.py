@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from alphafix.alphanet import training
 from alphafix.alphanet.inputs import DistinctInputs, inputs_of
 from alphafix.alphanet.training import train_batch
 from alphafix.alphanet.trial import Hyper, TrainedTrial, Trial
@@ -100,6 +102,58 @@ def test_train_batch__nor_where_classes_share_neighbours(width: int) -> None:
     weight = torch.from_numpy(setup.head.weight)
     assert isinstance(inputs_of([weight], torch.from_numpy(near)[None]), DistinctInputs)
     assert_each_as_alone(setup, sweep(setup, HYPER, 3, near), HYPER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [3, 40])
+def test_train_batch__nor_on_the_thread_that_trains_it(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make_setup(num_classes=60, few=few, width=10)
+    near = np.stack([setup.classes.base[[i % 6, 6 + i % 5, 11]] for i in range(few)])
+    trials = sweep(setup, HYPER, 3, near)
+    monkeypatch.setattr(training, "LEAST_WEIGHTS", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen: set[int] = set()
+    told: list[int] = []
+    try:
+        together = train_batch(
+            trials,
+            setup.data(trials),
+            HYPER,
+            advance=told.append,
+            watch=lambda epoch: seen.add(threading.get_ident()),
+        )
+        assert torch.get_num_threads() == 2
+        assert len(seen) == 2
+        assert sum(told) == sum(trial.steps(HYPER) for trial in trials)
+        for trial, outcome in zip(trials, together, strict=True):
+            (alone,) = run(setup, [trial], HYPER)
+            assert same(alone, outcome)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_train_batch__an_error_in_one_thread_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = make_setup()
+    trials = sweep(setup, HYPER, 3, setup.trial(HYPER, k=3).neighbors)
+    monkeypatch.setattr(training, "LEAST_WEIGHTS", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    told = []
+
+    def advance(count: int) -> None:
+        told.append(count)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_batch(trials, setup.data(trials), HYPER, advance=advance)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(told) < trials[0].steps(HYPER)
 
 
 def test_train_batch__own_neighbours_a_trial_do_not_mix() -> None:
