@@ -84,6 +84,7 @@ class Slopes:
     def __init__(self, like: Tensor, base: int) -> None:
         self._slopes, self._base = torch.empty_like(like), base
         self._padding = self._slopes[:, :, base:]
+        self._of_labels = like.new_full((*like.shape[:2], 1), -1)
 
     def of(self, few: Tensor, aims: Aims, logs: Tensor) -> Tensor:
         """Find them.
@@ -99,8 +100,8 @@ class Slopes:
         few.narrow(2, self._base, 1).copy_(aims.total)
         shares = torch.log_softmax(few, 2, out=self._slopes)
         torch.gather(shares, 2, aims.column, out=logs)
-        shares.clamp_min_(LEAST_LOG).exp_().mul_(aims.share)
-        shares.scatter_add_(2, aims.column, -aims.share)
+        shares.clamp_min_(LEAST_LOG).exp_()
+        shares.scatter_add_(2, aims.column, self._of_labels).mul_(aims.share)
         self._padding.zero_()
         return shares
 
