@@ -31,7 +31,7 @@ from alphafix.rivals import COMPARED, RIVALS, Rival, alphanet
 from alphafix.rivals.budget import MOST_AT_ONCE, Budget, OutOfTime
 from alphafix.rivals.data import FitData, Fitted, Offered, choose, choose_method
 from alphafix.rivals.kept import FinishedMethods, offer
-from alphafix.rivals.steering import CHOICE, best_first, steered
+from alphafix.rivals.steering import best_first, choice_name, own_name, steered
 from alphafix.threads import Workers
 from alphafix.values.correction import Correction
 from alphafix.values.neighbors import Neighbours
@@ -500,26 +500,31 @@ class _Comparing:
         """What validation chooses among all methods and their settings at once.
 
         A choice that is a row already is that one; another setting of a method is a row more.
+        How far a setting is held to the limits depends on how many there are to choose from, so
+        that of all methods and of the simple ones alone the same may be chosen in two settings.
         """
         roles = {}
         families = {
-            "best": {family for family, _ in self.offers} - {"random"},
-            "simple": {"simple"},
-            "alphanet": {"alphanet", "calibrated"},
+            "best": (None, {family for family, _ in self.offers} - {"random"}),
+            "simple": ("the simple", {"simple"}),
+            "alphanet": ("AlphaNet", {"alphanet", "calibrated"}),
         }
-        for role, mine in families.items():
+        for role, (among, mine) in families.items():
             offers = [offer for family, offer in self.offers if family in mine]
             found = choose_method(self.data, offers).fitted if offers else None
             if found is not None:
-                roles[role] = self._row_of(found)
+                roles[role] = self._row_of(found, among)
         return roles
 
-    def _row_of(self, found: Fitted) -> str:
+    def _row_of(self, found: Fitted, among: str | None) -> str:
         for one in self.methods:
-            if one.name.removeprefix(CHOICE) == found.method and one.settings == found.settings:
+            if own_name(one.name) == found.method and one.settings == found.settings:
                 return one.name
-        self.add(replace(found, method=CHOICE + found.method), "choice", 0.0)
-        return self.methods[-1].name
+        name = choice_name(found.method, None)
+        if any(one.name == name for one in self.methods):
+            name = choice_name(found.method, among)
+        self.add(replace(found, method=name), "choice", 0.0)
+        return name
 
     def ship(self, correction: Correction) -> str:
         """Take the correction that ships as a row, and return its name."""

@@ -14,11 +14,26 @@ from alphafix.values.arrays import FloatArray, IntArray
 # Methods whose every offset is kept for the page, at most: they take 12 bytes a sample each.
 STEERED = 10
 
-# Before the name of a method with another setting than that of its own row.
-CHOICE = "chosen: "
+# Begins the name of a row that has a method with another setting than that of its own row.
+CHOICE = "chosen"
 
 # Behind the name of AlphaNet with an offset.
 CALIBRATED = " + few-bias"
+
+
+def choice_name(method: str, among: str | None) -> str:
+    """The name of a row for a method with another setting than that of its own row.
+
+    Args:
+        method: The method's name.
+        among: Of which methods it was chosen; None for all.
+    """
+    return f"{CHOICE}: {method}" if among is None else f"{CHOICE} of {among}: {method}"
+
+
+def own_name(name: str) -> str:
+    """The name of the method that a row has, which may be a choice's."""
+    return name.partition(": ")[2] if name.startswith(CHOICE) else name
 
 
 def best_first(rows: Iterable[Row], roles: Mapping[str, str]) -> list[str]:
@@ -28,7 +43,7 @@ def best_first(rows: Iterable[Row], roles: Mapping[str, str]) -> list[str]:
         rows: The rows of the comparison.
         roles: What the verdict speaks of, by role.
     """
-    spoken = [name.removeprefix(CHOICE).removesuffix(CALIBRATED) for name in roles.values()]
+    spoken = [own_name(name).removesuffix(CALIBRATED) for name in roles.values()]
     free = [row.method.name for row in rows if not row.dominated_by]
     return list(dict.fromkeys([*spoken, *free, *(row.method.name for row in rows)]))
 

@@ -22,11 +22,14 @@ from typer.testing import CliRunner, Result
 from alphafix.commands.app import app
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.errors import FileFormatError
+from alphafix.metrics.comparison import Row
 from alphafix.progress import Whole, silent
 from alphafix.rivals import RIVALS
 from alphafix.rivals.budget import MOST_AT_ONCE, Budget, OutOfTime
+from alphafix.rivals.comparing import _Comparing
 from alphafix.rivals.data import FitData
 from alphafix.rivals.kept import FinishedMethods, offer
+from alphafix.rivals.steering import best_first
 from alphafix.run.directory import COMPARISON, FITTED, Run
 from alphafix.threads import Workers
 from tests.common import heed_interrupts, make_problem, write_run
@@ -163,6 +166,24 @@ def test_whole__parts_in_any_order_fill_one_bar() -> None:
             advance(1)
     assert moved == [375, 250, 375]
     assert named == ["all", "b (1 of 2)", "a (2 of 2)"]
+
+
+def test_choices__two_settings_of_a_method_are_two_rows(data: FitData) -> None:
+    work = _Comparing(data)
+    fitted = RIVALS["few-bias"].fit(data)
+    work.add(fitted, "simple", 0.0)
+    assert work._row_of(fitted, None) == "few-bias"
+    other, third = (replace(fitted, settings={"offset": offset}) for offset in (7.0, 8.0))
+    names = [work._row_of(other, None), work._row_of(third, "the simple")]
+    assert names == ["chosen: few-bias", "chosen of the simple: few-bias"]
+    # Each is found again as the row that it is.
+    assert [work._row_of(one, "the simple") for one in (fitted, other, third)] == [
+        "few-bias",
+        *names,
+    ]
+    assert [one.name for one in work.methods] == ["few-bias", *names]
+    roles = dict(zip(("best", "simple"), names, strict=True))
+    assert best_first([Row(one, {}, {}) for one in work.methods], roles)[0] == "few-bias"
 
 
 def ready(folder: Path) -> Run:
