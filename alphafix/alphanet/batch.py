@@ -175,7 +175,7 @@ class Batch:
                 maximize=False,
             )
 
-    def _updated(self, start: int, stop: int) -> Sequence[Sequence[Tensor]]:
+    def _updated(self, start: int, stop: int) -> list[list[Tensor]]:
         """Parameters, gradients and both moments of some of the trials, made once."""
         if (start, stop) not in self.parts:
             self.parts[start, stop] = [

@@ -209,5 +209,5 @@ def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:
     # Multiplications of a weight row: with distinct rows, and to sum them; or with all rows.
     if (most + padding(most)) * (width + classes) < classes * width:
         return DistinctInputs.of(weight, near)
-    rows = padded_classes(weight[near].flatten(1))
-    return CommonInputs.of(rows, pieces(near.shape[1], width))
+    common = padded_classes(weight[near].flatten(1))
+    return CommonInputs.of(common, pieces(near.shape[1], width))

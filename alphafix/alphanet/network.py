@@ -60,10 +60,8 @@ class Networks:
         first, *others = self.weights
         small = [*others, *self.offsets]
         flat = torch.cat([tensor.flatten() for tensor in small])
-        views = [
-            part.view_as(one)
-            for part, one in zip(flat.split([one.numel() for one in small]), small, strict=True)
-        ]
+        parts = torch.split(flat, [one.numel() for one in small])
+        views = [part.view_as(one) for part, one in zip(parts, small, strict=True)]
         weights = (first, *views[: len(others)])
         networks = Networks(weights, tuple(views[len(others) :]), self.biases, self.k)
         return networks, [first, flat, self.biases]
