@@ -213,6 +213,8 @@ class AlphafixError(Exception):
     def complete(self, completed: Callable[[str, Pairs], Pairs]) -> None:
         """Complete the commands of what is to do, where more is known than where it was raised.
 
+        Who knows most does so first: what is complete stays as it is.
+
         Args:
             completed: Gives all options of a command by its name and those that it has already.
         """
@@ -222,7 +224,7 @@ class AlphafixError(Exception):
 
         if self._todo is not None:
             text = str(self.args[0]).replace(self._todo, spelt(self._todo, again))
-            self.args = (text, *self.args[1:])
+            self.args, self._todo = (text, *self.args[1:]), None
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""
