@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from alphafix.errors import InputError, option
+from alphafix.images.names import SPLITS
 
 
 def flag(
@@ -269,6 +270,8 @@ class CommandOptions(BaseModel):
                 continue
             if not item.strip():
                 raise _is_empty(name)
+            if (begun := cls._begun(name, item)) is not None:
+                raise _is_cut_off(name, begun)
             if name in cls.paths():
                 is_address(item)
                 is_address(item.partition("=")[2])
@@ -304,6 +307,14 @@ class CommandOptions(BaseModel):
             if is_path(field.annotation)
             or not set(words).isdisjoint(re.findall("[A-Z]+", extra_of(field)["metavar"] or ""))
         )
+
+    @classmethod
+    def _begun(cls, name: str, item: str) -> str | None:
+        """What a value of an option begins with that has nothing behind it; None of whole ones."""
+        words = re.findall("[A-Z]+=?", extra_of(cls.model_fields[name])["metavar"] or "")
+        forms = {"SPLIT=": "|".join(f"{split}=" for split in SPLITS), "SPEC": "[a-z]{2,}:"}
+        begun = item.strip()
+        return begun if any(re.fullmatch(forms.get(word, ""), begun) for word in words) else None
 
     @property
     def place(self) -> Path | None:
@@ -355,6 +366,16 @@ def _is_empty(name: str) -> InputError:
         got="a text with nothing in it, as of a variable that is not set",
         expected="a path",
         todo="give one (. is the folder at hand), or leave the option out",
+    )
+
+
+def _is_cut_off(name: str, begun: str) -> InputError:
+    what = "path" if begun.endswith("=") else "path or name"
+    return InputError(
+        f"the {what} behind {begun} is empty: {option(name)}",
+        got="nothing there, as of a variable that is not set",
+        expected=f"a {what}",
+        todo=f"give {option(name, begun + what.split()[-1].upper())}, or leave the option out",
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alphafix import remote
-from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option, some
 from alphafix.features.parts import PART, Part
 from alphafix.files import json_text, read_object, sha256_file, write_json
 from alphafix.reading.boundary import reading
@@ -83,6 +83,7 @@ def parts_at(address: str) -> list[str]:
         found = [start + name.partition("/")[0] for name in names if below.fullmatch(name)]
         if found:
             return found
+        _refuse_whole(address)
         above = next((address.removesuffix(e) for e in _IN_RUN if address.endswith(e)), None)
         raise InputError(
             f"there is no finished part at {address}",
@@ -98,6 +99,24 @@ def parts_at(address: str) -> list[str]:
         expected="the address of one part: a web server lists none",
         todo=f"name each: {address}/{PARTS}/00000-of-00002, and so on",
     )
+
+
+def _refuse_whole(address: str) -> None:
+    """Refuse a run directory that was copied to an address: its features are no part.
+
+    Raises:
+        InputError: If there is one.
+    """
+    start = f"{address}/{FEATURES}/"
+    below = (entry.address[len(start) :] for entry in remote.entries(start.rstrip("/")))
+    whole = [name for name in below if re.fullmatch(f"[^/]+/{MANIFEST}", name)]
+    if whole:
+        raise InputError(
+            f"{address} holds whole features: there is nothing to merge",
+            got=f"{MANIFEST} of {some(PurePosixPath(name).parent for name in whole)}",
+            expected="parts of a job array",
+            todo=f"copy the folder here and use it as it stands: {call('neighbors', run='DIR')}",
+        )
 
 
 def retrieve(address: str, folder: Path, *, again: bool = False, features: bool = True) -> str:
