@@ -338,7 +338,9 @@ def test_read__of_a_store_that_asks_to_slow_down(
     assert remote.read(f"{base}/a") == b"x"
     assert f"{base}/a: the store asks to slow down: another try in 0.2 s" in caplog.text
     web.codes, web.later = [429] * 20, "Fri, 27 Nov 2026 08:00:00 GMT"
-    with pytest.raises(InputError, match=f"{base}/a cannot be read: the store asks to slow down") as e:
+    with pytest.raises(
+        InputError, match=f"{base}/a cannot be read: the store asks to slow down"
+    ) as e:
         remote.read(f"{base}/a")
     assert "with fewer jobs or loading processes at once (5 tries were made)" in str(e.value)
 
