@@ -22,6 +22,7 @@ from alphafix import remote
 from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option, some
 from alphafix.features.parts import PART, Part
 from alphafix.files import json_text, read_object, sha256_file, write_json
+from alphafix.locks import make_folders, remove_empty
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, parse_json, typed
 from alphafix.run.directory import FEATURES, PARTS
@@ -148,16 +149,29 @@ def retrieve(address: str, folder: Path, *, again: bool = False, features: bool 
     if not features:
         _require_sizes(address, files.values())
         files = {name: file for name, file in files.items() if not _is_shard(name)}
-    folder.mkdir(parents=True, exist_ok=True)
-    _note(folder, address, "")
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in {*files, _NOTE}:
-            path.unlink()
-    # What says that a split is whole comes last.
-    for name, file in sorted(files.items(), key=lambda item: item[0].endswith(PART)):
-        _fetch(f"{address}/{FILES}/{file.sha256}", folder / name, file)
-    _note(folder, address, version)
+    made = make_folders(folder)
+    try:
+        _note(folder, address, "")
+        for path in folder.rglob("*"):
+            if path.is_file() and path.relative_to(folder).as_posix() not in {*files, _NOTE}:
+                path.unlink()
+        # What says that a split is whole comes last.
+        for name, file in sorted(files.items(), key=lambda item: item[0].endswith(PART)):
+            _fetch(f"{address}/{FILES}/{file.sha256}", folder / name, file)
+        _note(folder, address, version)
+    except BaseException:
+        _forget_unless_begun(folder, made)
+        raise
     return version
+
+
+def _forget_unless_begun(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the note of where a folder is fetched from, and what was made, if nothing came."""
+    if any(path.is_file() for path in folder.rglob("*") if path != folder / _NOTE):
+        return  # what is whole of it is not fetched again
+    (folder / _NOTE).unlink(missing_ok=True)
+    below = [path for path in folder.rglob("*") if path.is_dir()]
+    remove_empty([*made, *sorted(below)])
 
 
 def publish(

@@ -439,6 +439,28 @@ def test_merge__without_all_parts_of_one_division_fetches_none(
     assert not (tmp_path / "run").exists()
 
 
+def test_merge__of_a_part_that_cannot_be_fetched_leaves_no_note(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless some of it has come, which is not fetched again."""
+    monkeypatch.chdir(tmp_path)
+    job(0)
+    job(1)
+    files = "data/run/parts/00000-of-00002/files"
+    kept = {name: bucket.cat_file(name) for name in bucket.find(files)}
+    bucket.rm(list(kept))
+    words = ["features", "merge", RUN, "--run", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert not (tmp_path / "run").exists()
+    largest = max(kept, key=lambda name: len(kept[name]))
+    for name, data in kept.items():
+        bucket.pipe_file(name, data[:-1] if name == largest else data)
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert list((tmp_path / "run").rglob(".address.json"))
+    bucket.pipe_file(largest, kept[largest])
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+
 def test_merge__errors_name_the_addresses_that_were_given(
     job: Callable[..., Any], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
