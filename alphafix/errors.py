@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from alphafix.shown import in_one_line, visible
+from alphafix.shown import in_one_line, visible, without_secrets
 
 # Private-use characters around a mark; no message holds them otherwise.
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
@@ -228,7 +228,7 @@ class AlphafixError(Exception):
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""
-        return spelt(str(self.args[0]), spelling)
+        return without_secrets(spelt(str(self.args[0]), spelling))
 
     def __str__(self) -> str:
         return self.text()
@@ -267,7 +267,7 @@ class Interruption(KeyboardInterrupt):
 
     def text(self, spelling: Spelling = in_python) -> str:
         """In which state things are, with options spelt for whom it is shown to."""
-        return spelt(str(self.args[0]), spelling)
+        return without_secrets(spelt(str(self.args[0]), spelling))
 
     def __str__(self) -> str:
         return self.text()

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from alphafix.errors import AlphafixError, InputError, MissingPackageError, option
 from alphafix.files import atomic_path, sha256_file
 from alphafix.locks import if_free, locked
+from alphafix.shown import HIDDEN, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -399,12 +400,14 @@ def _failed(address: str, what: str, error: Exception, tries: str) -> InputError
         f"{address} cannot be {what}{_BECAUSE.get(cause, '')}",
         got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
         expected=expected,
-        todo=_advice(_scheme(address), what, real, cause) + tries,
+        todo=_advice(address, what, real, cause) + tries,
     )
 
 
-def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
+def _advice(address: str, what: str, error: Exception, cause: _Cause) -> str:
     """What a person can do where something cannot be read or written."""
+    if HIDDEN in address:
+        return "give the address again, whole: its secret parts are written down nowhere"
     if type(error).__name__ in _NO_CREDENTIALS:
         return (
             "set credentials: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for "
@@ -413,7 +416,7 @@ def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
     if cause is _Cause.GONE:
         return f"{'make the bucket first, or ' if what == 'written' else ''}correct the address"
     if cause is _Cause.REFUSED:
-        if scheme in _WEB:
+        if _scheme(address) in _WEB:
             return "correct the address (some say so of what is not there), or copy the file"
         if what in ("written", "removed"):
             begin = "let these credentials write there"
@@ -450,7 +453,8 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
                 raise _failed(address, what, error, tries) from error
             why = _BECAUSE.get(_cause(error)) or f": {type(_real(error)).__name__}"
             pause = max(wait, _asked_to_wait(error))
-            logger.warning("%s%s: another try in %.1f s", address, why, pause)
+            known = without_secrets(address)
+            logger.warning("%s%s: another try in %.1f s", known, why, pause)
             time.sleep(pause)
             wait *= 2
             _system.cache_clear()
@@ -767,12 +771,12 @@ def origins() -> Mapping[str, str]:
 def origin(path: Path) -> str | None:
     """The address of a copy that this process has fetched or found; None for other files.
 
-    Without what follows a question mark, which may be a secret, or another one every day.
+    Without secrets, and without what follows a question mark, which may be another one every day.
     """
     own = os.path.realpath(path)
     found = (address for copy, address in _origins.items() if os.path.realpath(copy) == own)
     address = next(found, None)
-    return None if address is None else address.partition("?")[0]
+    return None if address is None else without_secrets(address.partition("?")[0])
 
 
 def _copied(address: str, known: Entry) -> Path:

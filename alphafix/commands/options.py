@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from alphafix.errors import InputError, option
 from alphafix.images.names import SPLITS
+from alphafix.shown import without_secrets_in
 
 
 def flag(
@@ -280,7 +281,7 @@ class CommandOptions(BaseModel):
         return at_home(value) if isinstance(value, str) else value
 
     def model_dump(self, **how: Any) -> dict[str, Any]:
-        """As pydantic does; JSON data has addresses with both slashes, to be read again."""
+        """As pydantic does; JSON data has addresses with both slashes, and without secrets."""
         from alphafix.remote import as_given, is_address
 
         data = super().model_dump(**how)
@@ -291,6 +292,7 @@ class CommandOptions(BaseModel):
                     data[name] = as_given(value)
                 elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
                     data[name] = [as_given(item) for item in value]
+            return {name: without_secrets_in(value) for name, value in data.items()}
         return data
 
     @classmethod

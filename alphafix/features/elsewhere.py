@@ -26,6 +26,7 @@ from alphafix.locks import make_folders, remove_empty
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, parse_json, typed
 from alphafix.run.directory import FEATURES, PARTS
+from alphafix.shown import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def retrieve(address: str, folder: Path, *, again: bool = False, features: bool 
     if data is None:
         return ""
     version = hashlib.sha256(data).hexdigest()
-    if _noted(folder) == {"address": address, "version": version} and not again:
+    if _noted(folder) == _told(address, version) and not again:
         return version
     files = _read(address, data)
     if not features:
@@ -234,7 +235,7 @@ def empty(folder: Path) -> None:
 
 
 def noted_address(folder: Path) -> str | None:
-    """The address that a folder was fetched from, if it was."""
+    """The address that a folder was fetched from, if it was, without its secrets."""
     return _noted(folder).get("address")
 
 
@@ -343,4 +344,8 @@ def _noted(folder: Path) -> dict[str, str]:
 
 
 def _note(folder: Path, address: str, version: str) -> None:
-    write_json(folder / _NOTE, {"address": address, "version": version}, overwrite=True)
+    write_json(folder / _NOTE, _told(address, version), overwrite=True)
+
+
+def _told(address: str, version: str) -> dict[str, str]:
+    return {"address": without_secrets(address), "version": version}

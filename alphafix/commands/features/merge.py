@@ -32,6 +32,7 @@ from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.remote import address_of, as_given, is_address, name_of, passing_folder
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
+from alphafix.shown import without_secrets
 from alphafix.values.classes import ClassTable
 from alphafix.values.division import Division
 from alphafix.values.head import Head
@@ -243,14 +244,14 @@ def _here(options: MergeOptions, address: str) -> Path:
     """
     folder = options.run / PARTS / name_of(address)
     origin = noted_address(folder)
-    if origin != address and folder.is_dir() and any(folder.iterdir()):
+    if origin != without_secrets(address) and folder.is_dir() and any(folder.iterdir()):
         raise TargetExistsError(
             f"{folder} is there already, from elsewhere",
             got="a part that was made there" if origin is None else origin,
             expected=f"no such part, or that of {address}",
             todo=f"remove it if it is not needed, or give another {option('run')}",
         )
-    logger.info("fetching %s", address)
+    logger.info("fetching %s", without_secrets(address))
     retrieve(address, folder, again=True)
     return folder
 
