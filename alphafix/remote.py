@@ -176,6 +176,22 @@ def named(text: str) -> Path:
     return Path(at_home(text))
 
 
+def home_path(path: str | os.PathLike[str]) -> Path:
+    """A path that a caller of the Python API gives, in which ``~`` is the home folder, as ever.
+
+    A `Path` has lost the ``./`` of what is called ``~`` itself: where that is here, it is meant.
+
+    Raises:
+        InputError: See `named`.
+    """
+    if isinstance(path, str):
+        return named(path)
+    found = Path(path)
+    first = found.parts[0] if found.parts else ""
+    meant = first.startswith("~") and not os.path.lexists(first)
+    return Path(at_home(str(found))) if meant else found
+
+
 def at_home(text: str) -> str:
     """A path in which ``~`` and ``~name`` are home folders, as a shell has it where it stands bare.
 

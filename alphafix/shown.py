@@ -1,8 +1,8 @@
 """Text of others on its way to a person: names of classes, files and tensors must not act.
 
 A name may hold anything: escape sequences that a terminal obeys, characters that turn the reading
-direction, line breaks that forge a line of ours, or what a spreadsheet would run. And an address may
-hold what is no one's to read: a password, or the signature of a link that is good for an hour.
+direction, line breaks that forge a line of ours, or what a spreadsheet would run. And an address
+may hold what nobody else is to read: a password, or the signature of a link.
 """
 
 from __future__ import annotations

@@ -255,11 +255,16 @@ class CommandOptions(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_paths(cls, value: object, info: ValidationInfo) -> object:
-        """Texts of paths, with the home folders that they name.
+        """Paths, and texts of such, with the home folders that they name.
 
         What is neither an address nor a path is refused, while both its slashes can be told.
         """
-        from alphafix.remote import at_home, is_address
+        from alphafix.remote import at_home, home_path, is_address
+
+        def expanded(item: object) -> object:
+            if isinstance(item, str):
+                return at_home(item)
+            return home_path(item) if isinstance(item, Path) else item
 
         name = str(info.field_name)
         if name not in cls._naming(_WITH_PATHS):
@@ -277,8 +282,8 @@ class CommandOptions(BaseModel):
                 is_address(item)
                 is_address(item.partition("=")[2])
         if isinstance(value, (list, tuple)):
-            return [at_home(item) if isinstance(item, str) else item for item in value]
-        return at_home(value) if isinstance(value, str) else value
+            return [expanded(item) for item in value]
+        return expanded(value)
 
     def model_dump(self, **how: Any) -> dict[str, Any]:
         """As pydantic does; JSON data has addresses with both slashes, and without secrets."""

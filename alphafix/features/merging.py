@@ -71,7 +71,7 @@ def refuse_whole(folder: Path, *, several: bool = False) -> None:
         raise InputError(
             f"{folder} holds whole features: there is nothing to merge",
             got=f"{MANIFEST} of {some(whole)}, and no {PART}",
-            expected=f"folders of parts, as {option('shard_index')} of {call('extract')} makes them",
+            expected=f"folders of parts, as {call('extract')} with {option('shard_index')} makes",
             todo=f"{use}, or leave it out here" if several else use,
         )
 

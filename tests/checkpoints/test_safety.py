@@ -296,7 +296,7 @@ def test_patch__a_damaged_record_says_what_it_means_for_the_model(
     patch(options(work, in_place=True))
     changed = sha256(model)
     harm(undo_path(model))
-    with pytest.raises(FileFormatError, match="undo record .* is damaged") as raised:
+    with pytest.raises(FileFormatError, match=r"undo record .* is damaged") as raised:
         patch(options(work, **how))
     said = str(raised.value)
     assert "the original of model.safetensors cannot be restored from it" in said

@@ -264,7 +264,7 @@ def test_merge__names_the_command_that_makes_what_is_missing(
 def test_merge__of_several_missing_parts_names_the_first_command(make: Make, array: Path) -> None:
     for index in (0, 2):
         shutil.rmtree(part_of(array, index))
-    with pytest.raises(InputError, match="and the same for part 2$"):
+    with pytest.raises(InputError, match=r"and the same for part 2$"):
         merge(array)
 
 

@@ -108,13 +108,13 @@ class Undo:
         except FileFormatError as error:
             file = path.with_name(path.name.removesuffix(_SUFFIX))
             raise FileFormatError(
-                f"the undo record {path} is damaged: the original of {file.name} cannot be restored "
-                "from it",
+                f"the undo record {path} is damaged: the original of {file.name} cannot be "
+                "restored from it",
                 got=error.brief,
                 expected=f"what {call('patch', in_place=True)} wrote",
-                todo=f"{file} was not touched now: it is as the patch has left it, and good if that "
-                "was finished. For the original, take a copy of it, or bring the record back from "
-                "one; to keep the file as it is, delete the record",
+                todo=f"{file} was not touched now: it is as the patch has left it, and good if "
+                "that was finished. For the original, take a copy of it, or bring the record back "
+                "from one; to keep the file as it is, delete the record",
             ) from error
 
     @classmethod
