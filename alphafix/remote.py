@@ -76,8 +76,8 @@ _PASSING = (408, 425, 429)
 
 # What servers answer to those who ask too often (RFC 6585), and S3 and its like in words.
 _TOO_MANY = 429
-_TOO_OFTEN = ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests")
-_TOO_OFTEN += ("TooManyRequestsException", "RequestLimitExceeded")
+_TOO_OFTEN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_TOO_OFTEN |= {"TooManyRequestsException", "RequestLimitExceeded"}
 
 # Seconds that a server may ask to wait before the next try.
 _LONGEST_WAIT = 60.0

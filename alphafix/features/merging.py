@@ -110,8 +110,9 @@ def _of_one(split: str, folders: Sequence[Path], *, shards: bool) -> list[Part]:
 def making(folder: Path, **options: bool) -> str:
     """The command that makes a part, whose number is in the name of its folder if it says it."""
     division = Division.of(folder.name)
-    numbers = {} if division is None else _numbers(division)
-    return call("extract", **(numbers or {"shard_index": "I", "shard_count": "N"}), **options)
+    if division is None:
+        return call("extract", shard_index="I", shard_count="N", **options)
+    return call("extract", **_numbers(division), **options)
 
 
 def _numbers(division: Division) -> dict[str, int]:

@@ -73,9 +73,10 @@ def log_chance(circles: Sequence[IntArray], wins: IntArray, samples: IntArray, k
 
     Which of two such classes a sample is rather predicted as, a coin decides. That the mean of each
     is predicted as another is given: it is why one looks at them. So of a class with n samples at
-    most n / 2 are won by its own (and of those with just n / 2, half), of few samples often none, and only fewer than that are evidence:
-    the sum over all classes, by Chernoff's bound. Of the L^L maps of L classes to themselves
-    (L - 1)! are one circle, and there may be C / L groups of so many.
+    most n / 2 are won by its own (and of those with just n / 2, half), of few samples often none,
+    and only fewer than that are evidence: the sum over all classes, by Chernoff's bound. Of the L^L
+    maps of L classes to themselves (L - 1)! are one circle, and there may be C / L groups of so
+    many.
 
     Args:
         circles: The circles, ids of their classes in each.
