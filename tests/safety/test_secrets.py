@@ -70,9 +70,8 @@ def test_secrets__are_in_no_part_of_an_error() -> None:
 
 def test_secrets__are_in_no_options_that_are_written_down() -> None:
     data = "https://user:pw@host/{split}.txt?sig=abc"
-    options = ExtractOptions(
-        backbone="timm:x", data=data, root="https://user:pw@host/photos", model_arg=("a=1",)
-    )
+    root = Path("https://user:pw@host/photos")
+    options = ExtractOptions(backbone="timm:x", data=data, root=root)
     written = json.dumps([options.recorded(), options.model_dump(mode="json")])
     assert "pw" not in written
     assert "abc" not in written
