@@ -57,7 +57,7 @@ def in_wheel(path: Path) -> list[str]:
     problems += [f"{name} is no part of it" for name in names if name.startswith("tests/")]
     if missing := EXTRAS - set(metadata.get_all("Provides-Extra", [])):
         problems.append(f"no extra {', '.join(sorted(missing))}")
-    if "alphafix = alphafix.commands.app:main" not in scripts:
+    if "alphafix = alphafix.__main__:main" not in scripts:
         problems.append("no command alphafix")
     return problems
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from alphafix.shown import in_one_line, visible
+from alphafix.shown import in_one_line, visible, without_secrets
 
 # Private-use characters around a mark; no message holds them otherwise.
 _OPEN, _CLOSE, _SEP = "\ue000", "\ue001", "\ue002"
@@ -213,6 +213,8 @@ class AlphafixError(Exception):
     def complete(self, completed: Callable[[str, Pairs], Pairs]) -> None:
         """Complete the commands of what is to do, where more is known than where it was raised.
 
+        Who knows most does so first: what is complete stays as it is.
+
         Args:
             completed: Gives all options of a command by its name and those that it has already.
         """
@@ -222,11 +224,11 @@ class AlphafixError(Exception):
 
         if self._todo is not None:
             text = str(self.args[0]).replace(self._todo, spelt(self._todo, again))
-            self.args = (text, *self.args[1:])
+            self.args, self._todo = (text, *self.args[1:]), None
 
     def text(self, spelling: Spelling = in_python) -> str:
         """The message, with options spelt for whom it is shown to."""
-        return spelt(str(self.args[0]), spelling)
+        return without_secrets(spelt(str(self.args[0]), spelling))
 
     def __str__(self) -> str:
         return self.text()
@@ -265,7 +267,7 @@ class Interruption(KeyboardInterrupt):
 
     def text(self, spelling: Spelling = in_python) -> str:
         """In which state things are, with options spelt for whom it is shown to."""
-        return spelt(str(self.args[0]), spelling)
+        return without_secrets(spelt(str(self.args[0]), spelling))
 
     def __str__(self) -> str:
         return self.text()

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from alphafix.errors import AlphafixError, InputError, MissingPackageError, option
 from alphafix.files import atomic_path, sha256_file
 from alphafix.locks import if_free, locked
+from alphafix.shown import HIDDEN, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,14 @@ _WEB = ("http", "https")
 # What a web server answers that may be otherwise in a moment, of the codes that blame the asker.
 _PASSING = (408, 425, 429)
 
+# What servers answer to those who ask too often (RFC 6585), and S3 and its like in words.
+_TOO_MANY = 429
+_TOO_OFTEN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_TOO_OFTEN |= {"TooManyRequestsException", "RequestLimitExceeded"}
+
+# Seconds that a server may ask to wait before the next try.
+_LONGEST_WAIT = 60.0
+
 # What servers answer of what is not there, and to those who may not have it.
 _GONE = (404, 410)
 _REFUSED = (401, 403)
@@ -102,6 +111,7 @@ class _Cause(Enum):
 
     GONE = auto()
     REFUSED = auto()
+    BUSY = auto()
     FAILING = auto()
     SILENT = auto()
     OTHER = auto()
@@ -110,6 +120,7 @@ class _Cause(Enum):
 # How a sentence ends that says so.
 _BECAUSE = {
     _Cause.REFUSED: ": access is refused",
+    _Cause.BUSY: ": the store asks to slow down",
     _Cause.FAILING: ": the server fails",
     _Cause.SILENT: ": the server does not answer",
 }
@@ -163,6 +174,22 @@ def named(text: str) -> Path:
     """
     is_address(text)
     return Path(at_home(text))
+
+
+def home_path(path: str | os.PathLike[str]) -> Path:
+    """A path that a caller of the Python API gives, in which ``~`` is the home folder, as ever.
+
+    A `Path` has lost the ``./`` of what is called ``~`` itself: where that is here, it is meant.
+
+    Raises:
+        InputError: See `named`.
+    """
+    if isinstance(path, str):
+        return named(path)
+    found = Path(path)
+    first = found.parts[0] if found.parts else ""
+    meant = first.startswith("~") and not os.path.lexists(first)
+    return Path(at_home(str(found))) if meant else found
 
 
 def at_home(text: str) -> str:
@@ -304,6 +331,26 @@ def _code(error: Exception) -> int | None:
     return _status(error) or told.get("HTTPStatusCode")
 
 
+def _too_often(error: Exception) -> bool:
+    """Whether a server has answered that it is asked too often."""
+    said = _s3_answer(_real(error)).get("Error", {}).get("Code")
+    # gcsfs has it as an attribute, perhaps as text; that of aiohttp warns whoever looks.
+    codes = (_code(error), vars(_real(error)).get("code"))
+    return said in _TOO_OFTEN or str(_TOO_MANY) in map(str, codes)
+
+
+def _asked_to_wait(error: Exception) -> float:
+    """Seconds that a server has asked to wait (RFC 9110, section 10.2.3), within limits; or 0."""
+    real = _real(error)
+    told = _s3_answer(real).get("ResponseMetadata", {}).get("HTTPHeaders")
+    headers = getattr(real, "headers", None) or told or {}
+    try:
+        wait = float(headers.get("Retry-After") or headers.get("retry-after") or 0)
+    except (AttributeError, ValueError):  # a date, say
+        return 0.0
+    return min(wait, _LONGEST_WAIT) if wait > 0 else 0.0
+
+
 def _cause(error: Exception) -> _Cause:
     """Why it went wrong: only a server that says so has nothing there."""
     real, code = _real(error), _code(error)
@@ -311,6 +358,8 @@ def _cause(error: Exception) -> _Cause:
         return _Cause.GONE
     if code in _REFUSED or isinstance(real, PermissionError):
         return _Cause.REFUSED
+    if _too_often(error):
+        return _Cause.BUSY
     if code is not None and code >= 500:
         return _Cause.FAILING
     names = {kind.__name__ for kind in type(real).__mro__}
@@ -323,6 +372,8 @@ def _final(error: Exception) -> bool:
     """Whether trying again is no use: it is not there, or not for us, or cannot be asked so."""
     import ssl
 
+    if _too_often(error):
+        return False
     status = _status(error)
     if status is not None:
         return 400 <= status < 500 and status not in _PASSING
@@ -359,16 +410,20 @@ def _failed(address: str, what: str, error: Exception, tries: str) -> InputError
     expected = f"what can be {doing} with the credentials that are set here"
     if cause in (_Cause.FAILING, _Cause.SILENT):
         expected = "a server that answers"
+    if cause is _Cause.BUSY:
+        expected = "a server that answers, asked less often"
     return InputError(
         f"{address} cannot be {what}{_BECAUSE.get(cause, '')}",
         got=f"{type(real).__name__}: {real}".splitlines()[0][:300],
         expected=expected,
-        todo=_advice(_scheme(address), what, real, cause) + tries,
+        todo=_advice(address, what, real, cause) + tries,
     )
 
 
-def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
+def _advice(address: str, what: str, error: Exception, cause: _Cause) -> str:
     """What a person can do where something cannot be read or written."""
+    if HIDDEN in address:
+        return "give the address again, whole: its secret parts are written down nowhere"
     if type(error).__name__ in _NO_CREDENTIALS:
         return (
             "set credentials: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for "
@@ -377,13 +432,17 @@ def _advice(scheme: str, what: str, error: Exception, cause: _Cause) -> str:
     if cause is _Cause.GONE:
         return f"{'make the bucket first, or ' if what == 'written' else ''}correct the address"
     if cause is _Cause.REFUSED:
-        if scheme in _WEB:
+        if _scheme(address) in _WEB:
             return "correct the address (some say so of what is not there), or copy the file"
         if what in ("written", "removed"):
             begin = "let these credentials write there"
         else:  # to who may not list, S3 says so of what is not there
             begin = "let these credentials read and list there"
         return f"{begin}, set others, or correct the address"
+    if cause is _Cause.BUSY:
+        return (
+            "wait a while and give the command again, with fewer jobs or loading processes at once"
+        )
     if cause is _Cause.FAILING:
         return "give the command again later, or ask who runs the server"
     if cause is _Cause.SILENT:
@@ -409,8 +468,10 @@ def _tried(address: str, what: str, work: Callable[[], Found]) -> Found:
                 tries = "" if final else f" ({TRIES} tries were made)"
                 raise _failed(address, what, error, tries) from error
             why = _BECAUSE.get(_cause(error)) or f": {type(_real(error)).__name__}"
-            logger.warning("%s%s: another try in %.1f s", address, why, wait)
-            time.sleep(wait)
+            pause = max(wait, _asked_to_wait(error))
+            known = without_secrets(address)
+            logger.warning("%s%s: another try in %.1f s", known, why, pause)
+            time.sleep(pause)
             wait *= 2
             _system.cache_clear()
     raise AssertionError  # the loop returns or raises
@@ -726,12 +787,12 @@ def origins() -> Mapping[str, str]:
 def origin(path: Path) -> str | None:
     """The address of a copy that this process has fetched or found; None for other files.
 
-    Without what follows a question mark, which may be a secret, or another one every day.
+    Without secrets, and without what follows a question mark, which may be another one every day.
     """
     own = os.path.realpath(path)
     found = (address for copy, address in _origins.items() if os.path.realpath(copy) == own)
     address = next(found, None)
-    return None if address is None else address.partition("?")[0]
+    return None if address is None else without_secrets(address.partition("?")[0])
 
 
 def _copied(address: str, known: Entry) -> Path:

@@ -127,6 +127,41 @@ def test_python__works_in_the_home_folder(home: Path, monkeypatch: pytest.Monkey
     assert list(Path().iterdir()) == []
 
 
+def test_python__a_path_is_expanded_as_a_text_is(home: Path) -> None:
+    problem(home)
+    made = alphafix.find_neighbors(run=Path("~/run"), k=3, csv=Path("~/n.csv"))
+    assert (home / "n.csv").is_file()
+    store = alphafix.FeatureStore.open(Path("~/run/features/train"))
+    assert store.folder == home / "run/features/train"
+    head = alphafix.Head.load(Path("~/run/head.safetensors"))
+    classes = alphafix.ClassTable.load(Path("~/run/classes.json"))
+    found = alphafix.Neighbours.load(Path("~/run/neighbors.safetensors"))
+    assert found.ids.tolist() == made.ids.tolist()
+    for value, name in ((head, "h.safetensors"), (classes, "c.json"), (found, "n.safetensors")):
+        value.save(Path("~", name))
+        type(value).load(home / name)
+    correction = alphafix.train(run=Path("~/run"), method="few-bias")
+    correction.save(Path("~/c.safetensors"))
+    alphafix.Correction.load(Path("~/c.safetensors"))
+    evaluation = alphafix.evaluate(run=Path("~/run"), bootstraps=100)
+    evaluation.save(Path("~/e.json"))
+    alphafix.Evaluation.load(Path("~/e.json"))
+    with pytest.raises(InputError, match=f"{home}/none"):
+        alphafix.inspect(Path("~/none"))
+    with pytest.raises(InputError, match=f"{home}/none"):
+        alphafix.patch(Path("~/none"), run=Path("~/run"))
+    assert list(Path().iterdir()) == []
+
+
+def test_python__of_a_path_that_is_called_so_here(home: Path) -> None:
+    """A `Path` has lost its ``./``."""
+    assert remote.home_path(Path("./~/x")) == home / "x"
+    Path("~").mkdir()
+    assert remote.home_path(Path("./~/x")) == Path("~/x")
+    assert remote.home_path("~/x") == home / "x"
+    assert remote.home_path("./~/x") == Path("~/x")
+
+
 def test_recipe__that_extends_one_of_the_home_folder(home: Path) -> None:
     problem(home)
     (home / "base.yaml").write_text("run: ~/run\nstages: [neighbors: {k: 3}]\n")

@@ -22,7 +22,8 @@ from alphafix.errors import (
     TargetExistsError,
 )
 from alphafix.features.store import FeatureStore
-from alphafix.run.directory import CLASSES, HEAD, NEIGHBORS, Run
+from alphafix.features.writer import FeatureWriter
+from alphafix.run.directory import CLASSES, FEATURES, HEAD, NEIGHBORS, Run
 from alphafix.values.classes import ClassTable
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
@@ -314,6 +315,50 @@ def test_start__what_an_interrupted_start_left_is_no_obstacle(
         other.path(name).unlink()
     find_neighbors(options(other, **given))
     FeatureStore.open(other.features("val")).verify()
+
+
+@pytest.mark.parametrize("moment", ["a shard", "the second split", "the classes", "the head"])
+def test_start__that_is_stopped_leaves_nothing(
+    moment: str, problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that other files, or another command, find nothing that is in their way."""
+    features, head = save_arrays(tmp_path, problem)
+    place, name = {
+        "a shard": (FeatureWriter, "finish"),
+        "the second split": (FeatureWriter, "finish"),
+        "the classes": (ClassTable, "save"),
+        "the head": (Head, "save"),
+    }[moment]
+    whole, calls = getattr(place, name), iter([moment != "the second split", True])
+
+    def stops(*arguments: Any, **more: Any) -> Any:
+        if next(calls):
+            raise KeyboardInterrupt
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(place, name, stops)
+    given = {"features": (str(features),), "head": head}
+    with pytest.raises(KeyboardInterrupt):
+        find_neighbors(options(Run(tmp_path / "other"), **given))
+    assert list((tmp_path / "other").rglob("*")) == []
+
+
+def test_start__after_a_kill_takes_other_files_without_a_word(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill cleans nothing up; what it leaves of a store is nobody's."""
+    features, head = save_arrays(tmp_path, problem)
+    other = Run(tmp_path / "other")
+    find_neighbors(options(other, features=(str(features),), head=head))
+    for path in (HEAD, CLASSES, NEIGHBORS, *map(other.manifest, ("train", "val", "test"))):
+        other.path(path).unlink()
+    assert not list(other.path(FEATURES).rglob("plan.json"))
+    changed = replace(problem, features={s: 2 * f for s, f in problem.features.items()})
+    (tmp_path / "changed").mkdir()
+    features, head = save_arrays(tmp_path / "changed", changed)
+    find_neighbors(options(other, features=(str(features),), head=head))
+    store = FeatureStore.open(other.features("train"))
+    np.testing.assert_array_equal(store.array(), changed.features["train"])
 
 
 def test_find_neighbors__a_damaged_result_names_the_command_and_can_be_replaced(run: Run) -> None:

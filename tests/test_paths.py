@@ -51,6 +51,40 @@ def test_path__that_is_empty_is_refused(line: str, option: str) -> None:
     assert f"error: {option} is empty" in said(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "option", "begun"),
+    [
+        ("neighbors --features train= --head h.npz", "--features", "train="),
+        ("neighbors --features 'val= ' --head h.npz", "--features", "val="),
+        ("import features x --features test=", "--features", "test="),
+        ("extract --backbone onnx: --data d", "--backbone", "onnx:"),
+        ("extract --backbone timm:resnet18 --data hf:", "--data", "hf:"),
+        ("fix m.pth -o o.pth --backbone oltr: --data d", "--backbone", "oltr:"),
+    ],
+)
+def test_path__that_is_empty_behind_what_it_is_of_is_refused(
+    line: str, option: str, begun: str
+) -> None:
+    told = said(line)
+    assert f"behind {begun} is empty: {option} got: nothing there" in told
+    assert f"give {option} {begun}" in told
+
+
+@pytest.mark.parametrize("name", ["train.rho", "train.run", "extract.class_map"])
+def test_setting__without_a_value_is_refused(name: str) -> None:
+    Path("recipe.yaml").write_text("stages: [{extract: {data: d, backbone: timm:x}}, {train: {}}]")
+    told = said(f"run recipe.yaml --set {name}=")
+    assert f"--set {name}= has no value" in told
+    assert f"({name}=null for none)" in told
+
+
+@pytest.mark.parametrize("point", ["t=", "few=x", "=3", "t"])
+def test_point__that_is_none_says_what_one_is(point: str) -> None:
+    done = CliRunner().invoke(app, ["train", "--at", point])
+    assert done.exit_code == 2
+    assert f"a point is few=PERCENT, overall=POINTS or t=NUMBER, not '{point}'" in done.stderr
+
+
 def test_path__that_is_empty_is_refused_in_python() -> None:
     with pytest.raises(InputError, match="run= is empty"):
         alphafix.find_neighbors(run="")
@@ -63,7 +97,8 @@ def test_recipe__whose_run_is_no_path_is_refused(how: str, value: str) -> None:
     top = {"recipe": f"run: {value}\n", "set": f"set: {{run: {value}}}\n"}.get(how, "")
     Path("r.yaml").write_text(f"{top}stages: [neighbors]\n", encoding="utf-8")
     more = f" --set {shlex.quote(f'run={value}')}" if how == "setting" else ""
-    assert "run is no path got: " in said(f"run r.yaml{more}")
+    expected = "run is no path got: " if value or how != "setting" else "--set run= has no value"
+    assert expected in said(f"run r.yaml{more}")
 
 
 def test_recipe__names_the_stage_whose_path_is_wrong() -> None:

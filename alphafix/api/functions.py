@@ -3,7 +3,8 @@
 Each takes the values that its stage reads, as arguments, and returns what it makes; nothing is
 written then. Without values it does what the command of the same name does in the run directory
 ``run`` (default: the environment variable ALPHAFIX_RUN, or "alphafix-run"). The other keywords
-are those of the command line, with the same defaults. Nothing here prints.
+are those of the command line, with the same defaults. In every path, be it a text or a `Path`, and
+in those that values are saved to and loaded from, ``~`` is the home folder. Nothing here prints.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import atexit
 import difflib
 import gc
 import os
-import signal
 import sys
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from typer.core import TyperGroup
 from alphafix.commands import LINES, group
 from alphafix.commands.kept_help import FLAGS, KeptHelp, asked_for
 from alphafix.errors import AlphafixError, GateError, Interruption, on_command_line
+from alphafix.interrupts import TOLD, end_at_once
 from alphafix.shown import visible
 
 
@@ -55,10 +55,10 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            state = "no result was left half-written"
+            told = TOLD
             if isinstance(interrupt, Interruption):
-                state = interrupt.text(on_command_line)
-            _fail(f"error: interrupted; {state}")
+                told = f"error: interrupted; {interrupt.text(on_command_line)}"
+            _fail(told)
             raise typer.Exit(1) from None
         except BrokenPipeError:  # whoever read the result has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -145,10 +145,6 @@ def _options(
     pass
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def soon_sleep() -> None:
     """Make threads of OpenMP sleep that wait, unless the environment says otherwise; before torch.
 
@@ -171,6 +167,9 @@ def _suit_torch() -> None:
 
 def main() -> None:
     """Run the command line; a request to end is heeded like an interrupt, so that all is tidied."""
-    signal.signal(signal.SIGTERM, _terminated)
+    end_at_once()
     _suit_torch()
-    app()
+    try:
+        app()
+    finally:
+        end_at_once()  # all is done, and told of

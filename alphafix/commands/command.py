@@ -193,6 +193,10 @@ class Command:
         model: type[CommandOptions] = getattr(self._module("options"), self.model)
         return model
 
+    def load(self) -> None:
+        """Load what its work needs, which takes time the first time."""
+        self._module("work")
+
     def work(self, options: CommandOptions, watch: Watch) -> Result:
         """Do it, unless it is done; see the module for what it raises."""
         work: Callable[[CommandOptions, Watch], Result] = self._function("work", "work")

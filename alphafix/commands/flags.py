@@ -16,6 +16,7 @@ from alphafix.commands.command import Command
 from alphafix.commands.kept_help import FLAGS
 from alphafix.commands.options import GROUPS, CommandOptions, is_path
 from alphafix.errors import Pairs, Spelling, on_command_line, spelt
+from alphafix.shown import without_secrets
 
 STAGES = ("extract", "neighbors", "train", "evaluate", "patch", "report")
 """The stages of `fix`, whose options can be set there."""
@@ -237,9 +238,9 @@ def _validated(model: type[CommandOptions], values: dict[str, Any]) -> CommandOp
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # a rule about several flags, which names them itself
-            message = spelt(str(first["ctx"]["error"]), spelling_of(model))
+            message = without_secrets(spelt(str(first["ctx"]["error"]), spelling_of(model)))
             raise typer.BadParameter(message) from error
         name = str(first["loc"][0]).replace("_", "-")
         raise typer.BadParameter(
-            f"{first['msg']} (got {first['input']!r})", param_hint=f"--{name}"
+            without_secrets(f"{first['msg']} (got {first['input']!r})"), param_hint=f"--{name}"
         ) from error

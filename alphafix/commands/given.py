@@ -37,16 +37,23 @@ def given_state(run: Run, plan: Provenance) -> State:
 
 
 def write_given(run: Run, given: Given, plan: Provenance, progress: Progress) -> None:
-    """Write classes, head and features of a run directory."""
+    """Write classes, head and features of a run directory; of what stops halfway nothing stays."""
+    known = run.has(CLASSES)
     # Only now, with everything read and checked, what was there may go.
     shutil.rmtree(run.path(FEATURES), ignore_errors=True)
-    for split, features in given.splits.items():
-        write_store(
-            store_artifact(run.features(split), plan.to_dict()),
-            features,
-            split=split,
-            head=given.head,
-            progress=progress,
-        )
-    given.classes.save(run.path(CLASSES), overwrite=True)
-    given.head.save(run.path(HEAD), provenance=plan.to_dict(), overwrite=True)
+    try:
+        for split, features in given.splits.items():
+            write_store(
+                store_artifact(run.features(split), plan.to_dict()),
+                features,
+                split=split,
+                head=given.head,
+                progress=progress,
+            )
+        given.classes.save(run.path(CLASSES), overwrite=True)
+        given.head.save(run.path(HEAD), provenance=plan.to_dict(), overwrite=True)
+    except BaseException:
+        shutil.rmtree(run.path(FEATURES), ignore_errors=True)
+        if not known:
+            run.path(CLASSES).unlink(missing_ok=True)
+        raise

@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from alphafix.errors import InputError, option
+from alphafix.images.names import SPLITS
+from alphafix.shown import without_secrets_in
 
 
 def flag(
@@ -253,11 +255,16 @@ class CommandOptions(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_paths(cls, value: object, info: ValidationInfo) -> object:
-        """Texts of paths, with the home folders that they name.
+        """Paths, and texts of such, with the home folders that they name.
 
         What is neither an address nor a path is refused, while both its slashes can be told.
         """
-        from alphafix.remote import at_home, is_address
+        from alphafix.remote import at_home, home_path, is_address
+
+        def expanded(item: object) -> object:
+            if isinstance(item, str):
+                return at_home(item)
+            return home_path(item) if isinstance(item, Path) else item
 
         name = str(info.field_name)
         if name not in cls._naming(_WITH_PATHS):
@@ -269,15 +276,17 @@ class CommandOptions(BaseModel):
                 continue
             if not item.strip():
                 raise _is_empty(name)
+            if (begun := cls._begun(name, item)) is not None:
+                raise _is_cut_off(name, begun)
             if name in cls.paths():
                 is_address(item)
                 is_address(item.partition("=")[2])
         if isinstance(value, (list, tuple)):
-            return [at_home(item) if isinstance(item, str) else item for item in value]
-        return at_home(value) if isinstance(value, str) else value
+            return [expanded(item) for item in value]
+        return expanded(value)
 
     def model_dump(self, **how: Any) -> dict[str, Any]:
-        """As pydantic does; JSON data has addresses with both slashes, to be read again."""
+        """As pydantic does; JSON data has addresses with both slashes, and without secrets."""
         from alphafix.remote import as_given, is_address
 
         data = super().model_dump(**how)
@@ -288,6 +297,7 @@ class CommandOptions(BaseModel):
                     data[name] = as_given(value)
                 elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
                     data[name] = [as_given(item) for item in value]
+            return {name: without_secrets_in(value) for name, value in data.items()}
         return data
 
     @classmethod
@@ -304,6 +314,14 @@ class CommandOptions(BaseModel):
             if is_path(field.annotation)
             or not set(words).isdisjoint(re.findall("[A-Z]+", extra_of(field)["metavar"] or ""))
         )
+
+    @classmethod
+    def _begun(cls, name: str, item: str) -> str | None:
+        """What a value of an option begins with that has nothing behind it; None of whole ones."""
+        words = re.findall("[A-Z]+=?", extra_of(cls.model_fields[name])["metavar"] or "")
+        forms = {"SPLIT=": "|".join(f"{split}=" for split in SPLITS), "SPEC": "[a-z]{2,}:"}
+        begun = item.strip()
+        return begun if any(re.fullmatch(forms.get(word, ""), begun) for word in words) else None
 
     @property
     def place(self) -> Path | None:
@@ -355,6 +373,16 @@ def _is_empty(name: str) -> InputError:
         got="a text with nothing in it, as of a variable that is not set",
         expected="a path",
         todo="give one (. is the folder at hand), or leave the option out",
+    )
+
+
+def _is_cut_off(name: str, begun: str) -> InputError:
+    what = "path" if begun.endswith("=") else "path or name"
+    return InputError(
+        f"the {what} behind {begun} is empty: {option(name)}",
+        got="nothing there, as of a variable that is not set",
+        expected=f"a {what}",
+        todo=f"give {option(name, begun + what.split()[-1].upper())}, or leave the option out",
     )
 
 

@@ -13,20 +13,22 @@ from alphafix.commands.options import CommandOptions, Several, StageOptions, ext
 from alphafix.errors import AlphafixError, Pairs, on_command_line, spelt
 from alphafix.files import read_object
 from alphafix.images.labels import whole_number
+from alphafix.images.names import SPLITS
 from alphafix.images.order import natural_key
 from alphafix.reading.boundary import reading, real
 from alphafix.remote import as_given, is_address, named
-from alphafix.run.artifact import read_outputs, recorded_plan
+from alphafix.run.artifact import PLAN, read_outputs, recorded_plan
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
     CORRECTION,
+    FEATURES,
     MADE,
     NEIGHBORS,
     REPORT,
     Run,
 )
-from alphafix.values.classes import ClassTable
+from alphafix.values.classes import ClassTable, Thresholds
 
 # The result of each that says itself how it was made.
 RESULTS = {
@@ -61,6 +63,32 @@ def completed(options: CommandOptions) -> Callable[[str, Pairs], Pairs]:
         if any(said in apart for said, _ in pairs):
             chosen = {name: value for name, value in chosen.items() if name not in apart}
         return (*line(command, chosen, pairs, run),)
+
+    return complete
+
+
+def completed_by_part(folder: Path, run: Path | None) -> Callable[[str, Pairs], Pairs] | None:
+    """What completes commands of extraction by how a part, finished or not, says it was made.
+
+    Args:
+        folder: The part's folder.
+        run: The run directory or address that its job was given, if that is known.
+
+    Returns:
+        See `completed`; None where the part does not say it.
+    """
+    try:
+        with reading(folder, "a part of features"):
+            chosen = _chosen(COMMANDS["extract"].options, _of_part(Run(folder)))
+    except AlphafixError:  # what is damaged is the command's own to tell
+        return None
+    if not chosen:
+        return None
+
+    def complete(name: str, pairs: Pairs) -> Pairs:
+        if name != "extract":
+            return pairs
+        return (*line(COMMANDS[name], chosen, pairs, None if run is None else Run(run)),)
 
     return complete
 
@@ -202,20 +230,53 @@ def placed(run: Run, place: str) -> Path:
 
 def _of_extraction(run: Run) -> dict[str, Any] | None:
     """Options of the features that are there, of any split, and how its labels were read."""
-    from alphafix.models.loading import FILES
-
     for split in ("train", "val", "test", "open"):
         path = run.path(run.manifest(split))
         plan = recorded_plan(path) if path.is_file() else {}
         if plan.get("stage") != "extract":
             continue
-        options = _unresolved(_options(path), "precision", "decode")
-        options.pop("split", None)  # each has its own
-        kind, _, name = str(options.get("backbone", "")).partition(":")
-        if kind in FILES:  # of which the name alone is recorded
-            options["backbone"] = f"{kind}:{lies_at(run, name) or name}"
-        return {**options, **_labels(run, read_object(path))}
+        return _as_given(run, plan, read_object(path))
     return None
+
+
+def _of_part(part: Run) -> dict[str, Any]:
+    """Options of a part by its own folder, and the splits that it is of; {} if it does not say."""
+    from alphafix.features.parts import PART
+    from alphafix.features.store import PARTIAL
+
+    splits = [place.name for place in part.path(FEATURES).glob("*/")]
+    for split in splits:
+        end, begun = part.features(split) / PART, part.features(split) / PARTIAL / PLAN
+        said = read_object(end) if end.is_file() else {}
+        plan = recorded_plan(end) if said else read_object(begun) if begun.is_file() else {}
+        if plan.get("stage") == "extract":
+            found = _as_given(part, plan, dict(said.get("info") or {}))
+            found["split"] = ",".join(split for split in SPLITS if split in splits)
+            return {**found, **_thresholds(part)}
+    return {}
+
+
+def _thresholds(part: Run) -> dict[str, int]:
+    """Where the splits of classes end, as far as that was said."""
+    if not part.has(CLASSES):
+        return {}
+    usual, own = Thresholds(), ClassTable.load(part.path(CLASSES)).thresholds
+    found = {"few_below": own.few} if own.few != usual.few else {}
+    return found | ({"many_above": own.many} if own.many != usual.many else {})
+
+
+def _as_given(run: Run, plan: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an extraction by its plan, with the paths of which the name alone is recorded."""
+    from alphafix.models.loading import FILES
+
+    options = _unresolved(dict(plan.get("options") or {}), "precision", "decode")
+    options.pop("split", None)  # each has its own
+    kind, _, name = str(options.get("backbone", "")).partition(":")
+    if kind in FILES:
+        options["backbone"] = f"{kind}:{lies_at(run, name) or name}"
+    if options.get("weights") is not None:
+        options["weights"] = str(lies_at(run, options["weights"]) or options["weights"])
+    return {**options, **_labels(run, manifest)}
 
 
 def _labels(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from alphafix.commands.following import next_command
 from alphafix.commands.options import CommandOptions
 from alphafix.commands.repeating import completed
 from alphafix.errors import AlphafixError, on_command_line
+from alphafix.interrupts import begin_work
 from alphafix.progress import silent
 
 
@@ -24,6 +25,8 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
     first = os.environ.get("RANK", "0") == "0"
     if first:
         console.show_log(command.log)
+    command.load()
+    begin_work()
     try:
         found = command.work(options, Watch(Bars(), console.tell) if first else Watch(silent))
     except AlphafixError as error:

@@ -19,12 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alphafix import remote
-from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option
+from alphafix.errors import FileFormatError, InputError, TargetExistsError, call, option, some
 from alphafix.features.parts import PART, Part
 from alphafix.files import json_text, read_object, sha256_file, write_json
+from alphafix.locks import make_folders, remove_empty
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, parse_json, typed
 from alphafix.run.directory import FEATURES, PARTS
+from alphafix.shown import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ def parts_at(address: str) -> list[str]:
         found = [start + name.partition("/")[0] for name in names if below.fullmatch(name)]
         if found:
             return found
+        _refuse_whole(address)
         above = next((address.removesuffix(e) for e in _IN_RUN if address.endswith(e)), None)
         raise InputError(
             f"there is no finished part at {address}",
@@ -98,6 +101,24 @@ def parts_at(address: str) -> list[str]:
         expected="the address of one part: a web server lists none",
         todo=f"name each: {address}/{PARTS}/00000-of-00002, and so on",
     )
+
+
+def _refuse_whole(address: str) -> None:
+    """Refuse a run directory that was copied to an address: its features are no part.
+
+    Raises:
+        InputError: If there is one.
+    """
+    start = f"{address}/{FEATURES}/"
+    below = (entry.address[len(start) :] for entry in remote.entries(start.rstrip("/")))
+    whole = [name for name in below if re.fullmatch(f"[^/]+/{MANIFEST}", name)]
+    if whole:
+        raise InputError(
+            f"{address} holds whole features: there is nothing to merge",
+            got=f"{MANIFEST} of {some(PurePosixPath(name).parent for name in whole)}",
+            expected="parts of a job array",
+            todo=f"copy the folder here and use it as it stands: {call('neighbors', run='DIR')}",
+        )
 
 
 def retrieve(address: str, folder: Path, *, again: bool = False, features: bool = True) -> str:
@@ -123,22 +144,35 @@ def retrieve(address: str, folder: Path, *, again: bool = False, features: bool 
     if data is None:
         return ""
     version = hashlib.sha256(data).hexdigest()
-    if _noted(folder) == {"address": address, "version": version} and not again:
+    if _noted(folder) == _told(address, version) and not again:
         return version
     files = _read(address, data)
     if not features:
         _require_sizes(address, files.values())
         files = {name: file for name, file in files.items() if not _is_shard(name)}
-    folder.mkdir(parents=True, exist_ok=True)
-    _note(folder, address, "")
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in {*files, _NOTE}:
-            path.unlink()
-    # What says that a split is whole comes last.
-    for name, file in sorted(files.items(), key=lambda item: item[0].endswith(PART)):
-        _fetch(f"{address}/{FILES}/{file.sha256}", folder / name, file)
-    _note(folder, address, version)
+    made = make_folders(folder)
+    try:
+        _note(folder, address, "")
+        for path in folder.rglob("*"):
+            if path.is_file() and path.relative_to(folder).as_posix() not in {*files, _NOTE}:
+                path.unlink()
+        # What says that a split is whole comes last.
+        for name, file in sorted(files.items(), key=lambda item: item[0].endswith(PART)):
+            _fetch(f"{address}/{FILES}/{file.sha256}", folder / name, file)
+        _note(folder, address, version)
+    except BaseException:
+        _forget_unless_begun(folder, made)
+        raise
     return version
+
+
+def _forget_unless_begun(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the note of where a folder is fetched from, and what was made, if nothing came."""
+    if any(path.is_file() for path in folder.rglob("*") if path != folder / _NOTE):
+        return  # what is whole of it is not fetched again
+    (folder / _NOTE).unlink(missing_ok=True)
+    below = [path for path in folder.rglob("*") if path.is_dir()]
+    remove_empty([*made, *sorted(below)])
 
 
 def publish(
@@ -201,7 +235,7 @@ def empty(folder: Path) -> None:
 
 
 def noted_address(folder: Path) -> str | None:
-    """The address that a folder was fetched from, if it was."""
+    """The address that a folder was fetched from, if it was, without its secrets."""
     return _noted(folder).get("address")
 
 
@@ -310,4 +344,8 @@ def _noted(folder: Path) -> dict[str, str]:
 
 
 def _note(folder: Path, address: str, version: str) -> None:
-    write_json(folder / _NOTE, {"address": address, "version": version}, overwrite=True)
+    write_json(folder / _NOTE, _told(address, version), overwrite=True)
+
+
+def _told(address: str, version: str) -> dict[str, str]:
+    return {"address": without_secrets(address), "version": version}

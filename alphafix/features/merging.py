@@ -14,7 +14,7 @@ from alphafix.features.ledger import Ledger, Note
 from alphafix.features.parts import PART, Part
 from alphafix.features.shards import read_shard, require_unique
 from alphafix.features.split import write_store_of
-from alphafix.features.store import FeatureStore
+from alphafix.features.store import MANIFEST, FeatureStore
 from alphafix.features.sums import ClassSums
 from alphafix.files import atomic_path, digest, sha256_file
 from alphafix.progress import Progress
@@ -36,9 +36,12 @@ def parts_by_split(folders: Sequence[Path], *, shards: bool = True) -> dict[str,
         shards: Whether the features themselves must be there.
 
     Raises:
-        InputError: If a part is missing, there twice, unfinished, or made otherwise than others.
+        InputError: If a part is missing, there twice, unfinished, or made otherwise than others; or
+            if a folder holds whole features.
         FileFormatError: If one is damaged.
     """
+    for folder in folders:
+        refuse_whole(folder, several=len(folders) > 1)
     splits = sorted({path.name for folder in folders for path in (folder / FEATURES).glob("*/")})
     if not splits:
         raise InputError(
@@ -52,6 +55,27 @@ def parts_by_split(folders: Sequence[Path], *, shards: bool = True) -> dict[str,
     return {split: _of_one(split, folders, shards=shards) for split in splits}
 
 
+def refuse_whole(folder: Path, *, several: bool = False) -> None:
+    """Refuse the features of one extraction, which are no part.
+
+    Args:
+        folder: What may be a part.
+        several: Whether it is named beside others.
+
+    Raises:
+        InputError: If it holds whole features, and no part.
+    """
+    whole = sorted(place.parent.name for place in (folder / FEATURES).glob(f"*/{MANIFEST}"))
+    if whole and not any((folder / FEATURES).glob(f"*/{PART}")):
+        use = f"use it as it stands: {call('neighbors', run=folder)}"
+        raise InputError(
+            f"{folder} holds whole features: there is nothing to merge",
+            got=f"{MANIFEST} of {some(whole)}, and no {PART}",
+            expected=f"folders of parts, as {call('extract')} with {option('shard_index')} makes",
+            todo=f"{use}, or leave it out here" if several else use,
+        )
+
+
 def _of_one(split: str, folders: Sequence[Path], *, shards: bool) -> list[Part]:
     places = [folder / FEATURES / split for folder in folders]
     unfinished = [place for place in places if not (place / PART).is_file()]
@@ -60,7 +84,9 @@ def _of_one(split: str, folders: Sequence[Path], *, shards: bool) -> list[Part]:
             f"{len(unfinished)} of {len(places)} parts have no finished features of {split}",
             got=some(str(place.parent.parent) for place in unfinished),
             expected=f"{PART} in each",
-            todo="run the same command for these parts again: it goes on where it was stopped",
+            todo=f"run {making(unfinished[0].parent.parent)} again"
+            f"{', and so for the others' if len(unfinished) > 1 else ''}: it goes on where it was "
+            "stopped",
         )
     parts = [Part.open(place) if shards else Part.read(place) for place in places]
     first = parts[0]
@@ -76,9 +102,21 @@ def _of_one(split: str, folders: Sequence[Path], *, shards: bool) -> list[Part]:
                     f"{part.folder} was made {what} than {first.folder}",
                     got=difference(expected, now),
                     expected="the same options, model, data and versions for all parts",
-                    todo=f"run {call('extract', overwrite=True)} for the parts that are wrong",
+                    todo=f"run {part.again}, if this part is the wrong one",
                 )
     return sorted(parts, key=lambda part: part.division.index)
+
+
+def making(folder: Path, **options: bool) -> str:
+    """The command that makes a part, whose number is in the name of its folder if it says it."""
+    division = Division.of(folder.name)
+    if division is None:
+        return call("extract", shard_index="I", shard_count="N", **options)
+    return call("extract", **_numbers(division), **options)
+
+
+def _numbers(division: Division) -> dict[str, int]:
+    return {"shard_index": division.index, "shard_count": division.count}
 
 
 def _common(part: Part) -> dict[str, Any]:
@@ -118,9 +156,18 @@ def require_all(of: str, parts: Sequence[tuple[Division, str]]) -> None:
             f"the {counted(counts[0], 'part')} of {of} are not all there once",
             got="; ".join(faults[:5]),
             expected=f"parts 0 to {counts[0] - 1}, each once",
-            todo=f"run {call('extract', shard_index='I', shard_count=counts[0])} for what is "
-            "missing, or name each folder once",
+            todo=_all_once(missing, counts[0], twice=bool(twice)),
         )
+
+
+def _all_once(missing: Sequence[int], count: int, *, twice: bool) -> str:
+    """What to do where parts are missing or there twice."""
+    steps = ["name each folder once"] if twice else []
+    if missing:
+        first = f"run {call('extract', **_numbers(Division(missing[0], count)))}"
+        others = f"part{'s' if len(missing) > 2 else ''} {some(map(str, missing[1:]))}"
+        steps.insert(0, first + (f", and the same for {others}" if missing[1:] else ""))
+    return "; ".join(steps)
 
 
 def merge(
@@ -159,7 +206,7 @@ def merge(
                 path = ledger.folder / note.shard.file
                 features, labels = read_shard(path)
                 if features.shape != (note.shard.samples, part.width):
-                    raise _changed(path, f"features {features.shape}")
+                    raise _changed(path, part, f"features {features.shape}")
                 sums.add(features, labels)
                 ids += _ids(path)
                 advance(len(labels))
@@ -204,7 +251,7 @@ def _take(note: Note, part: Part, ledger: Ledger) -> None:
         found = sha256_file(target)
         if found != note.shard.sha256:
             target.unlink()
-            raise _changed(source, f"SHA-256 {found[:12]}", f"{note.shard.sha256[:12]}")
+            raise _changed(source, part, f"SHA-256 {found[:12]}", f"{note.shard.sha256[:12]}")
     ledger.write(note)
 
 
@@ -216,10 +263,12 @@ def _ids(path: Path) -> list[str]:
         return list(Texts.read(file.get_tensor("id_bytes"), file.get_tensor("id_ends")))
 
 
-def _changed(path: Path, got: str, expected: str = "what its part says") -> FileFormatError:
+def _changed(
+    path: Path, part: Part, got: str, expected: str = "what its part says"
+) -> FileFormatError:
     return FileFormatError(
         f"{path} has changed since it was extracted",
         got=got,
         expected=expected,
-        todo=f"run {call('extract', overwrite=True)} for this part again",
+        todo=f"run {part.again}",
     )

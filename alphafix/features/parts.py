@@ -73,6 +73,12 @@ class Part:
         """Number of images that were left out."""
         return sum(len(note.skipped) for note in self.notes)
 
+    @property
+    def again(self) -> str:
+        """The command that makes it anew, in the words of an error."""
+        numbers = {"shard_index": self.division.index, "shard_count": self.division.count}
+        return call("extract", **numbers, overwrite=True)
+
     def save(self) -> None:
         """Write part.json; the shards must be in place."""
         data = {
@@ -147,7 +153,7 @@ class Part:
                 f"{self.folder / PART} lists other shards than those of its part",
                 got=", ".join(sorted(set(names) ^ set(expected))[:5]) or "another order",
                 expected=f"every {self.division.count}th, from number {self.division.index} on",
-                todo=f"run {call('extract', overwrite=True)} for this part again",
+                todo=f"run {self.again}",
             )
 
 

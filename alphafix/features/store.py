@@ -34,6 +34,7 @@ from alphafix.files import (
 )
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, require_arrays, typed
+from alphafix.remote import home_path
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.run.origin import how_to_get
 from alphafix.values.arrays import Array, FloatArray, FloatArray64, IntArray
@@ -179,6 +180,7 @@ class FeatureStore(Features):
             FileFormatError: If the manifest is damaged, or a shard is missing or elsewhere. When
                 it is read: if a shard is not what the manifest says.
         """
+        folder = home_path(folder)
         path = folder / MANIFEST
         if not path.is_file():
             raise MissingStageError(

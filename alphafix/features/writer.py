@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,8 @@ def write_store(
 ) -> FeatureStore:
     """Write features that are there already as a store, from the beginning.
 
+    What stops in the middle leaves nothing: nobody goes on with it.
+
     Args:
         artifact: The store, as `alphafix.features.store.store_artifact` gives it.
         features: The features.
@@ -127,18 +131,22 @@ def write_store(
     Raises:
         InputError: See `FeatureWriter.add`.
     """
+    artifact = replace(artifact, unfinished=None)
+    folder = artifact.path.parent
     artifact.begin()
-    writer = FeatureWriter(
-        artifact.path.parent, num_classes=head.num_classes, dtype=dtype, head=head
-    )
-    with progress(f"import {split}", len(features)) as advance:
-        for start, chunk in features.chunks():
-            rows = slice(start, start + len(chunk))
-            writer.add(chunk, features.labels[rows], features.ids[rows])
-            advance(len(chunk))
-    store = writer.finish({"split": split, "skipped": 0, "provenance": dict(artifact.plan)})
-    artifact.finish()
-    return store
+    try:
+        writer = FeatureWriter(folder, num_classes=head.num_classes, dtype=dtype, head=head)
+        with progress(f"import {split}", len(features)) as advance:
+            for start, chunk in features.chunks():
+                rows = slice(start, start + len(chunk))
+                writer.add(chunk, features.labels[rows], features.ids[rows])
+                advance(len(chunk))
+        return writer.finish({"split": split, "skipped": 0, "provenance": dict(artifact.plan)})
+    except BaseException:
+        artifact.clear()
+        with contextlib.suppress(OSError):  # of other splits something is there
+            folder.parent.rmdir()
+        raise
 
 
 def nothing_to_store(folder: Path) -> InputError:

@@ -26,6 +26,7 @@ from alphafix.images.names import SPLITS, given_names, match_splits, no_split, u
 from alphafix.images.order import ClassOrder, in_order, read_class_map, repeated
 from alphafix.images.parts import Limited, carve
 from alphafix.images.source import ImageSource
+from alphafix.shown import without_secrets
 from alphafix.values.labels import class_counts
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class SplitSources:
         """Say what is taken for which split and what is left out, before the long work starts."""
         for split, name in self.chosen.items():
             if not self.data.single and name != split:
-                logger.info("%s: %s", split, self.places[split])
+                logger.info("%s: %s", split, without_secrets(self.places[split]))
         for name in self.data.there():
             what = self.data.beside(name) if name not in self.chosen.values() else None
             if what is not None:

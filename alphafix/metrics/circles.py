@@ -73,9 +73,10 @@ def log_chance(circles: Sequence[IntArray], wins: IntArray, samples: IntArray, k
 
     Which of two such classes a sample is rather predicted as, a coin decides. That the mean of each
     is predicted as another is given: it is why one looks at them. So of a class with n samples at
-    most n / 2 are won by its own, of few samples often none, and only fewer than that are evidence:
-    the sum over all classes, by Chernoff's bound. Of the L^L maps of L classes to themselves
-    (L - 1)! are one circle, and there may be C / L groups of so many.
+    most n / 2 are won by its own (and of those with just n / 2, half), of few samples often none,
+    and only fewer than that are evidence: the sum over all classes, by Chernoff's bound. Of the L^L
+    maps of L classes to themselves (L - 1)! are one circle, and there may be C / L groups of so
+    many.
 
     Args:
         circles: The circles, ids of their classes in each.
@@ -99,13 +100,37 @@ def log_chance(circles: Sequence[IntArray], wins: IntArray, samples: IntArray, k
     return bound
 
 
+def log_chance_of_circles(on_circles: int, known: int, classes: int) -> float:
+    """How likely so many classes lead back to themselves, each being predicted as any, at least.
+
+    Of the maps of K classes to C those in which some k are permuted are at most K! / (K - k)! / C^k
+    of all (for C = K just so many, with k or more on circles: Harris, "Probability distributions
+    related to random mappings", Annals of Mathematical Statistics 31, 1960).
+
+    Args:
+        on_circles: k.
+        known: K, the classes that have samples.
+        classes: C.
+
+    Returns:
+        The natural logarithm of the bound.
+    """
+    of_maps = math.lgamma(known + 1) - math.lgamma(known - on_circles + 1)
+    return min(0.0, of_maps - on_circles * math.log(classes))
+
+
 def _log_moments(samples: int) -> FloatArray64:
-    """The log of E exp(-t R) at each tilt t, of R throws of so many coins, at most half of them."""
+    """The log of E exp(-t R) at each tilt t, of R throws of so many coins, at most half of them.
+
+    Of exactly half of them the mean is on either side as often.
+    """
     counts = np.arange(samples // 2 + 1, dtype=np.float64)
     log_weights = np.array(
         [-math.lgamma(r + 1) - math.lgamma(samples - r + 1) for r in range(len(counts))]
     )
     weights = np.exp(log_weights - log_weights.max())
+    if samples % 2 == 0:
+        weights[-1] /= 2
     weights /= weights.sum()
     found: FloatArray64 = np.log(np.exp(-_TILTS[:, None] * counts) @ weights)
     return found

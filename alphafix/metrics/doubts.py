@@ -10,12 +10,14 @@ import numpy as np
 
 from alphafix.errors import option, some
 from alphafix.features.features import Features
-from alphafix.metrics.circles import circles_of, log_chance, own_wins
+from alphafix.metrics.circles import circles_of, log_chance, log_chance_of_circles, own_wins
 from alphafix.values.arrays import IntArray
 from alphafix.values.head import Head
 
 # Few samples can be all wrong by chance.
 _ENOUGH, _ENOUGH_IF_ALL_WRONG = 20, 8
+# Samples on circles of which chance explains few things.
+_MANY = 30
 # Share of the classes that a mix-up moves or leaves in place.
 _MOST_CLASSES = 0.6
 # How likely it may be, where classes only look alike, that so many samples are wrong.
@@ -55,7 +57,9 @@ def mixed_up(head: Head, samples: Features, hits: Hits) -> IntArray:
     classes change places with each other in that (a circle of two or more classes), most others
     stay in their own, and samples of the former are wrong so often that those of classes which only
     look alike would hardly be by chance (see `log_chance`), labels are numbered otherwise than the
-    head's rows.
+    head's rows. The few samples of a class may all be of one kind, and the head may know nothing of
+    these classes: of few samples on circles (a class that stays is one, too) the classes alone are
+    counted, of which by chance so many may lead back to themselves.
 
     Args:
         head: The head.
@@ -84,6 +88,8 @@ def mixed_up(head: Head, samples: Features, hits: Hits) -> IntArray:
     found[moved] = predicted[moved]
     wins, of = own_wins(head, samples, found, moved)
     chance = log_chance(circles_of(predicted, circle), wins, of, len(known))
+    if hits.samples[circle].sum() < _MANY:
+        chance = max(chance, log_chance_of_circles(len(circle), len(known), len(means)))
     return found if chance <= math.log(_CHANCE) else own
 
 

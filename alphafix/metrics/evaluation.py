@@ -17,6 +17,7 @@ from alphafix.metrics.mcnemar import McNemar
 from alphafix.metrics.open_set import OpenSet
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
+from alphafix.remote import home_path
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Displayed
@@ -169,7 +170,7 @@ class Evaluation(Displayed):
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write report.json."""
-        write_json(path, self.to_dict(), overwrite=overwrite)
+        write_json(home_path(path), self.to_dict(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
@@ -178,6 +179,7 @@ class Evaluation(Displayed):
         Raises:
             FileFormatError: If it is not an evaluation.
         """
+        path = home_path(path)
         with reading(path, "an evaluation", todo=f"run {call('evaluate')} again"):
             return cls.from_dict(read_object(path))
 

@@ -87,6 +87,13 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             raise InputError(
                 f"{flag} is not understood", expected="STAGE.OPTION=VALUE, like train.rho=0.5"
             )
+        if not value.strip():
+            raise InputError(
+                f"{flag} has no value",
+                got="nothing behind =, as of a variable that is not set",
+                expected="STAGE.OPTION=VALUE, like train.rho=0.5",
+                todo=f"give one ({name.strip()}=null for none), or leave it out",
+            )
         recipe = _set(recipe, name.strip(), _value(value, flag), Place(flag))
     return recipe
 

@@ -15,6 +15,7 @@ from alphafix.errors import InputError, call, counted, option, some
 from alphafix.files import read_object, write_json
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, typed
+from alphafix.remote import home_path
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
 
@@ -260,7 +261,7 @@ class ClassTable(Displayed):
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write classes.json."""
-        write_json(path, self.to_dict(), overwrite=overwrite)
+        write_json(home_path(path), self.to_dict(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> ClassTable:
@@ -269,5 +270,6 @@ class ClassTable(Displayed):
         Raises:
             FileFormatError: If it is not a class table.
         """
+        path = home_path(path)
         with reading(path, "a class table", todo=f"run {call('extract')} again"):
             return cls.from_dict(read_object(path))

@@ -14,6 +14,7 @@ from alphafix.errors import FileFormatError, InputError, call, counted, option
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
+from alphafix.remote import home_path
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.curve import Curve, Point
 from alphafix.values.display import Displayed
@@ -304,6 +305,7 @@ class Correction(Displayed):
         ``trial_own_alphas`` where their pool holds an own row), and ``curve_offsets``,
         ``curve_gaps``, ``curve_few`` and so on where there is a curve.
         """
+        path = home_path(path)
         tensors: dict[str, Array] = {"classes": self.classes, "rows": self.rows}
         metadata: dict[str, Any] = {
             "value": "correction",
@@ -327,6 +329,7 @@ class Correction(Displayed):
         Raises:
             FileFormatError: If the file is damaged or no correction.
         """
+        path = home_path(path)
         tensors, metadata = read_tensors(path)
         if metadata.get("value") != "correction":
             raise FileFormatError(

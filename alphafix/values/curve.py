@@ -112,9 +112,12 @@ class Point:
             ValueError: If it is none of these.
         """
         name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            name = ""
         if name not in ("few", "overall", "t"):
             raise ValueError(f"a point is few=PERCENT, overall=POINTS or t=NUMBER, not {text!r}")
-        number = float(value)
         if not np.isfinite(number):
             raise ValueError(f"a point of {text!r} is nowhere")
         return cls(name, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -21,3 +22,9 @@ class Division:
     def folder(self) -> str:
         """Name of the part's folder."""
         return f"{self.index:05d}-of-{self.count:05d}"
+
+    @classmethod
+    def of(cls, folder: str) -> Division | None:
+        """The part that a folder is of by its name, or None where it has another one."""
+        found = re.fullmatch("([0-9]+)-of-([0-9]+)", folder)
+        return None if found is None else cls(int(found[1]), int(found[2]))

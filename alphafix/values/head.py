@@ -14,6 +14,7 @@ from alphafix.errors import FileFormatError, InputError, counted
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
+from alphafix.remote import home_path
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.display import Displayed
 
@@ -206,6 +207,7 @@ class Head(Displayed):
 
         No more people can read it than ``like``, the model's file.
         """
+        path = home_path(path)
         tensors = {"weight": self.weight}
         if self.bias is not None:
             tensors["bias"] = self.bias
@@ -224,6 +226,7 @@ class Head(Displayed):
         Raises:
             FileFormatError: If the file is damaged or has no tensor ``weight``.
         """
+        path = home_path(path)
         tensors, metadata = read_tensors(path)
         if "weight" not in tensors:
             raise FileFormatError(

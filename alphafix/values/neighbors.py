@@ -10,6 +10,7 @@ from alphafix.errors import call
 from alphafix.files import read_tensors, write_tensors
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import require_arrays, typed
+from alphafix.remote import home_path
 from alphafix.values.arrays import Array, FloatArray, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.display import Displayed
@@ -57,6 +58,7 @@ class Neighbours(Displayed):
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write safetensors with ``few``, ``ids``, ``distances`` and ``means``."""
+        path = home_path(path)
         tensors: dict[str, Array] = {
             "few": self.few,
             "ids": self.ids,
@@ -77,6 +79,7 @@ class Neighbours(Displayed):
         Raises:
             FileFormatError: If the file is damaged or holds no neighbours.
         """
+        path = home_path(path)
         tensors, metadata = read_tensors(path)
         todo = f"run {call('neighbors', overwrite=True)}"
         with reading(path, f"a file of neighbours that {call('neighbors')} wrote", todo=todo):

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,14 @@ from alphafix.checkpoints.patch.writing import (
     fill_copy,
 )
 from alphafix.commands.patch.options import PatchOptions
-from alphafix.errors import AlphafixError, InputError, MissingStageError, TargetExistsError
-from alphafix.files import atomic_paths
+from alphafix.errors import (
+    AlphafixError,
+    FileFormatError,
+    InputError,
+    MissingStageError,
+    TargetExistsError,
+)
+from alphafix.files import atomic_paths, read_tensors, write_tensors
 from tests.checkpoints.models import make_correction, write_stages
 from tests.processes import fork
 from tests.stages import patch
@@ -258,6 +264,48 @@ def test_revert__a_damaged_record_changes_nothing(work: Path) -> None:
     record, changed = undo_path(model), sha256(model)
     record.write_bytes(record.read_bytes()[:-10])
     with pytest.raises(InputError, match="not a whole safetensors file"):
+        patch(options(work, revert=True))
+    assert sha256(model) == changed
+
+
+def cut(record: Path) -> None:
+    record.write_bytes(record.read_bytes()[:-10])
+
+
+def turn(record: Path) -> None:
+    data = bytearray(record.read_bytes())
+    data[-1] ^= 1
+    record.write_bytes(bytes(data))
+
+
+def replace_it(record: Path) -> None:
+    write_tensors(record, {"x": np.zeros(3)}, {"value": "head"}, overwrite=True)
+
+
+def shorten(record: Path) -> None:
+    tensors, metadata = read_tensors(record)
+    write_tensors(record, {**tensors, "old": tensors["old"][:-1]}, metadata, overwrite=True)
+
+
+@pytest.mark.parametrize("harm", [cut, turn, replace_it, shorten])
+@pytest.mark.parametrize("how", [{"revert": True}, {"in_place": True}])
+def test_patch__a_damaged_record_says_what_it_means_for_the_model(
+    harm: Callable[[Path], None], how: dict[str, bool], work: Path
+) -> None:
+    model = work / "model.safetensors"
+    patch(options(work, in_place=True))
+    changed = sha256(model)
+    harm(undo_path(model))
+    with pytest.raises(FileFormatError, match=r"undo record .* is damaged") as raised:
+        patch(options(work, **how))
+    said = str(raised.value)
+    assert "the original of model.safetensors cannot be restored from it" in said
+    assert f"{model} was not touched now: it is as the patch has left it" in said
+    assert "to keep the file as it is, delete the record" in said
+    assert "again" not in said.partition("to do:")[2]
+    assert sha256(model) == changed
+    undo_path(model).unlink()
+    with pytest.raises(MissingStageError):
         patch(options(work, revert=True))
     assert sha256(model) == changed
 

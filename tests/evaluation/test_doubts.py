@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from alphafix.features.features import FeatureArrays
-from alphafix.metrics.circles import circles_of, log_chance, own_wins
+from alphafix.metrics.circles import circles_of, log_chance, log_chance_of_circles, own_wins
 from alphafix.metrics.doubts import Hits, mixed_up
 from alphafix.values.arrays import FloatArray64, IntArray
 from alphafix.values.head import Head
@@ -40,7 +42,7 @@ def told(
 
 def mixed(head: Head, x: FloatArray64, labels: IntArray) -> IntArray:
     """What `mixed_up` says of samples in memory."""
-    features = FeatureArrays.of(x.astype(np.float32), labels)
+    features = FeatureArrays.of(x.astype(np.float32), labels, num_classes=head.num_classes)
     right = labels[head.predict(features.array()) == labels]
     hits = Hits(np.bincount(right, minlength=head.num_classes), features.class_counts())
     return mixed_up(head, features, hits)
@@ -55,6 +57,32 @@ def test_mixed_up__classes_that_look_alike_are_no_permutation(
     rng = np.random.default_rng(samples)
     found = [told(rng, samples, alike=alike) for _ in range(400)]
     assert sum(bool((places != np.arange(CLASSES)).any()) for places in found) <= 4
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("known", "classes"), [(1, 4), (2, 2), (2, 10), (3, 3), (5, 5)])
+def test_mixed_up__of_few_samples_that_a_head_knows_nothing_of_is_no_permutation(
+    samples: int, known: int, classes: int, spread: float
+) -> None:
+    """Neither of single ones nor of such as are alike within a class (``spread``)."""
+    rng = np.random.default_rng(samples)
+    labels = np.repeat(np.arange(known), samples)
+    doubted = 0
+    for _ in range(200):
+        head = Head(rng.normal(size=(classes, WIDTH)).astype(np.float32))
+        x = spread * rng.normal(size=(known, WIDTH))[labels]
+        x += rng.normal(size=x.shape)
+        doubted += bool((mixed(head, x, labels) != np.arange(classes)).any())
+    assert doubted <= 200 * 0.02
+
+
+def test_mixed_up__of_two_classes_of_few_samples_among_others_that_stay() -> None:
+    """Five samples of each, all of them wrong, where the head knows the other classes."""
+    rng = np.random.default_rng(0)
+    places = (1, 0, 2, 3, 4, 5)
+    assert told(rng, 5, places=places).tolist() == list(places)
+    assert told(rng, 3, places=places).tolist() == list(range(CLASSES))
 
 
 @pytest.mark.parametrize("places", [(1, 0, 2, 3, 4, 5), (1, 2, 0, 3, 4, 5), (1, 0, 3, 2, 5, 4)])
@@ -92,18 +120,41 @@ def test_own_wins__are_those_of_the_logits() -> None:
     np.testing.assert_array_equal(of, [3, 0, 50, 5])
 
 
-@pytest.mark.parametrize(("samples", "right"), [(2, 0), (3, 0), (5, 0), (10, 1), (30, 6)])
+@pytest.mark.parametrize(("samples", "right"), [(2, 0), (3, 0), (4, 0), (5, 0), (10, 1), (30, 6)])
 def test_log_chance__bounds_what_counting_gives(samples: int, right: int) -> None:
     """Two classes of a coin's samples, given that at most half are right; exact for none right."""
     rng = np.random.default_rng(0)
     drawn = rng.binomial(samples, 0.5, size=(400_000, 2))
-    drawn = drawn[(drawn <= samples // 2).all(axis=1)]
+    # Where just half are, the mean is on either side as often.
+    above = np.where(2 * drawn == samples, rng.random(drawn.shape) < 0.5, 2 * drawn > samples)
+    drawn = drawn[~above.any(axis=1)]
     counted = (drawn.sum(axis=1) <= 2 * right).mean()
     ones = np.ones(2, dtype=np.int64)
     bound = np.exp(log_chance([np.array([0, 1])], right * ones, samples * ones, known=100))
     assert bound >= 0.98 * counted - 1e-5
     if right == 0:
         assert bound == pytest.approx(counted, rel=0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("known", "classes", "length"), [(4, 4, 3), (5, 5, 5), (3, 6, 2)])
+def test_log_chance_of_circles__bounds_what_counting_gives(
+    known: int, classes: int, length: int
+) -> None:
+    """Exact where every class is known (all maps are counted)."""
+    maps = np.array(list(product(range(classes), repeat=known)))
+    on_circles = np.zeros(len(maps))
+    for start in range(known):
+        at = np.full(len(maps), start)
+        back = np.zeros(len(maps), dtype=bool)
+        for _ in range(known):
+            at = np.where(at < known, maps[np.arange(len(maps)), np.minimum(at, known - 1)], at)
+            back |= at == start
+        on_circles += back
+    counted = (on_circles >= length).mean()
+    bound = np.exp(log_chance_of_circles(length, known, classes))
+    assert bound >= counted - 1e-12
+    if known == classes:
+        assert bound == pytest.approx(counted)
 
 
 def test_circles__of_a_permutation() -> None:

@@ -229,6 +229,66 @@ def test_merge__is_refused_with_one_error_before_anything_is_written(
     assert not (array / "features/train/manifest.json").exists()
 
 
+def run_printed(told: str, folder: Path) -> None:
+    """Run the command of alphafix extract that an error names, as printed."""
+    (line,) = re.findall("`(alphafix extract [^`]+)`", " ".join(told.split()))
+    done = bash(["-c", f"{line} --workers 0"], folder, PYTHONPATH=str(Path.cwd()))
+    assert done.returncode == 0, done.stderr
+
+
+def test_merge__names_the_command_that_makes_what_is_missing(
+    make: Make, whole: Path, tmp_path: Path
+) -> None:
+    """Of a part that is not there, and of one that is not finished, with all its options."""
+    weights = make(tmp_path).weights
+    assert weights is not None
+    shutil.copy(weights, tmp_path)
+    part_work(make(tmp_path / "run", shard_index=0, shard_count=COUNT), Watch())
+    part_work(make(tmp_path / "run", shard_index=2, shard_count=COUNT), Watch())
+    unfinish(tmp_path / "run")
+    words = ["features", "merge", "--run", str(tmp_path / "run")]
+    for index in (2, 1):
+        told = CliRunner().invoke(app, words).stderr
+        assert f"--run {tmp_path}/run" in " ".join(told.split())
+        assert f"--shard-index {index} --shard-count {COUNT}" in " ".join(told.split())
+        assert "SPEC" not in told
+        run_printed(told, tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    # The head says where its file lies.
+    assert merged(tmp_path / "run").keys() == contents(whole).keys()
+    for name in ("features/train/manifest.json", "features/val/manifest.json", "classes.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_merge__of_several_missing_parts_names_the_first_command(make: Make, array: Path) -> None:
+    for index in (0, 2):
+        shutil.rmtree(part_of(array, index))
+    with pytest.raises(InputError, match=r"and the same for part 2$"):
+        merge(array)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_merge__of_a_whole_extraction_says_that_there_is_nothing_to_merge(
+    named: bool, whole: Path, tmp_path: Path
+) -> None:
+    before = contents(whole)
+    run = tmp_path / "run" if named else whole
+    words = ["features", "merge", "--run", str(run), *([str(whole)] if named else [])]
+    done = CliRunner().invoke(app, words)
+    told = " ".join(done.stderr.split())
+    assert done.exit_code == 1
+    assert f"{whole} holds whole features: there is nothing to merge" in told
+    assert f"to do: use it as it stands: `alphafix neighbors --run {whole}`" in told
+    assert contents(whole) == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_merge__of_parts_and_a_whole_extraction_says_which_it_is(array: Path, whole: Path) -> None:
+    with pytest.raises(InputError, match=f"{whole} holds whole features(.|\n)*leave it out here"):
+        merge(array, parts=(part_of(array, 0), whole, part_of(array, 2)))
+
+
 def test_merge__shard_that_has_changed_is_refused(array: Path) -> None:
     shard = part_of(array, 1) / "features/train/000004.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")

@@ -423,8 +423,11 @@ def test_merge__without_all_parts_of_one_division_fetches_none(
 ) -> None:
     job(0)
     with caplog.at_level("INFO", "alphafix"):
-        with pytest.raises(InputError, match=r"2 parts of the run(.|\n)*no part 1"):
+        with pytest.raises(InputError, match=r"2 parts of the run(.|\n)*no part 1") as raised:
             merge(tmp_path / "run", RUN)
+        again = str(raised.value)
+        assert "backbone='python:tests.extract.models:small_net'" in again
+        assert "shard_index=1, shard_count=2, run='s3://data/run'" in again
         with pytest.raises(InputError, match="part 0 twice: s3://data/run/parts/00000-of"):
             merge(tmp_path / "run", RUN, address(0))
         other = address(1).removeprefix("s3://").replace("of-00002", "of-00003")
@@ -434,6 +437,28 @@ def test_merge__without_all_parts_of_one_division_fetches_none(
             merge(tmp_path / "run", RUN)
     assert "fetching" not in caplog.text
     assert not (tmp_path / "run").exists()
+
+
+def test_merge__of_a_part_that_cannot_be_fetched_leaves_no_note(
+    job: Callable[..., Any], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless some of it has come, which is not fetched again."""
+    monkeypatch.chdir(tmp_path)
+    job(0)
+    job(1)
+    files = "data/run/parts/00000-of-00002/files"
+    kept = {name: bucket.cat_file(name) for name in bucket.find(files)}
+    bucket.rm(list(kept))
+    words = ["features", "merge", RUN, "--run", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert not (tmp_path / "run").exists()
+    largest = max(kept, key=lambda name: len(kept[name]))
+    for name, data in kept.items():
+        bucket.pipe_file(name, data[:-1] if name == largest else data)
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert list((tmp_path / "run").rglob(".address.json"))
+    bucket.pipe_file(largest, kept[largest])
+    assert CliRunner().invoke(app, words).exit_code == 0
 
 
 def test_merge__errors_name_the_addresses_that_were_given(
@@ -518,6 +543,14 @@ def test_merge__of_an_address_without_parts(bucket: Any, tmp_path: Path) -> None
         assert "--shard-index I --shard-count N" in told
         # Where the parts are to be, not their result.
         assert "--run s3://data/nothing --shard-index" in told
+
+
+def test_merge__of_a_whole_run_at_an_address_says_what_it_is(bucket: Any, tmp_path: Path) -> None:
+    bucket.pipe_file("data/run/features/train/manifest.json", b"{}")
+    with pytest.raises(InputError, match=r"s3://data/run holds whole features") as raised:
+        merge(tmp_path / "run", RUN)
+    assert "copy the folder here and use it as it stands" in str(raised.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_command__says_what_comes_next(

@@ -44,6 +44,7 @@ class Web:
         codes: Codes to answer with before it is well again, first to last; 0 for no answer at all.
         cuts: Bytes after which the next answers to GET break off.
         moved: Paths that are elsewhere now.
+        later: Seconds after which it wants to be asked again, where it answers with a code.
         asked: Every request: method, path, range.
     """
 
@@ -54,6 +55,7 @@ class Web:
     codes: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
+    later: str | None = None
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     address: str = ""
 
@@ -88,7 +90,8 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if web.codes:
                 code = web.codes.pop(0)
                 self.close_connection = not code
-                return self._say(code, {}, b"") if code else None
+                told = {} if web.later is None else {"Retry-After": web.later}
+                return self._say(code, told, b"") if code else None
             if not body and not web.heads:
                 return self._say(405, {}, b"")
             if self.path in web.moved:
@@ -230,6 +233,7 @@ ASKED: dict[str, list[Callable[[str], object]]] = {
 }
 FAULTS = {
     403: "access is refused",
+    429: "the store asks to slow down",
     500: "the server fails",
     503: "the server fails",
     0: "the server does not answer",
@@ -311,12 +315,34 @@ def test_fetched__a_server_that_fails_is_asked_again(
     web.files["/model"] = DATA
     web.codes += [code] * 5
     assert remote.fetched(f"{web.address}/model").read_bytes() == DATA
-    why = "ClientResponseError" if code == 429 else "the server fails"
+    why = FAULTS[code]
     assert f"{web.address}/model: {why}: another try in" in caplog.text
     assert "FileNotFoundError" not in caplog.text  # fsspec's word for whatever went wrong
     web.codes += [code] * 20
     with pytest.raises(InputError, match=f"(?s){code}.*5 tries were made"):
         remote.fetched(f"{web.address}/other")
+
+
+@pytest.mark.parametrize("kind", ["web", "store"])
+def test_read__of_a_store_that_asks_to_slow_down(
+    kind: str, web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked again after the time that it names, and at the end told what can be done."""
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    base = web.address
+    if kind == "store":
+        be_store(web, monkeypatch)
+        base = "s3://data"
+    web.files["/data/a" if kind == "store" else "/a"] = b"x"
+    web.codes, web.later = [429], "0.2"
+    assert remote.read(f"{base}/a") == b"x"
+    assert f"{base}/a: the store asks to slow down: another try in 0.2 s" in caplog.text
+    web.codes, web.later = [429] * 20, "Fri, 27 Nov 2026 08:00:00 GMT"
+    with pytest.raises(
+        InputError, match=f"{base}/a cannot be read: the store asks to slow down"
+    ) as e:
+        remote.read(f"{base}/a")
+    assert "with fewer jobs or loading processes at once (5 tries were made)" in str(e.value)
 
 
 def test_exists__a_server_that_fails_does_not_say_no(web: Web) -> None:

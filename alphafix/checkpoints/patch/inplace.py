@@ -31,6 +31,9 @@ from alphafix.values.arrays import ByteArray, IntArray
 
 _BUFFER = 4 << 20
 
+# What the record of a file is called besides the file's name.
+_SUFFIX = ".alphafix-undo"
+
 _COPY = f"leave out {option('in_place')} to write a copy"
 
 
@@ -97,14 +100,30 @@ class Undo:
         """Read a record.
 
         Raises:
-            FileFormatError: If it is damaged or something else.
+            FileFormatError: If it is damaged or something else; it says what that means for the
+                file.
         """
+        try:
+            return cls._read(path)
+        except FileFormatError as error:
+            file = path.with_name(path.name.removesuffix(_SUFFIX))
+            raise FileFormatError(
+                f"the undo record {path} is damaged: the original of {file.name} cannot be "
+                "restored from it",
+                got=error.brief,
+                expected=f"what {call('patch', in_place=True)} wrote",
+                todo=f"{file} was not touched now: it is as the patch has left it, and good if "
+                "that was finished. For the original, take a copy of it, or bring the record back "
+                "from one; to keep the file as it is, delete the record",
+            ) from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Undo:
         tensors, metadata = read_tensors(path)
         if metadata.get("value") != "undo":
             raise FileFormatError(
                 f"{path} is no undo record",
                 got=f"tensors {some(sorted(tensors))}",
-                expected=f"what {call('patch', in_place=True)} wrote",
             )
         form = {"offsets": "i P", "lengths": "i P", "old": "u B", "new": "u B"}
         require_arrays(path, tensors, form)
@@ -119,14 +138,13 @@ class Undo:
             raise FileFormatError(
                 f"{path} is a damaged undo record",
                 got=f"ranges of {total:,} bytes, {len(undo.old):,} kept",
-                expected=f"as many, all within {undo.size:,} bytes",
             )
         return undo
 
 
 def undo_path(file: Path) -> Path:
     """Where the record of a file is."""
-    return file.with_name(file.name + ".alphafix-undo")
+    return file.with_name(file.name + _SUFFIX)
 
 
 def refuse_patched(file: Path) -> None:

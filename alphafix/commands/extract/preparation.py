@@ -38,6 +38,7 @@ from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.progress import Progress
 from alphafix.run.artifact import Artifact, Plan
 from alphafix.run.directory import CLASSES, HEAD, Provenance, Run
+from alphafix.shown import without_secrets
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.division import Division
@@ -305,7 +306,7 @@ def job_of(
     )
     info = {
         "split": split,
-        "source": options.data,
+        "source": without_secrets(options.data),
         "transform": dict(preprocess.record),
         "decoder": "pillow" if decoder is None else "torch",
         "head_of": vars(extractor.reading),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,16 @@ import numpy as np
 
 from alphafix.commands.command import Watch
 from alphafix.commands.features.options import MergeOptions
+from alphafix.commands.repeating import completed_by_part
 from alphafix.errors import AlphafixError, InputError, TargetExistsError, call, option
 from alphafix.features.elsewhere import noted_address, parts_at, retrieve
-from alphafix.features.merging import merge, parts_by_split, require_all
+from alphafix.features.merging import (
+    making,
+    merge,
+    parts_by_split,
+    refuse_whole,
+    require_all,
+)
 from alphafix.features.parts import Part
 from alphafix.features.split import require_one_model
 from alphafix.features.store import FeatureStore, store_artifact
@@ -26,6 +32,7 @@ from alphafix.oltr.training.embedding import EMBEDDING
 from alphafix.remote import address_of, as_given, is_address, name_of, passing_folder
 from alphafix.run.artifact import Artifact, State
 from alphafix.run.directory import CLASSES, FEATURES, HEAD, PARTS, Run
+from alphafix.shown import without_secrets
 from alphafix.values.classes import ClassTable
 from alphafix.values.division import Division
 from alphafix.values.head import Head
@@ -136,13 +143,25 @@ def _told_of(options: MergeOptions) -> Iterator[list[Path]]:
 
 @contextlib.contextmanager
 def _by_address(folders: Sequence[Path]) -> Iterator[None]:
-    """Errors name what was fetched by the address that it is from."""
+    """Errors name what was fetched by the address that it is from, and the parts' own commands."""
     try:
         yield
     except AlphafixError as error:
+        _complete(error, folders)
         known = {str(folder): noted_address(folder) for folder in folders}
         error.rename({path: address for path, address in known.items() if address is not None})
         raise
+
+
+def _complete(error: AlphafixError, folders: Sequence[Path]) -> None:
+    """Complete the commands that make parts by the first part that says how it was made."""
+    for folder in folders:
+        place = noted_address(folder) or str(folder)
+        above, _, name = place.rpartition(f"/{PARTS}/")
+        known = completed_by_part(folder, Path(above) if above and "/" not in name else None)
+        if known is not None:
+            error.complete(known)
+            return
 
 
 def _all(options: MergeOptions) -> list[Path | str]:
@@ -165,6 +184,7 @@ def _there(options: MergeOptions, parts: Sequence[Path]) -> list[Path]:
     """
     given = list(parts) or sorted((options.run / PARTS).glob("*-of-*/"))
     if not given:
+        refuse_whole(options.run)
         raise InputError(
             f"there are no parts in {options.run / PARTS}",
             expected="a folder for each job of the array",
@@ -192,12 +212,27 @@ def _require_names(places: Sequence[Path | str]) -> None:
     Raises:
         InputError: If one is missing or there twice, or they are of several divisions.
     """
-    parts = []
-    for place in map(as_given, places):
-        if (found := re.fullmatch("([0-9]+)-of-([0-9]+)", name_of(place))) is not None:
-            parts.append((Division(int(found[1]), int(found[2])), place))
-    if len(parts) == len(places):
+    named = [(Division.of(name_of(place)), place) for place in map(as_given, places)]
+    parts = [(division, place) for division, place in named if division is not None]
+    if len(parts) < len(places):
+        return
+    try:
         require_all("the run", parts)
+    except InputError as error:
+        _complete_from(error, places[0])
+        raise
+
+
+def _complete_from(error: AlphafixError, place: Path | str) -> None:
+    """Complete the commands that make parts by what one says of itself, without its features."""
+    with passing_folder() as passing:
+        folder = passing / "part" if isinstance(place, str) else place
+        if isinstance(place, str):
+            try:
+                retrieve(place, folder, features=False)
+            except AlphafixError:  # which is not what was asked
+                return
+        _complete(error, [folder])
 
 
 def _here(options: MergeOptions, address: str) -> Path:
@@ -209,14 +244,14 @@ def _here(options: MergeOptions, address: str) -> Path:
     """
     folder = options.run / PARTS / name_of(address)
     origin = noted_address(folder)
-    if origin != address and folder.is_dir() and any(folder.iterdir()):
+    if origin != without_secrets(address) and folder.is_dir() and any(folder.iterdir()):
         raise TargetExistsError(
             f"{folder} is there already, from elsewhere",
             got="a part that was made there" if origin is None else origin,
             expected=f"no such part, or that of {address}",
             todo=f"remove it if it is not needed, or give another {option('run')}",
         )
-    logger.info("fetching %s", address)
+    logger.info("fetching %s", without_secrets(address))
     retrieve(address, folder, again=True)
     return folder
 
@@ -232,7 +267,7 @@ def _require_same(name: str, files: Sequence[Path]) -> None:
         raise InputError(
             f"{gone[0]} is not there",
             expected=f"{name} in each part",
-            todo="run the same command for this part again",
+            todo=f"run {making(gone[0].parent)} again",
         )
     hashes = [sha256_file(file) for file in files]
     for file, found in zip(files, hashes, strict=True):
@@ -241,7 +276,7 @@ def _require_same(name: str, files: Sequence[Path]) -> None:
                 f"the parts have different {name}",
                 got=f"{file} {found[:12]}, {files[0]} {hashes[0][:12]}",
                 expected="one model for all parts",
-                todo=f"run {call('extract', overwrite=True)} for the parts that are wrong",
+                todo=f"run {making(file.parent, overwrite=True)}, if this part is the wrong one",
             )
 
 
