@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from alphafix.commands.command import Shown
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.commands.evaluate.work import EvaluateResult
-from alphafix.errors import GateError
+from alphafix.commands.pages import page_of, page_shows
+from alphafix.commands.repeating import in_words
+from alphafix.errors import GateError, call
 from alphafix.metrics.gates import GateResult, failed
 from alphafix.report.tables import heading, interval_note, other_figures, table_of
-from alphafix.run.directory import PAGE, Run
+from alphafix.run.directory import Run
 from alphafix.values.display import Part, Table
 
 
@@ -29,8 +32,19 @@ def show(found: EvaluateResult, options: EvaluateOptions) -> Shown:
     parts.append(interval_note(evaluation))
     if not options.all:
         parts.append("--all: top-5, mean class accuracy, macro-F1, calibration, lowest class too")
-    page = Run(options.run).path(PAGE) / "index.html"
-    return Shown(parts, see=page if page.is_file() else None, failure=failure)
+    page, told = _page(options)
+    return Shown(parts, told, see=page, failure=failure)
+
+
+def _page(options: EvaluateOptions) -> tuple[Path | None, list[Part]]:
+    """The page, if it shows what was measured; otherwise what makes it, if there is another."""
+    run = Run(options.run)
+    if not (page := page_of(run)).is_file():
+        return None, []
+    if page_shows(run, options.on):
+        return page, []
+    again = in_words(call("report", on=options.on, overwrite=True), options)
+    return None, [f"{page} was made from something else than is there now; {again} makes it anew"]
 
 
 def _gate(outcome: GateResult) -> list[object]:
