@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,8 +14,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.commands import LINES
+from alphafix.commands import COMMANDS, LINES, console
 from alphafix.commands.app import app
+from alphafix.commands.flags import spelling_of
+from alphafix.errors import Words, at_work, option, option_of
 from alphafix.run.directory import NEIGHBORS
 from tests.common import make_problem, write_run
 
@@ -169,3 +173,38 @@ def test_threads__of_openmp_soon_sleep_unless_the_user_says_otherwise(
     told = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
     assert told
     assert "3000" not in told if spins is None else told == {spins}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "told"),
+    [
+        ("extract", None, "--mean, --head NAME, --model-arg a=1 --model-arg b=2, --holdout 0.2"),
+        (
+            "fix",
+            "extract",
+            "--set extract.mean=VALUE, --set extract.head=NAME, "
+            "--set 'extract.model_arg=[a=1, b=2]', --set train.holdout=0.2",
+        ),
+        (
+            "run",
+            "train.2",  # which has an option holdout itself
+            "--set extract.mean=VALUE, --set extract.head=NAME, "
+            "--set 'extract.model_arg=[a=1, b=2]', --set train.2.holdout=0.2",
+        ),
+    ],
+)
+def test_log__spells_options_as_they_can_be_typed(
+    name: str, stage: str | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = COMMANDS[name]
+    console.speak(lambda at: spelling_of(command.options, stage=at))
+    console.show_log(command.log)
+    options = [option("mean"), option("head", "NAME"), option_of("model_arg", ["a=1", "b=2"])]
+    words = ", ".join([*options, option("holdout", 0.2)])
+    with contextlib.ExitStack() as entered:
+        if stage is not None:
+            entered.enter_context(at_work(stage))
+        logging.getLogger("alphafix").warning("give %s", Words(words))
+        console.tell(f"or: {words}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"warning: give {told}", f"or: {told}"]

@@ -156,7 +156,7 @@ def test_command__failing_gates_exit_3_with_a_line_each(run: Run) -> None:
     lines = said(err)
     assert lines[0] == "error: a gate is not met"
     flags = [line.split(":")[0] for line in lines[1:]]
-    assert flags == ["--min-few-gain", "--max-base-drop", "--max-class-drop"]
+    assert flags == ["--min-few-gain 90", "--max-base-drop 0", "--max-class-drop 0"]
     assert "not at least 90" in lines[1]
 
 

@@ -201,13 +201,19 @@ def test_run__without_a_directory_of_its_own_takes_the_environments(
 def test_gate__ends_the_run_with_3_and_later_stages_are_not_done(work: Path) -> None:
     change(work, "      bootstraps: 100", "      bootstraps: 100\n      min_few_gain: 101")
     result = run(work, code=3)
-    assert "min-few-gain" in result.stderr
+    assert "a gate is not met\n--set evaluate.min_few_gain=101: few-split gain" in result.stderr
     assert not (work / "model.alphafix.safetensors").exists()
     assert (work / "results" / "report.json").is_file()
-    assert "min-few-gain" in run(work, code=3).stderr
+    assert "--set evaluate.min_few_gain=101: " in run(work, code=3).stderr
     passed = run(work, "--set", "evaluate.min_few_gain=-100")
     assert "top-1 in %" in passed.stderr  # figures are shown whether or not they are good enough
     assert done(passed) == ["patch"]  # the evaluation is as it would be, and now good enough
+
+
+def test_notes__of_a_stage_name_options_as_a_recipe_has_them(work: Path) -> None:
+    told = run(work).stderr
+    assert "\n--set evaluate.all=true: top-5" in told
+    assert "--all" not in told
 
 
 def test_stages__may_be_there_twice(work: Path) -> None:

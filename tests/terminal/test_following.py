@@ -182,7 +182,7 @@ def test_look_at__names_a_page_only_if_it_shows_what_is_there_now(tmp_path: Path
     told = evaluated("--on", "val", "--overwrite")  # the page is of test samples
     assert "look at: " not in told
     words = shlex.split(told.partition("than is there now; `")[2].partition("`")[0])
-    assert ["--on", "val"] == words[words.index("--on") :][:2]
+    assert words[words.index("--on") :][:2] == ["--on", "val"]
     check_alphafix(words[1:])
 
 

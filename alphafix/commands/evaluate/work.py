@@ -15,7 +15,7 @@ from alphafix.commands.records import placed
 from alphafix.errors import InputError, TargetExistsError
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
-from alphafix.files import together, write_text
+from alphafix.files import refuse_existing, together, write_text
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.evaluation import Evaluation
@@ -203,11 +203,26 @@ def write_outputs(
             _replace(options.markdown, text, MARKDOWN, options.overwrite)
 
 
+def require_free(options: EvaluateOptions, *, overwrite: bool) -> None:
+    """Check that the files for a CI system that are there already may be replaced.
+
+    Raises:
+        TargetExistsError: If a file of another kind is there, and may not be.
+    """
+    for path, begin in ((options.junit, JUNIT), (options.markdown, MARKDOWN)):
+        if path is not None and str(path) != os.environ.get("GITHUB_STEP_SUMMARY"):
+            refuse_existing(path, overwrite=overwrite or _is_ours(path, begin))
+
+
+def _is_ours(path: Path, begin: str) -> bool:
+    """Whether a file is an earlier report, which begins alike."""
+    return path.is_file() and path.read_bytes().startswith(begin.encode())
+
+
 def _replace(path: Path, text: str, begin: str, overwrite: bool) -> None:
-    """Write a report, over an earlier one (which begins alike) but over nothing else."""
+    """Write a report, over an earlier one but over nothing else."""
     with together([path]):
-        ours = path.is_file() and path.read_bytes().startswith(begin.encode())
-        write_text(path, text, overwrite=overwrite or ours)
+        write_text(path, text, overwrite=overwrite or _is_ours(path, begin))
 
 
 def gates_of(options: EvaluateOptions) -> Gates:

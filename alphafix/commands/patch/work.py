@@ -17,6 +17,7 @@ from alphafix.checkpoints.patch.inplace import (
     condition,
     is_patched,
     refuse_patched,
+    require_changeable,
     revert,
     take_back_unfinished,
 )
@@ -181,7 +182,7 @@ def _carried_out(
     made_by: str,
     watch: Watch,
 ) -> PatchResult:
-    target, run = _way(options).target(options.file), Run(options.run)
+    target, run = target_of(options), Run(options.run)
     read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
     card = ""
     if options.card is not None:
@@ -215,6 +216,42 @@ def _way(options: PatchOptions) -> Way:
     )
 
 
+def target_of(options: PatchOptions) -> Path:
+    """The file that is, or would be, written.
+
+    Raises:
+        InputError: If the model is not there, or a copy would be the original.
+    """
+    return _way(options).target(options.file)
+
+
+def require_free(options: PatchOptions, *, overwrite: bool) -> None:
+    """Check what can be known of the target before the rows are.
+
+    Args:
+        options: The options.
+        overwrite: Whether files may be replaced.
+
+    Raises:
+        InputError: If the model is not there, or cannot be patched in place.
+        TargetExistsError: If the target or the card is there already, or the model is patched.
+    """
+    if options.revert:
+        return
+    files = files_of(options.file)
+    if options.in_place:
+        if is_patched(files):
+            refuse_patched(files[0])
+        for file in files:
+            require_changeable(file)
+    else:
+        for file in files:
+            refuse_patched(file)
+        refuse_existing(target_of(options), overwrite=overwrite)
+    if options.card is not None:
+        refuse_existing(options.card, overwrite=overwrite)
+
+
 def state(options: PatchOptions) -> State:
     """Whether the files are there as `work` would write them."""
     if not _recorded_at(options).is_file():
@@ -246,14 +283,14 @@ def _record(options: PatchOptions) -> Artifact:
         what=_what(options),
         made=("file",),
         read=model,
-        of=_way(options).target(options.file) if options.file.exists() else None,
+        of=target_of(options) if options.file.exists() else None,
         # The bytes in the file are those of the correction, whatever writes them there.
         versioned=not options.in_place,
     )
 
 
 def _up_to_date(options: PatchOptions, watch: Watch) -> PatchResult:
-    target = _way(options).target(options.file)
+    target = target_of(options)
     logger.info("%s is up to date", target)
     files = tuple(read_outputs(_recorded_at(options)))
     _renew_card(options, target, files, watch)
