@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +17,9 @@ from collections.abc import Iterable, Sequence
 _ACTING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+# What stands between the names of a list, or around them.
+_DIVIDES = re.compile(r'[,;"]|^\s|\s$')
 
 # What makes a spreadsheet take a cell for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -29,6 +33,11 @@ def visible(text: str) -> str:
 def in_one_line(text: str) -> str:
     r"""As `visible`, with line breaks and tabs written as ``\n`` and ``\t``."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_list(name: str) -> str:
+    """A name as one of several in a line: in quotes if it holds what could be taken for its end."""
+    return json.dumps(name, ensure_ascii=False) if _DIVIDES.search(name) or not name else name
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

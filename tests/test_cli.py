@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,30 @@ def test_neighbors__shows_names_and_distances_on_stderr(tmp_path: Path) -> None:
     assert result.stdout == f"{tmp_path / NEIGHBORS}\n"
     assert "4 few, 7 medium, 5 many (few < 20, medium 20..100, many > 100" in result.stderr
     assert re.search(r"class 12 +5 +class \d+ [\d.]+, class", result.stderr)
+
+
+def test_neighbors__names_with_commas_can_be_told_apart(tmp_path: Path) -> None:
+    problem = make_problem()
+    names = tuple(
+        ("great white shark, white shark", "tench", 'the "old" fish', "end;", " ", "crane")[c % 6]
+        + str(c) * (c % 6 != 4)
+        + " " * c * (c % 6 == 4)
+        for c in range(12)
+    )
+    run = write_run(
+        tmp_path / "run", replace(problem, classes=replace(problem.classes, names=names))
+    )
+    command = ["neighbors", "--run", str(run.folder), "-k", "3"]
+    found = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    shown = runner.invoke(app, command)
+    assert shown.exit_code == 0, shown.stderr
+    told = [line for line in shown.stderr.splitlines() if re.search(r", .* \d", line)]
+    item = re.compile(r'("(?:[^"\\]|\\.)*"|[^,;"]+?) [\d.e+-]+(?:, |$)')
+    for record in found:
+        line = next(line for line in told if line.startswith(record["name"]))
+        cells = line.removeprefix(record["name"]).split(maxsplit=1)[1]
+        near = [json.loads(one) if one[0] == '"' else one for one in item.findall(cells)]
+        assert near == [one["name"] for one in record["neighbors"]]
 
 
 def test_train__shows_both_sides_of_the_trade_off(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from alphafix.features.store import FeatureStore
 from alphafix.files import sha256_file
 from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.gates import class_drops
 from alphafix.run.directory import CLASSES, HEAD
 from alphafix.values.neighbors import Neighbours
 from tests.test_chain import shell, work
@@ -57,6 +58,8 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
     assert measured == pytest.approx(accuracy)
     assert accuracy["base"] - accuracy["corrected"] <= 1
     assert "test: 72 images, 6 of each of 12 classes" in fixed
+    evaluation = Evaluation.load(work / "fixed/report.json")
+    assert f"\n{class_drops(evaluation, 10)} (the limit" in fixed
     row = [line for line in fixed.splitlines() if line.startswith("overall")][-1]
     assert f"{accuracy['base']:.1f}  " in row
     assert f"{accuracy['corrected']:.1f}  " in row

@@ -11,6 +11,7 @@ from typing import Literal
 from alphafix.errors import InputError, option
 from alphafix.reading.boundary import require_file
 from alphafix.reading.schema import parse_json
+from alphafix.shown import in_list
 
 ClassOrder = Literal["string", "natural"]
 
@@ -108,7 +109,7 @@ def _from_json(data: object) -> list[str]:
         if sorted(number for number, _ in pairs) == list(range(len(data)))
     ]
     if len(readings) == 2 and readings[0] != readings[1]:
-        first, second = (", ".join(names[:8]) for names in readings)
+        first, second = (", ".join(map(in_list, names[:8])) for names in readings)
         raise ValueError(
             f"there are two readings: as {{name: number}} the classes are {first}; as "
             f"{{number: name}} they are {second}; write a text file with one name a line instead"

@@ -26,7 +26,16 @@ from alphafix.openset.evaluating import Evaluated, Unknown, evaluate
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import JUNIT, MARKDOWN, junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+from alphafix.run.directory import (
+    CLASSES,
+    CORRECTION,
+    HEAD,
+    MODEL_REPORT,
+    REPORT,
+    Name,
+    Provenance,
+    Run,
+)
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -49,6 +58,8 @@ class EvaluateResult:
 
 def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
     """Evaluate a run's correction on stored features, write report.json, and hold the gates.
+
+    The evaluation of a model file is written to report-model.json: both can be there.
 
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
@@ -91,13 +102,18 @@ def _is_there(artifact: Artifact, options: EvaluateOptions) -> bool:
 
 def state(options: EvaluateOptions) -> State:
     """Whether the evaluation is there as `work` would make it."""
-    return _artifact(options).state if Run(options.run).has(REPORT) else State.MISSING
+    there = Run(options.run).has(_name(options))
+    return _artifact(options).state if there else State.MISSING
 
 
 def _artifact(options: EvaluateOptions) -> Artifact:
     run = Run(options.run)
     run.require_fresh(CORRECTION)
-    return run.artifact(REPORT, _provenance(options, run))
+    return run.artifact(_name(options), _provenance(options, run))
+
+
+def _name(options: EvaluateOptions) -> Name:
+    return REPORT if options.model is None else MODEL_REPORT
 
 
 def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluated:
