@@ -47,6 +47,23 @@ def test_run__what_is_where_a_later_stage_writes_is_told_first(
     run(work, "--set", setting, "--overwrite", "--dry-run")
 
 
+def test_run__a_file_that_another_run_patched_is_told_first(work: Path) -> None:
+    run(work)
+    run(
+        work,
+        "--run",
+        str(work / "other"),
+        "--set",
+        "train.rho=1",
+        "--set",
+        "patch.output=other.safetensors",
+    )
+    (work / "other" / "report.json").unlink()
+    said = refused(work, "--run", str(work / "other"), "--set", "train.rho=1")
+    assert "error: model.alphafix.safetensors exists already" in said
+    assert not (work / "other" / "report.json").exists()
+
+
 def test_run__what_it_wrote_itself_is_not_in_its_way(work: Path) -> None:
     change(work, "      bootstraps: 100", "      bootstraps: 100\n      junit: gates.xml")
     run(work)
@@ -113,6 +130,8 @@ def test_run__a_folder_that_cannot_be_written_is_told_first(setting: str, work: 
     if root:
         for path in (work, *work.parents[:2]):
             path.chmod(0o777)
+        for path in work.glob("*.*"):
+            path.chmod(0o644)
         os.seteuid(65534)
     try:
         said = run(work, "--set", setting.format("closed"), "--dry-run", code=1).stderr

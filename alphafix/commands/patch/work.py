@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import files_of, find_file
+from alphafix.checkpoints.patch.copies import plan_copies
 from alphafix.checkpoints.patch.delta import load_delta
 from alphafix.checkpoints.patch.inplace import (
     condition,
@@ -23,6 +24,7 @@ from alphafix.checkpoints.patch.inplace import (
 )
 from alphafix.checkpoints.patch.patching import Action, Way, carry_out
 from alphafix.checkpoints.patch.planning import PatchPlan, make_plan
+from alphafix.checkpoints.patch.writing import is_copy
 from alphafix.commands.command import Watch
 from alphafix.commands.patch.card import card_of
 from alphafix.commands.patch.effect import Effect, measure_effect
@@ -225,20 +227,21 @@ def target_of(options: PatchOptions) -> Path:
     return _way(options).target(options.file)
 
 
-def require_free(options: PatchOptions, *, overwrite: bool) -> None:
-    """Check what can be known of the target before the rows are.
+def require_free(options: PatchOptions, *, overwrite: bool, trained: bool) -> None:
+    """Check what can be known of the target before anything is done.
 
     Args:
         options: The options.
         overwrite: Whether files may be replaced.
+        trained: Whether the rows are known: what is there may be what a killed command has left.
 
     Raises:
         InputError: If the model is not there, or cannot be patched in place.
         TargetExistsError: If the target or the card is there already, or the model is patched.
     """
-    if options.revert:
-        return
     files = files_of(options.file)
+    if options.revert or (trained and (options.in_place or options.delta)):
+        return  # the work itself tells
     if options.in_place:
         if is_patched(files):
             refuse_patched(files[0])
@@ -247,9 +250,18 @@ def require_free(options: PatchOptions, *, overwrite: bool) -> None:
     else:
         for file in files:
             refuse_patched(file)
-        refuse_existing(target_of(options), overwrite=overwrite)
-    if options.card is not None:
+        target = target_of(options)
+        if not (trained and target.exists() and _is_left(options, target)):
+            refuse_existing(target, overwrite=overwrite)
+    if options.card is not None and not trained:
         refuse_existing(options.card, overwrite=overwrite)
+
+
+def _is_left(options: PatchOptions, target: Path) -> bool:
+    """Whether a copy is there just as it would be written."""
+    plan, provenance, _ = _planned(options, Watch())
+    copies = plan_copies(plan, target, provenance if options.provenance else None)
+    return all(is_copy(copy.source, copy.target, copy.splices) for copy in copies)
 
 
 def state(options: PatchOptions) -> State:

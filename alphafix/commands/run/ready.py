@@ -166,13 +166,13 @@ def _target(options: PatchOptions) -> Path:
 def _patch_in_the_way(
     options: Any, overwrite: bool, behind: bool, earlier: Sequence[Path] | None
 ) -> None:
-    """See `alphafix.commands.patch.work.require_free`; rows that are to come match no file."""
+    """See `alphafix.commands.patch.work.require_free`."""
     from alphafix.commands.patch.work import require_free
 
-    if not behind or earlier is None or not options.file.exists():
+    if earlier is None or not options.file.exists():
         return
     if not (_lies_in(options.file, earlier) or _lies_in(_target(options), earlier)):
-        require_free(options, overwrite=overwrite)
+        require_free(options, overwrite=overwrite, trained=not behind)
 
 
 def _page_in_the_way(
