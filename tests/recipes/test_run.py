@@ -88,6 +88,7 @@ def test_run__tells_each_stage_in_one_line_when_it_is_done(work: Path) -> None:
         lines = re.findall(r"^\[\d.*$", result.stderr, re.MULTILINE)
         return [re.sub(r"\d+\.\d s$", "TIME", line) for line in lines]
 
+    (work / "none.txt").write_text("of no such class\tgroup\n")
     change(work, "bootstraps: 100", "bootstraps: 100\n      groups: none.txt")
     begun = told(run(work, code=1))
     assert begun == ["[1/4] neighbors: TIME", "[2/4] train: TIME", "[3/4] evaluate: failed"]
