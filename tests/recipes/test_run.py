@@ -286,6 +286,14 @@ def test_set__names_the_flag_in_its_errors(work: Path, setting: str, message: st
     assert message in run(work, "--set", setting, code=1).stderr
 
 
+def test_set__takes_one_of_several_without_brackets(work: Path) -> None:
+    change(work, "[features.npz]", "features.npz")
+    assert states(work)["neighbors"] == "to do"
+    told = run(work, "--dry-run", "--json", "--set", "neighbors.features=train=features.npz")
+    options = json.loads(told.stdout)["stages"][0]["options"]
+    assert options["features"] == ["train=features.npz"]
+
+
 def test_set__takes_lists_dashes_and_null(work: Path) -> None:
     result = run(
         work,

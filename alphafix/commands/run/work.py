@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch, held
 from alphafix.commands.fetching import refuse_addresses
-from alphafix.commands.options import CommandOptions, StageOptions
+from alphafix.commands.options import CommandOptions, Several, StageOptions
 from alphafix.commands.run.options import RecipeOptions
 from alphafix.commands.run.ready import doubted, require_ready
 from alphafix.commands.run.task import Task
@@ -274,7 +275,7 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
                 expected=", ".join(f"{one} ({known[one].description})" for one in lacking) or None,
                 todo=nearest(name, list(known)),
             )
-    values = {name: node.plain() for name, node in step.options.items()}
+    values = {name: _listed(known[name], node.plain()) for name, node in step.options.items()}
     if run is not None and "run" in known:
         values.setdefault("run", run)
     try:
@@ -286,6 +287,12 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         error.add(f"  stage:    {step.place}: {step.stage}")
         raise
     return options
+
+
+def _listed(field: FieldInfo, value: object) -> object:
+    """A value of an option that takes several, of which one may stand alone."""
+    alone = get_origin(field.annotation) is tuple and isinstance(value, (str, int, float))
+    return [value] if alone and Several not in field.metadata else value
 
 
 def _wrong(step: Step, command: Command, error: ValidationError) -> InputError:
