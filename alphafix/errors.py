@@ -7,9 +7,11 @@ the command line ``--few-below 30``, the author of a recipe ``neighbors.few_belo
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from alphafix.shown import in_one_line, visible, without_secrets
@@ -33,6 +35,12 @@ def option(name: str, value: object = None) -> str:
         value: What it is to be; True for a switch.
     """
     return _mark("", (name, value))
+
+
+def option_of(name: str, values: Iterable[object]) -> str:
+    """As `option`, of one that is given with several values."""
+    pairs = [(name, value) for value in values]
+    return _mark("", *pairs) if pairs else ""
 
 
 def call(command: str, **options: object) -> str:
@@ -69,7 +77,9 @@ def spelt(text: str, spelling: Spelling) -> str:
 def in_python(command: str | None, options: Pairs) -> str:
     """Spell a mark for a caller of the Python API."""
     if command is None:
-        (name, value), *_ = options
+        (name, value), *more = options
+        if more:
+            return f"{name}=({', '.join(_literal(one or '') for _, one in options)})"
         return f"{name}={'' if value is None else _literal(value)}"
     arguments = ", ".join(
         f"{name}={'...' if value is None else _literal(value)}" for name, value in options
@@ -148,6 +158,24 @@ def in_recipe(stage: str) -> Spelling:
         return ", ".join(f"{name}{value}" for name, value in zip(names, values, strict=True))
 
     return spelling
+
+
+_AT_WORK: ContextVar[str | None] = ContextVar("stage at work", default=None)
+
+
+@contextlib.contextmanager
+def at_work(stage: str) -> Iterator[None]:
+    """While a stage of a chain is at work: its options are spelt as that chain has them."""
+    before = _AT_WORK.set(stage)
+    try:
+        yield
+    finally:
+        _AT_WORK.reset(before)
+
+
+def stage_at_work() -> str | None:
+    """The stage of a chain that is at work, by the name that options are set with, or None."""
+    return _AT_WORK.get()
 
 
 class AlphafixError(Exception):

@@ -28,6 +28,7 @@ from alphafix.errors import InputError, counted
 from alphafix.features.features import Features
 from alphafix.rivals import LINEAR_METHODS
 from alphafix.rivals.correct import correct
+from alphafix.shown import in_list
 from alphafix.values.arrays import Array, IntArray
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
@@ -282,7 +283,7 @@ class AlphaNetClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         if len(unknown):
             raise InputError(
                 "the frozen estimator does not know all classes",
-                got=", ".join(str(name) for name in unknown[:5]),
+                got=", ".join(in_list(str(name)) for name in unknown[:5]),
                 expected=f"classes among the {len(self.classes_)} that it was fitted with",
             )
         order = np.argsort(self.classes_)

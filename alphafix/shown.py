@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,9 @@ _SECRET = re.compile(
 )
 # What no person has thought of, whatever it is called.
 _RANDOM = re.compile("[A-Za-z0-9+=_%~-]{20,}")
+
+# What stands between the names of a list, or around them.
+_DIVIDES = re.compile(r'[,;"]|^\s|\s$')
 
 # What makes a spreadsheet take a cell for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -82,6 +86,11 @@ def visible(text: str) -> str:
 def in_one_line(text: str) -> str:
     r"""As `visible`, with line breaks and tabs written as ``\n`` and ``\t``."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_list(name: str) -> str:
+    """A name as one of several in a line: in quotes if it holds what could be taken for its end."""
+    return json.dumps(name, ensure_ascii=False) if _DIVIDES.search(name) or not name else name
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

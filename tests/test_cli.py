@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from alphafix.commands import LINES
+from alphafix.commands import COMMANDS, LINES, console
 from alphafix.commands.app import app
+from alphafix.commands.flags import spelling_of
+from alphafix.errors import Words, at_work, option, option_of
 from alphafix.run.directory import NEIGHBORS
 from tests.common import make_problem, write_run
 
@@ -100,6 +105,30 @@ def test_neighbors__shows_names_and_distances_on_stderr(tmp_path: Path) -> None:
     assert re.search(r"class 12 +5 +class \d+ [\d.]+, class", result.stderr)
 
 
+def test_neighbors__names_with_commas_can_be_told_apart(tmp_path: Path) -> None:
+    problem = make_problem()
+    names = tuple(
+        ("great white shark, white shark", "tench", 'the "old" fish', "end;", " ", "crane")[c % 6]
+        + str(c) * (c % 6 != 4)
+        + " " * c * (c % 6 == 4)
+        for c in range(12)
+    )
+    run = write_run(
+        tmp_path / "run", replace(problem, classes=replace(problem.classes, names=names))
+    )
+    command = ["neighbors", "--run", str(run.folder), "-k", "3"]
+    found = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    shown = runner.invoke(app, command)
+    assert shown.exit_code == 0, shown.stderr
+    told = [line for line in shown.stderr.splitlines() if re.search(r", .* \d", line)]
+    item = re.compile(r'("(?:[^"\\]|\\.)*"|[^,;"]+?) [\d.e+-]+(?:, |$)')
+    for record in found:
+        line = next(line for line in told if line.startswith(record["name"]))
+        cells = line.removeprefix(record["name"]).split(maxsplit=1)[1]
+        near = [json.loads(one) if one[0] == '"' else one for one in item.findall(cells)]
+        assert near == [one["name"] for one in record["neighbors"]]
+
+
 def test_train__shows_both_sides_of_the_trade_off(tmp_path: Path) -> None:
     write_run(tmp_path, make_problem(num_classes=16))
     runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
@@ -169,3 +198,38 @@ def test_threads__of_openmp_soon_sleep_unless_the_user_says_otherwise(
     told = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
     assert told
     assert "3000" not in told if spins is None else told == {spins}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "told"),
+    [
+        ("extract", None, "--mean, --head NAME, --model-arg a=1 --model-arg b=2, --holdout 0.2"),
+        (
+            "fix",
+            "extract",
+            "--set extract.mean=VALUE, --set extract.head=NAME, "
+            "--set 'extract.model_arg=[a=1, b=2]', --set train.holdout=0.2",
+        ),
+        (
+            "run",
+            "train.2",  # which has an option holdout itself
+            "--set extract.mean=VALUE, --set extract.head=NAME, "
+            "--set 'extract.model_arg=[a=1, b=2]', --set train.2.holdout=0.2",
+        ),
+    ],
+)
+def test_log__spells_options_as_they_can_be_typed(
+    name: str, stage: str | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = COMMANDS[name]
+    console.speak(lambda at: spelling_of(command.options, stage=at))
+    console.show_log(command.log)
+    options = [option("mean"), option("head", "NAME"), option_of("model_arg", ["a=1", "b=2"])]
+    words = ", ".join([*options, option("holdout", 0.2)])
+    with contextlib.ExitStack() as entered:
+        if stage is not None:
+            entered.enter_context(at_work(stage))
+        logging.getLogger("alphafix").warning("give %s", Words(words))
+        console.tell(f"or: {words}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"warning: give {told}", f"or: {told}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 from alphafix.features.store import FeatureStore
 from alphafix.files import sha256_file
 from alphafix.metrics.evaluation import Evaluation
+from alphafix.metrics.gates import class_drops
 from alphafix.run.directory import CLASSES, HEAD
 from alphafix.values.neighbors import Neighbours
 from tests.test_chain import shell, work
@@ -57,6 +59,8 @@ def test_fix__patches_what_it_measured(work: Path, fixed: str) -> None:
     assert measured == pytest.approx(accuracy)
     assert accuracy["base"] - accuracy["corrected"] <= 1
     assert "test: 72 images, 6 of each of 12 classes" in fixed
+    evaluation = Evaluation.load(work / "fixed/report.json")
+    assert f"\n{class_drops(evaluation, 10)} (the limit" in fixed
     row = [line for line in fixed.splitlines() if line.startswith("overall")][-1]
     assert f"{accuracy['base']:.1f}  " in row
     assert f"{accuracy['corrected']:.1f}  " in row
@@ -129,6 +133,30 @@ def test_fix__what_breaks_a_limit_is_not_written(work: Path, fixed: str) -> None
     done = shell(line, work, code=3)
     assert "a gate is not met" in done.stderr
     assert not (work / "other.safetensors").exists()
+
+
+def test_fix__what_is_where_it_writes_is_told_before_any_work(work: Path) -> None:
+    (work / "taken.safetensors").write_text("mine")
+    line = FIX.replace("--run fixed", "--run taken -o taken.safetensors")
+    done = shell(line, work, code=1)
+    assert "error: taken.safetensors exists already" in done.stderr
+    assert "give --overwrite to replace it" in done.stderr
+    assert (work / "taken.safetensors").read_text() == "mine"
+    assert not (work / "taken").exists()
+    none = shell(line.replace("-o taken", "-o taken.safetensors/new"), work, code=1)
+    assert "taken.safetensors, which is no folder" in none.stderr
+
+
+def test_fix__notes_name_options_as_they_can_be_typed(work: Path) -> None:
+    shutil.copytree(work / "data", work / "renamed")
+    (work / "renamed" / "val").rename(work / "renamed" / "extra")
+    line = FIX.replace("--data data --run fixed", "--data renamed --run renamed-run")
+    done = shell(f"{line} -o renamed.safetensors", work, code=1)
+    hint = "--set extract.split_name=val=extra"
+    assert f"48 images: not used; if it is the split val: {hint}\n" in done.stderr
+    alone = re.sub("`[^`]*`", "", done.stderr)  # without whole commands of other names
+    assert not re.search(r"(?<!\S)--(split|val-fraction|holdout)", alone)
+    shell(f"{line} -o renamed.safetensors {hint} --overwrite", work)
 
 
 def test_fix__nothing_is_written_where_the_base_model_is_kept(work: Path, fixed: str) -> None:

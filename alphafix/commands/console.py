@@ -6,15 +6,16 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
 
-from alphafix.errors import Words, on_command_line, spelt
+from alphafix.errors import Spelling, Words, on_command_line, spelt, stage_at_work
 from alphafix.report.layout import Line, lay_out, plain
 from alphafix.shown import in_one_line, visible
-from alphafix.values.display import Part
+from alphafix.values.display import Part, Table
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -25,14 +26,47 @@ TONES = {1: "green", -1: "red", 0: ""}
 _PLAIN = {"\u00b1": "+-", "\u2192": "->", "\u0394": "change in", "\u2713": "ok"}
 
 
+Spellings = Callable[[str | None], Spelling]
+"""How options are spelt while a stage of a chain is at work, or none."""
+
+
+class _Speech:
+    """How options in what is told are spelt: as whoever typed the command can type them."""
+
+    spellings: Spellings = staticmethod(lambda stage: on_command_line)
+
+
+def speak(spellings: Spellings) -> None:
+    """Spell options from now on as a command has them."""
+    _Speech.spellings = staticmethod(spellings)
+
+
+def _spelt(text: str) -> str:
+    return spelt(text, _Speech.spellings(stage_at_work()))
+
+
+def _in_words(parts: Sequence[Part]) -> list[Part]:
+    """Parts whose text names options as they can be typed; so do cells and notes of tables."""
+    return [_table_in_words(part) if isinstance(part, Table) else _spelt(part) for part in parts]
+
+
+def _table_in_words(table: Table) -> Table:
+    rows = [
+        [_spelt(cell) if type(cell) is str else cell for cell in row]  # of a figure all is known
+        for row in table.rows
+    ]
+    notes = [_spelt(note) for note in table.notes]
+    return replace(table, title=_spelt(table.title), rows=rows, notes=notes)
+
+
 def print_result(result: str | Sequence[Part]) -> None:
     """Write the result, and nothing else, to stdout; tables take the width that there is."""
     if isinstance(result, str):
         sys.stdout.write(_encodable(visible(result.removesuffix("\n") + "\n"), sys.stdout))
     elif sys.stdout.isatty():
-        _print(lay_out(result, terminal_width()), Console(highlight=False))
+        _print(lay_out(_in_words(result), terminal_width()), Console(highlight=False))
     else:
-        sys.stdout.write(_encodable(plain(lay_out(result)), sys.stdout))
+        sys.stdout.write(_encodable(plain(lay_out(_in_words(result))), sys.stdout))
     sys.stdout.flush()  # a full disk behind it is an error of this command
 
 
@@ -49,7 +83,7 @@ def note(text: str) -> None:
 
 def tell(*parts: Part) -> None:
     """Show tables and text on stderr, in the width of the terminal if it is one."""
-    _print(lay_out(parts, terminal_width() if stderr.is_terminal else None), stderr)
+    _print(lay_out(_in_words(parts), terminal_width() if stderr.is_terminal else None), stderr)
 
 
 def fail(text: str) -> None:
@@ -90,7 +124,7 @@ class _Visible(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return what is shown of a record."""
         args = record.args if isinstance(record.args, tuple) else ()
-        words = (spelt(a.text, on_command_line) if isinstance(a, Words) else a for a in args)
+        words = (_spelt(a.text) if isinstance(a, Words) else a for a in args)
         return in_one_line(str(record.msg) % tuple(words) if args else record.getMessage())
 
 

@@ -83,7 +83,10 @@ def add_command(parser: typer.Typer, command: Command) -> None:
         # What shows results is not loaded for --help.
         from alphafix.commands.running import run_command
 
-        run_command(command, options, as_json=json)
+        def spellings(stage: str | None) -> Spelling:
+            return spelling_of(command.options, stage=stage)
+
+        run_command(command, options, as_json=json, spellings=spellings)
 
     parameters = [_parameter(name, field) for name, field in command.options.model_fields.items()]
     json = inspect.Parameter(
@@ -123,23 +126,28 @@ def spelling_of(*models: type[CommandOptions], stage: str | None = None) -> Spel
 
     own = {name for model in models for name in model.model_fields}
     own |= {flag.removeprefix("--") for flag in flags.values()}
-    set_there = _options_of(stage) - own
 
     def spelling(command: str | None, options: Pairs) -> str:
-        if command is None and options[0][0] in set_there:
-            (name, value), *_ = options
-            setting = f"{stage}.{name}={'VALUE' if value is None else value}"
-            return on_command_line(None, (("set", setting),))
+        name = options[0][0] if options else ""
+        if command is None and name not in own and (where := _set_at(stage, name)) is not None:
+            words = {"True": "true", "False": "false", None: "VALUE"}
+            several = [words.get(value, value) for _, value in options]
+            value = several[0] if len(several) == 1 else f"[{', '.join(map(str, several))}]"
+            return on_command_line(None, (("set", f"{where}.{name}={value}"),))
         return on_command_line(command, options, flags if command is None else {})
 
     return spelling
 
 
-def _options_of(stage: str | None) -> set[str]:
-    """Names of all options of a stage, which may have a number: train.2."""
+def _set_at(stage: str | None, name: str) -> str | None:
+    """The stage of a chain that an option is set for: the one at work (train.2), or that has it."""
     from alphafix.commands import COMMANDS
 
-    return set() if stage is None else {*COMMANDS[stage.partition(".")[0]].options.model_fields}
+    if stage is None:
+        return None
+    stages = (stage, *STAGES)
+    has = (one for one in stages if name in COMMANDS[one.partition(".")[0]].options.model_fields)
+    return next(has, None)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -11,6 +11,7 @@ from alphafix.alphanet.neighbors import most_neighbours
 from alphafix.commands import COMMANDS
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.options import GROUPS
+from alphafix.commands.pages import is_page_stale, page_of
 from alphafix.commands.records import is_stale
 from alphafix.commands.repeating import (
     RESULTS,
@@ -24,15 +25,7 @@ from alphafix.commands.repeating import (
 )
 from alphafix.errors import Pairs, StaleInputError, on_command_line
 from alphafix.remote import address_of, as_given, is_address, name_of
-from alphafix.run.artifact import read_outputs
-from alphafix.run.directory import (
-    CLASSES,
-    COMPARISON,
-    CORRECTION,
-    HEAD,
-    PAGE,
-    Run,
-)
+from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
 
 if TYPE_CHECKING:
@@ -81,6 +74,8 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         return None  # nothing was done
     if getattr(options, "division", None) is not None:  # once all jobs are done
         return _merge(result.run)  # type: ignore[attr-defined]
+    if getattr(options, "revert", False):
+        return _after_revert(options)
     if command.name in _OTHERS:
         return _OTHERS[command.name](result, options)
     place = getattr(result, "run", None) if command.name in ("run", "import") else None
@@ -101,7 +96,7 @@ def next_command(command: Command, result: Result, options: CommandOptions) -> s
         for asked in (stage, first):
             _require(run, asked)
         return _line(run, first)
-    page = _page(run)
+    page = page_of(run)
     return _words("python", "-m", "webbrowser", str(page)) if page.is_file() else None
 
 
@@ -113,17 +108,11 @@ def _first(run: Run, stage: str) -> str:
     return stage
 
 
-def _page(run: Run) -> Path:
-    """The page that was made last, wherever it is, or where it is usually made."""
-    made = (file for record in records(run, "report")[-1:] for file in read_outputs(record))
-    return next((file for file in made if file.suffix == ".html"), run.path(PAGE) / "index.html")
-
-
 def _done(run: Run, stage: str) -> bool:
     """Whether there is a result of a stage, of whatever age."""
     if stage == "patch":
         return _keeps_base(run) or bool(records(run, "patch"))
-    return _page(run).is_file() if stage == "report" else run.has(RESULTS[stage])
+    return page_of(run).is_file() if stage == "report" else run.has(RESULTS[stage])
 
 
 def _stale(run: Run, stage: str) -> bool:
@@ -132,8 +121,7 @@ def _stale(run: Run, stage: str) -> bool:
         made = own_patches(run)
         return bool(made) and not _keeps_base(run) and all(is_stale(run, one) for one in made)
     if stage == "report":
-        page = run.record("report", run.place_of(_page(run)))
-        return page.is_file() and is_stale(run, page, CORRECTION, COMPARISON)
+        return is_page_stale(run)
     try:
         run.require_fresh(RESULTS[stage])
     except StaleInputError:
@@ -214,6 +202,16 @@ def _run_flag(folder: Path) -> Iterator[str]:
 
 def _words(*words: str) -> str:
     return shlex.join(words)
+
+
+def _after_revert(options: Any) -> str:
+    """What holds the model's head against the run's, or shows it where there is nothing to hold."""
+    run = Run(options.run)
+    chosen = {"file": options.file}
+    if not run.has(HEAD) or not run.has(CORRECTION) or _stale(run, "train"):
+        return _typed("inspect", chosen, run=run)
+    chosen |= {} if options.head is None else {"head": options.head}
+    return _typed("patch", chosen, (("dry_run", "True"),), run)
 
 
 def _after_report(result: Any, options: Any) -> str:

@@ -17,7 +17,7 @@ from alphafix.images.names import SPLITS
 from alphafix.images.order import natural_key
 from alphafix.reading.boundary import reading, real
 from alphafix.remote import as_given, is_address, named
-from alphafix.run.artifact import PLAN, read_outputs, recorded_plan
+from alphafix.run.artifact import PLAN, recorded_plan
 from alphafix.run.directory import (
     CLASSES,
     COMPARISON,
@@ -40,6 +40,9 @@ RESULTS = {
 
 # Those whose results are described by records, one a target.
 _RECORDED = ("patch", "report")
+
+# Options of an evaluation that go with a model file.
+_OF_MODEL = ("model", "backbone", "data", "trust_run")
 
 # What is said of a command anew each time.
 _ANEW = (*StageOptions.model_fields, "dry_run", "plan", "revert")
@@ -182,7 +185,9 @@ def _recorded(run: Run, stage: str) -> dict[str, Any] | None:
     options = _placed_options(run, stage, _options(run.path(RESULTS[stage])))
     if stage == "train":
         return _unresolved(options, "device")
-    return _of_evaluation(run, options) if stage == "evaluate" else options
+    if stage == "evaluate":  # where versions up to 0.2 wrote those of model files too
+        return {name: value for name, value in options.items() if name not in _OF_MODEL}
+    return options
 
 
 def _options(path: Path) -> dict[str, Any]:
@@ -298,16 +303,6 @@ def _labels(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if whole_number(str(value)) is not None:  # names of classes, or class ids
         found["label_kind"] = classes.labels.get("read_as")
     return found
-
-
-def _of_evaluation(run: Run, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of an evaluation, which records of a model its name alone."""
-    if options.get("model") is None:
-        return options
-    name = Path(options["model"]).name
-    made = (file for record in records(run, "patch") for file in read_outputs(record))
-    there = next((file for file in made if file.name == name and file.exists()), None)
-    return {**options, "model": str(there or lies_at(run, name) or name)}
 
 
 def lies_at(run: Run, name: str) -> Path | None:

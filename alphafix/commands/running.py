@@ -15,8 +15,16 @@ from alphafix.interrupts import begin_work
 from alphafix.progress import silent
 
 
-def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> None:
+def run_command(
+    command: Command, options: CommandOptions, *, as_json: bool, spellings: console.Spellings
+) -> None:
     """Do a command and show its result.
+
+    Args:
+        command: The command.
+        options: Its options.
+        as_json: Whether the result is shown as JSON.
+        spellings: How options are spelt in what is told meanwhile.
 
     Raises:
         AlphafixError: What the work raises, or the failure of its result, after it was shown.
@@ -24,6 +32,7 @@ def run_command(command: Command, options: CommandOptions, *, as_json: bool) -> 
     # Under torchrun one process speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     if first:
+        console.speak(spellings)
         console.show_log(command.log)
     command.load()
     begin_work()

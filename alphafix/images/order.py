@@ -11,6 +11,7 @@ from typing import Literal
 from alphafix.errors import InputError, option
 from alphafix.reading.boundary import require_file
 from alphafix.reading.schema import parse_json
+from alphafix.shown import in_list
 
 ClassOrder = Literal["string", "natural"]
 
@@ -52,7 +53,8 @@ def read_class_map(path: Path) -> tuple[str, ...]:
 
     A text file has one name a line; a JSON file is a list of names, or an object
     ``{name: number}`` (timm's and Keras's class_to_idx, transformers' label2id) or
-    ``{number: name}`` (id2label), or a model's config.json with ``id2label`` or ``label_names``.
+    ``{number: name}`` (id2label), a model's config.json with ``id2label`` or ``label_names``, or
+    what ``alphafix inspect --json`` prints of a file that holds ``class_names``.
 
     Raises:
         InputError: If it is neither, it can be read in two ways, a name is there twice, or a
@@ -91,8 +93,9 @@ def repeated(names: Sequence[str]) -> list[str]:
 def _from_json(data: object) -> list[str]:
     if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
         return _by_number((int(key), str(value)) for key, value in data["id2label"].items())
-    if isinstance(data, dict) and isinstance(data.get("label_names"), list):
-        data = data["label_names"]
+    for key in ("label_names", "class_names"):
+        if isinstance(data, dict) and isinstance(data.get(key), list):
+            data = data[key]
     if isinstance(data, list):
         return [str(name) for name in data]
     if not isinstance(data, dict):
@@ -108,7 +111,7 @@ def _from_json(data: object) -> list[str]:
         if sorted(number for number, _ in pairs) == list(range(len(data)))
     ]
     if len(readings) == 2 and readings[0] != readings[1]:
-        first, second = (", ".join(names[:8]) for names in readings)
+        first, second = (", ".join(map(in_list, names[:8])) for names in readings)
         raise ValueError(
             f"there are two readings: as {{name: number}} the classes are {first}; as "
             f"{{number: name}} they are {second}; write a text file with one name a line instead"

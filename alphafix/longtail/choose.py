@@ -8,6 +8,7 @@ from pathlib import Path
 from alphafix.errors import InputError, counted, option, some
 from alphafix.longtail.draw import Source
 from alphafix.longtail.material import ClassImages, open_images, shuffled
+from alphafix.shown import in_list
 
 
 def sources(
@@ -76,7 +77,7 @@ def known_and_open(
     if strange:
         raise InputError(
             f"{counted(len(strange), 'class has', 'classes have')} no training images",
-            got=some(strange),
+            got=some(map(in_list, strange)),
             expected="classes of train, or open ones",
             todo=f"give each of them with {option('open')}, or remove it",
         )
@@ -107,7 +108,7 @@ def images_from_elsewhere(
     if both:
         raise InputError(
             f"{counted(len(both), 'class')} of {folder} in {images.root} too",
-            got=some(both),
+            got=some(map(in_list, both)),
             expected="classes that training never sees",
             todo=f"remove them from {option('open_data')}; rename folders of which only the "
             "names are alike",

@@ -11,6 +11,7 @@ import numpy as np
 from alphafix.errors import option, some
 from alphafix.features.features import Features
 from alphafix.metrics.circles import circles_of, log_chance, log_chance_of_circles, own_wins
+from alphafix.shown import in_list
 from alphafix.values.arrays import IntArray
 from alphafix.values.head import Head
 
@@ -113,7 +114,10 @@ def doubts(
     places = mixed_up(head, samples, next(iter(splits.values())))
     moved = np.flatnonzero(places != np.arange(len(places)))
     if len(moved):
-        pairs = [f"{names[label]} is predicted as {names[places[label]]}" for label in moved]
+        pairs = [
+            f"{in_list(names[label])} is predicted as {in_list(names[places[label]])}"
+            for label in moved
+        ]
         return [
             f"predictions look like a permutation of the labels ({len(moved)} of {len(names)} "
             f"classes: {some(pairs, 3)}): the model's order of classes is probably another one; "

@@ -107,27 +107,41 @@ def _drop(evaluation: Evaluation, tier: str, limit: float, confident: bool) -> G
     return GateResult(f"max_{tier}_drop", limit, value, met, line)
 
 
+def class_drops(evaluation: Evaluation, limit: float) -> str:
+    """The largest drop of a class, and how many drop more than ``limit`` points, in words."""
+    name, value, over = _class_drops(evaluation, limit, confident=False)
+    more = f"{counted(over, 'class')} drop{'s' if over == 1 else ''}" if over else "none drops"
+    return f"largest drop of a class ({name}) {_shown(value)}; {more} more than {limit:g}"
+
+
 def _class_drop(evaluation: Evaluation, limit: float, confident: bool) -> GateResult:
-    found = evaluation.by_class
-    change = found.low if confident else found.change
-    worst = int(np.nanargmin(change))  # an evaluation has at least one sample
-    value = float(-change[worst])
-    name = evaluation.classes.names[worst]
-    over = int((-change[~np.isnan(change)] > limit + ROUNDING).sum())
+    name, value, over = _class_drops(evaluation, limit, confident=confident)
     met = value <= limit + ROUNDING
     line = _line(f"largest drop of a class ({name})", value, "at most", limit, met)
     more = f"; {counted(over, 'class')} drop more than {limit:g}" if over > 1 else ""
     return GateResult("max_class_drop", limit, value, met, line + more)
 
 
+def _class_drops(
+    evaluation: Evaluation, limit: float, *, confident: bool
+) -> tuple[str, float, int]:
+    """The class that drops most, by how many points, and how many drop more than ``limit``."""
+    found = evaluation.by_class
+    change = found.low if confident else found.change
+    worst = int(np.nanargmin(change))  # an evaluation has at least one sample
+    over = int((-change[~np.isnan(change)] > limit + ROUNDING).sum())
+    return evaluation.classes.names[worst], float(-change[worst]), over
+
+
 def _line(what: str, value: float | None, relation: str, limit: float, met: bool) -> str:
-    if value is None:
-        shown = "n/a (0 samples)"
-    elif value < 0:  # whoever reads of a drop of -3 points has to think twice
-        shown = f"none (a {'drop' if 'gain' in what else 'gain'} of {-value:.2f} points)"
-    else:
-        shown = f"{value:.2f} points"
+    shown = "n/a (0 samples)" if value is None else _shown(value, gain="gain" in what)
     return f"{what} {shown}, {'' if met else 'not '}{relation} {limit:g}"
+
+
+def _shown(value: float, *, gain: bool = False) -> str:
+    if value < 0:  # whoever reads of a drop of -3 points has to think twice
+        return f"none (a {'drop' if gain else 'gain'} of {-value:.2f} points)"
+    return f"{value:.2f} points"
 
 
 def _interval(change: Estimate | None, confident: bool) -> str:

@@ -12,6 +12,7 @@ from alphafix.metrics.alike import Alike
 from alphafix.metrics.wordnet import is_synset, load_hypernyms, within_edges
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import parse_json, typed
+from alphafix.shown import in_list
 from alphafix.values.classes import ClassTable
 
 WORDNET = "wordnet"
@@ -42,8 +43,8 @@ def read_groups(source: str, classes: ClassTable, *, edges: int = 4) -> Alike:
     if unknown:
         raise InputError(
             f"{source} names classes that are not in the class table",
-            got=some(unknown),
-            expected=f"names such as {', '.join(classes.names[:3])}",
+            got=some(map(in_list, unknown)),
+            expected=f"names such as {', '.join(map(in_list, classes.names[:3]))}",
             todo="use the names of classes.json",
         )
     if pairs and all(is_synset(group) for _, group in pairs):

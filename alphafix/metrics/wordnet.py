@@ -12,6 +12,7 @@ import numpy as np
 
 from alphafix.errors import InputError, counted, option, some
 from alphafix.metrics.alike import Alike, Marks
+from alphafix.shown import in_list
 
 Hypernyms = Mapping[str, Sequence[str]]
 """The parents of each noun synset, such as {"n02084071": ("n02083346", "n01317541")}."""
@@ -95,7 +96,7 @@ def within_edges(
     if unknown:
         raise InputError(
             f"{counted(len(unknown), 'class is', 'classes are')} not in WordNet",
-            got=some(unknown),
+            got=some(map(in_list, unknown)),
             expected="ids of noun synsets of WordNet 3.0, such as n02084071",
             todo=f"give a file as {option('groups')} with a class name, a tab and a WordNet id on "
             "each line",

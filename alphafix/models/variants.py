@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alphafix.errors import InputError, Words, option
+from alphafix.errors import InputError, Words, option_of
 from alphafix.images.batches import BatchDataset, BatchKey
 from alphafix.images.parts import Limited
 from alphafix.metrics.mcnemar import mcnemar
@@ -183,4 +183,4 @@ def _said(args: Mapping[str, Any]) -> str:
 
 
 def _flags(args: Mapping[str, Any]) -> str:
-    return " ".join(option("model_arg", f"{name}={value}") for name, value in args.items())
+    return option_of("model_arg", (f"{name}={value}" for name, value in args.items()))

@@ -26,6 +26,7 @@ from alphafix.report.sprite import Sprite, sprite
 from alphafix.report.steering import steering
 from alphafix.report.tables import heading, interval_note, legend, other_figures, table_of
 from alphafix.report.tradeoff import frame_of
+from alphafix.shown import in_list
 from alphafix.values.arrays import IntArray
 from alphafix.values.classes import TIERS
 from alphafix.values.display import Table
@@ -189,7 +190,10 @@ def _moved(evidence: Evidence, known: IntArray, *, gaining: bool) -> list[Moved]
     after = top_confusions(both.after.predicted, both.labels, len(classes))
 
     def taken(found: list[tuple[int, int]]) -> str:
-        return ", ".join(f"{classes.names[other]} ({count})" for other, count in found) or "none"
+        return (
+            ", ".join(f"{in_list(classes.names[other])} ({count})" for other, count in found)
+            or "none"
+        )
 
     return [
         Moved(

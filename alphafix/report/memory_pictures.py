@@ -8,7 +8,7 @@ from alphafix.oltr.training.embedding import AVERAGED, Embedding, MemoryFigures
 from alphafix.oltr.training.projection import Projection, activated_classes, infused_rows, project
 from alphafix.report.pictures import Picture
 from alphafix.report.style import TIER_COLORS, canvas
-from alphafix.shown import in_one_line
+from alphafix.shown import in_list, in_one_line
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.display import Table
 
@@ -147,7 +147,7 @@ def infused_table(memory: MemoryFigures, classes: ClassTable) -> Table:
             classes.names[label],
             str(classes.counts[label]),
             f"{own:.3f}",
-            ", ".join(f"{classes.names[other]} ({value:.3f})" for other, value in others),
+            ", ".join(f"{in_list(classes.names[other])} ({value:.3f})" for other, value in others),
         ]
         for label, own, others in infused_rows(memory, classes)
     ]

@@ -80,7 +80,8 @@ def sprite(
         uri = _packed([images[place] for place in kept], side)
     missing = len(asked) - len(images)
     note = f"Images of {len(kept):,} of {len(store):,} samples"
-    note += ", those first that change or are wrong; more with --images and --max-size"
+    note += ", those first that change or are wrong; more with --images and --max-size of "
+    note += "`alphafix report`"
     note += f"; {missing:,} could not be read." if missing else "."
     return Sprite(uri, side, ACROSS, kept, note)
 

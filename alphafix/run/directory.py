@@ -61,6 +61,7 @@ NEIGHBORS = Name("neighbors.safetensors", "neighbors")
 CORRECTION = Name("alphanet.safetensors", "train")
 METRICS = Name("metrics.jsonl", "train")
 REPORT = Name("report.json", "evaluate")
+MODEL_REPORT = Name("report-model.json", "evaluate")
 COMPARISON = Name("compare.json", "compare")
 STEERED = Name("compare.safetensors", "compare")
 
@@ -88,7 +89,10 @@ PAGE = "report"
 LOGS = "tensorboard"
 """Folder of TensorBoard's files, unless another one is asked for."""
 
-RESULTS = (CLASSES, HEAD, NEIGHBORS, CORRECTION, METRICS, REPORT, COMPARISON, STEERED)
+RESULTS = (
+    *(CLASSES, HEAD, NEIGHBORS, CORRECTION, METRICS),
+    *(REPORT, MODEL_REPORT, COMPARISON, STEERED),
+)
 
 _VERSIONED = ("alphafix", "torch", "numpy", "faiss-cpu", "faiss-gpu-cu12", "timm", "safetensors")
 

@@ -16,6 +16,7 @@ from alphafix.files import read_object, write_json
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import Count, typed
 from alphafix.remote import home_path
+from alphafix.shown import in_list
 from alphafix.values.arrays import IntArray
 from alphafix.values.display import Displayed
 
@@ -177,7 +178,7 @@ class ClassTable(Displayed):
         if len(self) < FEWEST:
             raise InputError(
                 "there are too few classes for one to be corrected by others",
-                got=f"{counted(len(self), 'class')}: {some(self.names)}",
+                got=f"{counted(len(self), 'class')}: {some(map(in_list, self.names))}",
                 expected="at least three: one that is rare, and two that are not and lend it "
                 "their rows",
                 todo="give the images (or features) and the head of a model of more classes",
@@ -186,13 +187,13 @@ class ClassTable(Displayed):
         if len(empty):
             raise InputError(
                 f"{len(empty)} of {len(self)} classes have no training samples",
-                got=some(self.names[i] for i in empty),
+                got=some(in_list(self.names[i]) for i in empty),
                 expected="at least one training sample in every class",
                 todo="add samples, or check the class order of the training data",
             )
         if len(self.few) == 0:
             smallest = ", ".join(
-                f"{self.names[i]} {self.counts[i]}" for i in np.argsort(self.counts)[:5]
+                f"{in_list(self.names[i])} {self.counts[i]}" for i in np.argsort(self.counts)[:5]
             )
             raise InputError(
                 f"no class has fewer than {self.thresholds.few} training samples",

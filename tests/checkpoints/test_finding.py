@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from alphafix.commands.app import app
 from alphafix.commands.inspect.options import InspectOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import FileFormatError, InputError
+from alphafix.images.order import read_class_map
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from tests.checkpoints.models import BUILDERS, CLASSES, build, make_correction, write_stages
@@ -272,6 +276,73 @@ def test_inspect__command(tmp_path: Path) -> None:
     assert done.stdout == "head.weight\n"
     assert "12 x 32" in done.stderr
     assert "norm overall" in done.stderr
+
+
+NAMES = ["great white shark, white shark", "tench", "crane"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"classes": NAMES},
+        {"class_names": tuple(NAMES)},
+        {"class_to_idx": {name: i for i, name in reversed([*enumerate(NAMES)])}},
+        {"idx_to_class": dict(enumerate(NAMES))},
+        {"id2label": {str(i): name for i, name in enumerate(NAMES)}},
+        {"meta": {"CLASSES": NAMES, "epoch": 3}},
+        {"args": argparse.Namespace(classes=NAMES)},
+        {"classes": NAMES, "class_names": NAMES, "labels": ["of", "another", "kind", "of list"]},
+    ],
+    ids=lambda more: "-".join(more),
+)
+def test_inspect__finds_class_names_in_a_checkpoint(more: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "my model.pt"
+    torch.save({"state_dict": torch.nn.Linear(4, 3).state_dict(), **more}, path)
+    run = ["--run", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["inspect", str(path), *run])
+    assert done.exit_code == 0, done.stderr
+    told = next(line for line in done.stderr.splitlines() if "class names" in line)
+    assert '("great white shark, white shark", tench, crane)' in told
+    command = shlex.split(told.split("`")[1])
+    assert command[-2:] == [">", "classes.json"]
+    written = CliRunner().invoke(app, [*command[1:-2], *run])
+    (tmp_path / "classes.json").write_text(written.stdout)
+    assert read_class_map(tmp_path / "classes.json") == tuple(NAMES)
+
+
+def test_inspect__finds_class_names_in_text_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    tensors = torch.nn.Linear(4, 3).state_dict()
+    save_file(tensors, path, {"id2label": json.dumps(dict(enumerate(NAMES))), "names": "[1"})
+    assert inspect(InspectOptions(file=path, run=tmp_path)).own_names == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"classes": NAMES[:2]},
+        {"classes": 3, "labels": [0, 1, 2], "names": {"a": 1}},
+        {"class_to_idx": {"a": 0, "b": 1, "c": 1}},
+        {"idx_to_class": {0: "a", 1: "b", 3: "c"}},
+    ],
+)
+def test_inspect__takes_nothing_else_for_class_names(more: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save({"state_dict": torch.nn.Linear(4, 3).state_dict(), **more}, path)
+    done = CliRunner().invoke(app, ["inspect", str(path), "--run", str(tmp_path)])
+    assert done.exit_code == 0, done.stderr
+    assert "class name" not in done.stderr
+
+
+def test_inspect__class_names_that_differ_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    state = torch.nn.Linear(4, 3).state_dict()
+    torch.save({"state_dict": state, "classes": NAMES, "names": NAMES[::-1]}, path)
+    found = inspect(InspectOptions(file=path, run=tmp_path))
+    assert (found.own_names, found.to_dict()["class_names"]) == (None, None)
+    done = CliRunner().invoke(app, ["inspect", str(path), "--run", str(tmp_path)])
+    assert "classes and names hold different class names" in done.stderr
 
 
 def test_inspect__command_in_doubt(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """No code block of any Markdown file is stale.
 
 `sh` and `console` blocks are run, in order, one folder a file; `python` blocks too, in one
-namespace a file; `yaml` and `json` blocks are read. A `text` block is output or shows what cannot
-run here: its `alphafix` commands, extras and scripts must exist.
+namespace a file; `yaml` and `json` blocks are read, and a `yaml` block that begins with its name
+(`# recipe.yaml`) is written there for those that follow. A `text` block is output or shows what
+cannot run here: its `alphafix` commands, extras and scripts must exist.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -98,6 +100,8 @@ def use(block: Block, folder: Path, names: dict[str, Any]) -> None:
             exec(compile(block.text, block.place, "exec"), names)
     elif block.language == "yaml":
         yaml.safe_load(block.text)
+        if name := NAMED.match(block.text):
+            (folder / name[1]).write_text(block.text)
     elif block.language == "json":
         json.loads(block.text)
     elif block.language == "text":
@@ -106,6 +110,10 @@ def use(block: Block, folder: Path, names: dict[str, Any]) -> None:
                 check_statement(statement)
     else:
         raise ValueError(f"language {block.language!r} is not sh, python, yaml, json or text")
+
+
+# The first line of a file that the blocks behind it use.
+NAMED = re.compile(r"# ([\w-]+\.yaml)\n")
 
 
 def shown(statement: str) -> bool:
@@ -151,6 +159,16 @@ def test_check__passes_what_is_right() -> None:
     check_statement(
         "srun torchrun --nnodes 2 -m -- alphafix extract --backbone ... --data ... && pytest"
     )
+
+
+def test_blocks__of_a_file_are_that_file(tmp_path: Path) -> None:
+    text = "# own.yaml\nstages: []\n"
+    use(Block("a.md:1", "yaml", text), tmp_path, {})
+    use(Block("a.md:5", "yaml", "# a remark\nstages: []\n"), tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+    assert (tmp_path / "own.yaml").read_text() == text
+    recipes = [block for block in blocks_of(Path("README.md")) if NAMED.match(block.text)]
+    assert [block.text.splitlines()[0] for block in recipes] == ["# recipe.yaml"]
 
 
 def test_blocks__that_fail_are_told_by_file_and_line(tmp_path: Path) -> None:

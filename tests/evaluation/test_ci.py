@@ -79,6 +79,6 @@ def test_gates__stop_a_shell_pipeline(run: Run, tmp_path: Path) -> None:
     assert "released" in done.stdout
     assert "never" not in done.stdout
     assert "report.json is up to date" in done.stderr
-    assert "\nerror: a gate is not met\n--min-few-gain: few-split gain" in done.stderr
+    assert "\nerror: a gate is not met\n--min-few-gain 99: few-split gain" in done.stderr
     assert ElementTree.parse(tmp_path / "j.xml").getroot().get("failures") == "1"
     assert "❌ `--min-few-gain 99`" in (tmp_path / "s.md").read_text()

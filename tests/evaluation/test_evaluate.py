@@ -12,7 +12,7 @@ from alphafix.commands.app import app
 from alphafix.commands.evaluate.options import EvaluateOptions
 from alphafix.errors import FileFormatError, MissingStageError, StaleInputError
 from alphafix.metrics.evaluation import Evaluation
-from alphafix.metrics.gates import Gates, check_gates, failed
+from alphafix.metrics.gates import Gates, check_gates, class_drops, failed
 from alphafix.report.layout import lay_out, plain
 from alphafix.report.tables import table_of
 from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Run
@@ -156,7 +156,7 @@ def test_command__failing_gates_exit_3_with_a_line_each(run: Run) -> None:
     lines = said(err)
     assert lines[0] == "error: a gate is not met"
     flags = [line.split(":")[0] for line in lines[1:]]
-    assert flags == ["--min-few-gain", "--max-base-drop", "--max-class-drop"]
+    assert flags == ["--min-few-gain 90", "--max-base-drop 0", "--max-class-drop 0"]
     assert "not at least 90" in lines[1]
 
 
@@ -195,6 +195,19 @@ def test_gates__exactly_the_limit_is_met(found: Evaluation) -> None:
     assert change is not None
     assert not failed(check_gates(found, Gates(min_few_gain=change.value, max_class_drop=worst)))
     assert failed(check_gates(found, Gates(max_class_drop=worst - 0.1)))
+
+
+def test_class_drops__are_those_of_the_gate(found: Evaluation) -> None:
+    change = found.by_class.change
+    worst = int(np.nanargmin(change))
+    for limit in (0.0, 1.0, float(np.sort(-change)[-2]), 50.0, 100.0):
+        gate = check_gates(found, Gates(max_class_drop=limit))[0]
+        told = class_drops(found, limit)
+        assert told.partition("; ")[0] == gate.line.partition(", ")[0]
+        assert f"({found.classes.names[worst]}) {-change[worst]:.2f} points" in told
+        over = int((change < -limit - 1e-9).sum())
+        count = {0: "none drops", 1: "1 class drops"}.get(over, f"{over} classes drop")
+        assert told.endswith(f"; {count} more than {limit:g}")
 
 
 def test_gates__what_cannot_be_measured_is_not_met(found: Evaluation) -> None:

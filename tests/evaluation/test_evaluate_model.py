@@ -20,7 +20,15 @@ from alphafix.commands.extract.options import ExtractOptions
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.errors import AlphafixError, InputError
 from alphafix.features.store import FeatureStore
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+from alphafix.run.directory import (
+    CLASSES,
+    CORRECTION,
+    HEAD,
+    MODEL_REPORT,
+    REPORT,
+    Provenance,
+    Run,
+)
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -129,18 +137,37 @@ def test_model__is_recorded_by_name_and_hash(work: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--model", str(model), "--trust-run"])
     assert result.exit_code == 0
     assert result.stdout.startswith("model.alphafix.safetensors on test, 24 samples")
-    recorded = Run(work / "run").provenance(REPORT)["options"]
+    recorded = Run(work / "run").provenance(MODEL_REPORT)["options"]
     assert recorded["model"] == "model.alphafix.safetensors"
     assert len(recorded["model_sha256"]) == 64
 
 
-def test_model__after_the_stored_features_one_error_names_all_that_is_lacking(
+def test_model__after_the_stored_features_both_results_are_there(work: Path) -> None:
+    run = Run(work / "run")
+    for name in (REPORT, MODEL_REPORT):
+        run.path(name).unlink(missing_ok=True)
+    arguments = ["evaluate", "--run", str(run.folder), "--bootstraps", "100"]
+    model = ["--model", str(work / "model.alphafix.safetensors"), "--trust-run"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    before = run.path(REPORT).read_bytes()
+    done = CliRunner().invoke(app, [*arguments, *model])
+    assert done.exit_code == 0, done.stderr
+    assert run.path(REPORT).read_bytes() == before
+    assert run.provenance(MODEL_REPORT)["options"]["model"] == "model.alphafix.safetensors"
+    for more in ([], model):
+        again = CliRunner().invoke(app, [*arguments, *more])
+        assert "is up to date" in again.stderr
+
+
+def test_model__after_another_one_error_names_all_that_is_lacking(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(work / "run")
-    run.path(REPORT).unlink(missing_ok=True)
+    run.path(MODEL_REPORT).unlink(missing_ok=True)
     arguments = ["evaluate", "--run", str(run.folder), "--bootstraps", "100"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    other = ["--model", str(work / "model.safetensors"), "--trust-run"]
+    assert CliRunner().invoke(app, [*arguments, *other]).exit_code == 0
     model = ["--model", str(work / "model.alphafix.safetensors")]
     refused = CliRunner().invoke(app, [*arguments, *model])
     assert refused.exit_code == 1
@@ -152,7 +179,6 @@ def test_model__after_the_stored_features_one_error_names_all_that_is_lacking(
     again = ["evaluate", "--run", "run", "--bootstraps", "100"]
     again += ["--model", "model.alphafix.safetensors", "--trust-run"]
     assert "is up to date" in CliRunner().invoke(app, again).stderr
-    run.path(REPORT).unlink()
 
 
 def test_model__other_images_are_refused(work: Path, tmp_path: Path) -> None:

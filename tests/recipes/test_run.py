@@ -88,6 +88,7 @@ def test_run__tells_each_stage_in_one_line_when_it_is_done(work: Path) -> None:
         lines = re.findall(r"^\[\d.*$", result.stderr, re.MULTILINE)
         return [re.sub(r"\d+\.\d s$", "TIME", line) for line in lines]
 
+    (work / "none.txt").write_text("of no such class\tgroup\n")
     change(work, "bootstraps: 100", "bootstraps: 100\n      groups: none.txt")
     begun = told(run(work, code=1))
     assert begun == ["[1/4] neighbors: TIME", "[2/4] train: TIME", "[3/4] evaluate: failed"]
@@ -201,13 +202,19 @@ def test_run__without_a_directory_of_its_own_takes_the_environments(
 def test_gate__ends_the_run_with_3_and_later_stages_are_not_done(work: Path) -> None:
     change(work, "      bootstraps: 100", "      bootstraps: 100\n      min_few_gain: 101")
     result = run(work, code=3)
-    assert "min-few-gain" in result.stderr
+    assert "a gate is not met\n--set evaluate.min_few_gain=101: few-split gain" in result.stderr
     assert not (work / "model.alphafix.safetensors").exists()
     assert (work / "results" / "report.json").is_file()
-    assert "min-few-gain" in run(work, code=3).stderr
+    assert "--set evaluate.min_few_gain=101: " in run(work, code=3).stderr
     passed = run(work, "--set", "evaluate.min_few_gain=-100")
     assert "top-1 in %" in passed.stderr  # figures are shown whether or not they are good enough
     assert done(passed) == ["patch"]  # the evaluation is as it would be, and now good enough
+
+
+def test_notes__of_a_stage_name_options_as_a_recipe_has_them(work: Path) -> None:
+    told = run(work).stderr
+    assert "\n--set evaluate.all=true: top-5" in told
+    assert "--all" not in told
 
 
 def test_stages__may_be_there_twice(work: Path) -> None:
@@ -277,6 +284,14 @@ def test_errors__name_the_line_and_the_nearest_valid_name(
 )
 def test_set__names_the_flag_in_its_errors(work: Path, setting: str, message: str) -> None:
     assert message in run(work, "--set", setting, code=1).stderr
+
+
+def test_set__takes_one_of_several_without_brackets(work: Path) -> None:
+    change(work, "[features.npz]", "features.npz")
+    assert states(work)["neighbors"] == "to do"
+    told = run(work, "--dry-run", "--json", "--set", "neighbors.features=train=features.npz")
+    options = json.loads(told.stdout)["stages"][0]["options"]
+    assert options["features"] == ["train=features.npz"]
 
 
 def test_set__takes_lists_dashes_and_null(work: Path) -> None:

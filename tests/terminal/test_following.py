@@ -156,6 +156,36 @@ def test_next__of_results_that_are_stale_makes_each_anew_and_each_succeeds(tmp_p
     assert done == later
 
 
+def test_look_at__names_a_page_only_if_it_shows_what_is_there_now(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    page = tmp_path / "run" / PAGE / "index.html"
+    measure = ["evaluate", "--bootstraps", "100", *run]
+
+    def evaluated(*more: str) -> str:
+        done = CliRunner().invoke(app, [*measure, *more])
+        assert done.exit_code == 0, done.stderr
+        return done.stderr
+
+    typed("neighbors", "-k", "3", *run)
+    typed(*TRAIN, "few-bias", *run)
+    assert str(page) not in evaluated()
+    typed("report", "--bootstraps", "100", *run)
+    assert f"look at: {page}\n" in evaluated()
+    typed(*TRAIN, "lda", *run, "--overwrite")
+    for more in (["--overwrite"], []):
+        told = evaluated(*more)
+        assert "look at: " not in told
+        line = told.partition(f"{page} was made from something else than is there now; `")[2]
+        words = shlex.split(line.partition("`")[0])
+    typed(*words[1:])
+    assert f"look at: {page}\n" in evaluated()
+    told = evaluated("--on", "val", "--overwrite")  # the page is of test samples
+    assert "look at: " not in told
+    words = shlex.split(told.partition("than is there now; `")[2].partition("`")[0])
+    assert words[words.index("--on") :][:2] == ["--on", "val"]
+    check_alphafix(words[1:])
+
+
 @pytest.mark.slow
 def test_next__of_a_stage_whose_correction_is_stale_is_the_one_that_trains_it(
     tmp_path: Path,
@@ -271,8 +301,16 @@ def test_next__of_a_model_that_is_patched_in_place_restores_it_first(tmp_path: P
     typed(*model, "--in-place", *run)
     words = typed(*TRAIN, "lda", *run, "--overwrite")
     assert words == ["alphafix", *model, "--revert", *run]
-    typed(*words[1:])
+    # What comes then holds the head of the file against the one that was extracted.
+    assert typed(*words[1:]) == ["alphafix", *model, "--dry-run", *run]
     assert (tmp_path / "model.safetensors").read_bytes() == before
+    done = CliRunner().invoke(app, [*model, "--dry-run", *run])
+    assert done.exit_code == 0, done.stderr
+    typed(*model, "--in-place", *run)
+    (tmp_path / "run" / CORRECTION).unlink()
+    words = typed(*model, "--revert", *run)
+    assert words == ["alphafix", "inspect", model[1], *run]
+    typed(*words[1:])
 
 
 @pytest.mark.parametrize("how", [("--in-place",), ("--output", "new.safetensors"), ("--delta",)])

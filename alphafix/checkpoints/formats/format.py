@@ -135,6 +135,7 @@ class Checkpoint:
         section: The part of a torch file that the model's weights are in ("" for none).
         sections: All parts of it that hold weights, such as averaged ones beside the others.
         linears: The linear layers, for formats that hold a graph (ONNX); None for others.
+        class_names: Class names in the order of the logits, by the entry that holds them.
     """
 
     path: Path
@@ -145,6 +146,7 @@ class Checkpoint:
     section: str = ""
     sections: tuple[str, ...] = ()
     linears: tuple[Linear, ...] | None = None
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def tensor(self, name: str) -> Tensor:
         """Return the tensor called ``name``.

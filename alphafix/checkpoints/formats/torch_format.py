@@ -24,6 +24,7 @@ from alphafix.checkpoints.formats._archive import (
     is_archive,
 )
 from alphafix.checkpoints.formats._skeleton import Inert, Skeleton, View, read_skeleton, walk
+from alphafix.checkpoints.formats.class_names import class_names_in
 from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices
 from alphafix.checkpoints.formats.sections import SECTIONS, find_section, sections_in
 from alphafix.checkpoints.formats.splices import in_order
@@ -132,7 +133,9 @@ class TorchFormat(Format):
         tensors = place_views(path, views, places)
         if not tensors:
             raise _no_state_dict(path, data)
-        return Checkpoint(path, self, tensors, (path,), section=chosen, sections=sections)
+        names = class_names_in(found.data)
+        checkpoint = Checkpoint(path, self, tensors, (path,), section=chosen, sections=sections)
+        return replace(checkpoint, class_names=names)
 
     def state_dict(self, path: Path, *, section: str = "") -> dict[str, torch.Tensor]:
         """Load the tensors of the section, memory-mapped: the same that `open` finds."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alphafix.checkpoints.formats.class_names import ClassNames, class_names_in
 from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.head.candidates import HeadCandidate
 from alphafix.checkpoints.head.finding import choose, matching
@@ -56,6 +57,19 @@ class Inspection:
     files: tuple[Path, ...] = ()
 
     @property
+    def class_names(self) -> ClassNames:
+        """Lists of class names in the file, by the entry: where the head is known, of its rows."""
+        found = {**self.checkpoint.class_names, **class_names_in(self.checkpoint.metadata)}
+        rows = None if self.head is None else self.head.num_classes
+        return {name: names for name, names in found.items() if rows in (None, len(names))}
+
+    @property
+    def own_names(self) -> tuple[str, ...] | None:
+        """The class names in the order of the logits; None if there are none, or they differ."""
+        lists = {*self.class_names.values()}
+        return lists.pop() if len(lists) == 1 else None
+
+    @property
     def why(self) -> str | None:
         """The doubt in the words of the command line."""
         return None if self.doubt is None else self.doubt.text(on_command_line)
@@ -69,6 +83,7 @@ class Inspection:
             "metadata": dict(self.checkpoint.metadata),
             "head": None if self.head is None else self.head.name,
             "doubt": self.why,
+            "class_names": self.own_names,
             "candidates": [
                 {
                     "name": item.candidate.name,

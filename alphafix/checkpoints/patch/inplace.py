@@ -233,8 +233,7 @@ def write_in_place(
     """
     for file in splices:
         refuse_patched(file)
-        _require_own_name(file)
-        _require_writable(file)
+        require_changeable(file)
         size = file.stat().st_size
         if any(splice.moves or splice.end > size for splice in splices[file]):
             raise ValueError(f"{file} cannot be changed in place: bytes would move")
@@ -307,8 +306,12 @@ def _forget(files: Iterable[Path]) -> None:
             ) from error
 
 
-def _require_own_name(file: Path) -> None:
-    """Refuse a file that others see under another name, and would not know to have changed."""
+def require_changeable(file: Path) -> None:
+    """Refuse a file that others see under another name, and would not know to have changed.
+
+    Raises:
+        InputError: If it is such a file, or cannot be written.
+    """
     links = file.stat().st_nlink
     if file.is_symlink() or links > 1:
         got = f"a link to {real(file)}" if file.is_symlink() else f"a file with {links} names"
@@ -318,9 +321,6 @@ def _require_own_name(file: Path) -> None:
             expected="a file with one name, so that nothing else changes with it",
             todo=_COPY,
         )
-
-
-def _require_writable(file: Path) -> None:
     try:
         with file.open("r+b"):
             pass

@@ -15,7 +15,7 @@ from alphafix.commands.records import placed
 from alphafix.errors import InputError, TargetExistsError
 from alphafix.features.features import Features
 from alphafix.features.store import FeatureStore
-from alphafix.files import together, write_text
+from alphafix.files import refuse_existing, together, write_text
 from alphafix.metrics.bootstrap import Resampling
 from alphafix.metrics.doubts import Hits, chance_doubts
 from alphafix.metrics.evaluation import Evaluation
@@ -26,7 +26,16 @@ from alphafix.openset.evaluating import Evaluated, Unknown, evaluate
 from alphafix.progress import Progress, silent
 from alphafix.report.ci import JUNIT, MARKDOWN, junit_report, markdown_report
 from alphafix.run.artifact import Artifact, State
-from alphafix.run.directory import CLASSES, CORRECTION, HEAD, REPORT, Provenance, Run
+from alphafix.run.directory import (
+    CLASSES,
+    CORRECTION,
+    HEAD,
+    MODEL_REPORT,
+    REPORT,
+    Name,
+    Provenance,
+    Run,
+)
 from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
@@ -49,6 +58,8 @@ class EvaluateResult:
 
 def work(options: EvaluateOptions, watch: Watch) -> EvaluateResult:
     """Evaluate a run's correction on stored features, write report.json, and hold the gates.
+
+    The evaluation of a model file is written to report-model.json: both can be there.
 
     Raises:
         MissingStageError: If there are no features of the split, or no correction.
@@ -91,13 +102,18 @@ def _is_there(artifact: Artifact, options: EvaluateOptions) -> bool:
 
 def state(options: EvaluateOptions) -> State:
     """Whether the evaluation is there as `work` would make it."""
-    return _artifact(options).state if Run(options.run).has(REPORT) else State.MISSING
+    there = Run(options.run).has(_name(options))
+    return _artifact(options).state if there else State.MISSING
 
 
 def _artifact(options: EvaluateOptions) -> Artifact:
     run = Run(options.run)
     run.require_fresh(CORRECTION)
-    return run.artifact(REPORT, _provenance(options, run))
+    return run.artifact(_name(options), _provenance(options, run))
+
+
+def _name(options: EvaluateOptions) -> Name:
+    return REPORT if options.model is None else MODEL_REPORT
 
 
 def measure(options: EvaluateOptions, *, progress: Progress = silent) -> Evaluated:
@@ -203,11 +219,26 @@ def write_outputs(
             _replace(options.markdown, text, MARKDOWN, options.overwrite)
 
 
+def require_free(options: EvaluateOptions, *, overwrite: bool) -> None:
+    """Check that the files for a CI system that are there already may be replaced.
+
+    Raises:
+        TargetExistsError: If a file of another kind is there, and may not be.
+    """
+    for path, begin in ((options.junit, JUNIT), (options.markdown, MARKDOWN)):
+        if path is not None and str(path) != os.environ.get("GITHUB_STEP_SUMMARY"):
+            refuse_existing(path, overwrite=overwrite or _is_ours(path, begin))
+
+
+def _is_ours(path: Path, begin: str) -> bool:
+    """Whether a file is an earlier report, which begins alike."""
+    return path.is_file() and path.read_bytes().startswith(begin.encode())
+
+
 def _replace(path: Path, text: str, begin: str, overwrite: bool) -> None:
-    """Write a report, over an earlier one (which begins alike) but over nothing else."""
+    """Write a report, over an earlier one but over nothing else."""
     with together([path]):
-        ours = path.is_file() and path.read_bytes().startswith(begin.encode())
-        write_text(path, text, overwrite=overwrite or ours)
+        write_text(path, text, overwrite=overwrite or _is_ours(path, begin))
 
 
 def gates_of(options: EvaluateOptions) -> Gates:

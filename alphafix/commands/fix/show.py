@@ -5,11 +5,15 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.fix.options import FixOptions
 from alphafix.commands.fix.work import FixResult
+from alphafix.metrics.gates import class_drops
 from alphafix.report.cells import estimate
 from alphafix.values.display import Table
 
 # Methods that leave all other rows as they are.
 _OF_FEW = ("alphanet", "lda-few", "few-bias")
+
+MUCH = 10.0
+"""Points that a single class may lose without being counted."""
 
 NAMES = {"few": "rare classes (few)", "base": "other classes", "overall": "overall"}
 
@@ -27,7 +31,8 @@ def show(found: FixResult, options: FixOptions) -> Shown:
     title = f"Top-1 on {found.evaluation.on}, in percent"
     note = "[ ]: 95% bootstrap interval"
     table = Table(title, ["", "samples", "before", "after", "change"], rows, [note])
-    return Shown(str(found.patched), [table, _changed(found)], see=found.page)
+    classes = f"{class_drops(found.evaluation, MUCH)} (the limit is on all together)"
+    return Shown(str(found.patched), [table, classes, _changed(found)], see=found.page)
 
 
 def _changed(found: FixResult) -> str:

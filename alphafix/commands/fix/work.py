@@ -9,7 +9,9 @@ from typing import Any
 from alphafix.commands.command import Watch
 from alphafix.commands.fix.options import FixOptions
 from alphafix.commands.neighbors.options import NeighborsOptions
-from alphafix.commands.run.work import Task, carry_out, checked, plan, refuse_to_replace
+from alphafix.commands.run.ready import require_ready
+from alphafix.commands.run.task import Task
+from alphafix.commands.run.work import carry_out, checked, plan, refuse_to_replace
 from alphafix.documents import Node, Place
 from alphafix.errors import GateError, option
 from alphafix.metrics.evaluation import Evaluation
@@ -63,7 +65,7 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
 
     Raises:
         InputError: If a setting names an unknown stage or option, or a value is wrong.
-        TargetExistsError: If a stage would replace a result and may not.
+        TargetExistsError: If a stage would replace a result, or another file, and may not.
         GateError: If no correction is better than the base model within the limit, or the one
             that was chosen loses more than it may; nothing is patched then.
         AlphafixError: Whatever else a stage raises.
@@ -71,6 +73,7 @@ def work(options: FixOptions, watch: Watch) -> FixResult:
     run = Run(options.run)
     tasks = _planned(options)
     refuse_to_replace(tasks, overwrite=options.overwrite)
+    require_ready(tasks, overwrite=options.overwrite)
     results = carry_out(tasks[:1], options.overwrite, watch, chain=tasks)
     if not run.has(run.manifest("test")):
         watch.say("there are no test images: the limit is held on those that it was chosen with")

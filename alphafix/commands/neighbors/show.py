@@ -5,6 +5,7 @@ from __future__ import annotations
 from alphafix.commands.command import Shown
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.neighbors.work import NeighborsResult
+from alphafix.shown import in_list
 from alphafix.values.display import Table
 
 # More rows than a screen holds help nobody; --csv and --json give all of them.
@@ -25,7 +26,9 @@ def _table(found: NeighborsResult) -> Table:
         [
             record["name"],
             record["train"],
-            ", ".join(f"{near['name']} {near['distance']:.3g}" for near in record["neighbors"]),
+            ", ".join(
+                f"{in_list(near['name'])} {near['distance']:.3g}" for near in record["neighbors"]
+            ),
         ]
         for record in records[:MOST_ROWS]
     ]

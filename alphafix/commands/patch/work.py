@@ -12,16 +12,19 @@ from typing import Any, Literal
 
 from alphafix.checkpoints import find_head
 from alphafix.checkpoints.formats.opening import files_of, find_file
+from alphafix.checkpoints.patch.copies import plan_copies
 from alphafix.checkpoints.patch.delta import load_delta
 from alphafix.checkpoints.patch.inplace import (
     condition,
     is_patched,
     refuse_patched,
+    require_changeable,
     revert,
     take_back_unfinished,
 )
 from alphafix.checkpoints.patch.patching import Action, Way, carry_out
 from alphafix.checkpoints.patch.planning import PatchPlan, make_plan
+from alphafix.checkpoints.patch.writing import is_copy
 from alphafix.commands.command import Watch
 from alphafix.commands.patch.card import card_of
 from alphafix.commands.patch.effect import Effect, measure_effect
@@ -181,7 +184,7 @@ def _carried_out(
     made_by: str,
     watch: Watch,
 ) -> PatchResult:
-    target, run = _way(options).target(options.file), Run(options.run)
+    target, run = target_of(options), Run(options.run)
     read = [options.apply, options.correction, run.path(HEAD), run.path(CORRECTION)]
     card = ""
     if options.card is not None:
@@ -215,6 +218,52 @@ def _way(options: PatchOptions) -> Way:
     )
 
 
+def target_of(options: PatchOptions) -> Path:
+    """The file that is, or would be, written.
+
+    Raises:
+        InputError: If the model is not there, or a copy would be the original.
+    """
+    return _way(options).target(options.file)
+
+
+def require_free(options: PatchOptions, *, overwrite: bool, trained: bool) -> None:
+    """Check what can be known of the target before anything is done.
+
+    Args:
+        options: The options.
+        overwrite: Whether files may be replaced.
+        trained: Whether the rows are known: what is there may be what a killed command has left.
+
+    Raises:
+        InputError: If the model is not there, or cannot be patched in place.
+        TargetExistsError: If the target or the card is there already, or the model is patched.
+    """
+    files = files_of(options.file)
+    if options.revert or (trained and (options.in_place or options.delta)):
+        return  # the work itself tells
+    if options.in_place:
+        if is_patched(files):
+            refuse_patched(files[0])
+        for file in files:
+            require_changeable(file)
+    else:
+        for file in files:
+            refuse_patched(file)
+        target = target_of(options)
+        if not (trained and target.exists() and _is_left(options, target)):
+            refuse_existing(target, overwrite=overwrite)
+    if options.card is not None and not trained:
+        refuse_existing(options.card, overwrite=overwrite)
+
+
+def _is_left(options: PatchOptions, target: Path) -> bool:
+    """Whether a copy is there just as it would be written."""
+    plan, provenance, _ = _planned(options, Watch())
+    copies = plan_copies(plan, target, provenance if options.provenance else None)
+    return all(is_copy(copy.source, copy.target, copy.splices) for copy in copies)
+
+
 def state(options: PatchOptions) -> State:
     """Whether the files are there as `work` would write them."""
     if not _recorded_at(options).is_file():
@@ -246,14 +295,14 @@ def _record(options: PatchOptions) -> Artifact:
         what=_what(options),
         made=("file",),
         read=model,
-        of=_way(options).target(options.file) if options.file.exists() else None,
+        of=target_of(options) if options.file.exists() else None,
         # The bytes in the file are those of the correction, whatever writes them there.
         versioned=not options.in_place,
     )
 
 
 def _up_to_date(options: PatchOptions, watch: Watch) -> PatchResult:
-    target = _way(options).target(options.file)
+    target = target_of(options)
     logger.info("%s is up to date", target)
     files = tuple(read_outputs(_recorded_at(options)))
     _renew_card(options, target, files, watch)

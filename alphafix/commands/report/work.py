@@ -73,8 +73,7 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     if record.check(overwrite=options.overwrite):
         logger.info("%s is up to date", page)
         return ReportResult(page)
-    if not record.path.is_file():
-        refuse_existing(page, overwrite=options.overwrite)
+    require_free(options, overwrite=options.overwrite)
     evaluation = EvaluateOptions(
         run=options.run,
         on=options.on,
@@ -107,6 +106,16 @@ def work(options: ReportOptions, watch: Watch) -> ReportResult:
     return ReportResult(page)
 
 
+def require_free(options: ReportOptions, *, overwrite: bool) -> None:
+    """Check that no page is there that this command knows nothing of.
+
+    Raises:
+        TargetExistsError: If one is.
+    """
+    if not _recorded_at(options).is_file():
+        refuse_existing(_page(options), overwrite=overwrite)
+
+
 def state(options: ReportOptions) -> State:
     """Whether the page is there as `work` would make it."""
     return _record(options).state
@@ -114,6 +123,11 @@ def state(options: ReportOptions) -> State:
 
 def _page(options: ReportOptions) -> Path:
     return (options.output or Run(options.run).path(PAGE)) / "index.html"
+
+
+def _recorded_at(options: ReportOptions) -> Path:
+    run = Run(options.run)
+    return run.record("report", run.place_of(_page(options)))
 
 
 def _record(options: ReportOptions) -> Artifact:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alphafix.commands.command import Shown
 from alphafix.commands.run.options import RecipeOptions
-from alphafix.commands.run.work import RecipeResult, Task
+from alphafix.commands.run.task import Task
+from alphafix.commands.run.work import RecipeResult
 from alphafix.recipes.expected import Beside, Cell
 from alphafix.remote import as_given
 from alphafix.shown import in_one_line

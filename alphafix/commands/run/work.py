@@ -10,21 +10,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from alphafix.commands import COMMANDS
 from alphafix.commands.command import Command, Result, Watch, held
 from alphafix.commands.fetching import refuse_addresses
-from alphafix.commands.options import CommandOptions, StageOptions
+from alphafix.commands.options import CommandOptions, Several, StageOptions
 from alphafix.commands.run.options import RecipeOptions
+from alphafix.commands.run.ready import doubted, require_ready
+from alphafix.commands.run.task import Task
 from alphafix.documents import nearest
 from alphafix.errors import (
     AlphafixError,
     InputError,
     StaleInputError,
     TargetExistsError,
+    at_work,
     in_recipe,
     option,
     spelt,
@@ -53,43 +57,6 @@ STAGES = (
     "compare",
     "report",
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """A step of a recipe, checked.
-
-    Attributes:
-        label: Its name in the recipe.
-        step: As it is written.
-        command: What it is.
-        options: Its options, resolved.
-        run: Its run directory.
-        state: Whether it is done.
-        doubt: Why that could not be told yet, or "".
-    """
-
-    label: str
-    step: Step
-    command: Command
-    options: CommandOptions
-    run: Path
-    state: State = State.MISSING
-    doubt: str = ""
-
-    @property
-    def overwrite(self) -> bool:
-        """Whether the recipe itself lets it replace its result."""
-        return bool(getattr(self.options, "overwrite", False))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return {
-            "stage": self.label,
-            "state": self.state.value,
-            **({"doubt": self.doubt} if self.doubt else {}),
-            "options": self.options.model_dump(mode="json", exclude_defaults=True),
-        }
 
 
 @dataclass(frozen=True)
@@ -129,9 +96,9 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
     Raises:
         InputError: If the recipe names an unknown stage or option, or a value is wrong; the
             line and the nearest valid name are in the message.
-        TargetExistsError: If a stage would replace a result and may not.
+        TargetExistsError: If a stage would replace a result, or another file, and may not.
         GateError: If a limit of `evaluate` is not met; later stages are not done.
-        AlphafixError: Whatever else a stage raises.
+        AlphafixError: Whatever else a stage raises; what can be known before, before any is done.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
@@ -162,11 +129,16 @@ def work(options: RecipeOptions, watch: Watch) -> RecipeResult:
         tasks = plan(steps)
         if not options.dry_run:
             refuse_to_replace(tasks, overwrite=options.overwrite)
-            try:
+        try:
+            require_ready(tasks, overwrite=options.overwrite, lacking=not options.dry_run)
+            if not options.dry_run:
                 results = carry_out(tasks, options.overwrite, watch)
-            except AlphafixError as error:
-                error.add(*_where_from(str(error), tasks))
-                raise
+        except AlphafixError as error:
+            error.add(*_where_from(str(error), tasks))
+            raise
+        if options.dry_run:
+            tasks = doubted(tasks)
+        else:
             kept = _kept(tasks)
             if options.expected and table is not None:
                 from alphafix.commands.run.expected import beside_expected, draw_expected
@@ -303,7 +275,7 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
                 expected=", ".join(f"{one} ({known[one].description})" for one in lacking) or None,
                 todo=nearest(name, list(known)),
             )
-    values = {name: node.plain() for name, node in step.options.items()}
+    values = {name: _listed(known[name], node.plain()) for name, node in step.options.items()}
     if run is not None and "run" in known:
         values.setdefault("run", run)
     try:
@@ -315,6 +287,12 @@ def _options(step: Step, command: Command, run: Path | None) -> CommandOptions:
         error.add(f"  stage:    {step.place}: {step.stage}")
         raise
     return options
+
+
+def _listed(field: FieldInfo, value: object) -> object:
+    """A value of an option that takes several, of which one may stand alone."""
+    alone = get_origin(field.annotation) is tuple and isinstance(value, (str, int, float))
+    return [value] if alone and Several not in field.metadata else value
 
 
 def _wrong(step: Step, command: Command, error: ValidationError) -> InputError:
@@ -410,7 +388,8 @@ def carry_out(
                 continue
         begun = time.monotonic()
         try:
-            found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
+            with at_work(task.label):
+                found = _work(current, overwrite or task.overwrite, Watch(watch.progress))
         except AlphafixError as error:
             watch.say(f"{title}: failed")
             error.stage = task.label
@@ -419,8 +398,10 @@ def carry_out(
             watch.say(f"{title}: {time.monotonic() - begun:.1f} s")
         shown = task.command.show(found, task.options)
         if task.command.judged:
-            watch.say(*([shown.result] if isinstance(shown.result, str) else shown.result))
+            with at_work(task.label):
+                watch.say(*([shown.result] if isinstance(shown.result, str) else shown.result))
         if shown.failure is not None:
+            shown.failure.stage = task.label
             raise shown.failure
         if not done:
             results[task.label] = found.to_dict()

@@ -23,6 +23,7 @@ from alphafix.oltr.training.loop import StageState
 from alphafix.reading.boundary import reading
 from alphafix.reading.schema import typed
 from alphafix.run.artifact import PLAN
+from alphafix.shown import in_list
 
 FOLDER = "checkpoint"
 STAGES = (1, 2)
@@ -135,7 +136,7 @@ def load_first_stage(model: LongTailModel, output: Path, names: tuple[str, ...])
         raise InputError(
             f"{file} was trained on other classes, or on classes in another order",
             got=f"{counted(len(theirs), 'class')}, {', '.join(theirs[:3])}, ...",
-            expected=f"{counted(len(names), 'class')}, {', '.join(names[:3])}, ...",
+            expected=f"{counted(len(names), 'class')}, {', '.join(map(in_list, names[:3]))}, ...",
             todo="give a first stage that was trained on the same classes",
         )
     weights = read_checkpoint(file)["best_weights"]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alphafix.errors import InputError, some
+from alphafix.shown import in_list
 from alphafix.values.arrays import FloatArray, IntArray
 from alphafix.values.labels import ByClass
 
@@ -135,7 +136,7 @@ def require_samples(labels: IntArray, num_classes: int, names: tuple[str, ...]) 
     if len(empty):
         raise InputError(
             f"{len(empty)} of {num_classes} classes have no training samples",
-            got=some(names[i] for i in empty),
+            got=some(in_list(names[i]) for i in empty),
             expected="at least one training sample in every class",
             todo="add images of these classes, or leave them out of the class list",
         )
