@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
 
+from alphafix.load import processors_of_others
+
 Result = TypeVar("Result")
+
+# A processor that others use for this share of the time is left to them.
+WORTH_LEAVING = 0.6
 
 
 class Workers:
@@ -50,3 +58,24 @@ class Workers:
         for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
             job.result()
         return [job.result() for job in jobs]
+
+
+@contextlib.contextmanager
+def beside_others() -> Iterator[None]:
+    """Leave to other processes the processors that they use, unless the environment says how many.
+
+    Threads that do a product together wait for the last of them. Where it shares its processor with
+    another process, all of them are as slow as that one, and one thread less is sooner done.
+    """
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads_beside(processors_of_others(), threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def threads_beside(others: float, threads: int) -> int:
+    """How many of some threads are left where others use so many processors on average."""
+    return max(1, threads - math.floor(others + 1 - WORTH_LEAVING))

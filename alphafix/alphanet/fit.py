@@ -21,6 +21,7 @@ from alphafix.errors import InputError
 from alphafix.metrics.selection import Rule
 from alphafix.metrics.trade_off import Path
 from alphafix.progress import Progress, silent
+from alphafix.threads import beside_others
 from alphafix.values.correction import Chosen, Correction
 from alphafix.values.head import Head
 from alphafix.values.trials import Trials
@@ -50,8 +51,10 @@ def fit(
     """
     task = SweepTask.of(given, settings)
     task.tell()
-    data = task.reduced(progress)
-    return _chosen(task, data, run_sweep(task, data, keep, progress), progress)
+    # Results are the same with any number of threads.
+    with beside_others():
+        data = task.reduced(progress)
+        return _chosen(task, data, run_sweep(task, data, keep, progress), progress)
 
 
 def train_trials(

@@ -16,6 +16,7 @@ from alphafix.commands import LINES, group
 from alphafix.commands.kept_help import FLAGS, KeptHelp, asked_for
 from alphafix.errors import AlphafixError, GateError, Interruption, on_command_line
 from alphafix.interrupts import TOLD, end_at_once
+from alphafix.load import begin as begin_measuring
 from alphafix.shown import visible
 
 
@@ -168,6 +169,7 @@ def _suit_torch() -> None:
 def main() -> None:
     """Run the command line; a request to end is heeded like an interrupt, so that all is tidied."""
     end_at_once()
+    begin_measuring()
     _suit_torch()
     try:
         app()
