@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from alphafix.checkpoints import find_head
 from alphafix.commands import LINES
 from alphafix.commands.app import app
 from alphafix.run.directory import NEIGHBORS
+from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
 
 runner = CliRunner()
@@ -36,6 +40,27 @@ def test_help__loads_nothing_heavy(arguments: list[str]) -> None:
     )
     assert done.stderr.strip() == "[]"
     assert "Usage: " in done.stdout
+
+
+def test_patch__loads_no_torch(tmp_path: Path) -> None:
+    """Nor does naming the next command, for which features are not there yet."""
+    model = tmp_path / "model.safetensors"
+    save_file({"fc.weight": np.eye(12, 16, dtype=np.float32)}, model)
+    head = find_head(model)
+    write_stages(tmp_path / "run", head, make_correction(head))
+    code = (
+        "import sys\n"
+        "from alphafix.commands.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as exit: assert exit.code == 0, exit.code\n"
+        "print('torch' in sys.modules)\n"
+    )
+    words = ["patch", str(model), "--run", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert "alphafix extract" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_help__lists_every_command() -> None:

@@ -202,13 +202,13 @@ def placed(run: Run, place: str) -> Path:
 
 def _of_extraction(run: Run) -> dict[str, Any] | None:
     """Options of the features that are there, of any split, and how its labels were read."""
-    from alphafix.models.loading import FILES
-
     for split in ("train", "val", "test", "open"):
         path = run.path(run.manifest(split))
         plan = recorded_plan(path) if path.is_file() else {}
         if plan.get("stage") != "extract":
             continue
+        from alphafix.models.loading import FILES  # which imports torch
+
         options = _unresolved(_options(path), "precision", "decode")
         options.pop("split", None)  # each has its own
         kind, _, name = str(options.get("backbone", "")).partition(":")
