@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from alphafix.commands.app import app
 from alphafix.run.directory import NEIGHBORS
 from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.openmp import spins_of
 
 runner = CliRunner()
 
@@ -183,14 +183,7 @@ def test_threads__of_openmp_soon_sleep_unless_the_user_says_otherwise(
 ) -> None:
     write_run(tmp_path, make_problem(num_classes=16))
     runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
-    known = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "alphafix", "train", "--plan", "--run", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**known, **own, "OMP_DISPLAY_ENV": "VERBOSE"},
-    )
-    told = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
+    code = "from alphafix.commands.app import main; main()"
+    told = spins_of(code, ["train", "--plan", "--run", str(tmp_path)], tmp_path, own)
     assert told
     assert "3000" not in told if spins is None else told == {spins}
