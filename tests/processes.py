@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -79,6 +80,9 @@ def become(folder: Path, environment: Mapping[str, str], streams: Sequence[str])
     """
     # They look at the terminal when they are loaded.
     assert not {"alphafix.commands.console", "alphafix.commands.bars"} & set(sys.modules)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf
+    # What it starts is to be its own, not a child of the process that it was forked from.
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -104,6 +108,24 @@ def alphafix(
     process = fork(_alphafix, words, folder, environment, streams)
     process.join()
     return process.exitcode
+
+
+def start_alphafix(words: Sequence[str], folder: Path, told: Path) -> BaseProcess:
+    """Start ``alphafix WORDS`` in a folder, as a process that may be sent signals.
+
+    What it does not show is the start of Python and the import of torch; where these, or the end
+    of processes that it starts itself, are under test, start Python instead.
+
+    Args:
+        words: What follows ``alphafix``.
+        folder: Its working folder.
+        told: A new folder for the files ``stdout`` and ``stderr``.
+    """
+    told.mkdir()
+    streams = [told / "stdin", told / "stdout", told / "stderr"]
+    for stream in streams:
+        stream.touch()
+    return fork(_alphafix, words, folder, dict(os.environ), [str(stream) for stream in streams])
 
 
 def _alphafix(

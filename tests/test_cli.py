@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from alphafix.checkpoints import find_head
 from alphafix.commands import COMMANDS, LINES, console
 from alphafix.commands.app import app
 from alphafix.commands.flags import spelling_of
 from alphafix.errors import Words, at_work, option, option_of
 from alphafix.run.directory import NEIGHBORS
+from tests.checkpoints.models import make_correction, write_stages
 from tests.common import make_problem, write_run
+from tests.openmp import spins_of
 
 runner = CliRunner()
 
@@ -41,6 +45,27 @@ def test_help__loads_nothing_heavy(arguments: list[str]) -> None:
     )
     assert done.stderr.strip() == "[]"
     assert "Usage: " in done.stdout
+
+
+def test_patch__loads_no_torch(tmp_path: Path) -> None:
+    """Nor does naming the next command, for which features are not there yet."""
+    model = tmp_path / "model.safetensors"
+    save_file({"fc.weight": np.eye(12, 16, dtype=np.float32)}, model)
+    head = find_head(model)
+    write_stages(tmp_path / "run", head, make_correction(head))
+    code = (
+        "import sys\n"
+        "from alphafix.commands.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as exit: assert exit.code == 0, exit.code\n"
+        "print('torch' in sys.modules)\n"
+    )
+    words = ["patch", str(model), "--run", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert "alphafix extract" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_help__lists_every_command() -> None:
@@ -187,15 +212,8 @@ def test_threads__of_openmp_soon_sleep_unless_the_user_says_otherwise(
 ) -> None:
     write_run(tmp_path, make_problem(num_classes=16))
     runner.invoke(app, ["neighbors", "--run", str(tmp_path)])
-    known = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "alphafix", "train", "--plan", "--run", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**known, **own, "OMP_DISPLAY_ENV": "VERBOSE"},
-    )
-    told = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
+    code = "from alphafix.commands.app import main; main()"
+    told = spins_of(code, ["train", "--plan", "--run", str(tmp_path)], tmp_path, own)
     assert told
     assert "3000" not in told if spins is None else told == {spins}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -39,8 +37,9 @@ from alphafix.values.classes import ClassTable
 from alphafix.values.correction import Correction
 from alphafix.values.head import Head
 from alphafix.values.neighbors import Neighbours
-from tests.common import heed_interrupts, make_problem, write_run
+from tests.common import make_problem, write_run
 from tests.docs.commands import in_folder
+from tests.processes import start_alphafix
 from tests.stages import find_neighbors, train
 
 FAST = {"seeds": 2, "epochs": 6, "hidden": (8, 8)}
@@ -459,24 +458,20 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_train__killed_in_a_sweep_continues(
-    run: Run, stop: signal.Signals, unbroken: bytes
+    run: Run, stop: signal.Signals, unbroken: bytes, tmp_path: Path
 ) -> None:
     """Each batch that was done is found again, and the result is that of an unbroken run."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "alphafix", *SWEEP],
-        cwd=run.folder.parent,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list(run.path(UNFINISHED).glob("*.safetensors")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, stop)
-        _, told = process.communicate()
-    assert process.returncode == (-9 if stop == signal.SIGKILL else 1), told
+    process = start_alphafix(SWEEP, run.folder.parent, tmp_path / "told")
+    deadline = time.monotonic() + 60
+    while not list(run.path(UNFINISHED).glob("*.safetensors")):
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, stop)
+    process.join()
+    told = (tmp_path / "told/stderr").read_text()
+    assert process.exitcode == (-9 if stop == signal.SIGKILL else 1), told
     assert not run.has(CORRECTION)
     done = len(list(run.path(UNFINISHED).glob("*.safetensors")))
     again = swept(run.folder.parent)

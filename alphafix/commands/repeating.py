@@ -272,7 +272,7 @@ def _thresholds(part: Run) -> dict[str, int]:
 
 def _as_given(run: Run, plan: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an extraction by its plan, with the paths of which the name alone is recorded."""
-    from alphafix.models.loading import FILES
+    from alphafix.models.loading import FILES  # which imports torch
 
     options = _unresolved(dict(plan.get("options") or {}), "precision", "decode")
     options.pop("split", None)  # each has its own

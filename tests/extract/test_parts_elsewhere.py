@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.elsewhere import Line
 from tests.extract.photos import WRITERS
 from tests.extract.test_resume import many_photos
 from tests.extract.zoo import Animal
-from tests.processes import contents
+from tests.processes import contents, start_alphafix
 from tests.stages import extract
 
 Make = Callable[..., ExtractOptions]
@@ -292,19 +293,21 @@ def test_jobs__two_of_one_number_at_once_on_one_machine(
     words = ["extract", "--run", RUN, "--data", options.data, "--backbone", options.backbone]
     words += ["--weights", str(options.weights), "--workers", "0", "--batch-size", "16"]
     words += ["--shard-samples", "16", "--few-below", "5", "--shard-index", "0"]
-    command = [sys.executable, "-m", "alphafix", *words, "--shard-count", str(COUNT)]
+    words += ["--shard-count", str(COUNT)]
     place = make(RUN, shard_index=0, shard_count=COUNT).here
+    told = [tmp_path / "first told", tmp_path / "second told"]
     with locked(place, begins=True):
-        both = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        for one in both:
-            assert one.stderr is not None
-            assert "waiting for" in one.stderr.readline()
+        both = [start_alphafix(words, tmp_path, one) for one in told]
+        deadline = time.monotonic() + 120
+        while not all("waiting for" in (one / "stderr").read_text() for one in told):
+            assert all(one.is_alive() for one in both)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         place.rmdir()
-    said = [one.communicate(timeout=300) for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
+    for process in both:
+        process.join(300)
+    said = [tuple((one / name).read_text() for name in ("stdout", "stderr")) for one in told]
+    assert [one.exitcode for one in both] == [0, 0], said
     assert {out for out, _ in said} == {f"{address(0)}\n"}
     assert work_left() == []
     bucket.invalidate_cache()

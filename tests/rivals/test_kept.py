@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -32,7 +30,8 @@ from alphafix.rivals.kept import FinishedMethods, offer
 from alphafix.rivals.steering import best_first
 from alphafix.run.directory import COMPARISON, FITTED, Run
 from alphafix.threads import Workers
-from tests.common import heed_interrupts, make_problem, write_run
+from tests.common import make_problem, write_run
+from tests.processes import start_alphafix
 from tests.rivals.problems import small_data
 from tests.stages import find_neighbors
 
@@ -248,18 +247,18 @@ def test_compare__killed_goes_on_and_ends_the_same(
     tmp_path: Path, stop: signal.Signals, whole: list[Any]
 ) -> None:
     run = ready(tmp_path / "run")
-    command = [sys.executable, "-m", "alphafix", "compare", "--run", str(run.folder), *METHODS]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    ) as process:
-        until = time.monotonic() + 120
-        while len(list(run.path(FITTED).glob("*/*.safetensors"))) < 2:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        os.kill(process.pid, stop)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == (1 if stop == signal.SIGINT else -9), told
+    words = ["compare", "--run", str(run.folder), *METHODS]
+    process = start_alphafix(words, tmp_path, tmp_path / "told")
+    until = time.monotonic() + 120
+    while len(list(run.path(FITTED).glob("*/*.safetensors"))) < 2:
+        assert process.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, stop)
+    process.join(60)
+    told = (tmp_path / "told/stderr").read_text()
+    assert process.exitcode == (1 if stop == signal.SIGINT else -9), told
     assert not run.has(COMPARISON)
     again = compared(run)
     assert "finished trials found" in again.stderr or "is fitted already" in again.stderr

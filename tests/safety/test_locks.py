@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
 from alphafix.checkpoints import find_head
+from alphafix.commands.app import app
 from alphafix.commands.command import Watch, held
 from alphafix.commands.patch.options import PatchOptions
 from alphafix.commands.run.options import RecipeOptions
@@ -156,12 +158,12 @@ def test_command__says_who_works_in_the_run_directory(
         waiting.stderr.close()
 
 
-@pytest.mark.slow
 def test_command__that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "alphafix", "extract", "--run", str(tmp_path / "new")]
+    words = ["extract", "--run", str(tmp_path / "new")]
     wrong = ["--backbone", "timm:resnet18", "--data", str(tmp_path / "none")]
-    done = subprocess.run([*command, *wrong], capture_output=True, text=True)
-    assert done.returncode == 1
+    done = CliRunner().invoke(app, [*words, *wrong])
+    assert done.exit_code == 1
+    assert str(tmp_path / "none") in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
