@@ -316,9 +316,9 @@ def check_own_names(reading: Reading, own: tuple[str, ...], written: Mapping[str
             "the classes have another order than the model's own",
             got=f"class {at} is {name!r}"
             + (f"; {len(wrong)} of {len(names)} differ" if len(wrong) > 1 else ""),
-            expected=f"class {at} is {own[at]!r}, as the model's config says"
+            expected=f"class {at} is {own[at]!r}, as the model says"
             if at < len(own)
-            else f"class {places[_plain(name)]} is {name!r}, as the model's config says",
+            else f"class {places[_plain(name)]} is {name!r}, as the model says",
             todo=f"give the names in the model's order with {option('class_map')}",
         )
     if not shared:

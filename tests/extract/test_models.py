@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.errors import AlphafixError, InputError
@@ -211,6 +211,42 @@ def test_extract__the_models_own_class_order_is_checked(
     backbone = animal("transformers").options["backbone"]
     with pytest.raises(InputError, match="another order than the model's own"):
         extract(options("small_net", backbone=backbone, weights=None, class_map=names))
+
+
+@pytest.mark.parametrize("entry", ["classes", "class_to_idx", "args.id2label"])
+def test_extract__class_names_in_the_weights_file_are_checked(
+    entry: str,
+    options: Callable[..., ExtractOptions],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def weights(names: Sequence[str]) -> Path:
+        state = load_file(options("small_net").weights or Path())
+        forms: dict[str, Any] = {
+            "classes": list(names),
+            "class_to_idx": {name: i for i, name in enumerate(names)},
+            "args.id2label": {str(i): name for i, name in enumerate(names)},
+        }
+        outer, _, inner = entry.rpartition(".")
+        held = {inner: forms[entry]}
+        torch.save({"state_dict": state, **({outer: held} if outer else held)}, tmp_path / "m.pth")
+        return tmp_path / "m.pth"
+
+    right = ("ant", "bee", "cow")
+    with caplog.at_level("INFO", "alphafix"):
+        found = extract(options("small_net", weights=weights(right), run=tmp_path / "right"))
+    assert found.classes.names == right
+    assert "the model's own class names: agree" in caplog.text
+    wrong = options("small_net", weights=weights(("cow", "ant", "bee")), run=tmp_path / "wrong")
+    with pytest.raises(InputError, match=r"another order than the model's own(.|\n)*is 'cow'"):
+        extract(wrong)
+    assert not (tmp_path / "wrong").exists()
+    # The user knows better, and says so.
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(right))
+    with caplog.at_level("WARNING", "alphafix"):
+        assert extract(wrong.model_copy(update={"class_map": names})).classes.names == right
+    assert f"by {entry} in m.pth; the order of class_map= is taken" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

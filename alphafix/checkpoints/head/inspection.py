@@ -59,15 +59,13 @@ class Inspection:
     @property
     def class_names(self) -> ClassNames:
         """Lists of class names in the file, by the entry: where the head is known, of its rows."""
-        found = {**self.checkpoint.class_names, **class_names_in(self.checkpoint.metadata)}
         rows = None if self.head is None else self.head.num_classes
-        return {name: names for name, names in found.items() if rows in (None, len(names))}
+        return class_names_of(self.checkpoint, rows)
 
     @property
     def own_names(self) -> tuple[str, ...] | None:
         """The class names in the order of the logits; None if there are none, or they differ."""
-        lists = {*self.class_names.values()}
-        return lists.pop() if len(lists) == 1 else None
+        return the_same_in_all(self.class_names)
 
     @property
     def why(self) -> str | None:
@@ -96,6 +94,18 @@ class Inspection:
                 for item in self.shown
             ],
         }
+
+
+def class_names_of(checkpoint: Checkpoint, num_classes: int | None) -> ClassNames:
+    """Lists of class names in a file by the entry that holds them, of C names where C is given."""
+    found = {**checkpoint.class_names, **class_names_in(checkpoint.metadata)}
+    return {name: names for name, names in found.items() if num_classes in (None, len(names))}
+
+
+def the_same_in_all(found: ClassNames) -> tuple[str, ...] | None:
+    """The class names in the order of the logits; None if there are none, or they differ."""
+    lists = {*found.values()}
+    return lists.pop() if len(lists) == 1 else None
 
 
 def inspect_head(

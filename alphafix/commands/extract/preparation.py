@@ -11,6 +11,7 @@ from typing import Any
 
 from alphafix.checkpoints import open_checkpoint
 from alphafix.checkpoints.formats.opening import find_file
+from alphafix.checkpoints.head.inspection import class_names_of, the_same_in_all
 from alphafix.commands.extract.allocator import kept_memory
 from alphafix.commands.extract.broken import broken_results
 from alphafix.commands.extract.options import ExtractOptions
@@ -208,11 +209,31 @@ def load(
         raise with_figures(error, tried) from error
     if transform is None and (cut := found.preprocess.what_is_cut(overrides)) is not None:
         logger.info("%s", Words(cut))
-    images = images.check_classes(found.head.num_classes, found.class_names)
+    images = _of_the_model(images, found, options)
     images.tell(found.head.num_classes)
     if options.check is None and transform is None:  # which say that it is the right one
         tell_best(found, dataset, spec=options.backbone, split=split)
     return found, images
+
+
+def _of_the_model(
+    images: SplitSources, extractor: Extractor, options: ExtractOptions
+) -> SplitSources:
+    """Hold the data's classes against the model's own, which its code or its weights file names."""
+    rows, names = extractor.head.num_classes, extractor.class_names
+    if names is None and options.weights is not None:
+        file = class_names_of(open_checkpoint(options.weights, section=options.section), rows)
+        names = the_same_in_all(file)
+        if names is not None and options.class_map is not None:
+            # Its maker can have meant anything by such an entry, and the user has said the order.
+            try:
+                return images.check_classes(rows, names)
+            except InputError as error:
+                entry, kept = next(iter(file)), Words(option("class_map"))
+                said = (error.brief, entry, options.weights.name, kept)
+                logger.warning("%s, by %s in %s; the order of %s is taken", *said)
+                names = None
+    return images.check_classes(rows, names)
 
 
 def check_model(
