@@ -84,9 +84,9 @@ class Columns:
         """
         if self.features is not None:
             rows = self.features[index.flatten()]
-            flat = rows.new_empty(len(rows), len(self.weight)) if out is None else out
-            _products(rows, self.weight, STEP_ROWS, out=flat.view(len(rows), -1))
-            return flat.view(*index.shape, -1)
+            scores = rows.new_empty(len(rows), len(self.weight)) if out is None else out
+            _products(rows, self.weight, STEP_ROWS, out=scores.view(len(rows), -1))
+            return scores.view(*index.shape, -1)
         if self.table is None or self.class_major:
             raise ValueError("these columns are not kept by sample")
         # Several times as fast as indexing.
