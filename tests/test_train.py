@@ -216,6 +216,29 @@ def test_train__the_same_inputs_give_the_same_bytes_with_any_number_of_threads(
     assert len(files) == 1
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_train__a_seed_with_random_neighbours_is_alone_what_it_is_among_others(
+    tmp_path: Path, threads: int
+) -> None:
+    more: dict[str, object] = {"metric": "random", "max_steps": 20}
+    run = write_run(tmp_path / "run", make_problem(num_classes=24, width=2048, spread=20.0))
+    find_neighbors(NeighborsOptions(run=run.folder))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = train(options(run, seeds=5, **more)).trials
+        alone = train(options(run, seeds=1, seed=3, overwrite=True, **more)).trials
+    finally:
+        torch.set_num_threads(before)
+    assert together is not None
+    assert alone is not None
+    expected = together.only(3)
+    assert alone.records == expected.records
+    assert np.array_equal(alone.neighbors, expected.neighbors)
+    assert np.array_equal(alone.alphas, expected.alphas)
+    assert np.array_equal(alone.biases, expected.biases)
+
+
 def test_train__without_validation_keeps_the_last_epoch(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", splits=("train",))
     correction = train(options(run))

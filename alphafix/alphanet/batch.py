@@ -52,10 +52,11 @@ class Entering:
         train, starts = join_scores([one.train for one in own])
         neighbors = torch.from_numpy(np.stack([trial.neighbors for trial in trials]))
         neighbors = neighbors.to(first.weight.device)
-        if bool((neighbors == neighbors[:1]).all()):
+        drawn = any(trial.drawn for trial in trials)
+        if not drawn and bool((neighbors == neighbors[:1]).all()):
             neighbors = neighbors[:1]
         positions = padded_classes(first.positions[neighbors])
-        inputs = _inputs(neighbors, own, include_self=hyper.include_self)
+        inputs = _inputs(neighbors, own, drawn=drawn, include_self=hyper.include_self)
         return cls(trials, own, train, starts, positions, inputs)
 
     def positions_of(self, trial: int) -> Tensor:
@@ -314,10 +315,12 @@ def _step_samples(
     return torch.from_numpy(index).to(device), torch.from_numpy(share).to(device)
 
 
-def _inputs(neighbors: Tensor, own: Sequence[SweepData], *, include_self: bool) -> Inputs:
+def _inputs(
+    neighbors: Tensor, own: Sequence[SweepData], *, drawn: bool, include_self: bool
+) -> Inputs:
     """The networks' input: rows of neighbours, T x F x K (or 1 x ... if all trials share them)."""
     if include_self:
         selves = own[0].few.expand(len(neighbors), -1)[..., None]
         neighbors = torch.cat([selves, neighbors], dim=2)
     heads = own[:1] if all(one is own[0] for one in own) else own
-    return inputs_of([one.weight for one in heads], neighbors)
+    return inputs_of([one.weight for one in heads], neighbors, own=drawn)

@@ -46,9 +46,11 @@ class OwnInputs:
 
     Attributes:
         rows: Float32 of shape T x F' x I.
+        count: P, the pieces of each first product (see `pieces`), or 1 for one product of all.
     """
 
     rows: Tensor
+    count: int
 
     @property
     def width(self) -> int:
@@ -57,11 +59,18 @@ class OwnInputs:
 
     def only(self, networks: slice) -> OwnInputs:
         """Those of some of the networks."""
-        return OwnInputs(self.rows[networks])
+        return OwnInputs(self.rows[networks], self.count)
 
     def values(self, weights: Tensor, offsets: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        torch.baddbmm(offsets[..., None], weights, self.rows.transpose(1, 2), out=out)
+        if self.count == 1:
+            torch.baddbmm(offsets[..., None], weights, self.rows.transpose(1, 2), out=out)
+            return
+        # Pieces of all networks at once would have to be copied.
+        for weight, rows, values in zip(weights, self.rows, out, strict=True):
+            products = torch.bmm(_cut(weight, self.count), _cut(rows, self.count).transpose(1, 2))
+            torch.sum(products, 0, out=values)
+        out.add_(offsets[..., None])
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
@@ -178,6 +187,11 @@ def pieces(k: int, width: int) -> int:
     return k if width % 2 else 2 * k
 
 
+def _cut(rows: Tensor, count: int) -> Tensor:
+    """Rows n x I as P x n x (I / P)."""
+    return rows.view(len(rows), count, -1).transpose(0, 1)
+
+
 def _in_pieces(weights: Tensor, turned: Tensor) -> Tensor:
     """Products of weights, T x width x I, with P pieces, P x (I / P) x n: P x (T * width) x n."""
     count, wide, _ = turned.shape
@@ -190,19 +204,23 @@ def _sum_up(products: Tensor, offsets: Tensor, out: Tensor) -> None:
     out.add_(offsets[..., None])
 
 
-def inputs_of(weights: Sequence[Tensor], ids: Tensor) -> Inputs:
+def inputs_of(weights: Sequence[Tensor], ids: Tensor, *, own: bool = False) -> Inputs:
     """Inputs of T networks, with the fewest operations.
 
     Args:
         weights: One tensor for all networks, or one for each of T, float32 of shape C x D.
         ids: Rows of a class, int64 of shape T x F x K, or 1 x F x K if they are all networks'.
+        own: Whether a network would have others in another batch: one alone is then treated as it
+            is among several.
     """
-    if len(weights) > 1 or len(ids) > 1:
+    if own or len(weights) > 1 or len(ids) > 1:
         networks = max(len(weights), len(ids))
-        own = weights if len(weights) > 1 else [weights[0]] * networks
+        heads = weights if len(weights) > 1 else [weights[0]] * networks
         each = ids.expand(networks, -1, -1)
-        rows = [weight[near].flatten(1) for weight, near in zip(own, each, strict=True)]
-        return OwnInputs(padded_classes(torch.stack(rows)))
+        rows = [weight[near].flatten(1) for weight, near in zip(heads, each, strict=True)]
+        cpu = ids.device.type == "cpu"
+        count = pieces(ids.shape[2], heads[0].shape[1]) if cpu else 1
+        return OwnInputs(padded_classes(torch.stack(rows)), count)
     (weight,), (near,) = weights, ids
     classes, width = len(near) + room(len(near)), weight.shape[1]
     most = max(len(place.unique()) for place in near.T)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from alphafix.alphanet.padding import room
 from alphafix.values.arrays import FloatArray, IntArray
@@ -16,6 +17,13 @@ from alphafix.values.head import Head
 # Bytes of logits computed at a time: large enough for efficient products, small beside
 # everything else that is held.
 CHUNK_BYTES = 64 << 20
+
+# Samples in one product. Products of fewer samples are summed in another order, so that a sample's
+# scores, and with them a trial, would depend on what other samples are read: all are filled up.
+PRODUCT_ROWS = 1024
+
+# The same of those whose scores are computed in each step, whose number is a multiple of this.
+STEP_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,10 @@ class Columns:
         They are written to ``out``, of their shape, if it is given.
         """
         if self.features is not None:
-            return torch.matmul(self.features[index], self.weight.T, out=out)
+            rows = self.features[index.flatten()]
+            scores = rows.new_empty(len(rows), len(self.weight)) if out is None else out
+            _products(rows, self.weight, STEP_ROWS, out=scores.view(len(rows), -1))
+            return scores.view(*index.shape, -1)
         if self.table is None or self.class_major:
             raise ValueError("these columns are not kept by sample")
         # Several times as fast as indexing.
@@ -163,6 +174,21 @@ def table_of(shape: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.from_numpy(np.empty(shape, dtype=np.float32))
 
 
+def _products(rows: Tensor, weight: Tensor, size: int, out: Tensor) -> None:
+    """Write rows (n x D) times weights (C x D) to ``out``, ``size`` rows at a time.
+
+    The last ones are filled up with zeros, so that how a row's are rounded does not depend on how
+    many others there are.
+    """
+    for start in range(0, len(rows), size):
+        some, place = rows[start : start + size], out[start : start + size]
+        if len(some) == size:
+            torch.mm(some, weight.T, out=place)
+        else:
+            filled = functional.pad(some, (0, 0, 0, size - len(some)))
+            place.copy_((filled @ weight.T)[: len(some)])
+
+
 def reduce_scores(
     chunks: Iterable[tuple[FloatArray, IntArray]],
     samples: int,
@@ -197,7 +223,8 @@ def reduce_scores(
         for start in range(0, len(features), rows):
             x = torch.from_numpy(features[start : start + rows]).to(device)
             y = torch.from_numpy(labels[start : start + rows]).to(device)
-            scores = x @ weight.T
+            scores = x.new_empty(len(x), len(weight))
+            _products(x, weight, min(PRODUCT_ROWS, rows), out=scores)
             kept = scores.index_select(1, keep) if as_table else x
             out.add(kept, scores[:, : head.num_classes].add_(bias), y)
     return out.finish(weight[keep])

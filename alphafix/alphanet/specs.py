@@ -46,14 +46,16 @@ def neighbors_of(
     return nearest_neighbours(means, classes, k=spec.k, metric=metric).ids
 
 
-def make_trial(spec: TrialSpec, neighbors: IntArray, pool: Pool, hyper: Hyper) -> Trial:
-    """Draw everything that is random about a trial, as far as its steps go."""
-    network, samples, _ = streams(spec.seed)
+def make_trial(
+    spec: TrialSpec, neighbors: IntArray, pool: Pool, hyper: Hyper, *, drawn: bool = False
+) -> Trial:
+    """Draw everything that is random about a trial but its neighbours, as far as its steps go."""
+    network, seed, _ = streams(spec.seed)
     count = samples_per_epoch(pool, spec.rho)
     passes, most = hyper.passes(count), None
     draws = hyper.epochs * passes
     if hyper.max_steps is not None:
         most = hyper.max_steps * hyper.batch_size
         draws = min(draws, -(-most // count))
-    drawn = draw_epochs(pool, rho=spec.rho, epochs=draws, seed=samples)[:, :most]
-    return Trial(spec.rho, spec.k, network, neighbors, drawn, passes)
+    samples = draw_epochs(pool, rho=spec.rho, epochs=draws, seed=seed)[:, :most]
+    return Trial(spec.rho, spec.k, network, neighbors, samples, passes, drawn)

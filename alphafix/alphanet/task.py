@@ -88,12 +88,16 @@ class SweepTask:
         pool = Pool.of(kept.labels, classes)
         # Positions among the training samples become positions in the store.
         pool = Pool(kept.index[pool.few], kept.index[pool.base], pool.starts, pool.sizes)
-        near = _neighbors(specs, neighbours, classes, settings.metric or neighbours.metric)
+        metric = settings.metric or neighbours.metric
+        near = _neighbors(specs, neighbours, classes, metric)
         own = None
         if settings.pool != "neighbors":
             own = discriminant_rows(kept, head, classes)
             near = [with_own(ids, len(classes)) for ids in near]
-        trials = [make_trial(spec, ids, pool, hyper) for spec, ids in zip(specs, near, strict=True)]
+        trials = [
+            make_trial(spec, ids, pool, hyper, drawn=metric == "random")
+            for spec, ids in zip(specs, near, strict=True)
+        ]
         index = seen(trials)
         layout = ScoreLayout.of(
             len(classes), classes.few, np.concatenate([ids.ravel() for ids in near])

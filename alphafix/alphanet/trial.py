@@ -61,6 +61,7 @@ class Trial:
             those of the classes, F x (K + 1).
         samples: Indices of the samples of each pass, int64 of shape (epochs * passes) x n.
         passes: Passes that make an epoch.
+        drawn: Whether the neighbours are drawn from the seed, so that other trials have others.
     """
 
     rho: float
@@ -69,6 +70,7 @@ class Trial:
     neighbors: IntArray
     samples: IntArray
     passes: int = 1
+    drawn: bool = False
 
     @property
     def pool(self) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,9 +75,10 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     near = torch.from_numpy(trial.neighbors)
     entering = torch.cat([data.few[:, None], near], 1) if hyper.include_self else near
     entering_rows = padded_classes(data.weight[entering].flatten(1))
+    cut = pieces(entering.shape[1], setup.head.width)
     ways: dict[object, Inputs] = {
-        OwnInputs: OwnInputs(entering_rows[None]),
-        CommonInputs: CommonInputs.of(entering_rows, pieces(entering.shape[1], setup.head.width)),
+        OwnInputs: OwnInputs(entering_rows[None], cut),
+        CommonInputs: CommonInputs.of(entering_rows, cut),
         DistinctInputs: DistinctInputs.of(data.weight, entering),
     }
     inputs = ways[case["inputs"]]
@@ -115,6 +120,27 @@ def test_reduced_objective__equals_the_direct_one(case: dict[str, object]) -> No
     clear = (top[:, 0] - top[:, 1]) > 1e-4  # rounding may decide the rest
     right = logits.argmax(1) == torch.from_numpy(setup.val_labels)
     assert torch.equal(correct[clear], right[clear])
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0])  # a table, and features
+@pytest.mark.parametrize("every", [2, 13, 197])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scores__of_a_sample_do_not_depend_on_how_many_others_there_are(
+    memory: int, every: int, threads: int, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(threads)
+    setup = make_setup(num_classes=80, few=10, width=2048)  # 1,790 samples
+    trial = setup.trial(Hyper(epochs=1))
+    some = replace(setup, features=setup.features[::every], labels=setup.labels[::every])
+    among, alone = (one.scores(setup.layout([trial]), memory=memory) for one in (setup, some))
+    assert torch.equal(alone.base_lse, among.base_lse[::every])
+    assert torch.equal(alone.own, among.own[::every])
+    assert torch.equal(alone.base_max, among.base_max[::every])
+    asked = torch.arange(10 * 64).view(10, 64)  # of ten trials in a step
+    rows = among.columns.of_samples(asked)
+    assert torch.equal(among.columns.of_samples(asked[3]), rows[3])
+    assert torch.equal(among.columns.of_samples(asked.flatten()), rows.flatten(0, 1))
 
 
 def test_contest__agrees_with_the_corrected_head() -> None:
