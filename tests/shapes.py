@@ -173,6 +173,13 @@ _ALPHANET: dict[str, Shapes] = {
         "Pool.of": {"labels": int64("N")},
         "draw_epochs": {"return": int64("{epochs} _")},
     },
+    "products": {
+        "sum_over_classes": {
+            "left": floats("*T m F"),
+            "right": floats("*T F n"),
+            "out": floats("*T m n"),
+        },
+    },
     "scores": {
         "ScoreLayout.__init__": {"few": int64("F"), "base": int64("B"), "columns": int64("U")},
         "ScoreLayout.of": {"few": int64("F"), "neighbors": int64("...")},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from alphafix.alphanet.padding import padded_classes, padding, room
+from alphafix.alphanet.products import sum_over_classes
 
 
 class Inputs(Protocol):
@@ -74,7 +75,7 @@ class OwnInputs:
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        torch.bmm(slopes, self.rows, out=out)
+        sum_over_classes(slopes, self.rows, out)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class CommonInputs:
 
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
-        torch.mm(slopes.reshape(-1, slopes.shape[-1]), self.rows, out=out.flatten(0, 1))
+        sum_over_classes(slopes.reshape(-1, slopes.shape[-1]), self.rows, out.flatten(0, 1))
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ class DistinctInputs:
     def gradient(self, slopes: Tensor, out: Tensor) -> None:
         """See `Inputs`."""
         places, most, width = self.rows.shape
-        scores = slopes.reshape(-1, slopes.shape[-1]) @ self.sums
+        flat = slopes.reshape(-1, slopes.shape[-1])
+        scores = flat.new_empty(len(flat), places * most)
+        sum_over_classes(flat, self.sums, scores)
         by_place = out.view(-1, places, width).transpose(0, 1)
         torch.bmm(scores.view(-1, places, most).transpose(0, 1), self.rows, out=by_place)
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from alphafix.alphanet.inputs import Inputs
 from alphafix.alphanet.padding import padding, room
+from alphafix.alphanet.products import sum_over_classes
 
 # Slope of the LeakyReLU between layers: PyTorch's default, which the authors use.
 NEGATIVE_SLOPE = 0.01
@@ -190,7 +191,7 @@ class Passes:
         torch.sign(self._alphas, out=self._work).mul_(along)
         torch.sub(pulls, self._work, out=self._last_slopes).div_(self._norms)
         for layer in reversed(self._layers):
-            torch.bmm(layer.slopes, layer.below_turned, out=layer.gradient)
+            sum_over_classes(layer.slopes, layer.below_turned, layer.gradient)
             torch.sum(layer.slopes, 2, out=layer.offset_gradient)
             torch.bmm(layer.turned, layer.slopes, out=layer.slopes_below)
             torch.ops.aten.leaky_relu_backward.grad_input(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alphafix.alphanet import training
-from alphafix.alphanet.inputs import DistinctInputs, inputs_of
+from alphafix.alphanet.inputs import CommonInputs, DistinctInputs, inputs_of
 from alphafix.alphanet.training import train_batch
 from alphafix.alphanet.trial import Hyper, TrainedTrial, Trial
 from alphafix.values.arrays import IntArray
@@ -131,6 +131,29 @@ def test_train_batch__nor_on_the_thread_that_trains_it(
         for trial, outcome in zip(trials, together, strict=True):
             (alone,) = run(setup, [trial], HYPER)
             assert same(alone, outcome)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [12, 900])
+def test_train_batch__nor_where_sums_are_over_very_many_classes(others: int) -> None:
+    few = 1150
+    setup = make_setup(num_classes=few + others, few=few, width=48)
+    hyper = Hyper(epochs=2, first_epoch=1, max_steps=6)
+    rng = np.random.default_rng(0)
+    near = np.stack([rng.choice(setup.classes.base, 3, replace=False) for _ in range(few)])
+    weight = torch.from_numpy(setup.head.weight)
+    way = DistinctInputs if others == 12 else CommonInputs
+    assert isinstance(inputs_of([weight], torch.from_numpy(near)[None]), way)
+    trials = [setup.trial(hyper, k=3, seed=seed, neighbors=near) for seed in range(3)]
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            together = run(setup, trials, hyper)
+            torch.set_num_threads(3 - count)
+            assert same(run(setup, trials[1:2], hyper)[0], together[1])
     finally:
         torch.set_num_threads(threads)
 

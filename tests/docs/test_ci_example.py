@@ -37,7 +37,7 @@ def test_pipeline__a_gate_that_is_not_met_fails_the_build_with_3(work: Path) -> 
     variables = {"MIN_FEW_GAIN": "101", "GITHUB_STEP_SUMMARY": str(summary)}
     done = pipeline(work, **MODEL, **variables, OUTPUT="failed")
     assert done.returncode == 3, done.stderr
-    assert "--min-few-gain: " in done.stderr
+    assert "\n--min-few-gain 101: few-split gain 100.00 points" in done.stderr
     assert not (work / "failed").exists()
     assert "few" in summary.read_text()
     tests = ET.parse(work / "alphafix-run/gates.xml").getroot()

@@ -127,15 +127,19 @@ def test_run__a_folder_that_cannot_be_written_is_told_first(setting: str, work: 
     closed = work / "closed"
     closed.mkdir(mode=0o555)
     root = os.geteuid() == 0
+    before = {path: path.stat().st_mode for path in work.parents}
     if root:
-        for path in (work, *work.parents[:2]):
-            path.chmod(0o777)
+        work.chmod(0o777)
         for path in work.glob("*.*"):
             path.chmod(0o644)
+        for path, mode in before.items():
+            path.chmod(mode | 0o001)
         os.seteuid(65534)
     try:
         said = run(work, "--set", setting.format("closed"), "--dry-run", code=1).stderr
     finally:
         if root:
             os.seteuid(0)
+            for path, mode in before.items():
+                path.chmod(mode)
     assert "closed, where nothing may be written" in said

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alphafix.checkpoints import open_checkpoint
+from alphafix.checkpoints.formats.class_names import ClassNames
 from alphafix.checkpoints.formats.opening import find_file
 from alphafix.checkpoints.head.inspection import class_names_of, the_same_in_all
 from alphafix.commands.extract.allocator import kept_memory
@@ -17,7 +19,7 @@ from alphafix.commands.extract.broken import broken_results
 from alphafix.commands.extract.options import ExtractOptions
 from alphafix.devices import Placement
 from alphafix.distributed import Ranks, loading_processes
-from alphafix.errors import InputError, Words, option
+from alphafix.errors import AlphafixError, InputError, Words, option
 from alphafix.features.extraction import Job, extracted
 from alphafix.features.split import of_the_model
 from alphafix.features.store import MANIFEST, store_artifact
@@ -222,7 +224,9 @@ def _of_the_model(
     """Hold the data's classes against the model's own, which its code or its weights file names."""
     rows, names = extractor.head.num_classes, extractor.class_names
     if names is None and options.weights is not None:
-        file = class_names_of(open_checkpoint(options.weights, section=options.section), rows)
+        file: ClassNames = {}
+        with suppress(AlphafixError):  # of what is no weights file, such as an exported program
+            file = class_names_of(open_checkpoint(options.weights, section=options.section), rows)
         names = the_same_in_all(file)
         if names is not None and options.class_map is not None:
             # Its maker can have meant anything by such an entry, and the user has said the order.
