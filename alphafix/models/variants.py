@@ -34,8 +34,8 @@ _CLEARLY = 1e-3
 _GOOD, _CERTAINLY = 0.75, 1e-6
 _BATCH = 16
 
-# A model that is wrong on most images of its own training, whatever its arguments, sees other images
-# than it was trained with, and may by chance do better with what is not its own.
+# A model that is wrong on most images of its own training, whatever its arguments, sees others than
+# it was trained with, and may by chance do better with what is not its own.
 _HALF = 0.5
 _NEITHER = (
     "; but with neither is it right on half of the images: compare the transform and the order of "

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 # First object of a torch file that is no zip archive (torch/serialization.py).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# How every protocol that is read writes this number, and by where (one with frames: a few bytes on).
+# How every protocol that is read writes this number, and by where (with frames: some bytes on).
 _MAGIC = b"\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
 _MAGIC_WITHIN = 32
 # Bytes of a pickle that name the class of the object in it.
