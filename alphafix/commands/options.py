@@ -76,6 +76,16 @@ def _split(value: object) -> object:
 Several = BeforeValidator(_split)
 """For a tuple of numbers: also takes one number, and on the command line "1,2,3"."""
 
+
+def _joined(value: object) -> object:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    plain = all(isinstance(i, (str, int, float)) and not isinstance(i, bool) for i in items)
+    return ",".join(map(str, items)) if items and plain else value
+
+
+Commas = BeforeValidator(_joined)
+"""For a text of parts with commas: also takes them as a list, as YAML has it, or one number."""
+
 # Fields that several commands have, with what they mean everywhere.
 FewBelow = Annotated[
     int | None, flag(help="Classes with fewer training samples are few-split  [20].", ge=1)

@@ -251,6 +251,8 @@ def _check(
             f"the labels of {path} are no class ids",
             got=f"dtype {labels.dtype}",
             expected="integers from 0 to C-1, in the order of the head's rows",
+            todo="save each label's place in the list of classes that the head was trained with "
+            "(of scikit-learn: numpy.searchsorted(model.classes_, labels))",
         )
     if features.dtype.kind != "f":
         raise FileFormatError(

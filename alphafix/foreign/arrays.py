@@ -92,6 +92,14 @@ def _splits_in(path: Path) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if f"{split}_features" in names)
 
 
+# How a head leaves a pickle, which nothing here opens.
+_OF_SKLEARN = (
+    "a linear model of scikit-learn gives its head in Python: head = "
+    "alphafix.checkpoints.head_of(joblib.load(FILE)); numpy.savez('head.npz', weight=head.weight, "
+    "bias=head.bias); alphafix.checkpoints.with_correction makes the corrected model"
+)
+
+
 def read_head(path: Path) -> Head:
     """Read ``weight`` (C x D) and ``bias`` (C, if there is one) from .npz or .safetensors.
 
@@ -105,9 +113,11 @@ def read_head(path: Path) -> Head:
             f"{path} is not a file of a head",
             got=path.suffix or "no suffix",
             expected=".npz or .safetensors with `weight` and `bias`",
-            todo="save the last layer's arrays with safetensors.torch.save_file({'weight': "
+            todo=_OF_SKLEARN
+            if path.suffix in (".joblib", ".pkl", ".pickle")
+            else "save the last layer's arrays with safetensors.torch.save_file({'weight': "
             "layer.weight, 'bias': layer.bias}, 'head.safetensors'); a whole model file of any "
-            f"format goes to {call('extract', weights=None)} and {call('patch')}",
+            f"format goes to {call('extract', weights=path.name)} and {call('patch')}",
         )
     if path.suffix == ".npz":
         _refuse_unknown(path, npz_names(path))

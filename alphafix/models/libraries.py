@@ -99,8 +99,12 @@ def _timm_preprocess(
     size, overrides = args.get("img_size"), wanted.overrides
     if isinstance(size, int) and overrides.image_size is None:
         overrides = replace(overrides, image_size=size)
+    changes = " with changes" if overrides.given else ""
     return from_timm_config(
-        config, overrides, origin=f"{wanted.spec} data config", channels=args.get("in_chans")
+        config,
+        overrides,
+        origin=f"{wanted.spec} data config{changes}",
+        channels=args.get("in_chans"),
     )
 
 

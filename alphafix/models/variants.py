@@ -34,6 +34,14 @@ _CLEARLY = 1e-3
 _GOOD, _CERTAINLY = 0.75, 1e-6
 _BATCH = 16
 
+# A model that is wrong on most images of its own training, whatever its arguments, sees others than
+# it was trained with, and may by chance do better with what is not its own.
+_HALF = 0.5
+_NEITHER = (
+    "; but with neither is it right on half of the images: compare the transform and the order of "
+    "the classes with those of training first"
+)
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -105,10 +113,11 @@ def tell_best(extractor: Extractor, dataset: BatchDataset, *, spec: str, split: 
     if _lead(own, best) > 0 and mcnemar(own.right, best.right).p < _CLEARLY:
         logger.warning(
             "%s fits the labels far better with another argument, which its weights do not tell: "
-            "give %s if yours was trained so (%s is the library's default)",
+            "give %s if yours was trained so (%s is the library's default)%s",
             spec,
             Words(_flags(best.args)),
             _said(own.args),
+            "" if best.accuracy >= _HALF else _NEITHER,
         )
 
 

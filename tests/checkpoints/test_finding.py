@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from alphafix.checkpoints import find_head
-from alphafix.checkpoints.formats.opening import open_checkpoint
+from alphafix.checkpoints.formats.opening import load_state_dict, open_checkpoint
 from alphafix.checkpoints.head.matching import match_head
 from alphafix.commands.app import app
 from alphafix.commands.inspect.options import InspectOptions
@@ -92,6 +96,44 @@ def test_open__arrays_of_numpy_are_no_damaged_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds NumPy arrays") as caught:
         open_checkpoint(path)
     assert "damaged" not in str(caught.value)
+
+
+def test_open__advice_for_arrays_of_numpy_keeps_rows_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weight = make_problem().head.weight
+    np.savez("head.npz", weight=np.asfortranarray(weight))  # as scikit-learn leaves coef_
+    with pytest.raises(InputError) as caught:
+        open_checkpoint(Path("head.npz"))
+    (advice,) = re.findall(r"safetensors\.numpy\.save_file\(.*\'\)", str(caught.value))
+    exec(advice, {"numpy": np, "safetensors": safetensors})
+    assert np.array_equal(safetensors.numpy.load_file("head.safetensors")["weight"], weight)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_open__model_of_scikit_learn_is_no_damaged_torch_file(
+    tmp_path: Path, protocol: int
+) -> None:
+    path = tmp_path / "model.joblib"
+    model = LogisticRegression().fit(np.eye(3), [0, 1, 2])
+    joblib.dump(model, path, protocol=protocol)
+    with pytest.raises(FileFormatError, match="a pickle of scikit-learn") as caught:
+        open_checkpoint(path)
+    assert "head_of" in str(caught.value)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_open__older_torch_file_of_every_protocol(tmp_path: Path, protocol: int) -> None:
+    path, weight = tmp_path / "model.pth", torch.randn(3, 4)
+    torch.save(
+        {"fc.weight": weight},
+        path,
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=False,
+    )
+    assert torch.equal(load_state_dict(path)["fc.weight"], weight)
 
 
 def test_find_head__name_decides_where_no_class_count_is_known(tmp_path: Path) -> None:

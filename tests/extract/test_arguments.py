@@ -24,7 +24,7 @@ from alphafix.errors import FileFormatError, InputError, TargetExistsError
 from alphafix.features.store import FeatureStore
 from alphafix.metrics.mcnemar import mcnemar
 from alphafix.models.arguments import arguments, written
-from alphafix.models.libraries import torchvision_classifier
+from alphafix.models.libraries import timm_preprocess, torchvision_classifier
 from alphafix.models.loading import load_classifier
 from alphafix.models.model import Wanted
 from alphafix.models.preprocess import Overrides
@@ -500,3 +500,24 @@ def test_timm__label_names_of_its_own_files_are_compared(
     )
     ids = options(("x", "y", "z"), "ids").model_copy(update={"data": str(images)})
     assert extract(ids).classes.names == ("x", "y", "z")
+
+
+def test_timm__better_otherwise_but_poor_is_told_to_look_at_the_transform_first(
+    trained: Callable[..., ExtractOptions], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = trained("test_resnet", classes=12, global_pool="max")
+    folders = sorted((Path(options.data) / "train").iterdir())
+    files = [(n, file) for n, folder in enumerate(folders) for file in sorted(folder.iterdir())]
+    for n, file in (*files[::2], files[1]):  # most images pass for those of another class
+        file.rename(folders[n - 1] / f"moved-{file.name}")
+    extract(options)
+    (said,) = [text for text in caplog.messages if "far better with another argument" in text]
+    assert "with neither is it right on half of the images: compare the transform" in said
+
+
+@pytest.mark.parametrize(("mean", "end"), [(None, "data config"), ((0.5,) * 3, "with changes")])
+def test_timm__record_of_the_transform_says_that_flags_changed_it(
+    mean: tuple[float, ...] | None, end: str
+) -> None:
+    wanted = Wanted("timm", "test_resnet", overrides=Overrides(mean=mean))
+    assert timm_preprocess(wanted).record["origin"].endswith(end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from alphafix.commands.app import app
 from alphafix.errors import AlphafixError, FileFormatError, InputError
 from alphafix.features.exchange import read_features
 from alphafix.features.store import FeatureStore
+from alphafix.foreign.arrays import read_head
 from alphafix.values.classes import ClassTable
 from tests.common import make_problem, write_run
 
@@ -96,6 +98,7 @@ def _good() -> dict[str, Any]:
         ({"features": np.ones(2, np.float32)}, "do not fit together"),
         ({"features": np.ones((2, 3), np.int64)}, "no floating-point"),
         ({"ids": np.array(["a"])}, "ids and labels"),
+        ({"labels": np.array(["cat", "dog"])}, r"(?s)no class ids.*place in the list of classes"),
     ],
 )
 def test_read__wrong_arrays(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -159,3 +162,13 @@ def test_export__what_a_kill_left_is_made_anew_and_what_was_changed_stays(tmp_pa
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"{files[1]} exists already" in done.stderr
     assert files[1].read_bytes() == b"somebody's own"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("m.joblib", "head_of"), ("m.pkl", "head_of"), ("m.pth", "weights=.?m\\.pth")],
+)
+def test_read_head__model_file_is_told_its_own_way(name: str, advice: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a file of a head") as caught:
+        read_head(tmp_path / name)
+    assert re.search(advice, str(caught.value))

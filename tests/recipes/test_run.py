@@ -286,6 +286,26 @@ def test_set__names_the_flag_in_its_errors(work: Path, setting: str, message: st
     assert message in run(work, "--set", setting, code=1).stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("mean", "[0.5, 0.25, 0]", "0.5,0.25,0"),
+        ("std", "0.5", "0.5"),
+        ("split", "[train, val]", "train,val"),
+        ("endings", "[jpg, .png]", "jpg,.png"),
+    ],
+)
+def test_options__of_parts_with_commas_may_be_lists(
+    work: Path, name: str, value: str, taken: str
+) -> None:
+    (work / "images.yaml").write_text(
+        "stages:\n  - extract: {backbone: 'timm:resnet18', data: data, weights: w.safetensors}\n"
+    )
+    setting = ("--dry-run", "--json", "--set", f"extract.{name}={value}")
+    told = runner.invoke(app, ["run", str(work / "images.yaml"), *setting])
+    assert json.loads(told.stdout)["stages"][0]["options"][name] == taken
+
+
 def test_set__takes_one_of_several_without_brackets(work: Path) -> None:
     change(work, "[features.npz]", "features.npz")
     assert states(work)["neighbors"] == "to do"

@@ -122,8 +122,10 @@ def format_of(path: Path) -> Format:
                 f"{path} holds NumPy arrays and is no model file",
                 got="an archive of .npy files (.npz)",
                 expected="safetensors, sharded safetensors (its index), torch, TorchScript or ONNX",
-                todo="for a head: safetensors.numpy.save_file(dict(numpy.load('head.npz')), "
-                "'head.safetensors') writes a file that can be patched",
+                # Its own copy of each, in rows: the library writes columns as if they were rows.
+                todo="for a head: safetensors.numpy.save_file({name: array.copy() for name, array "
+                "in numpy.load('head.npz').items()}, 'head.safetensors') writes a file that can "
+                "be patched",
             )
     for known in FORMATS:
         if known.detect(path, front):

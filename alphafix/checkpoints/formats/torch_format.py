@@ -29,7 +29,7 @@ from alphafix.checkpoints.formats.format import Checkpoint, Format, Splices
 from alphafix.checkpoints.formats.sections import SECTIONS, find_section, sections_in
 from alphafix.checkpoints.formats.splices import in_order
 from alphafix.checkpoints.formats.tensors import BITS, Tensor
-from alphafix.errors import FileFormatError, some
+from alphafix.errors import FileFormatError, call, some
 from alphafix.reading.boundary import reading
 from alphafix.reading.zips import check_zip
 
@@ -45,6 +45,11 @@ logger = logging.getLogger(__name__)
 
 # First object of a torch file that is no zip archive (torch/serialization.py).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# How every protocol that is read writes this number, and by where (with frames: some bytes on).
+_MAGIC = b"\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
+_MAGIC_WITHIN = 32
+# Bytes of a pickle that name the class of the object in it.
+_FRONT = 256
 
 
 def load_torch(path: Path) -> Any:
@@ -327,7 +332,26 @@ def read_archived(path: Path, part: str) -> tuple[Skeleton, Places] | None:
         return read_skeleton(io.BytesIO(archive.read(name))), places
 
 
+def _refuse_other_pickle(path: Path, file: BinaryIO) -> None:
+    """Say of a pickle of another library that it is one: reading on would end as damage."""
+    front = file.read(_FRONT)
+    file.seek(0)
+    if len(front) < _FRONT or _MAGIC in front[:_MAGIC_WITHIN]:
+        return
+    if b"sklearn." in front:
+        raise FileFormatError(
+            f"{path} is no torch file, but a pickle of scikit-learn, which is not opened",
+            got="a pickle (pickle.dump, joblib.dump)",
+            expected="a model file: safetensors, torch, TorchScript or ONNX",
+            todo="load it in Python: alphafix.checkpoints.head_of gives the head of a linear model "
+            f"for {call('neighbors', features='FILE', head='FILE')}, and "
+            "alphafix.checkpoints.with_correction the corrected model",
+        )
+    _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
+
+
 def _read_legacy(path: Path, file: BinaryIO) -> tuple[Skeleton, Places]:
+    _refuse_other_pickle(path, file)
     if read_skeleton(file).data != LEGACY_MAGIC:
         _refuse(path, "it is no torch file", "another pickle", "a file of torch.save")
     read_skeleton(file)  # protocol version

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 
 from alphafix.commands.options import (
     ClassMap,
+    Commas,
     Compile,
     FewBelow,
     ListRoot,
@@ -82,7 +83,7 @@ class ExtractOptions(StageOptions):
         "ids with logits or classes, or an accuracy (.npz, .csv, .json).",
         metavar="FILE",
     )
-    split: str = flag(
+    split: Annotated[str, Commas] = flag(
         "",
         help="Splits to extract, with commas: train, val, test, open (of no known "
         "class). By default train, and val and test if they are there.",
@@ -111,7 +112,7 @@ class ExtractOptions(StageOptions):
     label_kind: Literal["names", "ids"] | None = flag(
         None, help="What labels are that could be either: names of classes, or class ids."
     )
-    endings: str | None = flag(
+    endings: Annotated[str | None, Commas] = flag(
         None,
         help="Endings of image files in class folders  [all that Pillow reads as images].",
         metavar="jpg,png",
@@ -148,10 +149,10 @@ class ExtractOptions(StageOptions):
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] | None = flag(
         None, help="Scaling of images instead of the model's own."
     )
-    mean: str | None = flag(
+    mean: Annotated[str | None, Commas] = flag(
         None, help="Mean of the channels (0 to 1) instead of the model's own.", metavar="R,G,B"
     )
-    std: str | None = flag(
+    std: Annotated[str | None, Commas] = flag(
         None, help="Standard deviation of the channels instead of the model's own.", metavar="R,G,B"
     )
     limit: int | None = flag(None, help="Use only this many images a split: for a first try.", ge=1)
