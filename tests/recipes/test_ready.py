@@ -133,7 +133,7 @@ def test_run__a_folder_that_cannot_be_written_is_told_first(setting: str, work: 
         for path in work.glob("*.*"):
             path.chmod(0o644)
         for path, mode in before.items():
-            path.chmod(mode | 0o001)
+            path.chmod(mode | 0o011)
         os.seteuid(65534)
     try:
         said = run(work, "--set", setting.format("closed"), "--dry-run", code=1).stderr
