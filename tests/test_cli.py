@@ -251,3 +251,17 @@ def test_log__spells_options_as_they_can_be_typed(
         console.tell(f"or: {words}")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"warning: give {told}", f"or: {told}"]
+
+
+def test_log__a_warning_is_shown_once_and_notes_each_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.show_log()
+    logger = logging.getLogger("alphafix.somewhere")
+    for text in ("first", "second", "first"):
+        logger.warning("%s of them", text)
+        logger.info("noted")
+    lines = capsys.readouterr().err.splitlines()
+    warnings = ["warning: first of them", "warning: second of them"]
+    assert [line for line in lines if line.startswith("warning")] == warnings
+    assert lines.count("noted") == 3

@@ -129,13 +129,21 @@ class _Visible(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """Shows what the library logs as notes."""
+    """Shows what the library logs as notes; a warning that several stages have, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record; its level if it is more than information."""
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
         try:
-            tell(level + self.format(record))
+            line = level + self.format(record)
+            if line not in self._warned:
+                tell(line)
+            if level:
+                self._warned.add(line)
         except Exception:  # as logging's own handlers do: the work goes on
             self.handleError(record)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphafix.alphanet.neighbors import most_neighbours
+from alphafix.checkpoints.head.inspection import settings_beside
 from alphafix.commands import COMMANDS
 from alphafix.commands.neighbors.options import NeighborsOptions
 from alphafix.commands.options import GROUPS
@@ -29,6 +30,7 @@ from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
 
 if TYPE_CHECKING:
+    from alphafix.checkpoints import Checkpoint
     from alphafix.commands.command import Command, Result
     from alphafix.commands.options import CommandOptions
 
@@ -220,8 +222,20 @@ def _after_report(result: Any, options: Any) -> str:
 
 def _after_inspect(result: Any, options: Any) -> str:
     file = as_given(options.file)
-    line = f"alphafix fix {shlex.quote(file)} --backbone timm:NAME --data DATA"
+    backbone = shlex.quote(_backbone_of(options.file, result.checkpoint))
+    line = f"alphafix fix {shlex.quote(file)} --backbone {backbone} --data DATA"
     return f"{line} -o {shlex.quote(name_of(file))}" if is_address(file) else line
+
+
+def _backbone_of(file: Path, checkpoint: Checkpoint) -> str:
+    """What a model file is the weights of, as far as it, or the config.json beside it, says so."""
+    kind = checkpoint.format.name
+    if kind in ("onnx", "torchscript"):
+        return f"{kind}:{as_given(file)}"
+    config = settings_beside(checkpoint.path)
+    if file.is_dir() and "model_type" in config:
+        return f"hf:{as_given(file)}"
+    return f"timm:{config.get('architecture', 'NAME')}"
 
 
 def _after_lists(result: Any, options: Any) -> str | None:

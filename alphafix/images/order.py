@@ -43,7 +43,8 @@ def in_order(names: Sequence[str], order: ClassOrder | None) -> tuple[str, ...]:
             got=f"class {at} is {by_string[at]!r} in string order, {by_nature[at]!r} in natural",
             expected="the order in which the model was trained",
             todo=f"say which: {option('class_order', 'string')} (torchvision's ImageFolder, timm), "
-            f"{option('class_order', 'natural')}, or {option('class_map', 'FILE')}",
+            f"{option('class_order', 'natural')}, or {option('class_map', 'FILE')}, which may be "
+            "the model's config.json",
         )
     return tuple(by_nature if order == "natural" else by_string)
 
@@ -88,6 +89,11 @@ def read_class_map(path: Path) -> tuple[str, ...]:
 def repeated(names: Sequence[str]) -> list[str]:
     """The names that are there more than once, sorted."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def are_made_up(names: tuple[str, ...]) -> bool:
+    """Whether names are those that transformers makes up where it knows none."""
+    return names == tuple(f"LABEL_{number}" for number in range(len(names)))
 
 
 def _from_json(data: object) -> list[str]:

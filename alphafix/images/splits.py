@@ -23,7 +23,7 @@ from alphafix.images.labels import (
 )
 from alphafix.images.listing import printable
 from alphafix.images.names import SPLITS, given_names, match_splits, no_split, usual_split
-from alphafix.images.order import ClassOrder, in_order, read_class_map, repeated
+from alphafix.images.order import ClassOrder, are_made_up, in_order, read_class_map, repeated
 from alphafix.images.parts import Limited, carve
 from alphafix.images.source import ImageSource
 from alphafix.shown import without_secrets
@@ -137,7 +137,7 @@ class SplitSources:
                     expected=f"0..{num_classes - 1}, as the model has {num_classes} classes",
                     todo="check that labels count from 0, and that the model is the right one",
                 )
-        if own_names is None or _automatic(own_names):
+        if own_names is None or are_made_up(own_names):
             return self
         logger.info(
             "the model's own class names: %s",
@@ -219,11 +219,6 @@ def _id(source: ImageSource, number: int) -> str:
         number -= source.size(group)
         group += 1
     return source.sample(group, number).id
-
-
-def _automatic(names: tuple[str, ...]) -> bool:
-    """Whether names are those that transformers makes up where it knows none."""
-    return names == tuple(f"LABEL_{number}" for number in range(len(names)))
 
 
 def choose_splits(

@@ -324,6 +324,31 @@ NAMES = ["great white shark, white shark", "tench", "crane"]
 
 
 @pytest.mark.parametrize(
+    ("config", "backbone", "told"),
+    [
+        ({"model_type": "vit", "id2label": dict(enumerate(NAMES))}, "hf:{folder}", True),
+        ({"model_type": "vit", "id2label": {i: f"LABEL_{i}" for i in range(3)}}, "hf:{folder}", 0),
+        ({"architecture": "resnet18", "label_names": NAMES}, "timm:resnet18", True),
+        ({"architecture": "resnet18", "label_names": NAMES[:2]}, "timm:resnet18", False),
+        ({}, "timm:NAME", False),
+    ],
+)
+def test_inspect__says_what_the_settings_beside_the_weights_say(
+    config: dict[str, Any], backbone: str, told: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    save_file({"fc.weight": torch.ones(3, 8)}, folder / "model.safetensors")
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    done = CliRunner().invoke(app, ["inspect", str(folder), "--run", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.stderr
+    said = f"--backbone {backbone.format(folder=folder)} --data DATA"
+    assert said in done.stderr
+    assert ("3 class names in config.json: " in done.stderr) == bool(told)
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"classes": NAMES},

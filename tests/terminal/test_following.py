@@ -35,7 +35,13 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "make-lt": {"verify": None},
     "train-oltr": {"data": "lists", "root": Path("photos"), "class_map": None},
 }
-RESULT: Any = SimpleNamespace(folder=Path("lists"), root=Path("photos"))
+RESULT: Any = SimpleNamespace(
+    folder=Path("lists"),
+    root=Path("photos"),
+    checkpoint=SimpleNamespace(
+        format=SimpleNamespace(name="safetensors"), path=Path("model.safetensors")
+    ),
+)
 
 WEBBROWSER = ["python", "-m", "webbrowser"]
 

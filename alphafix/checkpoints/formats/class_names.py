@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alphafix.checkpoints.formats._skeleton import Inert
+from alphafix.images.order import are_made_up
 from alphafix.reading.schema import parse_json
 
 ClassNames = Mapping[str, tuple[str, ...]]
@@ -43,7 +44,8 @@ def _found(data: object, place: str, depth: int) -> Iterator[tuple[str, tuple[st
             continue
         where = f"{place}{name}"
         if name.lower() in _ENTRIES and (names := _names(value)):
-            yield where, names
+            if not are_made_up(names):
+                yield where, names
         elif depth < _DEEPEST and isinstance(value, (Mapping, Inert)):
             yield from _found(value, f"{where}.", depth + 1)
 

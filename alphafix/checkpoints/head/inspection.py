@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from alphafix.checkpoints.formats.format import Checkpoint
 from alphafix.checkpoints.head.candidates import HeadCandidate
 from alphafix.checkpoints.head.finding import choose, matching
 from alphafix.checkpoints.head.stored import effective, read_stored
-from alphafix.errors import InputError, on_command_line
+from alphafix.errors import AlphafixError, InputError, on_command_line
+from alphafix.files import read_object
 from alphafix.remote import origin
 from alphafix.values.arrays import FloatArray
 from alphafix.values.classes import TIERS, ClassTable
 from alphafix.values.head import Head
+
+_SETTINGS = "config.json"
 
 # Norms are only read for the layers that could be meant: a large model has hundreds of others.
 MOST_SHOWN = 20
@@ -98,8 +102,21 @@ class Inspection:
 
 def class_names_of(checkpoint: Checkpoint, num_classes: int | None) -> ClassNames:
     """Lists of class names in a file by the entry that holds them, of C names where C is given."""
-    found = {**checkpoint.class_names, **class_names_in(checkpoint.metadata)}
+    beside = class_names_in(settings_beside(checkpoint.path))
+    found = {
+        **checkpoint.class_names,
+        **class_names_in(checkpoint.metadata),
+        **{f"{_SETTINGS}: {entry}": names for entry, names in beside.items()},
+    }
     return {name: names for name, names in found.items() if num_classes in (None, len(names))}
+
+
+def settings_beside(file: Path) -> dict[str, Any]:
+    """What the config.json beside a model file says, as transformers and timm save it; or {}."""
+    path = file.parent / _SETTINGS
+    with suppress(AlphafixError):  # of another's file nothing is expected
+        return read_object(path) if path.is_file() else {}
+    return {}
 
 
 def the_same_in_all(found: ClassNames) -> tuple[str, ...] | None:
