@@ -30,7 +30,7 @@ from alphafix.run.directory import CLASSES, CORRECTION, HEAD, Run
 from alphafix.values.classes import ClassTable
 
 if TYPE_CHECKING:
-    from alphafix.checkpoints import Checkpoint
+    from alphafix.checkpoints.formats.format import Checkpoint
     from alphafix.commands.command import Command, Result
     from alphafix.commands.options import CommandOptions
 
